@@ -1,0 +1,578 @@
+"""The record: a loss history as files in one folder, with a manifest. Knows paths, not MLflow.
+
+Layout of a record, format version 1::
+
+    <split>-<mode>/
+        samples.parquet            sample, sample_id, label, true_label, path, input_digest
+        blocks/000001.parquet      one step: sample, step, loss, measures, loss components
+        scores.parquet             one row per sample, written when the record is complete
+        features.parquet           optional: sample, features (last-layer features)
+        thumbnails.parquet         optional: sample, png
+        manifest.json              written last, after every file that it names
+
+`sample` is the row position in canonical order: ascending ids. Files are plain Parquet (zstd,
+BYTE_STREAM_SPLIT) that pandas, DuckDB, Dask and Spark read without this package. A null loss is a
+sample that was not seen in that step; a NaN loss was seen. Nothing is ever pickled.
+
+The manifest holds the sha256 and size of each file, and its own checksum. A file that the manifest
+does not name does not belong to the record. Readers ignore fields and files that they don't know
+and refuse a greater format version.
+"""
+
+import contextlib
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from actiontrack.errors import CorruptRecordError, NotFoundError, ParameterError, StoreError
+from actiontrack.history import IdArray, IntArray, LossHistory
+
+__all__ = [
+    "FORMAT_VERSION",
+    "Fetch",
+    "FileEntry",
+    "Manifest",
+    "Samples",
+    "StepEntry",
+    "block_path",
+    "check_name",
+    "read_features",
+    "read_history",
+    "read_manifest",
+    "read_samples",
+    "read_scores",
+    "read_thumbnail",
+    "write_block",
+    "write_features",
+    "write_manifest",
+    "write_samples",
+    "write_scores",
+    "write_thumbnails",
+]
+
+FORMAT = "actiontrack-record"
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+SAMPLES = "samples.parquet"
+SCORES = "scores.parquet"
+FEATURES = "features.parquet"
+THUMBNAILS = "thumbnails.parquet"
+
+#: Gives the local path of a file of the record, downloading it where needed.
+Fetch = Callable[[str], Path]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.]{0,63}")
+_MAX_MANIFEST_BYTES = 256 * 2**20
+_THUMBNAIL_ROW_GROUP = 64
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """What the manifest promises of one file: sha256 (64 hex characters) and size in bytes."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class StepEntry:
+    """One recorded step.
+
+    Attributes:
+        step: n of eq. 3.
+        delta: Δn of eq. 3, in the unit of the manifest's `delta_kind`.
+        n_seen: samples seen in this step.
+        n_nonfinite: seen losses that are NaN or infinite.
+        n_duplicates: repeated ids that were dropped (padding of distributed samplers).
+    """
+
+    step: int
+    delta: float
+    n_seen: int
+    n_nonfinite: int = 0
+    n_duplicates: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """The rows of a split in canonical order (ascending ids).
+
+    Attributes:
+        sample_ids: (n_samples,) int64 or str.
+        labels: (n_samples,) int64 or None.
+        true_labels: (n_samples,) int64 or None.
+        paths: (n_samples,) paths relative to the root of the dataset's source, or None.
+        input_digests: (n_samples,) 32 hex characters each, see `digest.digest_input`, or None.
+    """
+
+    sample_ids: IdArray
+    labels: IntArray | None = None
+    true_labels: IntArray | None = None
+    paths: Sequence[str] | None = None
+    input_digests: Sequence[str] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What a record holds. See the format specification for every field.
+
+    Attributes:
+        split: name of the split.
+        mode: "probe" or "inline", see `history.MODES`.
+        loss_name: definition of the loss, such as "cross_entropy".
+        delta_kind: what Δn counts, see `history.DELTA_KINDS`.
+        n_samples: number of samples.
+        id_type: "int64" or "string".
+        digests: "ids", "labels" and "inputs" -> sha256, or None where unknown.
+        class_names: names of the class indices.
+        model: name of the model, the key by which same-model runs are grouped.
+        measures: measures kept beside the loss.
+        components: further losses kept.
+        source: reference to the dataset: {"kind": "folder", "root": …}, or None.
+        steps: the recorded steps, ascending.
+        partial: step and samples of an interrupted step, which no score includes.
+        files: path -> `FileEntry`.
+        status: "recording" or "complete".
+        writer: package and version that wrote the record.
+    """
+
+    split: str
+    mode: str
+    loss_name: str
+    delta_kind: str
+    n_samples: int
+    id_type: str
+    digests: Mapping[str, str | None]
+    class_names: tuple[str, ...] = ()
+    model: str = ""
+    measures: tuple[str, ...] = ()
+    components: tuple[str, ...] = ()
+    source: Mapping[str, Any] | None = None
+    steps: tuple[StepEntry, ...] = ()
+    partial: Mapping[str, int] | None = None
+    files: Mapping[str, FileEntry] = field(default_factory=dict)
+    status: str = "recording"
+    writer: str = ""
+
+    @property
+    def name(self) -> str:
+        """Name of the record and of its folder."""
+        return f"{self.split}-{self.mode}"
+
+    @property
+    def complete(self) -> bool:
+        """Whether the record was finished; an unfinished one is readable up to its last step."""
+        return self.status == "complete"
+
+    @property
+    def n_steps(self) -> int:
+        """Number of recorded steps."""
+        return len(self.steps)
+
+    @property
+    def has_initial_state(self) -> bool:
+        """Whether the untrained state n = 0 is included in the sum."""
+        return bool(self.steps) and self.steps[0].step == 0
+
+    def with_file(self, path: str, entry: FileEntry) -> "Manifest":
+        """This manifest with one file added or replaced."""
+        return replace(self, files={**self.files, path: entry})
+
+
+def check_name(argument: str, value: str) -> str:
+    """A name that is safe in paths, tags and URLs: letters, digits, dot and underscore."""
+    if not _NAME.fullmatch(value):
+        raise ParameterError(
+            argument,
+            "must be 1 to 64 letters, digits, dots or underscores, starting with a letter or digit",
+            value,
+            "Choose a plain name such as 'test'.",
+        )
+    return value
+
+
+def block_path(step: int) -> str:
+    """Path of the block of one step inside the record."""
+    return f"blocks/{step:06d}.parquet"
+
+
+# Writing
+
+
+def write_samples(folder: Path, samples: Samples) -> FileEntry:
+    """Write samples.parquet into `folder`."""
+    n_samples = len(samples.sample_ids)
+    columns: dict[str, Any] = {
+        "sample": np.arange(n_samples, dtype=np.int32),
+        "sample_id": pa.array(samples.sample_ids.tolist()),
+        "label": samples.labels,
+        "true_label": samples.true_labels,
+        "path": samples.paths,
+        "input_digest": samples.input_digests,
+    }
+    return _write_table(folder / SAMPLES, _table(columns))
+
+
+def write_block(folder: Path, step: int, columns: Mapping[str, npt.NDArray[Any]]) -> FileEntry:
+    """Write one step.
+
+    Args:
+        folder: folder of the record.
+        step: n of eq. 3.
+        columns: "loss" and further columns, each (n_samples,). Masked arrays write nulls for
+            samples that were not seen.
+    """
+    n_samples = len(columns["loss"])
+    table = _table(
+        {
+            "sample": np.arange(n_samples, dtype=np.int32),
+            "step": np.full(n_samples, step, dtype=np.int32),
+            **columns,
+        }
+    )
+    return _write_table(folder / block_path(step), table)
+
+
+def write_scores(folder: Path, scores: pd.DataFrame) -> FileEntry:
+    """Write scores.parquet: the frame of `scores.score_table` and its row positions."""
+    table = _table({"sample": np.arange(len(scores), dtype=np.int32)} | _frame_columns(scores))
+    return _write_table(folder / SCORES, table)
+
+
+def write_features(folder: Path, features: npt.NDArray[np.floating]) -> FileEntry:
+    """Write features.parquet from (n_samples, n_features) in canonical order, kept as float32."""
+    n_samples, width = features.shape
+    flat = pa.array(np.ascontiguousarray(features, dtype=np.float32).ravel())
+    columns = {
+        "sample": np.arange(n_samples, dtype=np.int32),
+        "features": pa.FixedSizeListArray.from_arrays(flat, width),
+    }
+    return _write_table(folder / FEATURES, _table(columns))
+
+
+def write_thumbnails(folder: Path, images: Sequence[bytes]) -> FileEntry:
+    """Write thumbnails.parquet from one PNG per sample, in row groups that open alone."""
+    columns = {
+        "sample": np.arange(len(images), dtype=np.int32),
+        "png": pa.array(list(images), pa.binary()),
+    }
+    return _write_table(folder / THUMBNAILS, _table(columns), row_group=_THUMBNAIL_ROW_GROUP)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write manifest.json in one atomic step: a reader sees the old one or the new one."""
+    body = {"format": FORMAT, "version": FORMAT_VERSION} | asdict(manifest)
+    body["checksum"] = _checksum(body)
+    text = json.dumps(body, indent=1, ensure_ascii=False)
+    _write_file(folder / MANIFEST, lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def _frame_columns(frame: pd.DataFrame) -> dict[str, Any]:
+    columns: dict[str, Any] = {}
+    for name in frame.columns:
+        values = frame[name].to_numpy()
+        columns[str(name)] = pa.array(values.tolist()) if values.dtype.kind in "OUT" else values
+    return columns
+
+
+def _table(columns: Mapping[str, Any]) -> pa.Table:
+    arrays: dict[str, pa.Array] = {}
+    for name, values in columns.items():
+        if isinstance(values, np.ma.MaskedArray):
+            arrays[name] = pa.array(values.data, mask=np.ma.getmaskarray(values))
+        elif values is not None:
+            arrays[name] = values if isinstance(values, pa.Array) else pa.array(values)
+    return pa.table(arrays)
+
+
+def _write_table(path: Path, table: pa.Table, row_group: int | None = None) -> FileEntry:
+    floats = [each.name for each in table.schema if pa.types.is_floating(each.type)]
+    dictionary = [
+        each.name
+        for each in table.schema
+        if pa.types.is_string(each.type) or each.name in {"label", "true_label", "predicted"}
+    ]
+    encodings = dict.fromkeys(floats, "BYTE_STREAM_SPLIT")
+    encodings |= dict.fromkeys(("sample", "step"), "DELTA_BINARY_PACKED")
+    encodings = {each: code for each, code in encodings.items() if each in table.column_names}
+    _write_file(
+        path,
+        lambda temporary: pq.write_table(
+            table,
+            temporary,
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=dictionary,
+            column_encoding=encodings,
+            row_group_size=row_group,
+        ),
+    )
+    return _entry(path)
+
+
+def _write_file(path: Path, write: Callable[[Path], object]) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise StoreError(
+            f"cannot write {path}: {error.strerror or error}. What was recorded before is safe. "
+            "Free space or set ACTIONTRACK_SPOOL to a folder that can be written, then try again."
+        ) from error
+
+
+def _entry(path: Path) -> FileEntry:
+    with path.open("rb") as file:
+        return FileEntry(hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size)
+
+
+# Reading
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read and check a manifest.
+
+    Raises:
+        NotFoundError: if there is no such file.
+        CorruptRecordError: if it is damaged, half-written, or newer than this package.
+    """
+    try:
+        if path.stat().st_size > _MAX_MANIFEST_BYTES:
+            raise CorruptRecordError(f"{path} is too large for a manifest. Restore it.")
+        body = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise NotFoundError(f"no record at {path.parent}: {MANIFEST} is missing.") from error
+    except (ValueError, RecursionError) as error:
+        raise CorruptRecordError(
+            f"{path} is damaged or half-written: it is not JSON. Restore it, or run "
+            "'actiontrack sync' where the run was recorded."
+        ) from error
+    return _parse_manifest(path, body)
+
+
+def read_samples(manifest: Manifest, fetch: Fetch) -> Samples:
+    """Read the samples of a record."""
+    table = _read_table(manifest, SAMPLES, fetch)
+    return Samples(
+        sample_ids=_ids(table["sample_id"]),
+        labels=_optional(table, "label"),
+        true_labels=_optional(table, "true_label"),
+        paths=_optional_texts(table, "path"),
+        input_digests=_optional_texts(table, "input_digest"),
+    )
+
+
+def read_history(
+    manifest: Manifest, fetch: Fetch, *, columns: Sequence[str] | None = None
+) -> LossHistory:
+    """Read the history of a record up to its last complete step.
+
+    Args:
+        manifest: the record's manifest.
+        fetch: gives the local path of a file of the record.
+        columns: measures and components wanted beside the loss. Default: all of them.
+
+    Raises:
+        CorruptRecordError: if a file is missing, truncated or altered.
+    """
+    samples = read_samples(manifest, fetch)
+    kept = (*manifest.measures, *manifest.components)
+    wanted = ["loss", *(each for each in kept if columns is None or each in columns)]
+    grids, seen = _read_grids(manifest, fetch, wanted)
+    return LossHistory(
+        losses=grids.pop("loss"),
+        sample_ids=samples.sample_ids,
+        labels=samples.labels,
+        true_labels=samples.true_labels,
+        steps=np.array([each.step for each in manifest.steps], dtype=np.int64),
+        deltas=np.array([each.delta for each in manifest.steps], dtype=np.float64),
+        seen=seen,
+        measures={each: grids[each] for each in manifest.measures if each in grids},
+        components={each: grids[each] for each in manifest.components if each in grids},
+        class_names=manifest.class_names,
+        split=manifest.split,
+        mode=manifest.mode,
+        delta_kind=manifest.delta_kind,
+        loss_name=manifest.loss_name,
+    )
+
+
+def read_scores(
+    manifest: Manifest, fetch: Fetch, *, columns: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """Read scores.parquet, without the column `sample`."""
+    table = _read_table(manifest, SCORES, fetch, columns=columns)
+    frame = {
+        name: _ids(table[name]) if name == "sample_id" else table[name].to_numpy()
+        for name in table.column_names
+        if name != "sample"
+    }
+    return pd.DataFrame(frame)
+
+
+def read_features(manifest: Manifest, fetch: Fetch) -> npt.NDArray[np.float32]:
+    """Read (n_samples, n_features) float32."""
+    column = _read_table(manifest, FEATURES, fetch)["features"].combine_chunks()
+    return np.asarray(column.flatten().to_numpy(), dtype=np.float32).reshape(manifest.n_samples, -1)
+
+
+def read_thumbnail(manifest: Manifest, fetch: Fetch, sample: int) -> bytes:
+    """Read the PNG of the sample at one row position, opening its row group only."""
+    path = _verified(manifest, THUMBNAILS, fetch)
+    with _corrupt_on_error(THUMBNAILS):
+        group, row = divmod(sample, _THUMBNAIL_ROW_GROUP)
+        table = pq.ParquetFile(path).read_row_group(group, columns=["png"])
+        return bytes(table["png"][row].as_py())
+
+
+def _read_grids(
+    manifest: Manifest, fetch: Fetch, names: Sequence[str]
+) -> tuple[dict[str, npt.NDArray[Any]], npt.NDArray[np.bool_]]:
+    shape = (manifest.n_steps, manifest.n_samples)
+    grids = {name: np.empty(shape, dtype=_grid_dtype(name)) for name in names}
+    seen = np.ones(shape, dtype=np.bool_)
+    for row, step in enumerate(manifest.steps):
+        table = _read_table(manifest, block_path(step.step), fetch, columns=names)
+        if step.n_seen < manifest.n_samples:
+            seen[row] = table["loss"].is_valid().to_numpy()
+        for name in names:
+            grids[name][row] = _filled(table[name], grids[name].dtype)
+    return grids, seen
+
+
+def _grid_dtype(name: str) -> type[np.generic]:
+    if name == "correct":
+        return np.bool_
+    return np.int32 if name == "predicted" else np.float32
+
+
+def _filled(column: pa.ChunkedArray, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    if column.null_count:
+        missing: float | int | bool = np.nan
+        if dtype.kind in "bi":
+            missing = False if dtype.kind == "b" else -1
+        column = column.fill_null(missing)
+    return np.asarray(column.to_numpy())
+
+
+def _read_table(
+    manifest: Manifest, name: str, fetch: Fetch, *, columns: Sequence[str] | None = None
+) -> pa.Table:
+    path = _verified(manifest, name, fetch)
+    with _corrupt_on_error(name):
+        file = pq.ParquetFile(path)
+        if file.metadata.num_rows != manifest.n_samples:
+            raise CorruptRecordError(
+                f"{name} has {file.metadata.num_rows} rows where the manifest says "
+                f"{manifest.n_samples}. Restore the file, or record the run again."
+            )
+        return file.read(columns=None if columns is None else list(columns))
+
+
+def _verified(manifest: Manifest, name: str, fetch: Fetch) -> Path:
+    """Local path of a file whose size and sha256 are those of the manifest."""
+    promised = manifest.files.get(name)
+    if promised is None:
+        raise NotFoundError(f"the record {manifest.name} has no {name}.")
+    path = fetch(name)
+    if not path.is_file() or path.is_symlink():
+        raise CorruptRecordError(
+            f"{name} is named in the manifest of {manifest.name} but missing. "
+            "Restore the file, or record the run again."
+        )
+    if path.stat().st_size != promised.bytes or _entry(path) != promised:
+        raise CorruptRecordError(
+            f"{name} of {manifest.name} is truncated or altered: its sha256 is not that of the "
+            "manifest. Restore the file, or record the run again."
+        )
+    return path
+
+
+@contextlib.contextmanager
+def _corrupt_on_error(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, KeyError, IndexError, TypeError, ValueError) as error:
+        raise CorruptRecordError(
+            f"{name} can't be read as the record's format {FORMAT_VERSION}: {error}. "
+            "Restore the file, or record the run again."
+        ) from error
+
+
+def _ids(column: pa.ChunkedArray) -> IdArray:
+    if pa.types.is_integer(column.type):
+        return np.asarray(column.to_numpy())
+    return np.array(column.to_pylist(), dtype=np.str_)
+
+
+def _optional(table: pa.Table, name: str) -> IntArray | None:
+    return np.asarray(table[name].to_numpy()) if name in table.column_names else None
+
+
+def _optional_texts(table: pa.Table, name: str) -> list[str] | None:
+    return list(table[name].to_pylist()) if name in table.column_names else None
+
+
+def _checksum(body: Mapping[str, Any]) -> str:
+    text = json.dumps({key: body[key] for key in body if key != "checksum"}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _parse_manifest(path: Path, body: Any) -> Manifest:
+    if not isinstance(body, dict) or body.get("format") != FORMAT:
+        raise CorruptRecordError(f"{path} is not the manifest of a record.")
+    if not isinstance(body.get("version"), int) or body["version"] > FORMAT_VERSION:
+        raise CorruptRecordError(
+            f"{path} has format version {body.get('version')}; this package reads up to "
+            f"{FORMAT_VERSION}. Upgrade with: pip install -U actiontrack"
+        )
+    if body.get("checksum") != _checksum(body):
+        raise CorruptRecordError(
+            f"{path} is altered: its checksum does not match. Restore it, or run "
+            "'actiontrack sync' where the run was recorded."
+        )
+    try:
+        return _manifest(body)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise CorruptRecordError(f"{path} lacks a field or has a wrong one: {error}") from error
+
+
+def _manifest(body: Mapping[str, Any]) -> Manifest:
+    known = {each.name for each in fields(Manifest)}
+    values = {key: value for key, value in body.items() if key in known}
+    for key in ("class_names", "measures", "components"):
+        values[key] = tuple(str(each) for each in values[key])
+    values["steps"] = tuple(_known(StepEntry, each) for each in values["steps"])
+    values["files"] = {
+        _safe_path(name): _known(FileEntry, each) for name, each in values["files"].items()
+    }
+    manifest = Manifest(**values)
+    check_name("split", manifest.split)
+    check_name("mode", manifest.mode)
+    return manifest
+
+
+def _known(entry: type[Any], values: Mapping[str, Any]) -> Any:
+    names = {each.name for each in fields(entry)}
+    return entry(**{key: value for key, value in values.items() if key in names})
+
+
+def _safe_path(name: str) -> str:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\\" in name:
+        raise ValueError(f"unsafe path {name!r}")
+    return name

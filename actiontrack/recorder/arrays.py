@@ -1,0 +1,74 @@
+"""Arrays of any library, kept on their device until the epoch ends, then copied once."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from array_api_compat import array_namespace, is_torch_array
+
+from actiontrack.errors import ParameterError, RecordingError
+
+__all__ = ["canonical_ids", "snapshot", "to_host"]
+
+
+def snapshot(values: Any) -> Any:
+    """A copy that later changes of `values` can't reach, outside any autograd graph."""
+    if hasattr(values, "detach"):
+        return values.detach().clone()
+    if hasattr(values, "__array_namespace__") and not isinstance(values, np.ndarray):
+        return values  # JAX and other immutable arrays
+    return np.array(values)
+
+
+def to_host(batches: Sequence[Any]) -> npt.NDArray[Any]:
+    """One NumPy array from the batches of an epoch, with one copy from their device.
+
+    bfloat16 and float16 become float32, which holds them exactly.
+    """
+    if isinstance(batches[0], np.ndarray):
+        return np.concatenate(batches)
+    xp = array_namespace(batches[0])
+    joined = xp.concat(list(batches))
+    if is_torch_array(joined):
+        joined = joined.float() if joined.is_floating_point() and joined.itemsize < 4 else joined
+        return np.asarray(joined.cpu().numpy())
+    return np.asarray(joined)
+
+
+def canonical_ids(ids: Any) -> npt.NDArray[Any]:
+    """Ids as int64 or str.
+
+    Raises:
+        ParameterError: if they are neither integers nor strings, or not one-dimensional.
+    """
+    if hasattr(ids, "detach"):
+        ids = ids.detach().cpu().numpy()
+    array = np.asarray(ids)
+    if array.ndim != 1:
+        raise ParameterError(
+            "ids", "must have shape (batch,)", array.shape, "Pass one id per sample."
+        )
+    if array.dtype.kind in "iu":
+        return array.astype(np.int64)
+    if array.dtype.kind == "U":
+        return array
+    texts = array.tolist()
+    if array.dtype.kind == "O" and all(isinstance(each, str) for each in texts):
+        return np.array(texts, dtype=np.str_)
+    raise ParameterError(
+        "ids", "must be integers or strings", texts[:3], "Give each sample a stable id."
+    )
+
+
+def host_losses_error(shape: tuple[int, ...], n_ids: int) -> RecordingError:
+    """The error for losses that are not one per sample."""
+    if not shape:
+        return RecordingError(
+            "losses: must have one value per sample, got a single number. "
+            "The criterion reduces the batch: construct it with reduction='none'."
+        )
+    return RecordingError(
+        f"losses: must have shape ({n_ids},), one value per id, got {tuple(shape)}. "
+        "Average over the other dimensions first, or pass parts of the loss as components."
+    )

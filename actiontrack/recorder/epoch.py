@@ -1,0 +1,174 @@
+"""The batches of one epoch, and what they add up to: one row per sample, each sample once."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from actiontrack.errors import RecordingError
+from actiontrack.recorder.arrays import canonical_ids, to_host
+
+__all__ = ["Columns", "EpochBuffer", "EpochRows", "Gather", "scatter"]
+
+Columns = dict[str, npt.NDArray[Any]]
+
+#: Collects the columns of every process: a list on the one that writes, None on the others.
+Gather = Callable[[Columns], "list[Columns] | None"]
+
+_SHOWN_IDS = 5
+
+
+@dataclass(frozen=True)
+class EpochRows:
+    """The rows of an epoch, each sample once, by ascending id.
+
+    Attributes:
+        ids: (n_seen,) int64 or str, unique, ascending.
+        columns: name -> (n_seen,).
+        n_duplicates: rows that repeated an id and were dropped; the first one counts.
+        repeated: ids that were repeated.
+    """
+
+    ids: npt.NDArray[Any]
+    columns: Columns
+    n_duplicates: int
+    repeated: npt.NDArray[Any]
+
+
+@dataclass
+class EpochBuffer:
+    """Batches as they come; nothing is copied from a device before `rows`."""
+
+    ids: list[Any] = field(default_factory=list)
+    columns: dict[str, list[Any]] = field(default_factory=dict)
+    sizes: list[int] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        """Number of batches."""
+        return len(self.sizes)
+
+    def add(self, ids: Any, size: int, columns: Mapping[str, Any]) -> None:
+        """Keep one batch.
+
+        Raises:
+            RecordingError: if the batch has other columns than those before it.
+        """
+        if self.columns and columns.keys() != self.columns.keys():
+            raise RecordingError(
+                f"update: this batch brings {sorted(columns)}, earlier ones brought "
+                f"{sorted(self.columns)}. Pass the same arguments for every batch."
+            )
+        self.ids.append(ids)
+        self.sizes.append(size)
+        for name, values in columns.items():
+            self.columns.setdefault(name, []).append(values)
+
+    def rows(self, gather: Gather | None, *, check_uniform: bool = False) -> EpochRows | None:
+        """The epoch's rows, or None on a process that does not write.
+
+        Args:
+            gather: collects the columns of all processes.
+            check_uniform: refuse a batch whose losses are all equal.
+
+        Raises:
+            RecordingError: if a batch has equal losses, see `check_uniform_losses`.
+        """
+        gathered = [self._host()]
+        if gather is not None:
+            parts = gather(gathered[0])
+            if parts is None:
+                return None
+            gathered = parts
+        gathered = [each for each in gathered if each]
+        if check_uniform:
+            for each in gathered:
+                check_uniform_losses(each["loss"], each["batch"])
+        return _first_of_each_id(gathered) if gathered else None
+
+    def _host(self) -> Columns:
+        if not self.sizes:
+            return {}
+        host: Columns = {name: to_host(values) for name, values in self.columns.items()}
+        host["ids"] = np.concatenate([canonical_ids(each) for each in self.ids])
+        host["batch"] = np.repeat(np.arange(len(self.sizes)), self.sizes)
+        return host
+
+
+def check_uniform_losses(losses: npt.NDArray[Any], batches: npt.NDArray[Any]) -> None:
+    """Refuse a batch whose losses are all the same: the mark of a forgotten reduction.
+
+    Zero is let through: a learned batch can have loss 0 in every sample.
+
+    Args:
+        losses: (n_rows,) in the order of the batches.
+        batches: (n_rows,) number of the batch that each row came in, ascending.
+
+    Raises:
+        RecordingError: names the batch, the value and the remedy.
+    """
+    numbers, starts, sizes = np.unique(batches, return_index=True, return_counts=True)
+    low, high = np.minimum.reduceat(losses, starts), np.maximum.reduceat(losses, starts)
+    uniform = np.flatnonzero((low == high) & (sizes > 1) & (low != 0))
+    if uniform.size:
+        first = int(uniform[0])
+        raise RecordingError(
+            f"losses: all {sizes[first]} losses of batch {numbers[first] + 1} are "
+            f"{float(low[first]):g}. The criterion reduces the batch: construct it with "
+            "reduction='none'. If the losses are right, pass allow_uniform=True."
+        )
+
+
+def _first_of_each_id(gathered: Sequence[Columns]) -> EpochRows:
+    """Merge processes; of a repeated id keep the row that came first in time.
+
+    A distributed sampler deals sample i to rank i mod R and pads at the end, so that the padding
+    always sits in a later batch, or in the same batch on a later rank, than the original.
+    """
+    names = gathered[0].keys()
+    merged = {name: np.concatenate([each[name] for each in gathered]) for name in names}
+    in_time = np.argsort(merged.pop("batch"), kind="stable")
+    ids = merged.pop("ids")[in_time]
+    unique, first, counts = np.unique(ids, return_index=True, return_counts=True)
+    order = in_time[first]
+    columns = {name: values[order] for name, values in merged.items()}
+    return EpochRows(unique, columns, int(ids.size - unique.size), unique[counts > 1])
+
+
+def scatter(
+    rows: EpochRows, sample_ids: npt.NDArray[Any]
+) -> tuple[dict[str, npt.NDArray[Any]], int]:
+    """Columns in canonical order; masked where a sample was not seen.
+
+    Returns:
+        name -> (n_samples,), and the number of samples seen.
+
+    Raises:
+        RecordingError: if an id is unknown.
+    """
+    if rows.ids.size == sample_ids.size and bool((rows.ids == sample_ids).all()):
+        return dict(rows.columns), int(rows.ids.size)
+    positions = np.searchsorted(sample_ids, rows.ids)
+    positions = np.minimum(positions, max(sample_ids.size - 1, 0))
+    unknown = rows.ids[sample_ids[positions] != rows.ids]
+    if unknown.size:
+        raise RecordingError(
+            f"ids: {unknown.size} are unknown to this record: {shown(unknown)}. It knows "
+            f"{sample_ids.size} samples, declared or seen in the first epoch. Declare all of "
+            "them with describe_samples(ids=...), or drop the others."
+        )
+    missing = np.ones(sample_ids.size, dtype=np.bool_)
+    missing[positions] = False
+    columns: dict[str, npt.NDArray[Any]] = {}
+    for name, values in rows.columns.items():
+        column = np.zeros(sample_ids.size, dtype=values.dtype)
+        column[positions] = values
+        columns[name] = np.ma.MaskedArray(column, mask=missing)
+    return columns, int(rows.ids.size)
+
+
+def shown(ids: npt.NDArray[Any]) -> str:
+    """The first few ids, for a message."""
+    text = ", ".join(str(each) for each in ids[:_SHOWN_IDS].tolist())
+    return text if ids.size <= _SHOWN_IDS else f"{text} and {ids.size - _SHOWN_IDS} more"

@@ -1,0 +1,718 @@
+"""The recorder: batches in, one row per sample and epoch out, never waiting for the server."""
+
+import logging
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import actiontrack
+from actiontrack import artifact
+from actiontrack.artifact import Manifest, Samples, StepEntry
+from actiontrack.digest import digest_ids, digest_inputs, digest_labels
+from actiontrack.errors import (
+    NotFoundError,
+    ParameterError,
+    RecordingError,
+    StoreError,
+)
+from actiontrack.history import DELTA_KINDS, MEASURES, MODES
+from actiontrack.recorder.arrays import canonical_ids, host_losses_error, snapshot
+from actiontrack.recorder.epoch import EpochBuffer, EpochRows, Gather, scatter, shown
+from actiontrack.recorder.spool import Destination, Spool, spool_root
+from actiontrack.recorder.uploader import Uploader
+from actiontrack.scores import classification_measures
+from actiontrack.store import Store
+
+__all__ = ["EpochSummary", "Recorder"]
+
+logger = logging.getLogger("actiontrack")
+
+
+@dataclass(frozen=True)
+class EpochSummary:
+    """What one recorded epoch held.
+
+    Attributes:
+        step: n of eq. 3.
+        n_seen: samples seen.
+        n_missing: samples of the record that were not seen.
+        n_duplicates: repeated ids that were dropped.
+        n_nonfinite: losses that are NaN or infinite; they are kept.
+        mean_loss: mean of the finite losses.
+        accuracy: fraction predicted right, or None without logits.
+    """
+
+    step: int
+    n_seen: int
+    n_missing: int
+    n_duplicates: int
+    n_nonfinite: int
+    mean_loss: float
+    accuracy: float | None
+
+    def metrics(self, record: str) -> dict[str, float]:
+        """Aggregates for the tracking server; never one value per sample."""
+        values = {"mean_loss": self.mean_loss, "nonfinite_losses": float(self.n_nonfinite)}
+        if self.accuracy is not None:
+            values["accuracy"] = self.accuracy
+        return {f"{record}/{name}": value for name, value in values.items()}
+
+
+class Recorder:
+    """Records the per-sample losses of one split of one MLflow run.
+
+    Args:
+        split: name of the recorded split, such as "test" or "train".
+        mode: "probe" for an evaluation pass after each epoch (the paper, section 4.1), "inline"
+            for the losses of the training batches. They are different scores and never compared.
+        run_id: the MLflow run. Default: the active run.
+        store: the tracking server. Default: MLflow's current one.
+        model: name of the model; runs with the same name are compared as same-model runs.
+            Default: the run's parameter "model".
+        class_names: names of the class indices.
+        loss_name: definition of the loss. Default: "cross_entropy" when logits are given,
+            "loss" when losses are given.
+        delta_kind: what Δn counts: "epoch" (1 each, the paper's), "batch" (optimiser updates
+            since the last recorded state) or "wall_time" (seconds since then).
+        source: reference to the dataset, such as {"kind": "folder", "root": "/data"}: galleries
+            read the images from there.
+        duplicates: "error" refuses an epoch that repeats an id; "first" keeps the first one.
+            Default: "first" with `gather`, where samplers pad, else "error".
+        allow_missing: accept epochs that don't see every sample. Samples that miss a step have
+            no action, as a shorter sum would make them look easy.
+        allow_uniform: accept batches whose given losses are all equal.
+        resume: continue the record that the run holds already; steps recorded again replace.
+        gather: collects the columns of all processes on the one that writes, see
+            `actiontrack.recorder.torch.gather`.
+        spool: folder for the local copy. Default: ACTIONTRACK_SPOOL or a folder of this user.
+        patience: seconds to wait at the end for a server that does not answer.
+
+    Raises:
+        ParameterError: if an argument breaks its rule.
+        RecordingError: if there is no run, or it holds such a record and `resume` is False.
+        StoreError: if the spool can't be written.
+    """
+
+    def __init__(
+        self,
+        split: str = "test",
+        *,
+        mode: str = "probe",
+        run_id: str | None = None,
+        store: Store | None = None,
+        model: str = "",
+        class_names: Sequence[str] = (),
+        loss_name: str | None = None,
+        delta_kind: str = "epoch",
+        source: Mapping[str, Any] | None = None,
+        duplicates: str | None = None,
+        allow_missing: bool = False,
+        allow_uniform: bool = False,
+        resume: bool = False,
+        gather: Gather | None = None,
+        spool: str | Path | None = None,
+        patience: float = 30.0,
+    ) -> None:
+        artifact.check_name("split", split)
+        _check_choice("mode", mode, MODES)
+        _check_choice("delta_kind", delta_kind, tuple(DELTA_KINDS))
+        duplicates = duplicates or ("first" if gather else "error")
+        _check_choice("duplicates", duplicates, ("error", "first"))
+        self._loss_name, self._duplicates = loss_name, duplicates
+        self._allow_missing, self._allow_uniform = allow_missing, allow_uniform
+        self._gather, self._patience = gather, patience
+        self._buffer = EpochBuffer()
+        self._declared: Samples | None = None
+        self._ids: npt.NDArray[Any] | None = None
+        self._labels: npt.NDArray[Any] | None = None
+        self._closed = self._given_losses = False
+        self._warned_partial = False
+        self._last_end = time.monotonic()
+        manifest = Manifest(
+            split=split,
+            mode=mode,
+            loss_name=loss_name or "",
+            delta_kind=delta_kind,
+            n_samples=0,
+            id_type="",
+            digests={},
+            class_names=tuple(str(each) for each in class_names),
+            model=model,
+            source=source,
+            writer=f"actiontrack {actiontrack.__version__}",
+        )
+        self._open(manifest, store, run_id, Path(spool) if spool else spool_root(), resume=resume)
+
+    # The three lines
+
+    def __enter__(self) -> "Recorder":
+        """The recorder itself; leaving the block finishes the record."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Finish after a normal end; after an error keep and upload what is complete."""
+        if kind is None:
+            self.finish()
+        else:
+            self.close()
+
+    def update(
+        self,
+        ids: Any,
+        losses: Any = None,
+        *,
+        logits: Any = None,
+        labels: Any = None,
+        components: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Add one batch of the present epoch. Cheap: checks come at the end of the epoch.
+
+        Args:
+            ids: (batch,) integers or strings, the stable ids of the samples.
+            losses: (batch,) one loss per sample. Default: the cross-entropy of the logits.
+            logits: (batch, n_classes); with labels they also give the label's probability, the
+                margin, correctness, EL2N, entropy and the prediction.
+            labels: (batch,) class indices.
+            components: name -> (batch,), parts of the loss or further losses, each of which gets
+                its own action.
+
+        Raises:
+            RecordingError: if the losses are not one per sample.
+            ParameterError: if neither losses nor logits with labels are given.
+        """
+        size = len(ids)
+        columns = self._columns(losses, logits, labels)
+        for name, values in (components or {}).items():
+            columns[_component_name(name)] = snapshot(values)
+        for values in columns.values():
+            if tuple(values.shape) != (size,):
+                raise host_losses_error(tuple(values.shape), size)
+        self._buffer.add(snapshot(ids) if hasattr(ids, "shape") else ids, size, columns)
+
+    def end_epoch(
+        self, epoch: int | None = None, *, delta: float | None = None
+    ) -> EpochSummary | None:
+        """Check the epoch, write it to the spool and hand it to the upload.
+
+        Args:
+            epoch: its number n ≥ 0, where 0 is the untrained model. Default: one more than the
+                last. A number that was recorded before replaces that epoch and all after it.
+            delta: Δn. Default: 1 for "epoch", the number of batches for "batch" in mode inline,
+                the seconds since the last epoch for "wall_time".
+
+        Returns:
+            The summary, or None on a process that does not write.
+
+        Raises:
+            RecordingError: if ids are repeated, missing or unknown, if labels changed, or if the
+                losses of a batch are all equal. Earlier epochs are safe; see `discard_epoch`.
+            StoreError: if the disk is full; the epoch is kept in memory, call again.
+        """
+        step = self._next_step(epoch, delta)
+        weight = self._delta(delta)
+        check_uniform = self._given_losses and not self._allow_uniform
+        rows = self._buffer.rows(self._gather, check_uniform=check_uniform)
+        if self._spool is None:
+            self.discard_epoch()
+            return None
+        if rows is None:
+            raise RecordingError(
+                f"epoch {step} of record {self.name} is empty. Call update for every batch first."
+            )
+        summary = self._write_epoch(rows, step, weight)
+        self.discard_epoch()
+        self._last_end = time.monotonic()
+        return summary
+
+    def finish(self) -> bool:
+        """Write the scores, mark the record complete and wait for the upload.
+
+        Returns:
+            Whether everything is in the artifact store. If not, a warning says where the spool
+            is, and `actiontrack sync` uploads it later.
+
+        Raises:
+            RecordingError: if an epoch was begun and not ended.
+        """
+        if self._closed:
+            return self.synced
+        if len(self._buffer):
+            raise RecordingError(
+                f"record {self.name} has {len(self._buffer)} batches after its last epoch. "
+                "Call end_epoch to keep them or discard_epoch to drop them."
+            )
+        if self._spool is not None and self._spool.manifest.steps:
+            self._submit(self._spool.complete())
+        return self._close()
+
+    # The rest
+
+    @property
+    def name(self) -> str:
+        """Name of the record, such as "test-probe"."""
+        return self._name
+
+    @property
+    def synced(self) -> bool:
+        """Whether everything recorded so far is in the artifact store."""
+        return self._synced if self._closed or self._uploader is None else self._uploader.drain(0)
+
+    @property
+    def last_step(self) -> int | None:
+        """Number of the last recorded epoch, or None."""
+        steps = self._spool.manifest.steps if self._spool else ()
+        return steps[-1].step if steps else None
+
+    def describe_samples(
+        self,
+        ids: Any,
+        *,
+        labels: Any = None,
+        true_labels: Any = None,
+        paths: Sequence[str] | None = None,
+        input_digests: Sequence[str] | None = None,
+    ) -> None:
+        """Declare all samples of the split before the first epoch. Optional, any order.
+
+        With it, samples that are missing from the first epoch are found; without it, the first
+        epoch decides which samples there are.
+
+        Args:
+            ids: (n_samples,) integers or strings.
+            labels: (n_samples,) class indices as trained on.
+            true_labels: (n_samples,) the truth, where labels are noisy.
+            paths: (n_samples,) image paths relative to the root of `source`.
+            input_digests: (n_samples,) see `actiontrack.digest.digest_input`: with them runs on
+                other pixels under the same ids are told apart.
+
+        Raises:
+            RecordingError: if ids repeat, or a resumed record has other samples.
+        """
+        if self._spool is None:
+            return
+        found = canonical_ids(ids)
+        order = np.argsort(found, kind="stable")
+        found = found[order]
+        repeated = np.unique(found[1:][found[1:] == found[:-1]])
+        if repeated.size:
+            raise RecordingError(
+                f"ids: {repeated.size} are repeated in the samples declared: {shown(repeated)}. "
+                "Give each sample its own id."
+            )
+        self._declared = Samples(
+            sample_ids=found,
+            labels=_ordered(labels, order),
+            true_labels=_ordered(true_labels, order),
+            paths=None if paths is None else [str(paths[each]) for each in order],
+            input_digests=None if input_digests is None else [input_digests[i] for i in order],
+        )
+        self._check_resumed_samples(found)
+        self._ids, self._labels = found, self._declared.labels
+
+    def log_features(self, ids: Any, features: Any) -> None:
+        """Keep last-layer features, (n_samples, n_features), with ids in any order."""
+        if self._spool is not None:
+            rows = self._in_order(ids)
+            values = np.asarray(features, dtype=np.float32)[rows]
+            entry = artifact.write_features(self._spool.folder, values)
+            self._submit(self._spool.add_file(artifact.FEATURES, entry))
+
+    def log_thumbnails(self, ids: Any, images: Sequence[bytes]) -> None:
+        """Keep one PNG per sample with the run, with ids in any order."""
+        if self._spool is not None:
+            ordered = [images[each] for each in self._in_order(ids)]
+            entry = artifact.write_thumbnails(self._spool.folder, ordered)
+            self._submit(self._spool.add_file(artifact.THUMBNAILS, entry))
+
+    def discard_epoch(self) -> None:
+        """Drop the batches since the last epoch."""
+        self._buffer = EpochBuffer()
+
+    def close(self) -> bool:
+        """Stop without finishing: the record stays marked as unfinished, and readable.
+
+        The samples of an interrupted epoch are counted in the manifest; no score includes them.
+
+        Returns:
+            Whether everything is in the artifact store.
+        """
+        if self._closed:
+            return self.synced
+        self._count_partial()
+        return self._close()
+
+    # How
+
+    def _open(
+        self,
+        manifest: Manifest,
+        store: Store | None,
+        run_id: str | None,
+        root: Path,
+        *,
+        resume: bool,
+    ) -> None:
+        self._name = manifest.name
+        self._synced = False
+        self._spool: Spool | None = None
+        self._uploader: Uploader | None = None
+        if self._gather is not None and self._gather({}) is None:
+            self._synced = True
+            return  # this process sends its columns to the one that writes
+        store = store or Store()
+        run_id = run_id or store.active_run_id()
+        if run_id is None:
+            raise RecordingError(
+                "there is no active MLflow run. Start one with mlflow.start_run(), or pass run_id."
+            )
+        destination = Destination(store.tracking_uri, run_id, manifest.model)
+        folder = root / run_id / manifest.name
+        existing = _existing(store, run_id, manifest.name, folder)
+        if existing is None:
+            self._spool = Spool.create(folder, manifest, destination)
+        else:
+            self._spool = _continued(existing, manifest, destination, resume=resume)
+            self._ids, self._labels = self._spool.sample_ids(), self._spool.labels()
+        self._uploader = Uploader(self._spool, destination, store=store)
+
+    def _columns(self, losses: Any, logits: Any, labels: Any) -> dict[str, Any]:
+        columns: dict[str, Any] = {}
+        if logits is not None:
+            if labels is None:
+                raise ParameterError("labels", "must be given with logits", None, "Pass labels.")
+            logits = logits.detach() if hasattr(logits, "detach") else logits
+            columns |= classification_measures(logits, labels)
+            columns["loss"] = columns.pop("cross_entropy")
+        if losses is not None:
+            columns["loss"] = snapshot(losses)
+        if "loss" not in columns:
+            raise ParameterError(
+                "losses", "must be given, or logits with labels", None, "Pass one of the two."
+            )
+        if labels is not None:
+            columns["label"] = snapshot(labels)
+        self._given_losses = losses is not None
+        return columns
+
+    def _next_step(self, epoch: int | None, delta: float | None) -> int:
+        last = self.last_step
+        step = (1 if last is None else last + 1) if epoch is None else int(epoch)
+        if step < 0:
+            raise ParameterError("epoch", "must be 0 or more", step, "Count epochs from 1.")
+        if last is not None and step > last + 1 and delta is None:
+            raise RecordingError(
+                f"epoch {step} follows {last}: {step - last - 1} epochs are missing from record "
+                f"{self.name}. Record every epoch, or pass delta to say what the step weighs."
+            )
+        return step
+
+    def _delta(self, delta: float | None) -> float:
+        if delta is None:
+            delta = self._default_delta()
+        if not (np.isfinite(delta) and delta > 0):
+            raise ParameterError(
+                "delta", "must be a positive number", delta, "Pass Δn of this epoch."
+            )
+        return float(delta)
+
+    def _default_delta(self) -> float:
+        kind = self._manifest_kind
+        if kind == "epoch":
+            return 1.0
+        if kind == "wall_time":
+            return max(time.monotonic() - self._last_end, 1e-9)
+        if self._manifest_mode == "probe":
+            raise ParameterError(
+                "delta",
+                "must be given with delta_kind='batch' in mode probe",
+                None,
+                "Pass the number of optimiser updates since the last epoch.",
+            )
+        return float(len(self._buffer))
+
+    @property
+    def _manifest_kind(self) -> str:
+        return self._spool.manifest.delta_kind if self._spool else "epoch"
+
+    @property
+    def _manifest_mode(self) -> str:
+        return self._spool.manifest.mode if self._spool else "probe"
+
+    def _write_epoch(self, rows: EpochRows, step: int, delta: float) -> EpochSummary:
+        assert self._spool is not None  # noqa: S101 - callers write on this process only
+        self._check_rows(rows, step)
+        new_files = self._settle_samples(rows)
+        columns, n_seen = scatter(rows, self._known_ids())
+        self._check_labels(columns.pop("label", None))
+        if self._spool.truncate(step):
+            self._submit([])
+        loss = columns["loss"]
+        n_nonfinite = int((~np.isfinite(np.ma.compressed(loss))).sum())
+        entry = StepEntry(step, delta, n_seen, n_nonfinite, rows.n_duplicates)
+        changes = self._first_epoch_changes(columns) if not self._spool.manifest.steps else {}
+        new_files += self._spool.add_block(entry, columns, partial=None, **changes)
+        summary = _summary(entry, self._known_ids().size, columns)
+        self._warn(summary)
+        self._submit(new_files, metrics=(step, summary.metrics(self.name)))
+        return summary
+
+    def _check_rows(self, rows: EpochRows, step: int) -> None:
+        if rows.n_duplicates and self._duplicates == "error":
+            raise RecordingError(
+                f"ids: {rows.repeated.size} are repeated in epoch {step} of record {self.name}: "
+                f"{shown(rows.repeated)}. Visit each sample once per epoch, or pass "
+                "duplicates='first'."
+            )
+        known = self._ids
+        if known is None or known.dtype.kind == rows.ids.dtype.kind:
+            self._check_missing(rows, step)
+            return
+        raise RecordingError(
+            f"ids: epoch {step} brings {_kind(rows.ids)}, the record {self.name} has "
+            f"{_kind(known)}. Pass ids of the same type throughout."
+        )
+
+    def _check_missing(self, rows: EpochRows, step: int) -> None:
+        assert self._spool is not None  # noqa: S101
+        first = not self._spool.manifest.steps
+        if self._ids is None or self._allow_missing or not first:
+            return
+        missing = np.setdiff1d(self._ids, rows.ids, assume_unique=True)
+        if missing.size:
+            raise RecordingError(
+                f"ids: {missing.size} of {self._ids.size} samples are missing from epoch {step} "
+                f"of record {self.name}: {shown(missing)}. Visit every sample (drop_last=False), "
+                "or pass allow_missing=True."
+            )
+
+    def _known_ids(self) -> npt.NDArray[Any]:
+        assert self._ids is not None  # noqa: S101 - settled by the first epoch
+        return self._ids
+
+    def _settle_samples(self, rows: EpochRows) -> list[str]:
+        """Fix the samples at the first epoch: declared ones, or those that it saw."""
+        assert self._spool is not None  # noqa: S101
+        if artifact.SAMPLES in self._spool.manifest.files:
+            return []
+        seen_labels = rows.columns.get("label")
+        samples = self._declared or Samples(sample_ids=rows.ids, labels=_as_int(seen_labels))
+        if (
+            samples.labels is None
+            and seen_labels is not None
+            and rows.ids.size == len(samples.sample_ids)
+        ):
+            samples = Samples(**{**vars(samples), "labels": _as_int(seen_labels)})
+        entry = artifact.write_samples(self._spool.folder, samples)
+        self._spool.update(
+            n_samples=len(samples.sample_ids),
+            id_type="int64" if samples.sample_ids.dtype.kind == "i" else "string",
+            digests=_digests(samples, self._spool.manifest.class_names),
+        )
+        self._ids, self._labels = samples.sample_ids, samples.labels
+        return self._spool.add_file(artifact.SAMPLES, entry)
+
+    def _check_labels(self, labels: npt.NDArray[Any] | None) -> None:
+        if labels is None or self._labels is None:
+            return
+        seen = ~np.ma.getmaskarray(labels)
+        wrong = np.flatnonzero(seen & (np.ma.getdata(labels) != self._labels))
+        if wrong.size:
+            known, row = self._known_ids(), int(wrong[0])
+            raise RecordingError(
+                f"labels: {wrong.size} samples have another label than before, the first is "
+                f"{known[row]}: {int(self._labels[row])} became "
+                f"{int(np.ma.getdata(labels)[row])}. "
+                "Ids must travel with their samples, through shuffling too."
+            )
+
+    def _first_epoch_changes(self, columns: Mapping[str, Any]) -> dict[str, Any]:
+        measures = tuple(name for name in MEASURES if name in columns)
+        rest = tuple(sorted(columns.keys() - {*measures, "loss"}))
+        default = "loss" if self._given_losses else "cross_entropy"
+        return {
+            "measures": measures,
+            "components": rest,
+            "loss_name": self._loss_name or default,
+        }
+
+    def _check_resumed_samples(self, ids: npt.NDArray[Any]) -> None:
+        if self._ids is None or (ids.shape == self._ids.shape and bool((ids == self._ids).all())):
+            return
+        raise RecordingError(
+            f"ids: the record {self.name} has {self._ids.size} samples, other ones than the "
+            f"{ids.size} declared now. Resume with the same data, or start a new run."
+        )
+
+    def _in_order(self, ids: Any) -> npt.NDArray[np.intp]:
+        found = canonical_ids(ids)
+        order = np.argsort(found, kind="stable")
+        if self._ids is None or not np.array_equal(found[order], self._ids):
+            raise RecordingError(
+                f"ids: must be those of the record {self.name}, each once. Declare the samples or "
+                "record an epoch first."
+            )
+        return order
+
+    def _count_partial(self) -> None:
+        if self._spool is None or not len(self._buffer):
+            return
+        rows = self._buffer.rows(None)
+        if rows is not None and self._spool.manifest.n_samples:
+            step = self._next_step(None, None)
+            self._spool.update(partial={"step": step, "n_seen": int(rows.ids.size)})
+            self._submit([])
+
+    def _warn(self, summary: EpochSummary) -> None:
+        if summary.n_missing and not self._allow_missing and not self._warned_partial:
+            self._warned_partial = True
+            warnings.warn(
+                f"epoch {summary.step} of record {self.name} missed {summary.n_missing} samples. "
+                "They have no action, as a shorter sum would make them look easy.",
+                stacklevel=4,
+            )
+
+    def _submit(
+        self, files: Sequence[str], metrics: tuple[int, Mapping[str, float]] | None = None
+    ) -> None:
+        if self._uploader is not None:
+            self._uploader.submit(files, metrics=metrics)
+
+    def _close(self) -> bool:
+        if self._uploader is None or self._spool is None:
+            self._closed = True
+            return True
+        self._synced = self._uploader.close(self._patience)
+        self._closed = True
+        if self._synced:
+            self._spool.remove()
+        else:
+            logger.warning(
+                "record %s is not uploaded: %s It is safe in %s: upload it with "
+                "'actiontrack sync %s'.",
+                self.name,
+                self._uploader.error,
+                self._spool.folder,
+                self._spool.folder,
+            )
+        return self._synced
+
+
+def _existing(store: Store, run_id: str, name: str, folder: Path) -> Spool | None:
+    """The record of this name that is there already: in the spool, else in the run."""
+    local = _local_record(folder)
+    try:
+        store.ping()
+        run = store.get_run(run_id)
+        remote = store.open_record(run, name) if name in run.records else None
+    except StoreError as error:
+        logger.warning("cannot ask the server for earlier records: %s", error)
+        return local
+    if remote is None or (local and local.manifest.n_steps >= remote.manifest.n_steps):
+        return local
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in remote.manifest.files:
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(remote.fetch(path).read_bytes())
+    artifact.write_manifest(folder, remote.manifest)
+    return Spool.load(folder)
+
+
+def _local_record(folder: Path) -> Spool | None:
+    try:
+        return Spool.load(folder)
+    except NotFoundError:
+        return None
+
+
+def _continued(
+    existing: Spool, wanted: Manifest, destination: Destination, *, resume: bool
+) -> Spool:
+    found = existing.manifest
+    if not resume:
+        raise RecordingError(
+            f"run {destination.run_id} holds a record {wanted.name} with {found.n_steps} epochs "
+            "already. Pass resume=True to continue it, or start a new run."
+        )
+    for field in ("delta_kind", "class_names", "loss_name"):
+        before, now = getattr(found, field), getattr(wanted, field)
+        if now and before and before != now:
+            raise RecordingError(
+                f"{field}: the record {wanted.name} was begun with {before!r}, got {now!r}. "
+                "Resume with the same settings, or start a new run."
+            )
+    existing.write_destination(destination)
+    existing.update(status="recording", partial=None, model=wanted.model or found.model)
+    return existing
+
+
+def _summary(entry: StepEntry, n_samples: int, columns: Mapping[str, Any]) -> EpochSummary:
+    loss = np.ma.compressed(columns["loss"])
+    finite = loss[np.isfinite(loss)]
+    correct = columns.get("correct")
+    return EpochSummary(
+        step=entry.step,
+        n_seen=entry.n_seen,
+        n_missing=n_samples - entry.n_seen,
+        n_duplicates=entry.n_duplicates,
+        n_nonfinite=entry.n_nonfinite,
+        mean_loss=float(finite.mean(dtype=np.float64)) if finite.size else float("nan"),
+        accuracy=None if correct is None else float(np.ma.compressed(correct).mean()),
+    )
+
+
+def _digests(samples: Samples, class_names: Sequence[str]) -> dict[str, str | None]:
+    inputs = samples.input_digests
+    return {
+        "ids": digest_ids(samples.sample_ids),
+        "labels": digest_labels(samples.labels, class_names),
+        "inputs": None if inputs is None else digest_inputs(inputs),
+    }
+
+
+def _ordered(values: Any, order: npt.NDArray[np.intp]) -> npt.NDArray[np.int64] | None:
+    if values is None:
+        return None
+    if hasattr(values, "detach"):
+        values = values.detach().cpu().numpy()
+    array = np.asarray(values)
+    if array.shape != order.shape:
+        raise ParameterError(
+            "labels", f"must have shape {order.shape}", array.shape, "Pass one per id."
+        )
+    return array[order].astype(np.int64)
+
+
+def _component_name(name: str) -> str:
+    if name in {*MEASURES, "loss", "label", "sample", "step", "batch", "ids"}:
+        raise ParameterError(
+            "components", "must not take a name of the record itself", name, "Rename it."
+        )
+    return artifact.check_name("components", name)
+
+
+def _as_int(values: npt.NDArray[Any] | None) -> npt.NDArray[np.int64] | None:
+    return None if values is None else values.astype(np.int64)
+
+
+def _kind(ids: npt.NDArray[Any]) -> str:
+    return "integers" if ids.dtype.kind == "i" else "strings"
+
+
+def _check_choice(argument: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ParameterError(
+            argument, f"must be one of {', '.join(choices)}", value, "Choose one of these."
+        )

@@ -1,0 +1,171 @@
+"""The spool: a record on local disk, one folder per run and record, safe before any upload.
+
+::
+
+    <spool root>/<run id>/<record>/     the files of the record, see `actiontrack.artifact`
+                          /sync.json    where it belongs: tracking URI, run, model
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import platformdirs
+
+from actiontrack import artifact
+from actiontrack.artifact import FileEntry, Manifest, StepEntry
+from actiontrack.errors import CorruptRecordError, NotFoundError, StoreError
+from actiontrack.scores import score_table
+
+__all__ = ["Destination", "Spool", "spool_root"]
+
+_DESTINATION = "sync.json"
+
+
+def spool_root() -> Path:
+    """Where spools live: ACTIONTRACK_SPOOL, or the state folder of this user."""
+    named = os.environ.get("ACTIONTRACK_SPOOL")
+    return Path(named) if named else platformdirs.user_state_path("actiontrack") / "spool"
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where a spooled record belongs."""
+
+    tracking_uri: str
+    run_id: str
+    model: str
+
+
+class Spool:
+    """One record on local disk. The manifest in memory is the manifest on disk, always.
+
+    Args:
+        folder: folder of the record.
+        manifest: the record so far.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.folder, self.manifest = folder, manifest
+
+    @classmethod
+    def create(cls, folder: Path, manifest: Manifest, destination: Destination) -> "Spool":
+        """Start a spool, replacing what an earlier record of the same name left behind.
+
+        Raises:
+            StoreError: if the folder can't be written.
+        """
+        shutil.rmtree(folder, ignore_errors=True)
+        spool = cls(folder, manifest)
+        spool.write_destination(destination)
+        return spool
+
+    @classmethod
+    def load(cls, folder: Path) -> "Spool":
+        """Open a spool that was left behind.
+
+        Raises:
+            NotFoundError: if there is none.
+            CorruptRecordError: if it is damaged.
+        """
+        return cls(folder, artifact.read_manifest(folder / artifact.MANIFEST))
+
+    def write_destination(self, destination: Destination) -> None:
+        """Remember where the record belongs."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            text = json.dumps(vars(destination), indent=1)
+            (self.folder / _DESTINATION).write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise StoreError(
+                f"cannot write the spool {self.folder}: {error.strerror}. "
+                "Set ACTIONTRACK_SPOOL to a folder that can be written."
+            ) from error
+
+    def destination(self) -> Destination:
+        """Where the record belongs.
+
+        Raises:
+            CorruptRecordError: if the spool does not say.
+        """
+        path = self.folder / _DESTINATION
+        try:
+            return Destination(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, TypeError, ValueError) as error:
+            raise CorruptRecordError(f"{path} does not say where the record belongs.") from error
+
+    def fetch(self, path: str) -> Path:
+        """Local path of a file of the record."""
+        return self.folder / path
+
+    def add_block(
+        self, step: StepEntry, columns: Mapping[str, npt.NDArray[Any]], **changes: Any
+    ) -> list[str]:
+        """Write one step, then the manifest. Returns the paths written, manifest excepted."""
+        entry = artifact.write_block(self.folder, step.step, columns)
+        manifest = replace(self.manifest, steps=(*self.manifest.steps, step), **changes)
+        path = artifact.block_path(step.step)
+        self._commit(manifest.with_file(path, entry))
+        return [path]
+
+    def add_file(self, path: str, entry: FileEntry) -> list[str]:
+        """Name a file that was written into the folder."""
+        self._commit(self.manifest.with_file(path, entry))
+        return [path]
+
+    def update(self, **changes: Any) -> None:
+        """Change fields of the manifest."""
+        self._commit(replace(self.manifest, **changes))
+
+    def truncate(self, step: int) -> bool:
+        """Forget the steps from `step` on. Returns whether there were any."""
+        kept = tuple(each for each in self.manifest.steps if each.step < step)
+        dropped = {artifact.block_path(each.step) for each in self.manifest.steps[len(kept) :]}
+        dropped.add(artifact.SCORES)
+        files = {name: each for name, each in self.manifest.files.items() if name not in dropped}
+        if len(files) == len(self.manifest.files):
+            return False
+        self._commit(replace(self.manifest, steps=kept, files=files, status="recording"))
+        return True
+
+    def complete(self) -> list[str]:
+        """Write the scores and mark the record complete. Returns the paths written."""
+        history = artifact.read_history(self.manifest, self.fetch)
+        entry = artifact.write_scores(self.folder, score_table(history))
+        manifest = replace(self.manifest, status="complete", partial=None)
+        self._commit(manifest.with_file(artifact.SCORES, entry))
+        return [artifact.SCORES]
+
+    def remove(self) -> None:
+        """Delete the spool, once every file is in the artifact store."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        try:
+            self.folder.parent.rmdir()
+        except OSError:
+            return
+
+    def sample_ids(self) -> npt.NDArray[Any] | None:
+        """Ids of a record that knows its samples already."""
+        return self._samples("sample_ids")
+
+    def labels(self) -> npt.NDArray[np.int64] | None:
+        """Labels of a record that knows its samples already."""
+        return self._samples("labels")
+
+    def _samples(self, name: str) -> npt.NDArray[Any] | None:
+        try:
+            samples = artifact.read_samples(self.manifest, self.fetch)
+        except NotFoundError:
+            return None
+        values: npt.NDArray[Any] | None = getattr(samples, name)
+        return values
+
+    def _commit(self, manifest: Manifest) -> None:
+        artifact.write_manifest(self.folder, manifest)
+        self.manifest = manifest

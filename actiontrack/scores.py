@@ -1,0 +1,253 @@
+"""Scores of samples, each a pure function of a loss history. A formula lives here only.
+
+The action is the paper's score (Arriaga, Palacio, Valdenegro-Toro, eq. 2 and 3). The others are
+its peers, computed from the same record so that they can be compared on equal terms.
+
+Arrays of shape (n_steps, n_samples) hold one row per recorded step. A sample that was missing in
+any step has the score NaN: a sum over fewer steps would make it look easy.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from array_api_compat import array_namespace
+
+from actiontrack.errors import ParameterError
+from actiontrack.history import FloatArray, LossHistory
+
+__all__ = [
+    "EL2N_STEPS",
+    "action",
+    "area_under_margin",
+    "classification_measures",
+    "confidence",
+    "el2n",
+    "ensemble_mean",
+    "entropy",
+    "final_loss",
+    "forgetting",
+    "loss_variance",
+    "mean_loss",
+    "min_max",
+    "score_table",
+    "variability",
+]
+
+#: EL2N is meant for the early steps of training (Paul et al. 2021); the mean is over these many.
+EL2N_STEPS = 10
+
+ScoreArray = npt.NDArray[np.float64]
+
+
+def action(losses: FloatArray, deltas: FloatArray) -> ScoreArray:
+    """Action of each sample: the loss accumulated over training (eq. 2, 3).
+
+    A(x) = Σₙ L(y, m(x; θₙ)) Δn, over the recorded steps and no others.
+
+    Args:
+        losses: (n_steps, n_samples), one loss per sample and step.
+        deltas: (n_steps,), Δn.
+
+    Returns:
+        (n_samples,) float64, in units of loss times the unit of Δn. NaN and infinite losses
+        carry through.
+
+    >>> action(np.array([[2.0, 1.0], [1.0, 0.5]]), np.array([1.0, 1.0])).tolist()
+    [3.0, 1.5]
+    """
+    total = np.zeros(losses.shape[1], dtype=np.float64)
+    for loss, delta in zip(losses, deltas, strict=True):
+        total += loss.astype(np.float64) * float(delta)
+    return total
+
+
+def mean_loss(losses: FloatArray) -> ScoreArray:
+    """Mean loss over the steps, (n_samples,) float64."""
+    return _mean(losses)
+
+
+def final_loss(losses: FloatArray) -> ScoreArray:
+    """Loss at the last step, (n_samples,) float64."""
+    return np.asarray(losses[-1], dtype=np.float64)
+
+
+def loss_variance(losses: FloatArray) -> ScoreArray:
+    """Population variance of the loss over the steps, (n_samples,) float64 (4.1, Fig. 6c)."""
+    with np.errstate(invalid="ignore"):
+        variance: ScoreArray = losses.var(axis=0, dtype=np.float64)
+    return variance
+
+
+def area_under_margin(margins: FloatArray) -> ScoreArray:
+    """AUM: mean margin over the steps, (n_samples,) float64; low is hard (Pleiss et al. 2020)."""
+    return _mean(margins)
+
+
+def confidence(target_probabilities: FloatArray) -> ScoreArray:
+    """Mean probability of the label over the steps; low is hard (Swayamdipta et al. 2020)."""
+    return _mean(target_probabilities)
+
+
+def variability(target_probabilities: FloatArray) -> ScoreArray:
+    """Population standard deviation of the label's probability (Swayamdipta et al. 2020)."""
+    return np.asarray(np.sqrt(loss_variance(target_probabilities)))
+
+
+def el2n(el2n_by_step: FloatArray, n_steps: int = EL2N_STEPS) -> ScoreArray:
+    """Mean EL2N over the first `n_steps` recorded steps, (n_samples,) (Paul et al. 2021)."""
+    return _mean(el2n_by_step[:n_steps])
+
+
+def forgetting(correct: npt.NDArray[np.bool_]) -> ScoreArray:
+    """Forgetting events: steps where a right prediction turned wrong (Toneva et al. 2019).
+
+    Samples that were never right count as infinitely forgotten.
+
+    Args:
+        correct: (n_steps, n_samples) bool.
+
+    >>> forgetting(np.array([[1, 0], [0, 0], [1, 0], [0, 0]], dtype=bool)).tolist()
+    [2.0, inf]
+    """
+    correct = correct.astype(np.bool_)
+    events = (correct[:-1] & ~correct[1:]).sum(axis=0).astype(np.float64)
+    events[~correct.any(axis=0)] = np.inf
+    return np.asarray(events)
+
+
+def min_max(scores: FloatArray) -> ScoreArray:
+    """Scores scaled to [0, 1] by the smallest and largest finite score (section 4.1).
+
+    Equal scores all become 0.
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    finite = values[np.isfinite(values)]
+    low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
+    return np.asarray((values - low) / (high - low if high > low else 1.0))
+
+
+def ensemble_mean(scores: FloatArray) -> ScoreArray:
+    """Mean over models of (n_models, n_samples) scores (section 4.1, Fig. 6b)."""
+    return _mean(scores)
+
+
+def entropy(probabilities: FloatArray) -> ScoreArray:
+    """Predictive entropy −Σ p ln p of (n_samples, n_classes) probabilities, in nats (eq. 6).
+
+    >>> entropy(np.array([[1.0, 0.0], [0.5, 0.5]])).round(4).tolist()
+    [0.0, 0.6931]
+    """
+    p = np.asarray(probabilities, dtype=np.float64)
+    # 0 - …, so that a certain prediction has entropy 0.0 and not -0.0
+    return np.asarray(0.0 - np.where(p > 0, p * np.log(np.where(p > 0, p, 1.0)), 0.0).sum(axis=-1))
+
+
+def classification_measures(logits: Any, labels: Any) -> dict[str, Any]:
+    """Cross-entropy and the per-sample measures of a batch, for NumPy, PyTorch or JAX arrays.
+
+    One formula for all array libraries, computed where the arrays live, without copying them to
+    the host. Cross-entropy is −ln softmax(logits)[label], EL2N after Paul et al. 2021, the margin
+    after Pleiss et al. 2020.
+
+    Args:
+        logits: (batch, n_classes) floating, n_classes ≥ 2.
+        labels: (batch,) integer class indices of the same array library.
+
+    Returns:
+        name -> (batch,) array: "cross_entropy" and the keys of `history.MEASURES`.
+    """
+    xp = array_namespace(logits, labels)
+    shifted = logits - xp.max(logits, axis=1, keepdims=True)
+    log_p = shifted - xp.log(xp.sum(xp.exp(shifted), axis=1, keepdims=True))
+    p = xp.exp(log_p)
+    columns = xp.arange(logits.shape[1], dtype=labels.dtype, device=logits.device)
+    is_label = columns[None, :] == labels[:, None]
+    zero, lowest = xp.zeros_like(logits), xp.full_like(logits, -float("inf"))
+    target_probability = xp.sum(xp.where(is_label, p, zero), axis=1)
+    target_logit = xp.sum(xp.where(is_label, logits, zero), axis=1)
+    error = p - xp.astype(is_label, p.dtype)
+    predicted = xp.argmax(logits, axis=1)
+    return {
+        # 0 - …, so that a perfect prediction has loss 0.0 and not -0.0
+        "cross_entropy": 0 - xp.sum(xp.where(is_label, log_p, zero), axis=1),
+        "target_probability": target_probability,
+        "margin": target_logit - xp.max(xp.where(is_label, lowest, logits), axis=1),
+        "el2n": xp.sqrt(xp.sum(error * error, axis=1)),
+        "entropy": 0 - xp.sum(xp.where(p > 0, p * log_p, zero), axis=1),
+        "predicted": predicted,
+        "correct": predicted == labels,
+    }
+
+
+def score_table(history: LossHistory) -> pd.DataFrame:
+    """Every score that the history gives, one row per sample in the order of `sample_ids`.
+
+    Columns: sample_id, label and true_label where known, action, mean_loss, final_loss,
+    loss_variance, and for a classifier aum, confidence, variability, el2n, forgetting,
+    final_entropy, predicted, correct (both at the last step); action_<name> for each further
+    loss component; n_steps, the steps in which the sample was seen.
+
+    Raises:
+        ParameterError: if the history has no step.
+    """
+    if history.n_steps == 0:
+        raise ParameterError(
+            "history", "must have at least one step", 0, "Record an epoch before asking for scores."
+        )
+    return pd.DataFrame(_sample_columns(history) | _score_columns(history))
+
+
+def _sample_columns(history: LossHistory) -> dict[str, Any]:
+    columns: dict[str, Any] = {"sample_id": history.sample_ids}
+    if history.labels is not None:
+        columns["label"] = history.labels
+    if history.true_labels is not None:
+        columns["true_label"] = history.true_labels
+    return columns
+
+
+def _score_columns(history: LossHistory) -> dict[str, Any]:
+    # Missing losses are NaN already, so every sum and mean over steps shows it.
+    losses = history.losses
+    columns: dict[str, Any] = {
+        "action": action(losses, history.deltas),
+        "mean_loss": mean_loss(losses),
+        "final_loss": final_loss(losses),
+        "loss_variance": loss_variance(losses),
+    }
+    for name, values in history.components.items():
+        columns[f"action_{name}"] = action(values, history.deltas)
+    columns |= _measure_scores(history)
+    columns["n_steps"] = history.seen.sum(axis=0)
+    return columns
+
+
+_FROM_MEASURE: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
+    "aum": ("margin", area_under_margin),
+    "confidence": ("target_probability", confidence),
+    "variability": ("target_probability", variability),
+    "el2n": ("el2n", el2n),
+    "forgetting": ("correct", forgetting),
+    "final_entropy": ("entropy", final_loss),
+    "predicted": ("predicted", lambda values: values[-1]),
+    "correct": ("correct", lambda values: values[-1]),
+}
+
+
+def _measure_scores(history: LossHistory) -> dict[str, Any]:
+    complete = history.seen.all(axis=0)
+    columns: dict[str, Any] = {}
+    for name, (measure, score) in _FROM_MEASURE.items():
+        if measure in history.measures:
+            columns[name] = score(history.measures[measure])
+    if "forgetting" in columns:
+        columns["forgetting"] = np.where(complete, columns["forgetting"], np.nan)
+    return columns
+
+
+def _mean(values: FloatArray) -> ScoreArray:
+    with np.errstate(invalid="ignore"):
+        return np.asarray(values.mean(axis=0, dtype=np.float64))

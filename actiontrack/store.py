@@ -1,0 +1,638 @@
+"""The tracking server: the only module that speaks to MLflow, and maps its errors to ours.
+
+A run that holds records carries these tags, so that runs are found without listing artifacts:
+
+    actiontrack.records     comma-separated record names, such as "test-probe,train-inline"
+    actiontrack.model       name of the model: the key by which same-model runs are grouped
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import FrameType
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from actiontrack import artifact
+from actiontrack.errors import (
+    ActionTrackError,
+    CorruptRecordError,
+    NotFoundError,
+    ParameterError,
+    StoreError,
+)
+from actiontrack.history import LossHistory
+from actiontrack.scores import score_table
+
+__all__ = [
+    "ARTIFACT_ROOT",
+    "MODEL_TAG",
+    "RECORDS_TAG",
+    "RunInfo",
+    "RunQuery",
+    "Store",
+    "StoredRecord",
+    "Terminated",
+]
+
+ARTIFACT_ROOT = "actiontrack"
+RECORDS_TAG = "actiontrack.records"
+MODEL_TAG = "actiontrack.model"
+
+_PING_TIMEOUT_S = 5.0
+_DOWNLOAD_THREADS = 8
+_PAGE = 1000
+_MANIFEST_ATTEMPTS = 3
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived: the run is marked KILLED after what was recorded is safe."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunQuery:
+    """Which runs to read.
+
+    Attributes:
+        run_ids: ids of runs, or unique prefixes of at least six characters.
+        experiments: names of experiments. Default with no run ids: all of them.
+        filter_string: MLflow's own filter, such as "params.dataset = 'cifar10'".
+        record: record to read, such as "test-probe". Default: the only one, or the test probe.
+        max_runs: at most this many runs, newest first.
+    """
+
+    run_ids: tuple[str, ...] = ()
+    experiments: tuple[str, ...] = ()
+    filter_string: str = ""
+    record: str | None = None
+    max_runs: int = 10_000
+
+    def describe(self) -> str:
+        """The query in words, for messages."""
+        parts = [
+            f"runs {', '.join(self.run_ids)}" if self.run_ids else "",
+            f"experiment {', '.join(self.experiments)}" if self.experiments else "",
+            f"filter {self.filter_string!r}" if self.filter_string else "",
+            f"record {self.record!r}" if self.record else "",
+        ]
+        return "; ".join(each for each in parts if each) or "all runs"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunInfo:
+    """One run of the tracking server.
+
+    Attributes:
+        run_id: id of the run.
+        name: name of the run.
+        experiment: name of its experiment.
+        status: MLflow's status, such as "FINISHED" or "RUNNING".
+        records: names of the records that it holds.
+        model: name of the model, from the tag or the parameter "model".
+        params: parameters as logged.
+        tags: tags.
+        start_time: start, in ms since the epoch of Unix.
+        artifact_uri: root of its artifacts.
+    """
+
+    run_id: str
+    name: str
+    experiment: str
+    status: str
+    records: tuple[str, ...]
+    model: str
+    params: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    start_time: int = 0
+    artifact_uri: str = ""
+
+
+class Store:
+    """A tracking server, local or remote.
+
+    Args:
+        tracking_uri: as in MLflow. Default: MLFLOW_TRACKING_URI, or MLflow's local store.
+        client: an MlflowClient to use instead.
+
+    Raises:
+        StoreError: if the server does not answer.
+    """
+
+    def __init__(
+        self,
+        tracking_uri: str | None = None,
+        *,
+        client: Any = None,
+    ) -> None:
+        import mlflow  # noqa: PLC0415 - two seconds that a mere import should not cost
+
+        self.tracking_uri: str = str(tracking_uri or mlflow.get_tracking_uri())
+        if client is None:
+            client = mlflow.MlflowClient(tracking_uri=self.tracking_uri)
+        self._client = client
+        self._experiments: dict[str, str] = {}
+
+    # Reading
+
+    def ping(self) -> None:
+        """Check that the store answers, within seconds (MLflow itself retries for minutes).
+
+        Raises:
+            StoreError: if the server does not answer.
+            NotFoundError: if a local store does not exist.
+        """
+        scheme = urlsplit(self.tracking_uri).scheme
+        if scheme in {"http", "https"}:
+            self._ping_server()
+        elif scheme == "sqlite":
+            path = Path(self.tracking_uri.removeprefix("sqlite:///"))
+            if not path.is_file():
+                raise NotFoundError(
+                    f"no tracking store at {self.tracking_uri}. Record a run first, or name the "
+                    "store with --tracking-uri or MLFLOW_TRACKING_URI."
+                )
+
+    def find_runs(self, query: RunQuery) -> list[RunInfo]:
+        """Runs of a query that hold a record, newest first, run ids in the order given.
+
+        Raises:
+            NotFoundError: if a run is unknown, holds no record, or nothing matches.
+            ParameterError: if MLflow refuses the filter.
+        """
+        runs = self._runs_by_id(query) if query.run_ids else self._search(query)
+        runs = [each for each in runs if not query.record or query.record in each.records]
+        if not runs:
+            raise NotFoundError(
+                f"no run with a record matches: {query.describe()} at {self.tracking_uri}. "
+                "List what there is with: actiontrack runs"
+            )
+        return runs
+
+    def get_run(self, run_id: str) -> RunInfo:
+        """One run by its full id.
+
+        Raises:
+            NotFoundError: if there is no such run.
+        """
+        with _translated(f"run {run_id!r}"):
+            return self._info(self._client.get_run(run_id))
+
+    def open_record(self, run: RunInfo | str, record: str | None = None) -> "StoredRecord":
+        """A record of a run; reads its manifest, nothing else.
+
+        Raises:
+            NotFoundError: if the run holds no such record.
+            CorruptRecordError: if the manifest is damaged.
+        """
+        info = run if isinstance(run, RunInfo) else self.get_run(run)
+        name = _choose_record(info, record)
+        if isinstance(run, RunInfo) and record is None and not info.records:
+            raise NotFoundError(_without_record(info))
+        return StoredRecord(store=self, run=info, name=name)
+
+    def local_root(self, run: RunInfo) -> Path | None:
+        """Folder of the run's artifacts, where they are on this machine."""
+        parts = urlsplit(run.artifact_uri)
+        if parts.scheme == "file":
+            return Path(unquote(parts.path))
+        return Path(run.artifact_uri) if not parts.scheme and run.artifact_uri else None
+
+    def download(self, run: RunInfo, path: str, folder: Path) -> Path:
+        """Download one artifact into `folder`, keeping its path.
+
+        Raises:
+            NotFoundError: if there is no such artifact.
+        """
+        with _translated(f"artifact {path!r} of run {run.run_id}"), _quiet_progress():
+            return Path(self._client.download_artifacts(run.run_id, path, str(folder)))
+
+    # Writing
+
+    def upload(self, run_id: str, local: Path, folder: str) -> None:
+        """Upload one file into an artifact folder of the run."""
+        with _translated(f"upload of {local.name} to run {run_id}"):
+            self._client.log_artifact(run_id, str(local), folder)
+
+    def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Set tags of a run."""
+        with _translated(f"tags of run {run_id}"):
+            for key, value in tags.items():
+                self._client.set_tag(run_id, key, value)
+
+    def log_metrics(self, run_id: str, metrics: Mapping[str, float], step: int) -> None:
+        """Log aggregate metrics of one step in one request."""
+        import mlflow.entities as me  # noqa: PLC0415
+
+        now = int(time.time() * 1000)
+        with _translated(f"metrics of run {run_id}"):
+            self._client.log_batch(
+                run_id, metrics=[me.Metric(key, value, now, step) for key, value in metrics.items()]
+            )
+
+    def log_params(self, run_id: str, params: Mapping[str, object]) -> None:
+        """Log parameters that the run has not yet; those that it has are compared.
+
+        Raises:
+            ParameterError: if the run was started with another value of a parameter.
+        """
+        import mlflow.entities as me  # noqa: PLC0415
+
+        known = self.get_run(run_id).params
+        for name in params.keys() & known.keys():
+            _check_same_param(name, known[name], params[name])
+        new = [me.Param(name, str(value)) for name, value in params.items() if name not in known]
+        with _translated(f"parameters of run {run_id}"):
+            self._client.log_batch(run_id, params=new)
+
+    def log_dataset(
+        self, run_id: str, *, name: str, digest: str, source: str, context: str
+    ) -> None:
+        """Log a dataset input under its name with the first 32 characters of our digest."""
+        from mlflow.data.code_dataset_source import CodeDatasetSource  # noqa: PLC0415
+        from mlflow.entities import Dataset, DatasetInput, InputTag  # noqa: PLC0415
+
+        origin = CodeDatasetSource({"source": source})
+        dataset = Dataset(name, digest[:32], "code", origin.to_json())
+        tag = InputTag("mlflow.data.context", context)
+        with _translated(f"dataset of run {run_id}"):
+            self._client.log_inputs(run_id, [DatasetInput(dataset=dataset, tags=[tag])])
+
+    @contextlib.contextmanager
+    def run(
+        self, *, run_id: str | None = None, name: str | None = None, nested: bool = False
+    ) -> Iterator[RunInfo]:
+        """A run of this process: FINISHED, FAILED on an error, KILLED on SIGTERM or Ctrl-C.
+
+        Adopts the run that `mlflow run` has started (MLFLOW_RUN_ID).
+        """
+        import mlflow  # noqa: PLC0415
+
+        if urlsplit(self.tracking_uri).scheme in {"http", "https"}:
+            self.ping()
+        mlflow.set_tracking_uri(self.tracking_uri)
+        with _translated(f"run {run_id}" if run_id else "a new run"), _sigterm_as_exception():
+            active = mlflow.start_run(run_id=run_id, run_name=name, nested=nested)
+        with _sigterm_as_exception():
+            try:
+                yield self._info(active)
+            except (Terminated, KeyboardInterrupt):
+                mlflow.end_run("KILLED")
+                raise
+            except BaseException:
+                mlflow.end_run("FAILED")
+                raise
+            mlflow.end_run("FINISHED")
+
+    @staticmethod
+    def active_run_id() -> str | None:
+        """Id of the run that is active in this process, if any."""
+        import mlflow  # noqa: PLC0415
+
+        active = mlflow.active_run()
+        return active.info.run_id if active else None
+
+    def _ping_server(self) -> None:
+        url = self.tracking_uri.rstrip("/") + "/health"
+        try:
+            with urllib.request.urlopen(url, timeout=_PING_TIMEOUT_S):  # noqa: S310 - http(s) only
+                pass
+        except urllib.error.HTTPError:
+            pass  # it answers; what it thinks of us is for the real request to find out
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "reason", error)
+            raise StoreError(
+                f"the tracking server {self.tracking_uri} does not answer: {reason}. "
+                "Start it, or correct --tracking-uri or MLFLOW_TRACKING_URI."
+            ) from error
+
+    def _runs_by_id(self, query: RunQuery) -> list[RunInfo]:
+        runs = [self._run_by_prefix(each) for each in query.run_ids]
+        for run in runs:
+            if not run.records:
+                raise NotFoundError(_without_record(run))
+        return runs
+
+    def _run_by_prefix(self, run_id: str) -> RunInfo:
+        try:
+            return self.get_run(run_id)
+        except NotFoundError:
+            matches = [] if len(run_id) < 6 else self._search(RunQuery(), prefix=run_id)
+            if len(matches) == 1:
+                return matches[0]
+            if not matches:
+                raise
+            raise NotFoundError(
+                f"run id {run_id!r} fits {len(matches)} runs. Give more characters of it."
+            ) from None
+
+    def _search(self, query: RunQuery, prefix: str = "") -> list[RunInfo]:
+        ids = self._experiment_ids(query.experiments)
+        condition = f"tags.`{RECORDS_TAG}` LIKE '%'"
+        filters = " AND ".join(each for each in (query.filter_string, condition) if each)
+        if prefix:
+            filters = ""
+        found: list[Any] = []
+        token: str | None = None
+        with _translated(f"filter {query.filter_string!r}"):
+            while len(found) < query.max_runs:
+                size = min(_PAGE, query.max_runs - len(found))
+                page = self._client.search_runs(ids, filters, max_results=size, page_token=token)
+                found += [each for each in page if each.info.run_id.startswith(prefix)]
+                token = page.token
+                if not token:
+                    break
+        return [self._info(each) for each in found]
+
+    def _experiment_ids(self, names: Sequence[str]) -> list[str]:
+        with _translated("experiments"):
+            known = self._client.search_experiments(max_results=_PAGE)
+            while known.token:
+                more = self._client.search_experiments(max_results=_PAGE, page_token=known.token)
+                more[:0] = known
+                known = more
+        self._experiments = {each.experiment_id: each.name for each in known}
+        ids = {name: experiment_id for experiment_id, name in self._experiments.items()}
+        for name in names:
+            if name not in ids:
+                raise NotFoundError(
+                    f"no experiment {name!r} at {self.tracking_uri}. "
+                    f"There are: {', '.join(sorted(ids)) or 'none'}."
+                )
+        return [ids[name] for name in names] if names else list(self._experiments)
+
+    def _experiment_name(self, experiment_id: str) -> str:
+        if experiment_id not in self._experiments:
+            with _translated(f"experiment {experiment_id}"):
+                experiment = self._client.get_experiment(experiment_id)
+            self._experiments[experiment_id] = experiment.name
+        return self._experiments[experiment_id]
+
+    def _info(self, run: Any) -> RunInfo:
+        tags, params = dict(run.data.tags), dict(run.data.params)
+        records = tags.get(RECORDS_TAG, "")
+        return RunInfo(
+            run_id=run.info.run_id,
+            name=run.info.run_name or run.info.run_id[:8],
+            experiment=self._experiment_name(run.info.experiment_id),
+            status=run.info.status,
+            records=tuple(each for each in records.split(",") if each),
+            model=tags.get(MODEL_TAG) or params.get("model", "").strip("'") or "unnamed",
+            params=params,
+            tags=tags,
+            start_time=int(run.info.start_time or 0),
+            artifact_uri=run.info.artifact_uri or "",
+        )
+
+
+class StoredRecord:
+    """One record of one run. Files are fetched when asked for, and verified.
+
+    Args:
+        store: where the run is.
+        run: the run.
+        name: name of the record, such as "test-probe".
+
+    Raises:
+        NotFoundError: if the run has no such record.
+        CorruptRecordError: if the manifest is damaged.
+    """
+
+    def __init__(self, *, store: Store, run: RunInfo, name: str) -> None:
+        self.store, self.run, self.name = store, run, name
+        self._prefix = f"{ARTIFACT_ROOT}/{name}"
+        root = store.local_root(run)
+        self._local = root / ARTIFACT_ROOT / name if root else None
+        self.manifest = self._read_manifest()
+
+    def scores(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """Scores, one row per sample; of an unfinished record, from its history so far.
+
+        Returns:
+            The columns of `scores.score_table`.
+        """
+        if artifact.SCORES in self.manifest.files:
+            return artifact.read_scores(self.manifest, self.fetch, columns=columns)
+        if not self.manifest.steps:
+            raise NotFoundError(
+                f"record {self.name} of run {self.run.run_id} has no complete epoch yet."
+            )
+        frame = score_table(self.history())
+        return frame if columns is None else frame[list(columns)]
+
+    def history(self, columns: Sequence[str] | None = None) -> LossHistory:
+        """The loss history up to the last complete step, see `artifact.read_history`."""
+        self._prefetch([artifact.block_path(each.step) for each in self.manifest.steps])
+        return artifact.read_history(self.manifest, self.fetch, columns=columns)
+
+    @cached_property
+    def samples(self) -> artifact.Samples:
+        """Ids, labels, paths and input digests of the samples."""
+        return artifact.read_samples(self.manifest, self.fetch)
+
+    def features(self) -> npt.NDArray[np.float32]:
+        """Last-layer features, (n_samples, n_features) float32, where they were recorded."""
+        return artifact.read_features(self.manifest, self.fetch)
+
+    def image_bytes(self, sample: int) -> bytes:
+        """Encoded image of the sample at a row position.
+
+        From the thumbnails of the record where there are any, else from the recorded root of
+        the dataset, never from outside it.
+
+        Raises:
+            NotFoundError: if neither is there.
+        """
+        if artifact.THUMBNAILS in self.manifest.files:
+            return artifact.read_thumbnail(self.manifest, self.fetch, sample)
+        source = self.manifest.source or {}
+        if source.get("kind") != "folder" or self.samples.paths is None:
+            raise NotFoundError(
+                f"record {self.name} of run {self.run.run_id} refers to no image files and holds "
+                "no thumbnails. Record with thumbnails to see images."
+            )
+        return _read_below(Path(str(source["root"])), self.samples.paths[sample])
+
+    def fetch(self, path: str) -> Path:
+        """Local path of a file of the record, downloaded once."""
+        if self._local is not None:
+            return self._local / path
+        target = self._scratch / self._prefix / path
+        if not target.exists():
+            with contextlib.suppress(NotFoundError):
+                self.store.download(self.run, f"{self._prefix}/{path}", self._scratch)
+        return target
+
+    @cached_property
+    def _scratch(self) -> Path:
+        folder = Path(tempfile.mkdtemp(prefix="actiontrack-"))
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return folder
+
+    def _prefetch(self, paths: Sequence[str]) -> None:
+        if self._local is None:
+            _ = self._scratch  # made once, before the threads ask for it
+            with ThreadPoolExecutor(_DOWNLOAD_THREADS) as pool:
+                list(pool.map(self.fetch, paths))
+
+    def _read_manifest(self) -> artifact.Manifest:
+        # A recording run replaces its manifest every epoch, and not every store does so in one
+        # atomic step: what looks half-written gets a second look.
+        for attempt in range(1, _MANIFEST_ATTEMPTS + 1):
+            path = self.fetch(artifact.MANIFEST)
+            try:
+                return artifact.read_manifest(path)
+            except NotFoundError:
+                raise NotFoundError(
+                    f"run {self.run.run_id} ({self.run.name}) has no readable record "
+                    f"{self.name!r}. Its records: {', '.join(self.run.records) or 'none'}."
+                ) from None
+            except CorruptRecordError:
+                if attempt == _MANIFEST_ATTEMPTS or self.run.status != "RUNNING":
+                    raise
+                if self._local is None:
+                    path.unlink(missing_ok=True)
+                time.sleep(0.2 * attempt)
+        raise AssertionError  # pragma: no cover - the loop returns or raises
+
+
+def _read_below(root: Path, relative: str) -> bytes:
+    base = root.resolve()
+    path = (base / relative).resolve()
+    if not path.is_relative_to(base):
+        raise NotFoundError(f"image {relative!r} lies outside the dataset's folder {root}.")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise NotFoundError(
+            f"image {relative!r} is not at {root} on this machine: {error.strerror}. "
+            "Record with thumbnails to see images elsewhere."
+        ) from error
+
+
+def _choose_record(run: RunInfo, record: str | None) -> str:
+    if record is not None:
+        split, _, mode = record.rpartition("-")
+        artifact.check_name("record", split or record)
+        artifact.check_name("record", mode)
+        return record
+    if len(run.records) == 1:
+        return run.records[0]
+    if "test-probe" in run.records:
+        return "test-probe"
+    if not run.records:
+        raise NotFoundError(_without_record(run))
+    raise ParameterError(
+        "record",
+        f"must be one of {', '.join(run.records)} for run {run.run_id}",
+        record,
+        "Name the record that you want.",
+    )
+
+
+def _without_record(run: RunInfo) -> str:
+    return (
+        f"run {run.run_id} ({run.name}) holds no record. "
+        "Record its losses with actiontrack.recorder.Recorder, or choose another run."
+    )
+
+
+def _check_same_param(name: str, known: str, value: object) -> None:
+    known, given = known.strip("'"), str(value)
+    if known == given or known.lower() == given.lower():
+        return
+    with contextlib.suppress(ValueError):
+        if float(known) == float(given):
+            return
+    raise ParameterError(
+        name,
+        f"must stay {known!r}, as the run was started with",
+        given,
+        "Start a new run, or pass the same value.",
+    )
+
+
+@contextlib.contextmanager
+def _quiet_progress() -> Iterator[None]:
+    """No progress bar of MLflow's own for each small file."""
+    name = "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"
+    if name not in os.environ:
+        os.environ[name] = "false"
+    yield
+
+
+@contextlib.contextmanager
+def _sigterm_as_exception() -> Iterator[None]:
+    def terminate(signum: int, frame: FrameType | None) -> None:
+        raise Terminated(signum, frame is None)
+
+    try:
+        before = signal.signal(signal.SIGTERM, terminate)
+    except ValueError:  # not in the main thread: signals are somebody else's
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+_ERROR_OF_CODE: Mapping[str, Callable[[str], ActionTrackError]] = {
+    "RESOURCE_DOES_NOT_EXIST": NotFoundError,
+    "NOT_FOUND": NotFoundError,
+    "ENDPOINT_NOT_FOUND": StoreError,
+    "PERMISSION_DENIED": StoreError,
+    "UNAUTHENTICATED": StoreError,
+}
+
+
+@contextlib.contextmanager
+def _translated(what: str) -> Iterator[None]:
+    """Turn MLflow's errors, and those of what it stands on, into ours."""
+    import requests  # noqa: PLC0415
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
+    try:
+        yield
+    except MlflowException as error:
+        raise _from_mlflow(what, error) from error
+    except requests.HTTPError as error:
+        status = error.response.status_code if error.response is not None else None
+        if status == 404:
+            raise NotFoundError(f"{what}: not found on the tracking server.") from error
+        raise StoreError(f"{what}: the tracking server refused: {error}") from error
+    except requests.RequestException as error:
+        raise StoreError(f"{what}: the tracking server does not answer: {error}") from error
+    except OSError as error:
+        if isinstance(error, FileNotFoundError):
+            raise NotFoundError(f"{what}: not found: {error.filename}.") from error
+        raise StoreError(f"{what}: {error.strerror or error}.") from error
+
+
+def _from_mlflow(what: str, error: Any) -> ActionTrackError:
+    message = str(error.message if hasattr(error, "message") else error).splitlines()[0]
+    if error.error_code == "INVALID_PARAMETER_VALUE" and "filter" in what:
+        return ParameterError(
+            "filter",
+            "must be a filter that MLflow understands",
+            what.removeprefix("filter "),
+            f"MLflow says: {message}",
+        )
+    kind = _ERROR_OF_CODE.get(error.error_code, StoreError)
+    if "No such file" in message or "does not exist" in message:
+        kind = NotFoundError
+    return kind(f"{what}: {message.rstrip('.')}.")
