@@ -1,0 +1,818 @@
+"""Do two models find the same samples hard? Rank correlation of scores, and other comparisons.
+
+Vocabulary: *values* is an array of shape ``(R, N)`` with one row of scores per run and one column
+per sample, columns in the same order in every row; *labels* holds the true class of each column as
+an integer into *class_names*; *groups* names the model of each run. Two runs with the same name
+are a **same-model** pair, the ceiling against which a **cross-model** pair is read.
+
+Arrays in, tidy frames out. Everything here is pure: no tracking server, no files, no plots.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import rankdata
+
+from actiontrack.errors import ParameterError
+
+__all__ = [
+    "OVERALL",
+    "WITHIN_CLASS",
+    "CorrelationResult",
+    "Method",
+    "accuracy_by_threshold",
+    "average_ranks",
+    "class_summary",
+    "correlation_by_quantile",
+    "correlations",
+    "disattenuated",
+    "finite_columns",
+    "pair_labels",
+    "pearson_matrix",
+    "spearman_matrix",
+    "table1",
+    "top_k_overlap",
+]
+
+Method = Literal["spearman", "pearson"]
+Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
+
+OVERALL = "overall"
+WITHIN_CLASS = "within-class"
+_MIN_SAMPLES = 3
+_QUANTILES = (0.05, 0.25, 0.75, 0.95)  # of class_summary
+_CHUNK = 2**19  # elements of a (resamples, runs, samples) block: temporaries of 4 MB stay in cache
+_CONSTANT = 1e-28  # variance of a row scaled to |x| <= 1 below which it counts as constant
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorrelationResult:
+    """Correlations of scores between runs, as two tidy frames (paper 4.6, Table 1).
+
+    Attributes:
+        pairs: One row per method, pair of runs and class: ``method``, ``run_a``, ``run_b`` (row
+            positions, ``run_a < run_b``), ``class``, ``value``, ``n_samples``, ``n_dropped``.
+        groups: One row per method, pair of models and class: ``method``, ``kind``
+            ("cross-model" or "same-model"), ``model_a``, ``model_b``, ``class``, ``mean`` over the
+            pairs of runs, ``ci_low``, ``ci_high``, ``n_pairs``, ``n_samples``, ``n_dropped``.
+    """
+
+    pairs: pd.DataFrame
+    groups: pd.DataFrame
+
+
+# ---------------------------------------------------------------- matrices
+
+
+def finite_columns(values: ArrayLike) -> NDArray[np.bool_]:
+    """Which samples are finite in every run.
+
+    Args:
+        values: Scores, shape ``(R, N)``, any float dtype.
+
+    Returns:
+        A mask of shape ``(N,)``.
+
+    Raises:
+        ParameterError: ``values`` is not two-dimensional.
+    """
+    return np.asarray(np.isfinite(_runs(values)).all(axis=0))
+
+
+def average_ranks(values: ArrayLike) -> Floats:
+    """Rank each row from 1; ties share the mean of their ranks (mid-ranks).
+
+    Args:
+        values: Scores, shape ``(R, N)``, any float dtype. A NaN makes its whole row NaN.
+
+    Returns:
+        Ranks, shape ``(R, N)``, float64, each an exact multiple of one half.
+
+    Raises:
+        ParameterError: ``values`` is not two-dimensional.
+
+    Example:
+        >>> average_ranks([[0.1, 0.7, 0.7, 0.2]])
+        array([[1. , 3.5, 3.5, 2. ]])
+    """
+    return np.asarray(rankdata(_runs(values), axis=1), dtype=np.float64)
+
+
+def pearson_matrix(values: ArrayLike) -> Floats:
+    """Pearson correlation of every run with every other.
+
+    Args:
+        values: Scores, shape ``(R, N)``; float32 is centred and multiplied in float64.
+
+    Returns:
+        Shape ``(R, R)``, float64, symmetric, in [-1, 1]. A row that is constant or holds a
+        non-finite value gives NaN, its diagonal included.
+
+    Raises:
+        ParameterError: ``values`` is not two-dimensional.
+    """
+    rows = _scaled(_runs(values))
+    matrix: Floats = _weighted_pearson(rows[None], np.ones((1, rows.shape[1])))[0]
+    return (matrix + matrix.T) / 2  # rounding differs on the two sides of a matrix product
+
+
+def spearman_matrix(values: ArrayLike) -> Floats:
+    """Spearman's rank correlation of every run with every other, ties at mid-ranks.
+
+    Each run is ranked once and the ranks are correlated by one matrix product.
+
+    Args:
+        values: Scores, shape ``(R, N)``, any float dtype.
+
+    Returns:
+        Shape ``(R, R)``, float64. A row that is constant or holds a NaN gives NaN.
+
+    Raises:
+        ParameterError: ``values`` is not two-dimensional.
+
+    Example:
+        >>> spearman_matrix([[1, 2, 3, 4], [1, 4, 9, 16], [4, 3, 2, 1]]).round(3)
+        array([[ 1.,  1., -1.],
+               [ 1.,  1., -1.],
+               [-1., -1.,  1.]])
+    """
+    return pearson_matrix(average_ranks(values))
+
+
+def _runs(values: ArrayLike, *, at_least: int = 0) -> Floats:
+    array = np.asarray(values)
+    if array.ndim != 2:
+        remedy = "Stack one row of scores per run, samples in the same order."
+        raise ParameterError("values", "must have shape (runs, samples)", array.shape, remedy)
+    if len(array) < at_least:
+        remedy = "Add another run, for instance the same model with another seed."
+        raise ParameterError("values", f"must hold at least {at_least} runs", len(array), remedy)
+    return array.astype(np.float64, copy=False)
+
+
+def _scaled(rows: Floats) -> Floats:
+    """Shift each row by its first value (so a constant is exactly 0), centre, scale to |x| <= 1."""
+    if rows.shape[-1] == 0:
+        return rows
+    with np.errstate(invalid="ignore"):  # inf - inf: the row becomes NaN, as documented
+        shifted: Floats = rows - rows[:, :1]
+        shifted -= shifted.mean(axis=1, keepdims=True)
+        return shifted / _peak(shifted)
+
+
+def _peak(rows: Floats) -> Floats:
+    peak = np.abs(rows).max(axis=1, keepdims=True, initial=0.0)
+    return np.where(peak > 0, peak, 1.0)
+
+
+def _weighted_pearson(rows: Floats, counts: Floats) -> Floats:
+    """Correlate rows whose samples occur ``counts`` times.
+
+    Args:
+        rows: Shape ``(B or 1, R, N)``, each row scaled to |x| <= 1, or ranks.
+        counts: Shape ``(B, N)``, how often each resample drew each sample.
+
+    Returns:
+        Shape ``(B, R, R)``; NaN where a row is constant over the samples drawn.
+    """
+    total = np.maximum(counts.sum(axis=1), 1.0)[:, None, None]
+    centred = rows - rows @ counts[:, :, None] / total
+    covariance = (centred * counts[:, None, :]) @ centred.transpose(0, 2, 1)
+    variance = np.einsum("bii->bi", covariance)
+    varies = variance > _CONSTANT * total[:, :, 0]
+    deviation = np.sqrt(np.where(varies, variance, np.nan))
+    matrix: Floats = np.clip(covariance / deviation[:, :, None] / deviation[:, None, :], -1.0, 1.0)
+    np.einsum("bii->bi", matrix)[...] = np.where(varies, 1.0, np.nan)
+    return matrix
+
+
+def _weighted_ranks(dense: Ints, counts: Floats) -> Floats:
+    """Mid-ranks in a resample that drew sample i ``counts[i]`` times, without sorting it.
+
+    With t_g draws of the g-th smallest value, all of them share the rank
+    t_1 + ... + t_(g-1) + (t_g + 1) / 2: duplicates tie, as they would in the resampled array.
+
+    Args:
+        dense: Dense ranks from 0 of the original samples, shape ``(B or 1, R, N)``.
+        counts: Shape ``(B, N)``.
+
+    Returns:
+        Shape ``(B, R, N)``: rank of each sample drawn (for one not drawn, a value without use).
+    """
+    shape = np.broadcast_shapes(dense.shape, (len(counts), 1, 1))
+    offsets = np.arange(shape[0] * shape[1]).reshape(*shape[:2], 1) * shape[2]
+    cells = (dense + offsets).ravel()
+    weights = np.broadcast_to(counts[:, None, :], shape).ravel()
+    draws = np.bincount(cells, weights, minlength=cells.size).reshape(shape)
+    middle = draws.cumsum(axis=2) - draws / 2 + 0.5
+    ranks: Floats = middle.ravel()[cells].reshape(shape)
+    return ranks
+
+
+def _dense(rows: Floats) -> Ints:
+    return np.asarray(rankdata(rows, method="dense", axis=-1)).astype(np.intp) - 1
+
+
+# ---------------------------------------------------------------- parts: one value of `class`
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """The samples behind one value of the column ``class``, ready to be correlated many times."""
+
+    name: str
+    where: slice  # into the samples sorted by class
+    n_dropped: int
+    rows: Floats  # (R, n) scaled
+    dense: Ints  # (1, R, n)
+    starts: Ints | None = None  # first sample of each class, where scores are centred by class
+
+    @property
+    def n_samples(self) -> int:
+        return int(self.rows.shape[1])
+
+    def correlate(self, method: Method, counts: Floats) -> Floats:
+        """Correlation matrices (B, R, R) of the resamples that ``counts`` (B, N) describes."""
+        here = counts[:, self.where]
+        rows, dense = self.rows[None], self.dense
+        if self.starts is not None:
+            rows = rows - _class_means(rows, here, self.starts)
+            dense = _dense(rows) if method == "spearman" else dense
+        return _weighted_pearson(
+            _weighted_ranks(dense, here) if method == "spearman" else rows, here
+        )
+
+
+def _class_means(rows: Floats, counts: Floats, starts: Ints) -> Floats:
+    """Mean of each sample's class in each resample, shape (B, R, N); classes are contiguous."""
+    sizes = np.diff(starts, append=rows.shape[-1])
+    totals = np.maximum(np.add.reduceat(counts, starts, axis=1), 1.0)
+    sums = np.add.reduceat(rows * counts[:, None, :], starts, axis=2)
+    return np.repeat(sums / totals[:, None, :], sizes, axis=2)
+
+
+def _part(name: str, where: slice, n_dropped: int, rows: Floats) -> _Part:
+    scaled = _scaled(rows[:, where])
+    return _Part(
+        name=name, where=where, n_dropped=n_dropped, rows=scaled, dense=_dense(rows[None, :, where])
+    )
+
+
+def _within_class(rows: Floats, codes: Ints, n_dropped: int) -> _Part:
+    starts = np.flatnonzero(np.diff(codes, prepend=-1))
+    sizes = np.diff(starts, append=codes.size)
+    shifted: Floats = rows - np.repeat(
+        rows[:, starts], sizes, axis=1
+    )  # a constant class is exactly 0
+    scaled = shifted / _peak(shifted)
+    return _Part(
+        name=WITHIN_CLASS,
+        where=slice(None),
+        n_dropped=n_dropped,
+        rows=scaled,
+        dense=_dense(scaled[None]),
+        starts=starts,
+    )
+
+
+def _parts(values: Floats, labels: Ints | None, names: Sequence[str]) -> Iterator[_Part]:
+    keep = finite_columns(values)
+    n_dropped = int((~keep).sum())
+    if labels is None:
+        yield _part(OVERALL, slice(None), n_dropped, values[:, keep])
+        return
+    order = np.argsort(labels[keep], kind="stable")
+    rows, codes = values[:, keep][:, order], labels[keep][order]
+    yield _part(OVERALL, slice(None), n_dropped, rows)
+    yield _within_class(rows, codes, n_dropped)
+    edges = np.searchsorted(codes, np.arange(len(names) + 1))
+    dropped = np.bincount(labels[~keep], minlength=len(names))
+    for code, name in enumerate(names):
+        yield _part(name, slice(edges[code], edges[code + 1]), int(dropped[code]), rows)
+
+
+# ---------------------------------------------------------------- groups of pairs
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Pairs:
+    """All pairs of runs, sorted by pair of models: cross-model first, then same-model."""
+
+    run_a: Ints
+    run_b: Ints
+    starts: Ints  # first pair of each group
+    kinds: list[str]
+    model_a: list[str]
+    model_b: list[str]
+
+    @property
+    def sizes(self) -> Ints:
+        return np.diff(self.starts, append=self.run_a.size)
+
+    def take(self, matrices: Floats) -> Floats:
+        """(..., R, R) -> (..., P)."""
+        return matrices[..., self.run_a, self.run_b]
+
+    def means(self, values: Floats) -> Floats:
+        """(..., P) -> (..., G): the mean of each group; NaN if any of its pairs is."""
+        return np.asarray(np.add.reduceat(values, self.starts, axis=-1) / self.sizes)
+
+
+def _pairs(groups: Sequence[str]) -> _Pairs:
+    models = list(dict.fromkeys(groups))
+    codes = np.array([models.index(name) for name in groups])
+    run_a, run_b = np.triu_indices(len(groups), 1)
+    low, high = np.minimum(codes[run_a], codes[run_b]), np.maximum(codes[run_a], codes[run_b])
+    keys = np.stack([low == high, low, high])
+    order = np.lexsort((run_b, run_a, high, low, low == high))
+    keys = keys[:, order]
+    new = np.r_[True, (keys[:, 1:] != keys[:, :-1]).any(axis=0)]
+    same, first, second = keys[:, new].tolist()
+    return _Pairs(
+        run_a=run_a[order],
+        run_b=run_b[order],
+        starts=np.flatnonzero(new),
+        kinds=["same-model" if flag else "cross-model" for flag in same],
+        model_a=[models[code] for code in first],
+        model_b=[models[code] for code in second],
+    )
+
+
+# ---------------------------------------------------------------- Table 1
+
+
+def correlations(
+    values: ArrayLike,
+    labels: ArrayLike | None = None,
+    *,
+    groups: Sequence[str],
+    class_names: Sequence[str] = (),
+    methods: Sequence[Method] = ("spearman", "pearson"),
+    n_bootstrap: int = 500,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> CorrelationResult:
+    """Correlate the scores of runs, overall and per class, with intervals (paper 4.6, Table 1).
+
+    The column ``class`` takes "overall" (all samples), "within-class" (each run's scores minus
+    the mean of their class, all samples: what is left once easy and hard classes are taken out)
+    and each class name. Without ``labels`` there is only "overall".
+
+    The interval is a percentile bootstrap over **samples**, each resample shared by all runs and
+    classes. It tells how far another test set of this size might move the mean correlation; it
+    does not tell how far other seeds would. Every resample is exact: class means, ranks and ties
+    are those of the resampled array, computed from the counts of its draws.
+
+    Args:
+        values: Scores, shape ``(R, N)``, R >= 2, any float dtype.
+        labels: Class of each sample, integers of shape ``(N,)``, or None.
+        groups: Name of the model of each run, length R.
+        class_names: Name of each class, indexed by label.
+        methods: Which of "spearman" and "pearson" to compute.
+        n_bootstrap: Number of resamples; 0 gives NaN intervals.
+        seed: Seed of the resampling.
+        confidence: Level of the interval, between 0 and 1.
+
+    Returns:
+        Both frames. A sample that is not finite in some run is left out of all of them and
+        counted in ``n_dropped``. A class with fewer than 3 samples, and a pair with a constant
+        run, give NaN, and so does the mean of a group with such a pair. Resamples in which the
+        mean is undefined are left out of the interval.
+
+    Raises:
+        ParameterError: A shape, length, label, class name or option is wrong.
+    """
+    scores = _runs(values, at_least=2)
+    _check_groups(groups, n_runs=len(scores))
+    _check_options(methods=methods, n_bootstrap=n_bootstrap, confidence=confidence)
+    codes = None if labels is None else _checked_labels(labels, scores.shape[1], class_names)
+    parts, pairs = list(_parts(scores, codes, class_names)), _pairs(groups)
+    n_samples = parts[0].n_samples
+    estimates = pairs.take(_estimate(parts, methods, np.ones((1, n_samples))))  # (1, M, K, P)
+    means = pairs.means(estimates)[0]
+    draws = _bootstrap(parts, methods, pairs, n_samples=n_samples, times=n_bootstrap, seed=seed)
+    interval = np.where(np.isnan(means), np.nan, _interval(draws, confidence))
+    return CorrelationResult(
+        pairs=_pairs_frame(parts, methods, pairs, estimates[0]),
+        groups=_groups_frame(parts, methods, pairs, means, interval),
+    )
+
+
+def _estimate(parts: Sequence[_Part], methods: Sequence[Method], counts: Floats) -> Floats:
+    """Correlation matrices of each resample, method and part: (B, M, K, R, R)."""
+    n_runs = len(parts[0].rows)
+    result = np.full((len(counts), len(methods), len(parts), n_runs, n_runs), np.nan)
+    for k, part in enumerate(parts):
+        for m, method in enumerate(methods):
+            if part.n_samples >= _MIN_SAMPLES:
+                result[:, m, k] = part.correlate(method, counts)
+    return result
+
+
+def _bootstrap(
+    parts: Sequence[_Part],
+    methods: Sequence[Method],
+    pairs: _Pairs,
+    *,
+    n_samples: int,
+    times: int,
+    seed: int,
+) -> Floats:
+    """Group means of every resample: (times, M, K, G)."""
+    rng = np.random.default_rng(seed)
+    chunk = max(1, _CHUNK // max(1, len(parts[0].rows) * n_samples))
+    result = np.full((times, len(methods), len(parts), len(pairs.kinds)), np.nan)
+    if n_samples < _MIN_SAMPLES:
+        return result
+    for start in range(0, times, chunk):
+        counts = _resample_counts(rng, min(chunk, times - start), n_samples)
+        result[start : start + chunk] = pairs.means(pairs.take(_estimate(parts, methods, counts)))
+    return result
+
+
+def _resample_counts(rng: np.random.Generator, times: int, n: int) -> Floats:
+    """How often each of n samples occurs in each of ``times`` draws of n: (times, n)."""
+    cells = rng.integers(0, n, size=(times, n)) + np.arange(times)[:, None] * n
+    return np.bincount(cells.ravel(), minlength=times * n).reshape(times, n).astype(np.float64)
+
+
+def _interval(draws: Floats, confidence: float) -> Floats:
+    """Percentile interval over the first axis, (2, ...); NaN where nothing is defined."""
+    undefined = np.isnan(draws).all(axis=0)
+    if undefined.all():
+        return np.full((2, *draws.shape[1:]), np.nan)
+    tail = (1 - confidence) / 2
+    interval = np.nanquantile(np.where(undefined, 0.0, draws), [tail, 1 - tail], axis=0)
+    return np.where(undefined, np.nan, interval)
+
+
+def _pairs_frame(
+    parts: Sequence[_Part], methods: Sequence[Method], pairs: _Pairs, estimates: Floats
+) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            **_keys(parts, methods, {"run_a": pairs.run_a, "run_b": pairs.run_b}),
+            "value": estimates.ravel(),
+            **_counts(parts, methods, pairs.run_a.size),
+        }
+    )
+
+
+def _groups_frame(
+    parts: Sequence[_Part], methods: Sequence[Method], pairs: _Pairs, means: Floats, ci: Floats
+) -> pd.DataFrame:
+    inner = {"kind": pairs.kinds, "model_a": pairs.model_a, "model_b": pairs.model_b}
+    return pd.DataFrame(
+        {
+            **_keys(parts, methods, inner),
+            "mean": means.ravel(),
+            "ci_low": ci[0].ravel(),
+            "ci_high": ci[1].ravel(),
+            "n_pairs": np.tile(pairs.sizes, len(methods) * len(parts)),
+            **_counts(parts, methods, len(pairs.kinds)),
+        }
+    )
+
+
+def _keys(
+    parts: Sequence[_Part],
+    methods: Sequence[Method],
+    inner: Mapping[str, ArrayLike],
+) -> dict[str, NDArray[np.generic]]:
+    """The key columns of a frame whose rows run over method, class and the ``inner`` columns."""
+    columns = {key: np.asarray(column) for key, column in inner.items()}
+    size = next(iter(columns.values())).size
+    names = np.array([part.name for part in parts], dtype=object)
+    outer = len(methods) * len(parts)
+    return {
+        "method": np.repeat(np.array(methods, dtype=object), len(parts) * size),
+        **{key: np.tile(column, outer) for key, column in columns.items()},
+        "class": np.tile(np.repeat(names, size), len(methods)),
+    }
+
+
+def _counts(parts: Sequence[_Part], methods: Sequence[Method], size: int) -> dict[str, Ints]:
+    n_samples = np.array([part.n_samples for part in parts])
+    n_dropped = np.array([part.n_dropped for part in parts])
+    return {
+        "n_samples": np.tile(np.repeat(n_samples, size), len(methods)),
+        "n_dropped": np.tile(np.repeat(n_dropped, size), len(methods)),
+    }
+
+
+def table1(groups_frame: pd.DataFrame, method: Method = "spearman") -> pd.DataFrame:
+    """Lay the group means out as the paper's Table 1.
+
+    Args:
+        groups_frame: ``CorrelationResult.groups``.
+        method: Which correlation to show.
+
+    Returns:
+        Rows "a / b" for pairs of models, then "a twice" for the same-model baseline; columns
+        "overall", "within-class" and the classes; values the mean correlation over pairs of runs.
+
+    Raises:
+        ParameterError: The frame holds no rows of that method.
+    """
+    chosen = groups_frame[groups_frame["method"] == method]
+    if chosen.empty:
+        held = sorted(set(groups_frame["method"]))
+        raise ParameterError("method", f"must be one of {held}", method, "Compute it first.")
+    chosen = chosen.assign(pair=pair_labels(chosen))
+    wide = chosen.pivot(index="pair", columns="class", values="mean")  # noqa: PD010 - 1 value a cell
+    wide = wide.reindex(index=chosen["pair"].unique(), columns=chosen["class"].unique())
+    return wide.rename_axis(index="pair", columns=None)
+
+
+def pair_labels(frame: pd.DataFrame) -> pd.Series:
+    """Name each row's pair of models: "a / b", or "a twice" for two runs of one model.
+
+    Args:
+        frame: Any frame with the columns ``kind``, ``model_a`` and ``model_b``.
+
+    Returns:
+        Strings, aligned with the frame's index.
+    """
+    cross = frame["model_a"].astype(str) + " / " + frame["model_b"].astype(str)
+    return cross.where(frame["kind"] != "same-model", frame["model_a"].astype(str) + " twice")
+
+
+# ---------------------------------------------------------------- checks
+
+
+def _check_groups(groups: Sequence[str], *, n_runs: int) -> None:
+    if len(groups) != n_runs:
+        rule = f"must name the model of each of the {n_runs} runs"
+        raise ParameterError("groups", rule, len(groups), "Pass one name per row of values.")
+
+
+def _check_options(*, methods: Sequence[Method], n_bootstrap: int, confidence: float) -> None:
+    known = get_args(Method)
+    if not methods or not set(methods) <= set(known):
+        remedy = "Pass one or both of them."
+        raise ParameterError("methods", f"must come from {list(known)}", list(methods), remedy)
+    if n_bootstrap < 0:
+        remedy = "Pass 0 to skip the intervals."
+        raise ParameterError("n_bootstrap", "must not be negative", n_bootstrap, remedy)
+    if not 0 < confidence < 1:
+        remedy = "Pass 0.95 for a 95 % interval."
+        raise ParameterError("confidence", "must lie between 0 and 1", confidence, remedy)
+
+
+def _checked_labels(labels: ArrayLike, n_samples: int, names: Sequence[str]) -> Ints:
+    _check_names(names)
+    codes = np.asarray(labels)
+    if codes.shape != (n_samples,):
+        remedy = "Pass the true class of each sample, in the order of the scores."
+        raise ParameterError("labels", f"must have shape ({n_samples},)", codes.shape, remedy)
+    if codes.size and not np.issubdtype(codes.dtype, np.integer):
+        remedy = "Pass positions into class_names."
+        raise ParameterError("labels", "must be integers", str(codes.dtype), remedy)
+    outside = codes[(codes < 0) | (codes >= len(names))]
+    if outside.size:
+        rule = f"must lie in 0..{len(names) - 1}, the positions of class_names"
+        raise ParameterError("labels", rule, int(outside[0]), "Name every class.")
+    return codes.astype(np.intp)
+
+
+def _check_names(names: Sequence[str]) -> None:
+    reserved = {OVERALL, WITHIN_CLASS} & set(names)
+    if reserved:
+        rule = f"must not use {OVERALL!r} or {WITHIN_CLASS!r}, which name rows of the result"
+        raise ParameterError("class_names", rule, sorted(reserved), "Rename the class.")
+    twice = sorted({name for name in names if list(names).count(name) > 1})
+    if twice:
+        raise ParameterError("class_names", "must be distinct", twice, "Rename one of them.")
+
+
+# ---------------------------------------------------------------- Figure 14
+
+
+def correlation_by_quantile(
+    values: ArrayLike,
+    *,
+    groups: Sequence[str],
+    quantiles: Sequence[float] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+    methods: Sequence[Method] = ("spearman", "pearson"),
+) -> pd.DataFrame:
+    """Correlate the scores of ever harder samples (paper 4.6, Figure 14).
+
+    For each pair of runs a sample's difficulty is the mean of its two mid-ranks, so that neither
+    run's scale decides; the samples at or above the quantile of that mean are kept, ranked anew
+    and correlated. The paper does not say how it selects. Keeping the top of both runs restricts
+    their range, and that alone lowers a correlation, below zero even: two runs of the same model
+    suffer it too, so read a cross-model curve against the same-model one, not against zero.
+
+    Args:
+        values: Scores, shape ``(R, N)``, R >= 2, any float dtype.
+        groups: Name of the model of each run, length R.
+        quantiles: Each in [0, 1); 0 keeps every sample.
+        methods: Which of "spearman" and "pearson" to compute.
+
+    Returns:
+        ``method``, ``kind``, ``model_a``, ``model_b``, ``quantile``, ``mean`` over the pairs of
+        runs, ``n_samples`` (the smallest number kept for any of the pairs), ``n_pairs``,
+        ``n_dropped`` (samples not finite in some run, left out). Fewer than 3 samples give NaN.
+
+    Raises:
+        ParameterError: A shape, length, quantile or method is wrong.
+    """
+    scores = _runs(values, at_least=2)
+    _check_groups(groups, n_runs=len(scores))
+    _check_options(methods=methods, n_bootstrap=0, confidence=0.5)
+    _check_quantiles(quantiles)
+    keep = finite_columns(scores)
+    rows, pairs = scores[:, keep], _pairs(groups)
+    tails = _tails(rows, average_ranks(rows), pairs, quantiles, methods)  # (P, Q, 1 + M)
+    means = pairs.means(tails[..., 1:].transpose(2, 1, 0))  # (M, Q, G)
+    fewest = np.minimum.reduceat(tails[..., 0].T.astype(np.intp), pairs.starts, axis=1)
+    index = pd.MultiIndex.from_product([methods, range(len(pairs.kinds)), quantiles])
+    group = index.get_level_values(1).to_numpy()
+    return pd.DataFrame(
+        {
+            "method": index.get_level_values(0),
+            "kind": np.array(pairs.kinds, dtype=object)[group],
+            "model_a": np.array(pairs.model_a, dtype=object)[group],
+            "model_b": np.array(pairs.model_b, dtype=object)[group],
+            "quantile": index.get_level_values(2),
+            "mean": means.transpose(0, 2, 1).ravel(),
+            "n_samples": np.tile(fewest.T.ravel(), len(methods)),
+            "n_pairs": pairs.sizes[group],
+            "n_dropped": int((~keep).sum()),
+        }
+    )
+
+
+def _check_quantiles(quantiles: Sequence[float]) -> None:
+    wrong = [quantile for quantile in quantiles if not 0 <= quantile < 1]
+    if wrong or not quantiles:
+        remedy = "Pass 0.9 for the hardest tenth."
+        raise ParameterError("quantiles", "must lie in [0, 1)", wrong, remedy)
+
+
+def _tails(
+    rows: Floats,
+    ranks: Floats,
+    pairs: _Pairs,
+    quantiles: Sequence[float],
+    methods: Sequence[Method],
+) -> Floats:
+    """Number kept, then one correlation per method, for each pair and quantile: (P, Q, 1 + M)."""
+    result = np.full((pairs.run_a.size, len(quantiles), 1 + len(methods)), np.nan)
+    result[..., 0] = 0
+    for p, (a, b) in enumerate(zip(pairs.run_a, pairs.run_b, strict=True)):
+        difficulty = ranks[a] + ranks[b]
+        for q, quantile in enumerate(quantiles if difficulty.size else ()):
+            chosen = rows[[a, b]][:, difficulty >= np.quantile(difficulty, quantile)]
+            result[p, q, 0] = chosen.shape[1]
+            if chosen.shape[1] >= _MIN_SAMPLES:
+                result[p, q, 1:] = [_matrix(chosen, method)[0, 1] for method in methods]
+    return result
+
+
+def _matrix(rows: Floats, method: Method) -> Floats:
+    return spearman_matrix(rows) if method == "spearman" else pearson_matrix(rows)
+
+
+# ---------------------------------------------------------------- one run
+
+
+def class_summary(
+    score: ArrayLike, labels: ArrayLike, *, class_names: Sequence[str]
+) -> pd.DataFrame:
+    """Summarise a score per class, the hardest class first (paper 4.1, Figure 6a).
+
+    Args:
+        score: Shape ``(N,)``, any float dtype.
+        labels: Class of each sample, integers of shape ``(N,)``.
+        class_names: Name of each class, indexed by label.
+
+    Returns:
+        One row per class, ordered by median, highest first, classes without samples last:
+        ``rank`` (1 = hardest), ``class``, ``n`` (finite samples), ``mean``, ``std`` (n - 1 in the
+        denominator), ``median``, ``q05``, ``q25``, ``q75``, ``q95``, ``min``, ``max`` (all float64,
+        in the score's unit, over finite samples) and ``n_nonfinite``.
+
+    Raises:
+        ParameterError: A shape, label or class name is wrong.
+    """
+    scores = _samples(score)
+    codes = _checked_labels(labels, scores.size, class_names)
+    finite = np.isfinite(scores)
+    everything = range(len(class_names))
+    grouped = pd.Series(scores[finite]).groupby(codes[finite])
+    frame = grouped.agg(["count", "mean", "std", "median", "min", "max"]).reindex(everything)
+    tails = grouped.quantile(np.array(_QUANTILES)).unstack().reindex(everything)  # noqa: PD010
+    summary = pd.DataFrame(
+        {
+            "class": np.array(class_names, dtype=object),
+            "n": frame["count"].fillna(0).astype(np.int64),
+            **{column: frame[column] for column in ("mean", "std", "median")},
+            **{f"q{round(100 * q):02d}": tails.get(q, np.nan) for q in _QUANTILES},
+            **{column: frame[column] for column in ("min", "max")},
+            "n_nonfinite": np.bincount(codes[~finite], minlength=len(class_names)),
+        }
+    ).sort_values("median", ascending=False, kind="stable", ignore_index=True)
+    summary.insert(0, "rank", np.arange(1, len(summary) + 1))
+    return summary
+
+
+def accuracy_by_threshold(
+    score: ArrayLike, correct: ArrayLike, *, thresholds: ArrayLike
+) -> pd.DataFrame:
+    """Accuracy among the samples that are left once lower scores are masked (paper 4.1, Fig. 6c).
+
+    Args:
+        score: Shape ``(N,)``, for the paper's figure min–max normalised to [0, 1].
+        correct: Shape ``(N,)``, bool or 0/1: was the sample classified correctly?
+        thresholds: Shape ``(T,)``, in the score's unit.
+
+    Returns:
+        ``threshold``, ``accuracy`` (share of correct among samples with score >= threshold, NaN
+        if there are none) and ``n``, the number of such samples. A NaN score is above no threshold.
+
+    Raises:
+        ParameterError: Shapes differ, or ``correct`` holds something else than 0 and 1.
+    """
+    scores, right = _samples(score), np.asarray(correct)
+    if right.shape != scores.shape:
+        remedy = "Pass one bit per sample."
+        raise ParameterError("correct", f"must have shape {scores.shape}", right.shape, remedy)
+    if not np.isin(right, (0, 1)).all():
+        bad = right[~np.isin(right, (0, 1))][0].item()
+        raise ParameterError("correct", "must be bool or 0/1", bad, "Pass prediction == label.")
+    levels = np.atleast_1d(np.asarray(thresholds, dtype=np.float64))
+    order = np.argsort(scores[~np.isnan(scores)])
+    below = np.searchsorted(scores[~np.isnan(scores)][order], levels, side="left")
+    hits = np.r_[right[~np.isnan(scores)][order][::-1].cumsum()[::-1], 0][below]
+    n = order.size - below
+    accuracy = np.divide(hits, n, out=np.full(levels.shape, np.nan), where=n > 0)
+    return pd.DataFrame({"threshold": levels, "accuracy": accuracy, "n": n})
+
+
+def top_k_overlap(values: ArrayLike, k: int) -> Floats:
+    """Share of the k highest-scored samples that two runs have in common.
+
+    Args:
+        values: Scores, shape ``(R, N)``. Equal scores at the edge are taken in column order; a NaN
+            counts as the lowest score.
+        k: How many samples, 1..N.
+
+    Returns:
+        Shape ``(R, R)``, float64, in [0, 1]; 1 on the diagonal. Chance level is k / N.
+
+    Raises:
+        ParameterError: ``values`` is not two-dimensional, or k lies outside 1..N.
+
+    Example:
+        >>> top_k_overlap([[4, 3, 2, 1], [4, 1, 2, 3]], 2)
+        array([[1. , 0.5],
+               [0.5, 1. ]])
+    """
+    scores = _runs(values)
+    if not 1 <= k <= scores.shape[1]:
+        rule = f"must lie in 1..{scores.shape[1]}, the number of samples"
+        raise ParameterError("k", rule, k, "Choose a smaller k.")
+    top = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    member = np.zeros(scores.shape)
+    np.put_along_axis(member, top, 1.0, axis=1)
+    return np.asarray(member @ member.T / k)
+
+
+def disattenuated(r_ab: ArrayLike, r_aa: ArrayLike, r_bb: ArrayLike) -> Floats:
+    r"""Correlation between models once the noise between runs of each is taken out.
+
+    .. math:: r_{ab} / \sqrt{r_{aa}\, r_{bb}}
+
+    Spearman's correction for attenuation (1904): the same-model correlations are the models'
+    reliabilities. It is an estimate and may exceed 1; it is not clipped.
+
+    Args:
+        r_ab: Cross-model correlation, a number or an array of any shape.
+        r_aa: Same-model correlation of the first model.
+        r_bb: Same-model correlation of the second model.
+
+    Returns:
+        float64 of the broadcast shape; NaN where a reliability is not positive.
+
+    Example:
+        >>> float(disattenuated(0.4, 1.0, 0.25))
+        0.8
+    """
+    first, second = np.asarray(r_aa, np.float64), np.asarray(r_bb, np.float64)
+    usable = (first > 0) & (second > 0)
+    scale = np.sqrt(np.where(usable, first * second, np.nan))
+    return np.asarray(np.asarray(r_ab, np.float64) / scale)
+
+
+def _samples(score: ArrayLike) -> Floats:
+    array = np.asarray(score)
+    if array.ndim != 1:
+        remedy = "Pass one score per sample."
+        raise ParameterError("score", "must have shape (samples,)", array.shape, remedy)
+    return array.astype(np.float64, copy=False)

@@ -1,0 +1,594 @@
+"""Figures of scores: a tidy frame and an Axes in, the Axes out; one function per kind of figure.
+
+With ``ax=None`` a function makes its own figure, which is not registered with pyplot: nothing is
+shown, nothing leaks, and ``save_figure(ax.figure, ...)`` writes it. Colours come from a palette
+that colour-blind readers can tell apart. A frame without rows draws the words "no samples";
+scores that are not finite can't be drawn and are counted on the figure.
+
+A *score frame* has one row per run and sample: ``run_id``, ``run_name``, ``model``, ``sample_id``,
+``label``, ``class``, ``action`` and any other score, named by the argument ``score``.
+"""
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+from PIL import Image
+
+from actiontrack.compare import pair_labels, spearman_matrix
+from actiontrack.errors import ParameterError
+
+__all__ = [
+    "class_distributions",
+    "correlation_heatmap",
+    "gallery",
+    "loss_curves",
+    "model_scatter",
+    "quantile_curves",
+    "save_figure",
+    "score_histogram",
+]
+
+Colour = tuple[float, float, float]
+Picture = Image.Image | NDArray[Any] | None
+
+_UNIT = "loss × epochs"
+_WRAP = 28  # characters in a line of a class or run name
+_FEW = 10  # hues that the colour-blind palette can tell apart
+_SMALL = 256  # pixels: an image below this is enlarged without smoothing
+_OUTSIDE: dict[str, Any] = {
+    "loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "frameon": False, "fontsize": 9,
+}  # fmt: skip
+_METADATA: dict[str, dict[str, None]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+
+
+# ---------------------------------------------------------------- scores
+
+
+def score_histogram(
+    scores: pd.DataFrame,
+    *,
+    score: str = "action",
+    hue: str | None = None,
+    stat: Literal["count", "density"] = "count",
+    bins: int = 60,
+    unit: str = _UNIT,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw how a score is distributed, one outline per run, model or group (paper Fig. 12).
+
+    Args:
+        scores: Score frame with the columns ``score`` and ``hue``.
+        score: Column to draw, in ``unit``.
+        hue: Column that separates the outlines, for instance "run_name" or "model".
+        stat: "count", or "density" to compare groups of different size (each has area 1).
+        bins: Number of bins, shared by all outlines.
+        unit: Unit of the score, for the axis label; "" for none.
+        ax: Where to draw; None makes a figure.
+
+    Returns:
+        The Axes.
+
+    Raises:
+        ParameterError: A column is missing.
+    """
+    _require(scores, "scores", score, *([hue] if hue else []))
+    axes = _axes(ax, width=6.4, height=4.0)
+    finite = _finite(scores, score, axes)
+    if finite.empty:
+        return _no_samples(axes)
+    data = pd.DataFrame({"x": finite[score].to_numpy(np.float64)})
+    names = None if hue is None else _names(finite[hue])
+    grouped: dict[str, Any] = (
+        {} if names is None else {"hue": names.to_numpy(), "palette": _palette(names)}
+    )
+    sns.histplot(
+        data, x="x", ax=axes, bins=bins, stat=stat, element="step", common_norm=False,
+        alpha=0.12, linewidth=1.5, color=_colour(), **grouped,
+    )  # fmt: skip
+    axes.set_xlabel(_with_unit(score, unit))
+    axes.set_ylabel("samples" if stat == "count" else "density")
+    return _legend_outside(axes, hue)
+
+
+def class_distributions(
+    scores: pd.DataFrame,
+    *,
+    score: str = "action",
+    kind: Literal["box", "violin"] = "box",
+    max_classes: int = 40,
+    unit: str = _UNIT,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw a score's distribution in each class, the hardest class on top (paper Fig. 6a).
+
+    Boxes span the quartiles, whiskers the 5th to the 95th percentile.
+
+    Args:
+        scores: Score frame with the columns ``score`` and ``class``.
+        score: Column to draw, in ``unit``.
+        kind: "box" or "violin".
+        max_classes: Draw only this many classes, those with the highest median.
+        unit: Unit of the score, for the axis label; "" for none.
+        ax: Where to draw; None makes a figure whose height follows the number of classes.
+
+    Returns:
+        The Axes; classes are ordered by median, highest first.
+
+    Raises:
+        ParameterError: A column is missing or ``kind`` is unknown.
+    """
+    _require(scores, "scores", score, "class")
+    if kind not in ("box", "violin"):
+        raise ParameterError("kind", "must be 'box' or 'violin'", kind, "Choose one of them.")
+    usable = scores[np.isfinite(scores[score].to_numpy(np.float64))]
+    medians = usable.groupby(usable["class"].astype(str), sort=False)[score].median()
+    order = list(medians.sort_values(ascending=False, kind="stable").index)
+    shown = order[:max_classes]
+    axes = _axes(ax, width=6.4, height=1.2 + _row_height(shown, 0.34) * max(len(shown), 4))
+    _finite(scores, score, axes)
+    if not shown:
+        return _no_samples(axes)
+    groups = [
+        usable.loc[usable["class"].astype(str) == name, score].to_numpy(float) for name in shown
+    ]
+    _boxes(axes, groups) if kind == "box" else _violins(axes, groups)
+    axes.set_yticks(range(len(shown)), [_wrap(name) for name in shown])
+    axes.set_ylim(len(shown) - 0.4, -0.6)
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel(_with_unit(score, unit))
+    if len(shown) < len(order):
+        _note(axes, f"the {len(shown)} hardest of {len(order)} classes")
+    return axes
+
+
+def _boxes(axes: Axes, groups: Sequence[NDArray[np.float64]]) -> None:
+    colour, edge = _colour(), "0.2"
+    for row, values in enumerate(groups):
+        low, first, middle, third, high = np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95])
+        outside = values[(values < low) | (values > high)]
+        axes.barh(row, third - first, left=first, height=0.6, color=(*colour, 0.55), edgecolor=edge)
+        axes.hlines([row, row], [low, third], [first, high], color=edge, linewidth=1)
+        axes.vlines(middle, row - 0.3, row + 0.3, color=edge, linewidth=2)
+        axes.plot(
+            outside, np.full(outside.size, row), "|", color=colour, alpha=0.4, rasterized=True
+        )
+
+
+def _violins(axes: Axes, groups: Sequence[NDArray[np.float64]]) -> None:
+    data = pd.DataFrame(
+        {
+            "x": np.concatenate(groups),
+            "y": np.repeat(np.arange(len(groups)), [g.size for g in groups]),
+        }
+    )
+    sns.violinplot(
+        data, x="x", y="y", orient="h", cut=0, inner="quart", density_norm="width",
+        color=sns.light_palette(_colour(), 5)[2], saturation=1, linewidth=1, ax=axes,
+    )  # fmt: skip
+    axes.set_ylabel("")
+
+
+def model_scatter(scores_wide: pd.DataFrame, *, unit: str = _UNIT, ax: Axes | None = None) -> Axes:
+    """Draw one model's scores against another's, one point per sample, with Spearman's ρ.
+
+    Args:
+        scores_wide: Two columns of scores, named as the axes shall be, one row per sample, and
+            optionally the column ``class``, which colours the points.
+        unit: Unit of both scores, for the axis labels; "" for none.
+        ax: Where to draw; None makes a figure.
+
+    Returns:
+        The Axes.
+
+    Raises:
+        ParameterError: There are not exactly two columns of scores.
+    """
+    columns = [column for column in scores_wide.columns if column != "class"]
+    if len(columns) != 2:
+        remedy = "Pivot the score frame to one column per run."
+        raise ParameterError("scores_wide", "must have two columns of scores", columns, remedy)
+    axes = _axes(ax, width=5.4, height=4.6)
+    values = scores_wide[columns].to_numpy(np.float64)
+    keep = np.isfinite(values).all(axis=1)
+    _note_dropped(axes, int((~keep).sum()))
+    if not keep.any():
+        return _no_samples(axes)
+    data = pd.DataFrame(values[keep], columns=["x", "y"])
+    classes = _names(scores_wide.loc[keep, "class"]) if "class" in scores_wide else None
+    hue: dict[str, Any] = {"color": _colour()}
+    if classes is not None:
+        hue = {"hue": classes.to_numpy(), "palette": _palette(classes)}
+    sns.scatterplot(
+        data, x="x", y="y", ax=axes, linewidth=0, rasterized=True,
+        s=float(np.clip(30_000 / len(data), 6, 30)),
+        alpha=float(np.clip(1_500 / len(data), 0.25, 0.8)), **hue,
+    )  # fmt: skip
+    rho = spearman_matrix(values[keep].T)[0, 1]
+    _note(axes, f"Spearman ρ = {rho:.3f}, {len(data)} samples")
+    axes.set(xlabel=_with_unit(_wrap(columns[0]), unit), ylabel=_with_unit(_wrap(columns[1]), unit))
+    return _legend_outside(axes, "class")
+
+
+# ---------------------------------------------------------------- correlations
+
+
+def correlation_heatmap(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Draw the table of correlations, each cell with its value (paper Table 1).
+
+    Args:
+        table: As :func:`actiontrack.compare.table1` lays it out: rows are pairs of models, the
+            same-model rows ("a twice") last; columns are "overall" and the classes.
+        ax: Where to draw; None makes a figure whose size follows the table.
+
+    Returns:
+        The Axes; a line separates cross-model rows from same-model rows, an undefined correlation
+        is a grey cell with a dash.
+    """
+    width = 3.0 + _row_height(table.columns, 0.62) * max(table.shape[1], 3)
+    height = 0.8 + _row_height(table.index, 0.42) * max(len(table), 2)
+    axes = _axes(ax, width=width, height=height + 0.1 * min(_longest(table.columns), _WRAP))
+    if table.empty:
+        return _no_samples(axes)
+    values = table.to_numpy(np.float64)
+    defined = np.isfinite(values)
+    low = min(0.0, float(values[defined].min())) if defined.any() else 0.0
+    sns.heatmap(
+        values, ax=axes, mask=~defined, annot=True, fmt=".2f", annot_kws={"fontsize": 9},
+        vmin=low, vmax=1.0, cmap="cividis", linewidths=1, cbar_kws={"label": "correlation"},
+    )  # fmt: skip
+    axes.set_facecolor("0.85")
+    axes.grid(visible=False)
+    for row, column in np.argwhere(~defined):
+        axes.text(column + 0.5, row + 0.5, "–", ha="center", va="center", fontsize=9)
+    axes.set_xticks(np.arange(table.shape[1]) + 0.5, [_wrap(name) for name in table.columns])
+    axes.tick_params(axis="x", rotation=90 if _longest(table.columns) > 5 else 0, length=0)
+    axes.set_yticks(np.arange(len(table)) + 0.5, [_wrap(name) for name in table.index])
+    axes.tick_params(axis="y", rotation=0, length=0)
+    cross = sum(not str(name).endswith(" twice") for name in table.index)
+    if 0 < cross < len(table):
+        axes.axhline(cross, color="white", linewidth=6)
+    return axes
+
+
+def quantile_curves(
+    frame: pd.DataFrame,
+    *,
+    method: Literal["spearman", "pearson"] = "spearman",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the correlation among ever harder samples (paper Fig. 14).
+
+    Args:
+        frame: As :func:`actiontrack.compare.correlation_by_quantile` returns it: ``method``,
+            ``kind``, ``model_a``, ``model_b``, ``quantile``, ``mean``.
+        method: Which correlation to draw.
+        ax: Where to draw; None makes a figure.
+
+    Returns:
+        The Axes: solid lines for two models, dashed for two runs of one.
+
+    Raises:
+        ParameterError: A column is missing.
+    """
+    _require(frame, "frame", "method", "kind", "model_a", "model_b", "quantile", "mean")
+    axes = _axes(ax, width=6.8, height=4.0)
+    defined = np.isfinite(frame["mean"].to_numpy(np.float64))
+    chosen = frame[(frame["method"] == method) & defined].reset_index(drop=True)
+    if chosen.empty:
+        return _no_samples(axes)
+    names = _names(pair_labels(chosen))
+    colours = _palette(names)
+    for name, part in chosen.groupby(names, sort=False):
+        same = part["kind"].iloc[0] == "same-model"
+        curve = part.sort_values("quantile")
+        axes.plot(
+            curve["quantile"], curve["mean"], "o--" if same else "o-",
+            color=colours[str(name)], markersize=4, label=str(name),
+        )  # fmt: skip
+    axes.axhline(0, color="0.4", linewidth=0.8)
+    axes.set_xlabel("samples at or above this quantile of action")
+    axes.set_ylabel("Spearman's ρ" if method == "spearman" else "Pearson's r")
+    axes.legend()
+    return _legend_outside(axes, None)
+
+
+# ---------------------------------------------------------------- curves
+
+
+def loss_curves(
+    frame: pd.DataFrame,
+    *,
+    hue: str | None = None,
+    step_name: str = "epoch",
+    loss_name: str = "loss",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the loss of single samples over training (paper Fig. 2 and 3).
+
+    Args:
+        frame: One row per run, sample and step: ``run_id``, ``sample_id``, ``step``, ``loss``.
+        hue: Column that colours the curves. By default "cluster" if the frame has it; otherwise
+            each curve has its colour and its name in the legend if there are at most 10; otherwise
+            "class" if the frame has it and there are at most 10; otherwise one colour.
+        step_name: What a step is, for the axis label.
+        loss_name: What the loss is, with its unit if it has one, for the axis label.
+        ax: Where to draw; None makes a figure.
+
+    Returns:
+        The Axes, with one line per run and sample.
+
+    Raises:
+        ParameterError: A column is missing.
+    """
+    _require(frame, "frame", "run_id", "sample_id", "step", "loss", *([hue] if hue else []))
+    axes = _axes(ax, width=6.8, height=4.0)
+    if frame.empty:
+        return _no_samples(axes)
+    frame = frame.reset_index(drop=True)
+    curves = frame.groupby(["run_id", "sample_id"], sort=False)
+    column = hue or _curve_hue(frame, curves.ngroups)
+    names = _curve_names(frame, column)
+    colours = _palette(names)
+    alpha = float(np.clip(10 / curves.ngroups, 0.15, 0.9))
+    legend: dict[str, Line2D] = {}
+    for _, part in curves:
+        name = str(names.loc[part.index[0]])
+        curve = part.sort_values("step", kind="stable")
+        (line,) = axes.plot(
+            curve["step"], curve["loss"], color=colours[name], alpha=alpha, label="curve"
+        )
+        legend.setdefault(name, line)
+    _note_dropped(axes, int((~np.isfinite(frame["loss"].to_numpy(float))).sum()), what="values")
+    axes.set(xlabel=step_name, ylabel=loss_name)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if column is not None:
+        _opaque_legend(axes, legend, None if column == "sample" else column)
+    return axes
+
+
+def _curve_hue(frame: pd.DataFrame, n_curves: int) -> str | None:
+    if "cluster" in frame:
+        return "cluster"
+    if n_curves <= _FEW:
+        return "sample"
+    return "class" if "class" in frame and frame["class"].nunique() <= _FEW else None
+
+
+def _curve_names(frame: pd.DataFrame, column: str | None) -> pd.Series:
+    """What colours each row: a column, or sample id, class and run where they tell something."""
+    if column != "sample":
+        return _names(pd.Series("", frame.index) if column is None else frame[column])
+    names = frame["sample_id"].astype(str)
+    if "class" in frame:
+        names = names + " · " + frame["class"].astype(str)
+    if len(set(frame["run_id"])) > 1:
+        names = names + " · " + frame["run_name" if "run_name" in frame else "run_id"].astype(str)
+    return _names(names)
+
+
+def _opaque_legend(axes: Axes, lines: dict[str, Line2D], title: str | None) -> None:
+    title = title.replace("_", " ") if title else None
+    legend = axes.legend(list(lines.values()), ["name"] * len(lines), title=title, **_OUTSIDE)
+    for line, text, name in zip(legend.get_lines(), legend.get_texts(), lines, strict=True):
+        line.set_alpha(1.0)
+        text.set_text(name)  # set late: Matplotlib leaves out names that start with "_"
+
+
+# ---------------------------------------------------------------- pictures
+
+
+def gallery(images: Sequence[Picture], titles: Sequence[str], *, columns: int = 6) -> Figure:
+    """Show samples side by side, each with its title below (paper Fig. 1 and 4).
+
+    Args:
+        images: PIL images or arrays, (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), uint8 or float in
+            [0, 1] (a wider range is stretched to it); None where an image is not available.
+        titles: What to write below each image, for instance its true label and its action.
+        columns: Images in a row.
+
+    Returns:
+        A figure; images under 256 pixels are enlarged without smoothing.
+
+    Raises:
+        ParameterError: Lengths differ, ``columns`` is not positive, or an array is no image.
+    """
+    if len(images) != len(titles):
+        rule = f"must hold one title for each of the {len(images)} images"
+        raise ParameterError("titles", rule, len(titles), "Pass '' for an image without a title.")
+    if columns < 1:
+        raise ParameterError("columns", "must be positive", columns, "Pass 6, for instance.")
+    if not images:
+        figure = Figure(figsize=(4.0, 1.5), layout="constrained")
+        _no_samples(figure.subplots())
+        return figure
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    wrapped = [_wrap(title, 20) for title in titles]
+    lines = max(title.count("\n") + 1 for title in wrapped)
+    figure = Figure(figsize=(1.6 * columns, (1.7 + 0.2 * lines) * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, image, title in zip(grid, images, wrapped, strict=False):
+        _show(axes, image, title)
+    for axes in grid[len(images) :]:
+        axes.set_axis_off()
+    return figure
+
+
+def _show(axes: Axes, image: Picture, title: str) -> None:
+    axes.set(xticks=[], yticks=[])
+    axes.set_xlabel(title, fontsize=9)
+    for spine in axes.spines.values():
+        spine.set_color("0.8")
+    if image is None:
+        axes.set_facecolor("0.93")
+        axes.set_box_aspect(1)
+        _centred_text(axes, "image not\navailable")
+        return
+    pixels = _pixels(image)
+    smooth = "nearest" if max(pixels.shape[:2]) < _SMALL else "antialiased"
+    axes.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation=smooth)
+
+
+def _pixels(image: Image.Image | NDArray[Any]) -> NDArray[np.float64]:
+    """To float64 in [0, 1], (H, W) or (H, W, 3 or 4)."""
+    if isinstance(image, Image.Image) and image.mode not in ("L", "RGB", "RGBA", "F", "I", "I;16"):
+        image = image.convert("RGBA" if image.mode in ("LA", "PA") else "RGB")
+    array = np.asarray(image)
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.ndim != 2 and (array.ndim != 3 or array.shape[2] not in (3, 4)):
+        remedy = "Put the channels last."
+        raise ParameterError("images", "must have shape (H, W[, 1, 3 or 4])", array.shape, remedy)
+    if array.dtype == np.uint8:
+        return array / 255.0
+    pixels = array.astype(np.float64)
+    low, high = np.nanmin(pixels, initial=0.0), np.nanmax(pixels, initial=1.0)
+    return np.asarray((pixels - low) / (high - low))
+
+
+# ---------------------------------------------------------------- files
+
+
+def save_figure(fig: Figure, stem: Path, formats: Sequence[str] = ("png", "svg")) -> list[Path]:
+    """Write a figure as ``<stem>.<format>``; the same figure gives the same bytes. Closes it.
+
+    Args:
+        fig: The figure, for instance ``ax.figure``.
+        stem: Path without the suffix; its folder is made if it is missing.
+        formats: Any of "png" (150 dots an inch), "svg" and "pdf".
+
+    Returns:
+        The paths, in the order of ``formats``.
+
+    Raises:
+        ParameterError: A format is unknown.
+    """
+    unknown = [name for name in formats if name not in _METADATA]
+    if unknown:
+        rule = f"must come from {list(_METADATA)}"
+        raise ParameterError("formats", rule, unknown, "Convert a PNG to any other format.")
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    paths = [stem.parent / f"{stem.name}.{name}" for name in formats]
+    fig.draw_without_rendering()
+    fig.set_layout_engine("none")  # laid out once: a second pass would move things by a rounding
+    with mpl.rc_context({"svg.hashsalt": "actiontrack"}):
+        for path, name in zip(paths, formats, strict=True):
+            fig.savefig(
+                path, format=name, dpi=150, bbox_inches="tight", pad_inches=0.1,
+                metadata=_METADATA[name],
+            )  # fmt: skip
+    plt.close(fig)
+    return paths
+
+
+# ---------------------------------------------------------------- shared
+
+
+def _require(frame: pd.DataFrame, argument: str, *columns: str) -> None:
+    missing = [column for column in columns if column not in frame.columns]
+    if missing:
+        rule = f"must have the column {', '.join(map(repr, missing))}"
+        remedy = "Add it, or name another column."
+        raise ParameterError(argument, rule, list(frame.columns), remedy)
+
+
+def _axes(ax: Axes | None, *, width: float, height: float) -> Axes:
+    if ax is not None:
+        return ax
+    with mpl.rc_context(
+        sns.axes_style("whitegrid", {"axes.edgecolor": "0.6", "grid.color": "0.9"})
+    ):
+        axes: Axes = Figure(figsize=(width, height), layout="constrained").subplots()
+    sns.despine(ax=axes)
+    return axes
+
+
+def _no_samples(axes: Axes) -> Axes:
+    _centred_text(axes, "no samples")
+    axes.set(xticks=[], yticks=[])
+    sns.despine(ax=axes, left=True, bottom=True)
+    return axes
+
+
+def _centred_text(axes: Axes, text: str) -> None:
+    place: dict[str, Any] = {"ha": "center", "va": "center", "transform": axes.transAxes}
+    axes.text(0.5, 0.5, text, fontsize=9, color="0.3", **place)
+
+
+def _finite(scores: pd.DataFrame, score: str, axes: Axes) -> pd.DataFrame:
+    """The rows with a finite score; the others are counted on the figure."""
+    keep = np.isfinite(scores[score].to_numpy(np.float64))
+    _note_dropped(axes, int((~keep).sum()))
+    kept: pd.DataFrame = scores[keep]
+    return kept
+
+
+def _note_dropped(axes: Axes, count: int, *, what: str = "samples") -> None:
+    if count:
+        _note(axes, f"{count} {what} not finite, not drawn")
+
+
+def _note(axes: Axes, text: str) -> None:
+    """Add a line above the axes, on the left."""
+    above = axes.get_title(loc="left")
+    axes.set_title(f"{above}\n{text}" if above else text, loc="left", fontsize=9, color="0.3")
+
+
+def _colour() -> Colour:
+    first: Colour = sns.color_palette("colorblind")[0]
+    return first
+
+
+def _palette(names: pd.Series) -> dict[str, Colour]:
+    """A colour for each distinct name, in order of first appearance."""
+    distinct = list(dict.fromkeys(names))
+    kind = "colorblind" if len(distinct) <= _FEW else "husl"
+    return dict(zip(distinct, sns.color_palette(kind, len(distinct)), strict=True))
+
+
+def _names(column: pd.Series) -> pd.Series:
+    return column.astype(str).map(_wrap)
+
+
+def _wrap(text: object, width: int = _WRAP) -> str:
+    """Break long names, and keep a dollar sign from starting a formula."""
+    lines = [textwrap.fill(line, width) for line in str(text).split("\n")]
+    return "\n".join(lines).replace("$", r"\$")
+
+
+def _longest(names: Sequence[object] | pd.Index) -> int:
+    return max((len(str(name)) for name in names), default=0)
+
+
+def _row_height(names: Sequence[object] | pd.Index, single: float) -> float:
+    """Inches that the tallest of these names needs, at least ``single``."""
+    return max([single, *(0.2 * (_wrap(name).count("\n") + 1) for name in names)])
+
+
+def _with_unit(name: str, unit: str) -> str:
+    return f"{name} ({unit})" if unit else name
+
+
+def _legend_outside(axes: Axes, title: str | None) -> Axes:
+    """Put the legend, if there is one, right of the axes, where it hides no data."""
+    if axes.get_legend() is not None:
+        title = title.replace("_", " ") if title else None
+        place = dict(_OUTSIDE)
+        sns.move_legend(axes, place.pop("loc"), title=title, **place)
+    return axes

@@ -1,0 +1,421 @@
+import itertools
+import re
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+from actiontrack import compare, plots
+from actiontrack.errors import ParameterError
+
+CLASSES = ["ant", "bee", "cat"]
+LONG = (
+    "a class name far longer than any axis was meant for, the lesser panda of the order carnivora"
+)
+
+
+def message(text):
+    return f"^{re.escape(text)}$"
+
+
+@pytest.fixture(autouse=True)
+def no_figure_leaks():
+    yield
+    assert plt.get_fignums() == []
+
+
+@pytest.fixture
+def scores():
+    rng = np.random.default_rng(0)
+    rows = [
+        {"run_id": f"{model}{seed}", "run_name": f"{model} {seed}", "model": model, "sample_id": i,
+         "label": i % 3, "class": CLASSES[i % 3], "action": np.float32(i % 3 + rng.gamma(2.0))}
+        for model in ("cnn", "resnet") for seed in (0, 1) for i in range(60)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture
+def curves():
+    rng = np.random.default_rng(0)
+    return pd.DataFrame(
+        [
+            {
+                "run_id": "r",
+                "sample_id": i,
+                "step": n,
+                "loss": rng.gamma(2.0),
+                "class": CLASSES[i % 3],
+            }
+            for i in range(4)
+            for n in range(1, 6)
+        ]
+    )
+
+
+def texts(axes):
+    legend = axes.get_legend()
+    return [text.get_text() for text in legend.get_texts()] if legend else []
+
+
+def assert_nothing_clipped(figure):
+    """Everything drawn lies inside the canvas, before a saved file is cut to what is drawn."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # settles the layout
+    drawn = figure.get_tightbbox(canvas.get_renderer())  # inches
+    width, height = figure.get_size_inches()
+    assert min(drawn.x0, drawn.y0) >= -0.01
+    assert drawn.x1 <= width + 0.01
+    assert drawn.y1 <= height + 0.01
+
+
+def assert_rows_do_not_overlap(axes):
+    renderer = axes.figure.canvas.get_renderer()
+    boxes = [label.get_window_extent(renderer) for label in axes.get_yticklabels()]
+    boxes.sort(key=lambda box: box.y0)
+    assert all(low.y1 <= high.y0 + 1 for low, high in itertools.pairwise(boxes))
+
+
+# ---------------------------------------------------------------- scores
+
+
+def test_histogram_counts_are_those_of_numpy(scores):
+    axes = plots.score_histogram(scores, bins=10)
+    expected, edges = np.histogram(scores["action"].to_numpy(float), bins=10)
+    path = axes.collections[0].get_paths()[0].vertices
+    for count, low, high in zip(expected, edges[:-1], edges[1:], strict=True):
+        inside = (path[:, 0] > low - 1e-9) & (path[:, 0] < high + 1e-9)
+        assert count in path[inside, 1]
+    assert path[:, 1].max() == expected.max()
+    assert axes.get_xlabel() == "action (loss × epochs)"
+    assert axes.get_ylabel() == "samples"
+
+
+def test_histogram_has_one_outline_and_one_legend_entry_per_run(scores):
+    axes = plots.score_histogram(scores, hue="run_name", stat="density", unit="")
+    assert len(axes.collections) == 4
+    assert sorted(texts(axes)) == ["cnn 0", "cnn 1", "resnet 0", "resnet 1"]
+    assert axes.get_legend().get_title().get_text() == "run name"
+    assert axes.get_xlabel() == "action"
+    assert axes.get_ylabel() == "density"
+
+
+def test_scores_that_are_not_finite_are_counted_on_the_figure(scores):
+    scores.loc[[0, 5], "action"] = [np.nan, np.inf]
+    for draw in (plots.score_histogram, plots.class_distributions):
+        axes = draw(scores)
+        assert axes.get_title(loc="left") == "2 samples not finite, not drawn"
+
+
+@pytest.mark.parametrize("kind", ["box", "violin"])
+def test_classes_are_ordered_by_median_with_the_hardest_on_top(scores, kind):
+    axes = plots.class_distributions(scores, kind=kind)
+    medians = scores.groupby("class")["action"].median().sort_values(ascending=False)
+    assert [label.get_text() for label in axes.get_yticklabels()] == list(medians.index)
+    bottom, top = axes.get_ylim()
+    assert top < 0 < bottom
+    assert axes.get_ylabel() == ""
+
+
+def test_boxes_span_the_quartiles_and_whiskers_5_to_95_percent(scores):
+    axes = plots.class_distributions(scores)
+    for row, label in enumerate(axes.get_yticklabels()):
+        values = scores.loc[scores["class"] == label.get_text(), "action"].to_numpy(float)
+        low, first, third, high = np.quantile(values, [0.05, 0.25, 0.75, 0.95])
+        box = axes.patches[row]
+        assert (box.get_x(), box.get_x() + box.get_width()) == pytest.approx((first, third))
+        whiskers, median = axes.collections[2 * row : 2 * row + 2]
+        ends = np.array([segment[:, 0] for segment in whiskers.get_segments()])
+        np.testing.assert_allclose(ends, [[low, first], [third, high]])
+        assert median.get_segments()[0][0, 0] == pytest.approx(np.median(values))
+        outside = values[(values < low) | (values > high)]
+        np.testing.assert_array_equal(axes.lines[row].get_xdata(), outside)
+
+
+def test_many_classes_are_cut_to_the_hardest_and_the_figure_says_so():
+    frame = pd.DataFrame({"class": [f"c{i}" for i in range(50)], "action": range(50)})
+    axes = plots.class_distributions(frame, max_classes=4)
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["c49", "c48", "c47", "c46"]
+    assert axes.get_title(loc="left") == "the 4 hardest of 50 classes"
+
+
+def test_an_unknown_kind_is_refused(scores):
+    text = "kind: must be 'box' or 'violin', got 'swarm'. Choose one of them."
+    with pytest.raises(ParameterError, match=message(text)):
+        plots.class_distributions(scores, kind="swarm")
+
+
+def test_scatter_points_are_the_scores():
+    wide = pd.DataFrame({"cnn": [1.0, 2.0, np.nan, 4.0], "resnet": [2.0, 1.0, 3.0, 5.0]})
+    axes = plots.model_scatter(wide)
+    expected = [[1.0, 2.0], [2.0, 1.0], [4.0, 5.0]]
+    np.testing.assert_array_equal(axes.collections[0].get_offsets(), expected)
+    title = "1 samples not finite, not drawn\nSpearman ρ = 0.500, 3 samples"
+    assert axes.get_title(loc="left") == title
+    assert axes.get_xlabel() == "cnn (loss × epochs)"
+    assert axes.get_ylabel() == "resnet (loss × epochs)"
+
+
+def test_scatter_colours_classes():
+    wide = pd.DataFrame({"a": range(6), "b": range(6), "class": CLASSES * 2})
+    assert texts(plots.model_scatter(wide)) == CLASSES
+
+
+def test_scatter_of_three_runs_is_refused():
+    text = (
+        "scores_wide: must have two columns of scores, got ['a', 'b', 'c']. "
+        "Pivot the score frame to one column per run."
+    )
+    with pytest.raises(ParameterError, match=message(text)):
+        plots.model_scatter(pd.DataFrame({"a": [1], "b": [1], "c": [1]}))
+
+
+# ---------------------------------------------------------------- correlations
+
+
+@pytest.fixture
+def table():
+    return pd.DataFrame(
+        [[0.61, -0.2], [0.9, np.nan]],
+        index=["cnn / resnet", "cnn twice"],
+        columns=["overall", "ant"],
+    )
+
+
+def test_heatmap_writes_each_value_in_its_cell(table):
+    axes = plots.correlation_heatmap(table)
+    cells = {(t.get_position()[1], t.get_position()[0]): t.get_text() for t in axes.texts}
+    assert cells == {(0.5, 0.5): "0.61", (0.5, 1.5): "-0.20", (1.5, 0.5): "0.90", (1.5, 1.5): "–"}
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["overall", "ant"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["cnn / resnet", "cnn twice"]
+    assert axes.collections[0].get_clim() == (-0.2, 1.0)
+    assert [line.get_ydata()[0] for line in axes.lines] == [1]
+
+
+def test_heatmap_of_undefined_values_only(table):
+    axes = plots.correlation_heatmap(table * np.nan)
+    assert [text.get_text() for text in axes.texts] == ["–"] * 4
+
+
+def test_quantile_curves_draw_the_means_dashed_for_one_model(scores):
+    values = scores["action"].to_numpy().reshape(4, 60)
+    frame = compare.correlation_by_quantile(values, groups=["cnn", "cnn", "resnet", "resnet"])
+    axes = plots.quantile_curves(frame, method="pearson")
+    assert texts(axes) == ["cnn / resnet", "cnn twice", "resnet twice"]
+    assert [line.get_linestyle() for line in axes.lines[:3]] == ["-", "--", "--"]
+    expected = frame[(frame.method == "pearson") & (frame.kind == "cross-model")]
+    np.testing.assert_array_equal(axes.lines[0].get_ydata(), expected["mean"])
+    assert axes.get_ylabel() == "Pearson's r"
+    assert axes.get_xlabel() == "samples at or above this quantile of action"
+
+
+# ---------------------------------------------------------------- curves
+
+
+def test_each_curve_is_one_sample_in_order_of_its_steps(curves):
+    axes = plots.loss_curves(curves.sample(frac=1, random_state=0))
+    drawn = dict(zip(texts(axes), axes.lines, strict=True))
+    for i in range(4):
+        line = drawn[f"{i} · {CLASSES[i % 3]}"]
+        expected = curves[curves.sample_id == i]
+        np.testing.assert_array_equal(line.get_xdata(), expected["step"])
+        np.testing.assert_array_equal(line.get_ydata(), expected["loss"])
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("epoch", "loss")
+
+
+def test_curves_are_coloured_by_cluster_when_there_is_one(curves):
+    curves["cluster"] = np.where(curves["sample_id"] < 2, "flat", "_rising")
+    axes = plots.loss_curves(curves)
+    assert texts(axes) == ["flat", "_rising"]
+    assert len({line.get_color() for line in axes.lines}) == 2
+    assert axes.get_legend().get_title().get_text() == "cluster"
+
+
+def test_many_curves_are_coloured_by_class_or_not_at_all(curves):
+    many = pd.concat(curves.assign(run_id=f"r{i}") for i in range(4))
+    assert texts(plots.loss_curves(many)) == CLASSES
+    axes = plots.loss_curves(many.drop(columns="class"), step_name="batch", loss_name="nats")
+    assert axes.get_legend() is None
+    assert len(axes.lines) == 16
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("batch", "nats")
+
+
+def test_curves_of_two_runs_name_the_run(curves):
+    both = pd.concat(
+        [curves.assign(run_name="first"), curves.assign(run_id="s", run_name="second")]
+    )
+    assert "1 · bee · second" in texts(plots.loss_curves(both))
+
+
+# ---------------------------------------------------------------- gallery
+
+
+def test_gallery_shows_each_image_above_its_title():
+    images = [np.arange(16, dtype=np.uint8).reshape(4, 4), Image.new("RGB", (5, 4), "red"), None]
+    figure = plots.gallery(images, ["cat\naction 3.1", "dog", "bee"], columns=2)
+    first, second, third, spare = figure.axes
+    np.testing.assert_array_equal(first.images[0].get_array(), images[0] / 255)
+    assert first.images[0].get_interpolation() == "nearest"
+    assert first.images[0].get_clim() == (0, 1)
+    assert second.images[0].get_array()[0, 0].tolist() == [1, 0, 0]
+    assert [axes.get_xlabel() for axes in figure.axes] == ["cat\naction 3.1", "dog", "bee", ""]
+    assert [text.get_text() for text in third.texts] == ["image not\navailable"]
+    assert not third.images
+    assert not spare.axison
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "F", "I", "I;16"])
+def test_gallery_takes_images_of_every_mode(mode):
+    (axes,) = plots.gallery([Image.new(mode, (3, 2))], [""]).axes
+    pixels = axes.images[0].get_array()
+    assert pixels.shape[:2] == (2, 3)
+    assert pixels.min() >= 0
+    assert pixels.max() <= 1
+
+
+def test_gallery_takes_one_channel_and_stretches_a_wide_range():
+    (axes,) = plots.gallery([np.array([[[-1.0], [3.0]]], np.float32)], [""]).axes
+    assert axes.images[0].get_array().tolist() == [[0.0, 1.0]]
+
+
+def test_large_images_are_smoothed():
+    (axes,) = plots.gallery([np.zeros((300, 10))], [""]).axes
+    assert axes.images[0].get_interpolation() != "nearest"
+
+
+GALLERY = {
+    "titles": (
+        ([None], []),
+        {},
+        (
+            "titles: must hold one title for each of the 1 images, got 0. "
+            "Pass '' for an image without a title."
+        ),
+    ),
+    "columns": (
+        ([None], [""]),
+        {"columns": 0},
+        "columns: must be positive, got 0. Pass 6, for instance.",
+    ),
+    "shape": (
+        ([np.zeros((3, 8, 8))], [""]),
+        {},
+        "images: must have shape (H, W[, 1, 3 or 4]), got (3, 8, 8). Put the channels last.",
+    ),
+}
+
+
+@pytest.mark.parametrize(("given", "options", "text"), GALLERY.values(), ids=GALLERY.keys())
+def test_gallery_refuses_what_it_cannot_show(given, options, text):
+    with pytest.raises(ParameterError, match=message(text)):
+        plots.gallery(*given, **options)
+
+
+# ---------------------------------------------------------------- all of them
+
+
+def empty(*columns):
+    return pd.DataFrame({column: [] for column in columns})
+
+
+QUANTILE = ("method", "kind", "model_a", "model_b", "quantile", "mean")
+EMPTY = {
+    "score_histogram": (plots.score_histogram, empty("action")),
+    "class_distributions": (plots.class_distributions, empty("action", "class")),
+    "correlation_heatmap": (plots.correlation_heatmap, pd.DataFrame()),
+    "quantile_curves": (plots.quantile_curves, empty(*QUANTILE)),
+    "loss_curves": (plots.loss_curves, empty("run_id", "sample_id", "step", "loss")),
+    "model_scatter": (plots.model_scatter, empty("a", "b")),
+    "gallery": (lambda _: plots.gallery([], []).axes[0], None),
+}
+
+
+@pytest.mark.parametrize(("draw", "frame"), EMPTY.values(), ids=EMPTY.keys())
+def test_nothing_to_draw_says_no_samples(draw, frame):
+    assert [text.get_text() for text in draw(frame).texts] == ["no samples"]
+
+
+MISSING = {
+    "score_histogram": (plots.score_histogram, "scores", "'action'"),
+    "class_distributions": (plots.class_distributions, "scores", "'action', 'class'"),
+    "quantile_curves": (plots.quantile_curves, "frame", ", ".join(map(repr, QUANTILE))),
+    "loss_curves": (plots.loss_curves, "frame", "'run_id', 'sample_id', 'step', 'loss'"),
+}
+
+
+@pytest.mark.parametrize(("draw", "argument", "columns"), MISSING.values(), ids=MISSING.keys())
+def test_a_missing_column_is_named(draw, argument, columns):
+    text = f"{argument}: must have the column {columns}, got ['x']. Add it, or name another column."
+    with pytest.raises(ParameterError, match=message(text)):
+        draw(empty("x"))
+
+
+def test_the_given_axes_are_used_and_returned(scores, curves, table):
+    figure = Figure(layout="constrained")
+    grid = figure.subplots(5).tolist()
+    wide = pd.DataFrame({"a": [1, 2], "b": [2, 3]})
+    assert plots.score_histogram(scores, ax=grid[0]) is grid[0]
+    assert plots.class_distributions(scores, ax=grid[1]) is grid[1]
+    assert plots.correlation_heatmap(table, ax=grid[2]) is grid[2]
+    assert plots.loss_curves(curves, ax=grid[3]) is grid[3]
+    assert plots.model_scatter(wide, ax=grid[4]) is grid[4]
+
+
+def test_the_caller_s_settings_are_left_alone(scores):
+    before = dict(plt.rcParams)
+    plots.class_distributions(scores)
+    assert dict(plt.rcParams) == before
+
+
+def test_long_names_and_formula_signs_are_not_clipped(scores, curves, table):
+    name = f"{LONG} costs $5 or $x_"
+    scores = scores.replace({"class": {"ant": name}, "run_name": {"cnn 0": name}})
+    axes = [
+        plots.class_distributions(scores),
+        plots.class_distributions(scores, kind="violin"),
+        plots.score_histogram(scores, hue="run_name"),
+        plots.correlation_heatmap(table.rename(columns={"ant": name}, index={"cnn twice": name})),
+        plots.loss_curves(curves.replace({"class": {"ant": name}})),
+        plots.model_scatter(pd.DataFrame({name: range(4), "b": range(4)})),
+    ]
+    for figure in [*(ax.figure for ax in axes), plots.gallery([None] * 3, [name] * 3, columns=2)]:
+        assert_nothing_clipped(figure)
+    for ax in (axes[0], axes[1], axes[3]):
+        assert_rows_do_not_overlap(ax)
+
+
+# ---------------------------------------------------------------- files
+
+
+def test_the_same_figure_gives_the_same_bytes(scores, curves, tmp_path):
+    for draw in (
+        lambda: plots.score_histogram(scores, hue="model").figure,
+        lambda: plots.class_distributions(scores).figure,
+        lambda: plots.loss_curves(curves).figure,
+        lambda: plots.gallery([None, np.eye(4)], ["a", "b"]),
+    ):
+        formats = ("png", "svg", "pdf")
+        first, second = (plots.save_figure(draw(), tmp_path / d / "f.v1", formats) for d in "ab")
+        assert [path.name for path in first] == ["f.v1.png", "f.v1.svg", "f.v1.pdf"]
+        for one, two in zip(first, second, strict=True):
+            assert one.read_bytes() == two.read_bytes()
+        assert b"<dc:date>" not in first[1].read_bytes()
+
+
+def test_saving_closes_a_pyplot_figure(tmp_path):
+    figure, _ = plt.subplots()
+    plots.save_figure(figure, tmp_path / "f")
+    assert plt.get_fignums() == []
+
+
+def test_an_unknown_format_is_refused(tmp_path):
+    text = (
+        "formats: must come from ['png', 'svg', 'pdf'], got ['bmp']. "
+        "Convert a PNG to any other format."
+    )
+    with pytest.raises(ParameterError, match=message(text)):
+        plots.save_figure(Figure(), tmp_path / "f", formats=("png", "bmp"))
