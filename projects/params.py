@@ -19,9 +19,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic.fields import FieldInfo
 
 from actiontrack.errors import ActionTrackError, ParameterError
+from actiontrack.store import RunQuery
 
 __all__ = [
     "DATASETS",
+    "CompareParams",
+    "DemoParams",
     "Params",
     "TrainParams",
     "parse",
@@ -38,6 +41,7 @@ INTERRUPTED = 130  # 128 + SIGINT, the shell's own convention
 
 Model = TypeVar("Model", bound=BaseModel)
 Split = Literal["test", "train"]
+ModelName = Literal["cnn_keras", "resnet_v2", "xception_mini", "vgg5", "cnn3"]
 
 
 def _to_bool(value: object) -> object:
@@ -55,6 +59,11 @@ def _to_dataset(value: object) -> object:
     if text not in DATASETS and not (text.startswith("folder:") and text != "folder:"):
         raise ValueError(value)
     return text
+
+
+def _to_tuple(value: object) -> object:
+    """Split a comma list."""
+    return tuple(value.split(",")) if isinstance(value, str) else value
 
 
 def _to_splits(value: object) -> object:
@@ -100,9 +109,7 @@ class TrainParams(Params):
         description="where downloads live; auto = the user's cache",
         json_schema_extra={"rule": "must be a folder or auto"},
     )
-    model: Literal["cnn_keras", "resnet_v2", "xception_mini", "vgg5", "cnn3"] = Field(
-        "cnn_keras", description="architecture, see projects/models/README.md"
-    )
+    model: ModelName = Field("cnn_keras", description="architecture, see projects/models/README.md")
     epochs: int = Field(12, ge=1, description="passes over the training split")
     batch_size: int = Field(128, ge=1, description="images per update")
     optimizer: Literal["adam", "sgd", "adamw"] = Field("adam", description="update rule")
@@ -194,6 +201,17 @@ class TrainParams(Params):
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_initial_delta(self) -> Self:
+        if self.record_initial and self.delta_n != "epoch":
+            raise ParameterError(
+                "record_initial",
+                f"must be false with delta_n {self.delta_n}, which has no Δn for n = 0",
+                self.record_initial,
+                "Pass --delta_n epoch or --record_initial false.",
+            )
+        return self
+
     @property
     def data_path(self) -> Path:
         """Folder of downloads: `data_dir`, or a folder in the user's cache for ``auto``."""
@@ -205,6 +223,63 @@ class TrainParams(Params):
     def effective_noise_seed(self) -> int:
         """Seed of the label noise: `noise_seed`, or `seed` where that is -1."""
         return self.seed if self.noise_seed == -1 else self.noise_seed
+
+
+class CompareParams(Params):
+    """Compare or report on tracked runs."""
+
+    run_ids: str = Field("", description="comma list of run ids; empty = by experiment and filter")
+    experiment: str = Field("", description="name of an experiment; empty = that of this run")
+    filter: str = Field("", description="MLflow filter string")
+    record: str = Field("", description="record to read, e.g. test-probe; empty = the usual one")
+    score: str = Field("action", min_length=1, description="score to compare")
+    on_mismatch: Literal["error", "inner"] = Field(
+        "error", description="if samples differ: refuse, or keep those that all share"
+    )
+    up_to_step: int = Field(-1, ge=-1, description="score up to this step only; -1 = all steps")
+    bootstrap: int = Field(500, ge=0, description="resamples for the confidence intervals")
+
+    @property
+    def step_limit(self) -> int | None:
+        """`up_to_step`, or None for all steps."""
+        return None if self.up_to_step < 0 else self.up_to_step
+
+    def query(self, experiment: str) -> RunQuery:
+        """Which runs to read, in `experiment` unless run ids or another one are named."""
+        ids = tuple(each.strip() for each in self.run_ids.split(",") if each.strip())
+        named = (self.experiment or experiment,)
+        return RunQuery(
+            run_ids=ids,
+            experiments=() if ids else named,
+            filter_string=self.filter,
+            record=self.record or None,
+        )
+
+
+class DemoParams(Params):
+    """Train two models with two seeds each, compare the runs, report on them."""
+
+    dataset: Dataset = Field("digits", description="images to train on")
+    models: Annotated[tuple[ModelName, ...], BeforeValidator(_to_tuple)] = Field(
+        ("cnn_keras", "resnet_v2"),
+        min_length=1,
+        description="architectures",
+        json_schema_extra={"rule": f"must be a comma list of {', '.join(get_args(ModelName))}"},
+    )
+    seeds: int = Field(2, ge=1, description="runs of each model")
+    epochs: int = Field(8, ge=1, description="passes over the training split")
+    subset: int = Field(0, ge=0, description="training images to use, by class; 0 = all")
+    bootstrap: int = Field(500, ge=0, description="resamples for the confidence intervals")
+
+    @property
+    def seed_numbers(self) -> range:
+        """The seeds, from 0."""
+        return range(self.seeds)
+
+    def shared(self) -> dict[str, str]:
+        """Parameters that every training run shares, as text."""
+        values = to_strings(self)
+        return {name: values[name] for name in ("dataset", "epochs", "subset")}
 
 
 _BOUNDS = (("ge", ">="), ("gt", ">"), ("le", "<="), ("lt", "<"))

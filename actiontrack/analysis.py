@@ -1,0 +1,613 @@
+"""Runs of a tracking server to tidy score tables and the tables of the paper.
+
+Every function starts from records (`load_records`) or from a tidy score frame (`load_scores`) and
+returns a pandas frame. Runs are compared only if they measure the same thing on the same samples.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from tqdm.auto import tqdm
+
+from actiontrack import compare
+from actiontrack.errors import NotComparableError, NotFoundError, ParameterError, StoreError
+from actiontrack.history import LossHistory
+from actiontrack.scores import score_table
+from actiontrack.store import RunQuery, Store, StoredRecord
+
+__all__ = [
+    "LOW_IS_HARD",
+    "Alignment",
+    "Comparison",
+    "align",
+    "class_distributions",
+    "compare_runs",
+    "correlation_by_quantile",
+    "correlation_table",
+    "easiest",
+    "hardest",
+    "load_records",
+    "load_scores",
+    "loss_curves",
+    "runs_frame",
+    "save_frame",
+    "score_frame",
+]
+
+#: Scores of which a low value means a hard sample.
+LOW_IS_HARD = frozenset({"aum", "confidence"})
+
+_THREADS = 8
+_PROGRESS_FROM = 16
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+def load_records(
+    query: RunQuery | None = None, *, tracking_uri: str | None = None, store: Store | None = None
+) -> list[StoredRecord]:
+    """Open one record of each run of a query, several at a time.
+
+    Args:
+        query: which runs. Default: all runs that hold a record.
+        tracking_uri: where they are. Default: MLflow's current one.
+        store: an open store, instead of a URI.
+
+    Raises:
+        NotFoundError: if nothing matches.
+        StoreError: if the server does not answer.
+        CorruptRecordError: if a manifest is damaged.
+    """
+    query = query or RunQuery()
+    store = store or Store(tracking_uri)
+    store.ping()
+    runs = store.find_runs(query)
+    return _concurrently(lambda run: store.open_record(run, query.record), runs, "records")
+
+
+def runs_frame(records: Sequence[StoredRecord]) -> pd.DataFrame:
+    """One row per record: the run, its model, what was recorded, and whether it is complete."""
+    return pd.DataFrame([_run_row(each) for each in records])
+
+
+def load_scores(
+    query: RunQuery | None = None,
+    *,
+    tracking_uri: str | None = None,
+    store: Store | None = None,
+    up_to_step: int | None = None,
+) -> pd.DataFrame:
+    """Scores of every sample of every run of a query, one row per run and sample.
+
+    Args:
+        query: which runs. Default: all runs that hold a record.
+        tracking_uri: where they are. Default: MLflow's current one.
+        store: an open store, instead of a URI.
+        up_to_step: score the history up to this step only. Default: the whole of it.
+
+    Returns:
+        Columns run_id, run_name, model, record, complete (False for a record that is still
+        growing or was interrupted: its scores hold up to its last complete epoch), sample_id,
+        label, class, and the columns of `scores.score_table`.
+
+    Raises:
+        NotFoundError: if nothing matches.
+    """
+    records = load_records(query, tracking_uri=tracking_uri, store=store)
+    return score_frame(records, up_to_step=up_to_step)
+
+
+def score_frame(records: Sequence[StoredRecord], *, up_to_step: int | None = None) -> pd.DataFrame:
+    """The frame of `load_scores` from records that are open already."""
+    frames = _concurrently(lambda each: _tidy_scores(each, up_to_step), records, "scores")
+    return pd.concat(frames, ignore_index=True)
+
+
+def class_distributions(scores: pd.DataFrame, *, score: str = "action") -> pd.DataFrame:
+    """Distribution of a score per run and class (Fig. 6a), hardest class first.
+
+    Args:
+        scores: the frame of `load_scores`.
+        score: column to summarise.
+
+    Returns:
+        run_id, run_name, model and the columns of `compare.class_summary`.
+
+    Raises:
+        ParameterError: if there is no such score.
+    """
+    _check_column(scores, score)
+    keys = ["run_id", "run_name", "model"]
+    frames = []
+    for key, rows in scores.groupby(keys, sort=False, observed=True):
+        names = sorted(rows["class"].unique())
+        codes = pd.Categorical(rows["class"], categories=names).codes
+        summary = compare.class_summary(
+            rows[score].to_numpy(), np.asarray(codes, dtype=np.int64), class_names=names
+        )
+        frames.append(_with_head(summary, dict(zip(keys, key, strict=True))))
+    return pd.concat(frames, ignore_index=True)
+
+
+def hardest(
+    scores: pd.DataFrame, n: int = 10, *, by: str = "action", per_class: bool = False
+) -> pd.DataFrame:
+    """The n hardest samples of each run, hardest first (Fig. 1).
+
+    Samples without a finite score are left out.
+
+    Args:
+        scores: the frame of `load_scores`.
+        n: how many.
+        by: score; of `LOW_IS_HARD` the lowest come first, of the others the highest.
+        per_class: n of each class instead of n of each run.
+
+    Raises:
+        ParameterError: if there is no such score, or n < 1.
+    """
+    return _extremes(scores, n, by=by, per_class=per_class, ascending=by in LOW_IS_HARD)
+
+
+def easiest(
+    scores: pd.DataFrame, n: int = 10, *, by: str = "action", per_class: bool = False
+) -> pd.DataFrame:
+    """The n easiest samples of each run, easiest first (Fig. 4). See `hardest`."""
+    return _extremes(scores, n, by=by, per_class=per_class, ascending=by not in LOW_IS_HARD)
+
+
+def loss_curves(
+    records: Sequence[StoredRecord], sample_ids: Sequence[Any] | None = None, *, n: int = 10
+) -> pd.DataFrame:
+    """Loss against step (Fig. 3), one row per run, sample and step.
+
+    Args:
+        records: open records.
+        sample_ids: which samples. Default: the n hardest of each run.
+        n: how many, without ids.
+
+    Returns:
+        run_id, run_name, model, sample_id, class, step, loss, action.
+
+    Raises:
+        NotFoundError: if a record has no such sample.
+    """
+    frames = [_curves(each, each.history(columns=()), sample_ids, n) for each in records]
+    return pd.concat(frames, ignore_index=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alignment:
+    """One score of several runs on the same samples.
+
+    Attributes:
+        values: (n_runs, n_samples) float64; runs by model, then by time.
+        sample_ids: (n_samples,).
+        labels: (n_samples,) int64 or None.
+        class_names: names of the class indices.
+        runs: the frame of `runs_frame`, one row per row of `values`.
+        note: what an inner join left out, or the empty string.
+    """
+
+    values: npt.NDArray[np.float64]
+    sample_ids: npt.NDArray[Any]
+    labels: npt.NDArray[np.int64] | None
+    class_names: tuple[str, ...]
+    runs: pd.DataFrame
+    note: str = ""
+
+
+def align(
+    records: Sequence[StoredRecord],
+    *,
+    score: str = "action",
+    on_mismatch: str = "error",
+    up_to_step: int | None = None,
+) -> Alignment:
+    """One score of several runs, sample by sample.
+
+    Args:
+        records: open records.
+        score: column of `scores.score_table`.
+        on_mismatch: what to do if the runs' samples differ: "error", or "inner" for the samples
+            that all have with the same label and input.
+        up_to_step: score the history up to this step only.
+
+    Raises:
+        NotComparableError: if mode, loss, Δn or number of steps differ, or the samples do.
+        ParameterError: if there is no such score.
+    """
+    if on_mismatch not in {"error", "inner"}:
+        raise ParameterError(
+            "on_mismatch", "must be one of error, inner", on_mismatch, "Choose one of these."
+        )
+    records = sorted(records, key=_by_model_and_time)
+    _check_same_measure(records, up_to_step)
+    difference = _sample_difference(records)
+    if difference and on_mismatch == "error":
+        raise NotComparableError(
+            f"the runs do not have the same samples: {difference}. "
+            "Compare runs on the same data, or ask for the samples that all share with "
+            "on_mismatch='inner' (--on-mismatch inner)."
+        )
+    columns = _concurrently(lambda each: _score_column(each, score, up_to_step), records, "scores")
+    positions, note = _shared_samples(records) if difference else (None, "")
+    if positions is not None:
+        columns = [values[at] for values, at in zip(columns, positions, strict=True)]
+    samples = records[0].samples
+    keep = slice(None) if positions is None else positions[0]
+    return Alignment(
+        values=np.stack(columns),
+        sample_ids=samples.sample_ids[keep],
+        labels=None if samples.labels is None else samples.labels[keep].astype(np.int64),
+        class_names=records[0].manifest.class_names,
+        runs=runs_frame(records),
+        note=note,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Correlation of a score between runs (section 4.6, Table 1).
+
+    Attributes:
+        groups: mean over the pairs of a pair of models, tidy: method, kind, model_a, model_b,
+            class, mean, ci_low, ci_high, n_pairs, n_samples, n_dropped.
+        pairs: each pair of runs, tidy: method, run_a, run_b (run ids), class, value, n_samples,
+            n_dropped.
+        runs: the runs compared.
+        score: the score compared.
+        note: what an inner join left out, or the empty string.
+        up_to_step: the last step that was scored, or None for all.
+    """
+
+    groups: pd.DataFrame
+    pairs: pd.DataFrame
+    runs: pd.DataFrame
+    score: str
+    note: str = ""
+    up_to_step: int | None = None
+
+    def table(self, method: str = "spearman") -> pd.DataFrame:
+        """The paper's Table 1: a row per pair of models, a column per class."""
+        return compare.table1(self.groups, method)  # type: ignore[arg-type]
+
+    def save(self, folder: Path) -> list[Path]:
+        """Write every frame as Parquet and CSV."""
+        frames = {"correlation_table": self.groups, "correlation_pairs": self.pairs}
+        frames["runs"] = self.runs
+        return [path for name, frame in frames.items() for path in save_frame(frame, folder / name)]
+
+
+def compare_runs(
+    records: Sequence[StoredRecord],
+    *,
+    score: str = "action",
+    n_bootstrap: int = 500,
+    seed: int = 0,
+    on_mismatch: str = "error",
+    up_to_step: int | None = None,
+) -> Comparison:
+    """Correlate a score between runs, Spearman and Pearson, overall and per class (4.6, Table 1).
+
+    Args:
+        records: open records of two runs or more.
+        score: column of `scores.score_table`.
+        n_bootstrap: resamples of the samples for the 95 % confidence intervals; 0 for none.
+        seed: seed of the resampling.
+        on_mismatch: see `align`.
+        up_to_step: score the history up to this step only.
+
+    Raises:
+        NotComparableError: if the runs do not measure the same thing on the same samples.
+        ParameterError: if there are fewer than two runs.
+    """
+    aligned = align(records, score=score, on_mismatch=on_mismatch, up_to_step=up_to_step)
+    result = compare.correlations(
+        aligned.values,
+        aligned.labels,
+        groups=aligned.runs["model"].tolist(),
+        class_names=aligned.class_names or _default_names(aligned.labels),
+        n_bootstrap=n_bootstrap,
+        seed=seed,
+    )
+    run_ids = aligned.runs["run_id"].to_numpy()
+    pairs = result.pairs.assign(
+        run_a=run_ids[result.pairs["run_a"]], run_b=run_ids[result.pairs["run_b"]]
+    )
+    return Comparison(
+        groups=result.groups,
+        pairs=pairs,
+        runs=aligned.runs,
+        score=score,
+        note=aligned.note,
+        up_to_step=up_to_step,
+    )
+
+
+def correlation_table(records: Sequence[StoredRecord], **options: Any) -> pd.DataFrame:
+    """The tidy frame of Table 1: `compare_runs(...).groups`, with the same options."""
+    return compare_runs(records, **options).groups
+
+
+def correlation_by_quantile(
+    records: Sequence[StoredRecord],
+    *,
+    score: str = "action",
+    on_mismatch: str = "error",
+    up_to_step: int | None = None,
+) -> pd.DataFrame:
+    """Correlation among the samples above each quantile of the score (Fig. 14), tidy.
+
+    See `compare.correlation_by_quantile` for the columns and `align` for the errors.
+    """
+    aligned = align(records, score=score, on_mismatch=on_mismatch, up_to_step=up_to_step)
+    return compare.correlation_by_quantile(aligned.values, groups=aligned.runs["model"].tolist())
+
+
+def save_frame(frame: pd.DataFrame, stem: Path) -> list[Path]:
+    """Write a frame as `stem`.parquet and `stem`.csv, which are replaced.
+
+    Raises:
+        StoreError: if the folder can't be written.
+    """
+    paths = [stem.with_name(stem.name + ending) for ending in (".parquet", ".csv")]
+    try:
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        frame.to_parquet(paths[0], index=False)
+        frame.to_csv(paths[1], index=False)
+    except OSError as error:
+        raise StoreError(
+            f"cannot write {stem}: {error.strerror or error}. Choose a folder that can be written."
+        ) from error
+    return paths
+
+
+def _run_row(record: StoredRecord) -> dict[str, object]:
+    manifest, run = record.manifest, record.run
+    return {
+        "run_id": run.run_id,
+        "run_name": run.name,
+        "experiment": run.experiment,
+        "model": manifest.model or run.model,
+        "dataset": run.params.get("dataset", "").strip("'"),
+        "seed": run.params.get("seed", "").strip("'"),
+        "record": manifest.name,
+        "loss": manifest.loss_name,
+        "delta": manifest.delta_kind,
+        "n_steps": manifest.n_steps,
+        "n_samples": manifest.n_samples,
+        "n_nonfinite": sum(each.n_nonfinite for each in manifest.steps),
+        "status": run.status,
+        "complete": manifest.complete,
+    }
+
+
+def _tidy_scores(record: StoredRecord, up_to_step: int | None) -> pd.DataFrame:
+    manifest, run = record.manifest, record.run
+    frame = _scores(record, up_to_step)
+    head = {
+        "run_id": run.run_id,
+        "run_name": run.name,
+        "model": manifest.model or run.model,
+        "record": manifest.name,
+        "complete": manifest.complete,
+        "sample_id": frame["sample_id"],
+    }
+    if "label" in frame.columns:
+        head |= {"label": frame["label"], "class": _classes(record, frame["label"].to_numpy())}
+    else:
+        head["class"] = "all"
+    return _with_head(frame.drop(columns=["sample_id", "label"], errors="ignore"), head)
+
+
+def _with_head(frame: pd.DataFrame, head: dict[str, Any]) -> pd.DataFrame:
+    """The frame with further columns before its own."""
+    return pd.concat([pd.DataFrame(head, index=frame.index), frame], axis=1)
+
+
+def _classes(record: StoredRecord, labels: npt.NDArray[Any]) -> "pd.Categorical[Any]":
+    names = record.manifest.class_names or _default_names(labels)
+    known = np.array([*names, "unknown"], dtype=object)
+    inside = (labels >= 0) & (labels < len(names))
+    return pd.Categorical(known[np.where(inside, labels, len(names))])
+
+
+def _scores(record: StoredRecord, up_to_step: int | None) -> pd.DataFrame:
+    if up_to_step is None:
+        return record.scores()
+    return score_table(_truncated(record.history(), up_to_step))
+
+
+def _by_model_and_time(record: StoredRecord) -> tuple[str, int, str]:
+    model = record.manifest.model or record.run.model
+    return model, record.run.start_time, record.run.run_id
+
+
+def _score_column(
+    record: StoredRecord, score: str, up_to_step: int | None
+) -> npt.NDArray[np.float64]:
+    if up_to_step is None:
+        frame = record.scores([score]) if record.manifest.complete else record.scores()
+    else:
+        frame = _scores(record, up_to_step)
+    _check_column(frame, score)
+    return frame[score].to_numpy(dtype=np.float64)
+
+
+def _truncated(history: LossHistory, up_to_step: int) -> LossHistory:
+    kept = history.steps <= up_to_step
+    if not kept.any() or int(history.steps[-1]) < up_to_step:
+        raise ParameterError(
+            "up_to_step",
+            f"must be a recorded step, at most {int(history.steps[-1])}",
+            up_to_step,
+            "Choose a step that every run has reached.",
+        )
+    grids = {name: values[kept] for name, values in history.measures.items()}
+    parts = {name: values[kept] for name, values in history.components.items()}
+    changes = {"measures": grids, "components": parts}
+    changes |= {
+        name: getattr(history, name)[kept] for name in ("losses", "steps", "deltas", "seen")
+    }
+    return LossHistory(**{**vars(history), **changes})
+
+
+def _default_names(labels: npt.NDArray[Any] | None) -> tuple[str, ...]:
+    if labels is None or not labels.size:
+        return ()
+    return tuple(str(each) for each in range(int(labels.max()) + 1))
+
+
+def _extremes(
+    scores: pd.DataFrame, n: int, *, by: str, per_class: bool, ascending: bool
+) -> pd.DataFrame:
+    _check_column(scores, by)
+    if n < 1:
+        raise ParameterError("n", "must be 1 or more", n, "Ask for at least one sample.")
+    keys = ["run_id", "class"] if per_class else ["run_id"]
+    finite = scores.loc[np.isfinite(scores[by].to_numpy(dtype=np.float64))]
+    ordered = finite.sort_values(by, ascending=ascending, kind="stable")
+    top: pd.DataFrame = ordered.groupby(keys, sort=False, observed=True).head(n)
+    runs = pd.Categorical(top["run_id"], categories=scores["run_id"].unique())
+    order = np.argsort(runs.codes, kind="stable")
+    ranked: pd.DataFrame = top.iloc[order].reset_index(drop=True)
+    return ranked
+
+
+def _curves(
+    record: StoredRecord, history: LossHistory, sample_ids: Sequence[Any] | None, n: int
+) -> pd.DataFrame:
+    table = score_table(history)
+    action = table["action"].to_numpy()
+    if sample_ids is None:
+        rows = np.argsort(-np.nan_to_num(action, nan=-np.inf), kind="stable")[:n]
+    else:
+        rows = _positions(record, history.sample_ids, sample_ids)
+    names = history.class_names
+    labels = history.labels
+    frame = pd.DataFrame(
+        {
+            "run_id": record.run.run_id,
+            "run_name": record.run.name,
+            "model": record.manifest.model or record.run.model,
+            "sample_id": np.repeat(history.sample_ids[rows], history.n_steps),
+            "step": np.tile(history.steps, len(rows)),
+            "loss": history.losses[:, rows].T.ravel(),
+            "action": np.repeat(action[rows], history.n_steps),
+        }
+    )
+    if labels is not None:
+        shown = [names[each] if 0 <= each < len(names) else str(each) for each in labels[rows]]
+        frame["class"] = np.repeat(shown, history.n_steps)
+    return frame
+
+
+def _positions(
+    record: StoredRecord, known: npt.NDArray[Any], wanted: Sequence[Any]
+) -> npt.NDArray[np.intp]:
+    where = {str(each): row for row, each in enumerate(known.tolist())}
+    missing = [each for each in wanted if str(each) not in where]
+    if missing:
+        raise NotFoundError(
+            f"record {record.name} of run {record.run.run_id} has no sample {missing[0]!r}. "
+            f"Its ids look like {known[0]!s}."
+        )
+    return np.array([where[str(each)] for each in wanted], dtype=np.intp)
+
+
+def _check_same_measure(records: Sequence[StoredRecord], up_to_step: int | None) -> None:
+    first = records[0]
+    for other in records[1:]:
+        for what, get in _MEASURED:
+            if what == "number of steps" and up_to_step is not None:
+                continue
+            a, b = get(first), get(other)
+            if a != b:
+                raise NotComparableError(
+                    f"the runs do not measure the same thing: {what} is {a!r} in run "
+                    f"{first.run.run_id} ({first.run.name}) and {b!r} in run "
+                    f"{other.run.run_id} ({other.run.name}). {_REMEDY.get(what, _CHOOSE)}"
+                )
+
+
+_CHOOSE = "Choose runs that agree in it."
+_REMEDY = {
+    "number of steps": "Compare them up to a step that all have reached, with up_to_step "
+    "(--up-to), or choose runs that agree in it."
+}
+_MEASURED: tuple[tuple[str, Callable[[StoredRecord], object]], ...] = (
+    ("record", lambda each: each.manifest.name),
+    ("mode", lambda each: each.manifest.mode),
+    ("loss", lambda each: each.manifest.loss_name),
+    ("Δn", lambda each: each.manifest.delta_kind),
+    ("the untrained state n = 0", lambda each: each.manifest.has_initial_state),
+    ("number of steps", lambda each: each.manifest.n_steps),
+)
+
+
+def _sample_difference(records: Sequence[StoredRecord]) -> str:
+    """In which way the samples of the runs differ, or the empty string."""
+    first = records[0]
+    for other in records[1:]:
+        a, b = first.manifest.digests, other.manifest.digests
+        for part in ("ids", "labels", "inputs"):
+            known = a.get(part) is not None and b.get(part) is not None
+            if known and a[part] != b[part]:
+                return (
+                    f"{part} of run {first.run.run_id} ({first.run.name}, "
+                    f"{first.manifest.n_samples} samples) and run {other.run.run_id} "
+                    f"({other.run.name}, {other.manifest.n_samples} samples) differ"
+                )
+    return ""
+
+
+def _shared_samples(
+    records: Sequence[StoredRecord],
+) -> tuple[list[npt.NDArray[np.intp]], str]:
+    """Positions in each record of the samples that all have with the same label and input."""
+    indexes = [_sample_index(each) for each in records]
+    shared = indexes[0]
+    for index in indexes[1:]:
+        shared = shared.intersection(index)
+    shared = shared.sort_values()
+    if not len(shared):
+        raise NotComparableError(
+            "the runs have no sample in common: no id with the same label and input."
+        )
+    total = max(len(each) for each in indexes)
+    note = f"{len(shared)} of up to {total} samples are shared by all {len(records)} runs"
+    return [np.asarray(index.get_indexer(shared)) for index in indexes], note
+
+
+def _sample_index(record: StoredRecord) -> pd.MultiIndex:
+    samples = record.samples
+    parts: dict[str, Any] = {"id": samples.sample_ids}
+    if samples.labels is not None:
+        parts["label"] = samples.labels
+    if samples.input_digests is not None:
+        parts["input"] = samples.input_digests
+    return pd.MultiIndex.from_frame(pd.DataFrame(parts))
+
+
+def _check_column(frame: pd.DataFrame, name: str) -> None:
+    if name not in frame.columns:
+        numeric = frame.select_dtypes("number").columns.difference(["label", "true_label"])
+        raise ParameterError(
+            "score", f"must be one of {', '.join(numeric)}", name, "Choose one of these."
+        )
+
+
+def _concurrently(
+    function: Callable[[_Item], _Result], items: Sequence[_Item], what: str
+) -> list[_Result]:
+    """Apply a function that mostly waits, in order, with one progress bar for many items."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        results = pool.map(function, items)
+        quiet = len(items) < _PROGRESS_FROM
+        return list(tqdm(results, total=len(items), desc=f"loading {what}", disable=quiet))

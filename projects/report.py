@@ -1,0 +1,44 @@
+"""`mlflow run . -e report`: a report of one tracked run, or of a comparison of several."""
+
+import sys
+from collections.abc import Sequence
+
+from actiontrack.analysis import compare_runs, load_records
+from actiontrack.report import Report
+from actiontrack.reporting import comparison_report, log_report, run_report
+from actiontrack.store import RunInfo, Store
+from projects.params import CompareParams, parse, run_main
+
+__all__ = ["main", "report"]
+
+
+def main(argv: Sequence[str]) -> None:
+    """Report on the runs that the command line chooses, in a run of its own."""
+    params = parse(CompareParams, argv)
+    store = Store()
+    with store.run(name="report") as run:
+        report(params, store, run)
+        root = store.local_root(run)
+    print(f"report     {root or run.artifact_uri}/report/report.html")
+
+
+def report(params: CompareParams, store: Store, run: RunInfo) -> Report:
+    """Make the report and save it in `run`."""
+    records = load_records(params.query(run.experiment), store=store)
+    if len(records) == 1:
+        made = run_report(records[0])
+    else:
+        comparison = compare_runs(
+            records,
+            score=params.score,
+            n_bootstrap=params.bootstrap,
+            on_mismatch=params.on_mismatch,
+            up_to_step=params.step_limit,
+        )
+        made = comparison_report(records, comparison)
+    log_report(store, run.run_id, made, "report")
+    return made
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main))
