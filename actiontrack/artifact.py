@@ -23,6 +23,7 @@ import contextlib
 import hashlib
 import json
 import re
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path, PurePosixPath
@@ -46,6 +47,8 @@ __all__ = [
     "StepEntry",
     "block_path",
     "check_name",
+    "check_scores",
+    "copy_file",
     "read_features",
     "read_history",
     "read_manifest",
@@ -349,19 +352,32 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         NotFoundError: if there is no such file.
         CorruptRecordError: if it is damaged, half-written, or newer than this package.
+        StoreError: if it can't be read.
     """
     try:
         if path.stat().st_size > _MAX_MANIFEST_BYTES:
             raise CorruptRecordError(f"{path} is too large for a manifest. Restore it.")
         body = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise NotFoundError(f"no record at {path.parent}: {MANIFEST} is missing.") from error
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:
         raise CorruptRecordError(
             f"{path} is damaged or half-written: it is not JSON. Restore it, or run "
             "'actiontrack sync' where the run was recorded."
         ) from error
     return _parse_manifest(path, body)
+
+
+def copy_file(manifest: Manifest, name: str, fetch: Fetch, folder: Path) -> None:
+    """Copy one file of a record into `folder`, verified.
+
+    Raises:
+        CorruptRecordError: if it is missing, truncated or altered.
+    """
+    source = _verified(manifest, name, fetch)
+    _write_file(folder / name, lambda path: shutil.copyfile(source, path))
 
 
 def read_samples(manifest: Manifest, fetch: Fetch) -> Samples:
@@ -393,35 +409,55 @@ def read_history(
     kept = (*manifest.measures, *manifest.components)
     wanted = ["loss", *(each for each in kept if columns is None or each in columns)]
     grids, seen = _read_grids(manifest, fetch, wanted)
-    return LossHistory(
-        losses=grids.pop("loss"),
-        sample_ids=samples.sample_ids,
-        labels=samples.labels,
-        true_labels=samples.true_labels,
-        steps=np.array([each.step for each in manifest.steps], dtype=np.int64),
-        deltas=np.array([each.delta for each in manifest.steps], dtype=np.float64),
-        seen=seen,
-        measures={each: grids[each] for each in manifest.measures if each in grids},
-        components={each: grids[each] for each in manifest.components if each in grids},
-        class_names=manifest.class_names,
-        split=manifest.split,
-        mode=manifest.mode,
-        delta_kind=manifest.delta_kind,
-        loss_name=manifest.loss_name,
-    )
+    with _corrupt_on_error(manifest.name):
+        return LossHistory(
+            losses=grids.pop("loss"),
+            sample_ids=samples.sample_ids,
+            labels=samples.labels,
+            true_labels=samples.true_labels,
+            steps=np.array([each.step for each in manifest.steps], dtype=np.int64),
+            deltas=np.array([each.delta for each in manifest.steps], dtype=np.float64),
+            seen=seen,
+            measures={each: grids[each] for each in manifest.measures if each in grids},
+            components={each: grids[each] for each in manifest.components if each in grids},
+            class_names=manifest.class_names,
+            split=manifest.split,
+            mode=manifest.mode,
+            delta_kind=manifest.delta_kind,
+            loss_name=manifest.loss_name,
+        )
 
 
 def read_scores(
     manifest: Manifest, fetch: Fetch, *, columns: Sequence[str] | None = None
 ) -> pd.DataFrame:
-    """Read scores.parquet, without the column `sample`."""
-    table = _read_table(manifest, SCORES, fetch, columns=columns)
+    """Read scores.parquet, without the column `sample`.
+
+    Raises:
+        NotFoundError: if there is no such score.
+        CorruptRecordError: if the file is missing, truncated or altered.
+    """
+    file = _open(manifest, SCORES, fetch)
+    known = [each for each in file.schema_arrow.names if each != "sample"]
+    check_scores(columns or (), known)
+    with _corrupt_on_error(SCORES):
+        table = file.read(columns=known if columns is None else list(columns))
     frame = {
         name: _ids(table[name]) if name == "sample_id" else table[name].to_numpy()
         for name in table.column_names
-        if name != "sample"
     }
     return pd.DataFrame(frame)
+
+
+def check_scores(wanted: Sequence[str], known: Sequence[str]) -> None:
+    """Refuse the name of a score that is not there.
+
+    Raises:
+        NotFoundError: names the score and those that there are.
+    """
+    for name in wanted:
+        if name not in known:
+            raise NotFoundError(f"no score {name!r} in the record. There are: {', '.join(known)}.")
 
 
 def read_features(manifest: Manifest, fetch: Fetch) -> npt.NDArray[np.float32]:
@@ -472,15 +508,28 @@ def _filled(column: pa.ChunkedArray, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
 def _read_table(
     manifest: Manifest, name: str, fetch: Fetch, *, columns: Sequence[str] | None = None
 ) -> pa.Table:
+    file = _open(manifest, name, fetch)
+    missing = set(columns or ()) - set(file.schema_arrow.names)
+    if missing:
+        raise CorruptRecordError(
+            f"{name} lacks the columns {', '.join(sorted(missing))}. "
+            "Restore the file, or record the run again."
+        )
+    with _corrupt_on_error(name):
+        return file.read(columns=None if columns is None else list(columns))
+
+
+def _open(manifest: Manifest, name: str, fetch: Fetch) -> pq.ParquetFile:
+    """A verified table of the record, one row per sample."""
     path = _verified(manifest, name, fetch)
     with _corrupt_on_error(name):
         file = pq.ParquetFile(path)
-        if file.metadata.num_rows != manifest.n_samples:
-            raise CorruptRecordError(
-                f"{name} has {file.metadata.num_rows} rows where the manifest says "
-                f"{manifest.n_samples}. Restore the file, or record the run again."
-            )
-        return file.read(columns=None if columns is None else list(columns))
+    if file.metadata.num_rows != manifest.n_samples:
+        raise CorruptRecordError(
+            f"{name} has {file.metadata.num_rows} rows where the manifest says "
+            f"{manifest.n_samples}. Restore the file, or record the run again."
+        )
+    return file
 
 
 def _verified(manifest: Manifest, name: str, fetch: Fetch) -> Path:
@@ -494,7 +543,11 @@ def _verified(manifest: Manifest, name: str, fetch: Fetch) -> Path:
             f"{name} is named in the manifest of {manifest.name} but missing. "
             "Restore the file, or record the run again."
         )
-    if path.stat().st_size != promised.bytes or _entry(path) != promised:
+    try:
+        as_promised = path.stat().st_size == promised.bytes and _entry(path) == promised
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {error.strerror}.") from error
+    if not as_promised:
         raise CorruptRecordError(
             f"{name} of {manifest.name} is truncated or altered: its sha256 is not that of the "
             "manifest. Restore the file, or record the run again."
@@ -508,7 +561,8 @@ def _corrupt_on_error(name: str) -> Iterator[None]:
         yield
     except (pa.ArrowException, KeyError, IndexError, TypeError, ValueError) as error:
         raise CorruptRecordError(
-            f"{name} can't be read as the record's format {FORMAT_VERSION}: {error}. "
+            f"{name} can't be read as the record's format {FORMAT_VERSION}: "
+            f"{str(error).rstrip('.')}. "
             "Restore the file, or record the run again."
         ) from error
 
@@ -560,6 +614,8 @@ def _manifest(body: Mapping[str, Any]) -> Manifest:
     values["files"] = {
         _safe_path(name): _known(FileEntry, each) for name, each in values["files"].items()
     }
+    if not isinstance(values["n_samples"], int):
+        raise TypeError(f"n_samples is {values['n_samples']!r}")
     manifest = Manifest(**values)
     check_name("split", manifest.split)
     check_name("mode", manifest.mode)

@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.ERROR)
     try:
-        cli.main(args=None if argv is None else list(argv), standalone_mode=False)
+        cli.main(None if argv is None else list(argv), "actiontrack", standalone_mode=False)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except click.ClickException as error:

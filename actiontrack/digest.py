@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from actiontrack.errors import ParameterError
+
 __all__ = ["digest_ids", "digest_input", "digest_inputs", "digest_labels"]
 
 #: Characters kept of the digest of one input: 128 bits.
@@ -34,8 +36,16 @@ def digest_labels(labels: npt.NDArray[np.integer] | None, class_names: Sequence[
 
 
 def digest_input(value: npt.ArrayLike) -> str:
-    """Digest of one sample's input array: dtype, shape and full content, 32 hex characters."""
+    """Digest of one sample's input array: dtype, shape and full content, 32 hex characters.
+
+    Raises:
+        ParameterError: if it is an array of Python objects, which have no bytes of their own.
+    """
     array = np.ascontiguousarray(value)
+    if array.dtype.hasobject:
+        raise ParameterError(
+            "value", "must be numbers, bytes or text", array.dtype.name, "Convert it to an array."
+        )
     array = array.astype(array.dtype.newbyteorder("<"), copy=False)
     header = f"{array.dtype.str} {array.shape}".encode()
     return _sha256([header, array.tobytes()])[:INPUT_DIGEST_LENGTH]

@@ -57,7 +57,7 @@ class LossHistory:
     """Per-sample losses over the steps of one training run, validated once.
 
     Attributes:
-        losses: (n_steps, n_samples) float32. Missing entries hold NaN and False in `seen`.
+        losses: (n_steps, n_samples) float32. Entries that are False in `seen` become NaN.
         sample_ids: (n_samples,) int64 or str, unique, ascending.
         labels: (n_samples,) int64 class indices as trained on, or None.
         true_labels: (n_samples,) int64, where the truth behind noisy labels is known, or None.
@@ -73,8 +73,8 @@ class LossHistory:
         loss_name: what `losses` holds, such as "cross_entropy".
 
     Raises:
-        ParameterError: if shapes disagree, ids repeat or descend, steps descend, or a Δn is
-            not positive.
+        ParameterError: if shapes disagree, ids are neither integers nor strings, repeat or
+            descend, steps descend, or a Δn is not positive.
     """
 
     losses: FloatArray
@@ -128,13 +128,20 @@ class LossHistory:
             )
         n_steps = losses.shape[0]
         _set(self, "losses", losses)
-        _set(self, "sample_ids", np.asarray(self.sample_ids))
+        _set(self, "sample_ids", _id_array(self.sample_ids))
+        for name in ("labels", "true_labels"):
+            if getattr(self, name) is not None:
+                _set(self, name, np.asarray(getattr(self, name)))
         if self.steps is _DEFAULT:
             _set(self, "steps", np.arange(1, n_steps + 1, dtype=np.int64))
         if self.deltas is _DEFAULT:
             _set(self, "deltas", np.ones(n_steps, dtype=np.float64))
         if self.seen is _DEFAULT:
             _set(self, "seen", np.ones(losses.shape, dtype=np.bool_))
+        else:
+            _set(self, "seen", np.asarray(self.seen, dtype=np.bool_))
+        if self.seen.shape == losses.shape and not np.isnan(losses[~self.seen]).all():
+            _set(self, "losses", np.where(self.seen, losses, np.float32(np.nan)))
 
     def _check_shapes(self) -> None:
         grid, rows = self.losses.shape, (self.n_samples,)
@@ -159,6 +166,21 @@ class LossHistory:
             raise ParameterError(
                 "deltas", "must be positive", float(self.deltas.min()), "Pass Δn > 0 for each step."
             )
+
+
+def _id_array(ids: npt.ArrayLike) -> IdArray:
+    array = np.asarray(ids)
+    texts = array.tolist() if array.dtype.kind == "O" and array.ndim == 1 else []
+    if texts and all(isinstance(each, str) for each in texts):
+        array = np.array(texts, dtype=np.str_)
+    if array.size and array.dtype.kind not in "iuU":
+        raise ParameterError(
+            "sample_ids",
+            "must be integers or strings",
+            array.ravel()[:3].tolist(),
+            "Give each sample a stable id.",
+        )
+    return array
 
 
 def _set(history: LossHistory, name: str, value: object) -> None:

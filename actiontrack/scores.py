@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, device
 
 from actiontrack.errors import ParameterError
 from actiontrack.history import FloatArray, LossHistory
@@ -59,8 +59,9 @@ def action(losses: FloatArray, deltas: FloatArray) -> ScoreArray:
     [3.0, 1.5]
     """
     total = np.zeros(losses.shape[1], dtype=np.float64)
-    for loss, delta in zip(losses, deltas, strict=True):
-        total += loss.astype(np.float64) * float(delta)
+    with np.errstate(invalid="ignore"):
+        for loss, delta in zip(losses, deltas, strict=True):
+            total += loss.astype(np.float64) * float(delta)
     return total
 
 
@@ -145,37 +146,43 @@ def entropy(probabilities: FloatArray) -> ScoreArray:
     return np.asarray(0.0 - np.where(p > 0, p * np.log(np.where(p > 0, p, 1.0)), 0.0).sum(axis=-1))
 
 
+@np.errstate(invalid="ignore")  # 0 · ln 0 of an impossible class: computed, never chosen
 def classification_measures(logits: Any, labels: Any) -> dict[str, Any]:
     """Cross-entropy and the per-sample measures of a batch, for NumPy, PyTorch or JAX arrays.
 
     One formula for all array libraries, computed where the arrays live, without copying them to
     the host. Cross-entropy is −ln softmax(logits)[label], EL2N after Paul et al. 2021, the margin
-    after Pleiss et al. 2020.
+    after Pleiss et al. 2020. A logit of −∞ is a class of probability 0.
 
     Args:
-        logits: (batch, n_classes) floating, n_classes ≥ 2.
-        labels: (batch,) integer class indices of the same array library.
+        logits: (batch, n_classes) floating, n_classes ≥ 2. Below 32 bits, computed in float32.
+        labels: (batch,) integer class indices of the same array library. An index that is no
+            class gives NaN: a loss of 0 would make the sample look easy.
 
     Returns:
         name -> (batch,) array: "cross_entropy" and the keys of `history.MEASURES`.
     """
     xp = array_namespace(logits, labels)
+    if logits.dtype.itemsize < 4:
+        logits = xp.astype(logits, xp.float32)
     shifted = logits - xp.max(logits, axis=1, keepdims=True)
     log_p = shifted - xp.log(xp.sum(xp.exp(shifted), axis=1, keepdims=True))
     p = xp.exp(log_p)
-    columns = xp.arange(logits.shape[1], dtype=labels.dtype, device=logits.device)
+    columns = xp.arange(logits.shape[1], dtype=labels.dtype, device=device(logits))
     is_label = columns[None, :] == labels[:, None]
     zero, lowest = xp.zeros_like(logits), xp.full_like(logits, -float("inf"))
-    target_probability = xp.sum(xp.where(is_label, p, zero), axis=1)
-    target_logit = xp.sum(xp.where(is_label, logits, zero), axis=1)
+    # 0 where the label is a class, else NaN
+    unknown = xp.where(xp.any(is_label, axis=1), zero[:, 0], zero[:, 0] + float("nan"))
+    target_probability = xp.sum(xp.where(is_label, p, zero), axis=1) + unknown
+    target_logit = xp.sum(xp.where(is_label, logits, zero), axis=1) + unknown
     error = p - xp.astype(is_label, p.dtype)
     predicted = xp.argmax(logits, axis=1)
     return {
         # 0 - …, so that a perfect prediction has loss 0.0 and not -0.0
-        "cross_entropy": 0 - xp.sum(xp.where(is_label, log_p, zero), axis=1),
+        "cross_entropy": 0 - xp.sum(xp.where(is_label, log_p, zero), axis=1) + unknown,
         "target_probability": target_probability,
         "margin": target_logit - xp.max(xp.where(is_label, lowest, logits), axis=1),
-        "el2n": xp.sqrt(xp.sum(error * error, axis=1)),
+        "el2n": xp.sqrt(xp.sum(error * error, axis=1)) + unknown,
         "entropy": 0 - xp.sum(xp.where(p > 0, p * log_p, zero), axis=1),
         "predicted": predicted,
         "correct": predicted == labels,

@@ -7,6 +7,8 @@ A run that holds records carries these tags, so that runs are found without list
 """
 
 import contextlib
+import http.client
+import logging
 import os
 import shutil
 import signal
@@ -49,6 +51,8 @@ __all__ = [
     "StoredRecord",
     "Terminated",
 ]
+
+logger = logging.getLogger("actiontrack")
 
 ARTIFACT_ROOT = "actiontrack"
 RECORDS_TAG = "actiontrack.records"
@@ -101,6 +105,7 @@ class RunInfo:
         run_id: id of the run.
         name: name of the run.
         experiment: name of its experiment.
+        experiment_id: id of its experiment.
         status: MLflow's status, such as "FINISHED" or "RUNNING".
         records: names of the records that it holds.
         model: name of the model, from the tag or the parameter "model".
@@ -120,6 +125,7 @@ class RunInfo:
     tags: Mapping[str, str] = field(default_factory=dict)
     start_time: int = 0
     artifact_uri: str = ""
+    experiment_id: str = ""
 
 
 class Store:
@@ -142,10 +148,18 @@ class Store:
         import mlflow  # noqa: PLC0415 - two seconds that a mere import should not cost
 
         self.tracking_uri: str = str(tracking_uri or mlflow.get_tracking_uri())
-        if client is None:
-            client = mlflow.MlflowClient(tracking_uri=self.tracking_uri)
-        self._client = client
+        self._given_client = client
         self._experiments: dict[str, str] = {}
+
+    @cached_property
+    def _client(self) -> Any:
+        """Made when first needed: a client of a local store creates it."""
+        if self._given_client is not None:
+            return self._given_client
+        import mlflow  # noqa: PLC0415
+
+        with _translated(f"tracking store {self.tracking_uri}"):
+            return mlflow.MlflowClient(tracking_uri=self.tracking_uri)
 
     # Reading
 
@@ -173,7 +187,9 @@ class Store:
         Raises:
             NotFoundError: if a run is unknown, holds no record, or nothing matches.
             ParameterError: if MLflow refuses the filter.
+            StoreError: if the server does not answer.
         """
+        self.ping()
         runs = self._runs_by_id(query) if query.run_ids else self._search(query)
         runs = [each for each in runs if not query.record or query.record in each.records]
         if not runs:
@@ -188,7 +204,9 @@ class Store:
 
         Raises:
             NotFoundError: if there is no such run.
+            StoreError: if the server does not answer.
         """
+        self.ping()
         with _translated(f"run {run_id!r}"):
             return self._info(self._client.get_run(run_id))
 
@@ -213,7 +231,7 @@ class Store:
         return Path(run.artifact_uri) if not parts.scheme and run.artifact_uri else None
 
     def download(self, run: RunInfo, path: str, folder: Path) -> Path:
-        """Download one artifact into `folder`, keeping its path.
+        """Download one artifact into `folder`, under its own name.
 
         Raises:
             NotFoundError: if there is no such artifact.
@@ -278,7 +296,8 @@ class Store:
     ) -> Iterator[RunInfo]:
         """A run of this process: FINISHED, FAILED on an error, KILLED on SIGTERM or Ctrl-C.
 
-        Adopts the run that `mlflow run` has started (MLFLOW_RUN_ID).
+        Adopts the run that `mlflow run` has started (MLFLOW_RUN_ID). If the server is gone when
+        the run ends, a warning says that its status was not saved.
         """
         import mlflow  # noqa: PLC0415
 
@@ -291,12 +310,12 @@ class Store:
             try:
                 yield self._info(active)
             except (Terminated, KeyboardInterrupt):
-                mlflow.end_run("KILLED")
+                self._end_run("KILLED")
                 raise
             except BaseException:
-                mlflow.end_run("FAILED")
+                self._end_run("FAILED")
                 raise
-            mlflow.end_run("FINISHED")
+            self._end_run("FINISHED")
 
     @staticmethod
     def active_run_id() -> str | None:
@@ -306,6 +325,16 @@ class Store:
         active = mlflow.active_run()
         return active.info.run_id if active else None
 
+    def _end_run(self, status: str) -> None:
+        import mlflow  # noqa: PLC0415
+
+        active = self.active_run_id()
+        try:
+            with _impatient(), _translated(f"run {active}"):
+                mlflow.end_run(status)
+        except ActionTrackError as error:
+            logger.warning("the status %s of run %s is not saved: %s", status, active, error)
+
     def _ping_server(self) -> None:
         url = self.tracking_uri.rstrip("/") + "/health"
         try:
@@ -313,7 +342,7 @@ class Store:
                 pass
         except urllib.error.HTTPError:
             pass  # it answers; what it thinks of us is for the real request to find out
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
             raise StoreError(
                 f"the tracking server {self.tracking_uri} does not answer: {reason}. "
@@ -348,7 +377,7 @@ class Store:
             filters = ""
         found: list[Any] = []
         token: str | None = None
-        with _translated(f"filter {query.filter_string!r}"):
+        with _translated(f"filter {query.filter_string}"):
             while len(found) < query.max_runs:
                 size = min(_PAGE, query.max_runs - len(found))
                 page = self._client.search_runs(ids, filters, max_results=size, page_token=token)
@@ -396,6 +425,7 @@ class Store:
             tags=tags,
             start_time=int(run.info.start_time or 0),
             artifact_uri=run.info.artifact_uri or "",
+            experiment_id=run.info.experiment_id,
         )
 
 
@@ -424,6 +454,9 @@ class StoredRecord:
 
         Returns:
             The columns of `scores.score_table`.
+
+        Raises:
+            NotFoundError: if there is no such score, or no complete epoch.
         """
         if artifact.SCORES in self.manifest.files:
             return artifact.read_scores(self.manifest, self.fetch, columns=columns)
@@ -432,6 +465,7 @@ class StoredRecord:
                 f"record {self.name} of run {self.run.run_id} has no complete epoch yet."
             )
         frame = score_table(self.history())
+        artifact.check_scores(columns or (), list(frame.columns))
         return frame if columns is None else frame[list(columns)]
 
     def history(self, columns: Sequence[str] | None = None) -> LossHistory:
@@ -460,7 +494,7 @@ class StoredRecord:
         if artifact.THUMBNAILS in self.manifest.files:
             return artifact.read_thumbnail(self.manifest, self.fetch, sample)
         source = self.manifest.source or {}
-        if source.get("kind") != "folder" or self.samples.paths is None:
+        if source.get("kind") != "folder" or "root" not in source or self.samples.paths is None:
             raise NotFoundError(
                 f"record {self.name} of run {self.run.run_id} refers to no image files and holds "
                 "no thumbnails. Record with thumbnails to see images."
@@ -473,8 +507,9 @@ class StoredRecord:
             return self._local / path
         target = self._scratch / self._prefix / path
         if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(NotFoundError):
-                self.store.download(self.run, f"{self._prefix}/{path}", self._scratch)
+                self.store.download(self.run, f"{self._prefix}/{path}", target.parent)
         return target
 
     @cached_property
@@ -576,6 +611,22 @@ def _quiet_progress() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _impatient() -> Iterator[None]:
+    """MLflow gives up within seconds instead of minutes."""
+    wanted = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
 def _sigterm_as_exception() -> Iterator[None]:
     def terminate(signum: int, frame: FrameType | None) -> None:
         raise Terminated(signum, frame is None)
@@ -624,7 +675,11 @@ def _translated(what: str) -> Iterator[None]:
 
 
 def _from_mlflow(what: str, error: Any) -> ActionTrackError:
-    message = str(error.message if hasattr(error, "message") else error).splitlines()[0]
+    message = (str(error.message).strip() or error.error_code).splitlines()[0]
+    message = message.removeprefix(f"{error.error_code}: ")
+    if message.startswith("API request to"):
+        reason = message.rpartition(": ")[2].rstrip("'\").")
+        return StoreError(f"{what}: the tracking server does not answer: {reason}.")
     if error.error_code == "INVALID_PARAMETER_VALUE" and "filter" in what:
         return ParameterError(
             "filter",
@@ -633,6 +688,7 @@ def _from_mlflow(what: str, error: Any) -> ActionTrackError:
             f"MLflow says: {message}",
         )
     kind = _ERROR_OF_CODE.get(error.error_code, StoreError)
-    if "No such file" in message or "does not exist" in message:
+    absent = ("No such file", "does not exist", "for parameter 'run_id'")
+    if any(each in message for each in absent):
         kind = NotFoundError
     return kind(f"{what}: {message.rstrip('.')}.")

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from actiontrack.errors import ParameterError
 from projects.datasets.split import Ids, ImageSplit
+from projects.distributed import ALONE, Group
 
 __all__ = ["Augment", "Batch", "Normalisation", "batches", "flip_and_crop"]
 
@@ -116,6 +117,7 @@ def batches(
     generator: torch.Generator | None = None,
     device: torch.device | str = "cpu",
     augment: Augment = "none",
+    group: Group = ALONE,
 ) -> Iterator[Batch]:
     """Go through a split once; every sample comes exactly once, the last batch may be smaller.
 
@@ -127,6 +129,7 @@ def batches(
         generator: On the CPU; needed to shuffle or augment, advanced by doing so.
         device: Where the images and labels go; they travel as uint8.
         augment: ``flip_crop`` applies `flip_and_crop` to the normalised images.
+        group: Processes that share each batch, see `Group.share`.
 
     Returns:
         An iterator of ids, array (B,); images, float32 (B, C, H, W) in channels_last memory; and
@@ -146,4 +149,4 @@ def batches(
         images = images.contiguous(memory_format=torch.channels_last)
         return split.ids[index.numpy()], images, split.labels[index].to(device)
 
-    return map(load, torch.split(order, batch_size))
+    return map(load, group.share(order, batch_size))

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from actiontrack.errors import ParameterError
 from projects.datasets import ImageSplit
+from projects.distributed import ALONE, Group
 from projects.loading import Normalisation, batches
 from projects.params import TrainParams
 
@@ -114,8 +115,9 @@ def train_epoch(
     normalisation: Normalisation,
     generator: torch.Generator,
     observe: Observe,
+    group: Group = ALONE,
 ) -> float:
-    """Update the model on every training image once.
+    """Update the model on every training image once, each batch shared by the group.
 
     Returns:
         Seconds that it took.
@@ -130,6 +132,7 @@ def train_epoch(
         generator=generator,
         device=compute.device,
         augment=params.augment,
+        group=group,
     ):
         logits = compute.forward(model, images)
         loss = nn.functional.cross_entropy(logits, labels)
@@ -148,10 +151,15 @@ def evaluate(
     compute: Compute,
     normalisation: Normalisation,
     observe: Observe,
+    group: Group = ALONE,
 ) -> None:
     """Evaluation pass (section 4.1): eval mode, no augmentation, the split's own order."""
     model.eval()
     for ids, images, labels in batches(
-        split, batch_size=PROBE_BATCH, normalisation=normalisation, device=compute.device
+        split,
+        batch_size=PROBE_BATCH,
+        normalisation=normalisation,
+        device=compute.device,
+        group=group,
     ):
         observe(ids, compute.forward(model, images), labels)

@@ -165,6 +165,9 @@ class TrainParams(Params):
     )
     threads: int = Field(0, ge=0, description="of PyTorch on the CPU; 0 = its default")
     deterministic: Bool = Field(default=True, description="only algorithms that repeat bit by bit")
+    checkpoint: str = Field(
+        "", description="file to continue from and to save to after each epoch; empty = none"
+    )
     run_id: str = Field("", description="MLflow run to write to; empty = start or adopt one")
 
     @model_validator(mode="after")
@@ -269,6 +272,7 @@ class DemoParams(Params):
     seeds: int = Field(2, ge=1, description="runs of each model")
     epochs: int = Field(8, ge=1, description="passes over the training split")
     subset: int = Field(0, ge=0, description="training images to use, by class; 0 = all")
+    parallel: int = Field(1, ge=1, description="training runs at once")
     bootstrap: int = Field(500, ge=0, description="resamples for the confidence intervals")
 
     @property

@@ -5,7 +5,7 @@ import json
 import platform
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +23,14 @@ from actiontrack.errors import StoreError
 from actiontrack.recorder import EpochSummary, Recorder
 from actiontrack.reporting import describe_run, log_run_report
 from actiontrack.store import RunInfo, Store
+from projects.checkpoint import Checkpoint
 from projects.datasets import ImageSplit, load_dataset
+from projects.distributed import ALONE, Group, process_group
 from projects.loading import Normalisation, batches
 from projects.loop import (
     PROBE_BATCH,
     Compute,
+    Observe,
     choose_compute,
     evaluate,
     learning_rate_factor,
@@ -38,7 +41,7 @@ from projects.loop import (
 from projects.models import Classifier, build_model
 from projects.params import TrainParams, parse, run_main, to_strings
 
-__all__ = ["main", "train"]
+__all__ = ["assist", "main", "train"]
 
 _MAX_THUMBNAIL_BYTES = 64 * 2**20
 
@@ -51,20 +54,27 @@ def main(argv: Sequence[str]) -> int:
     """
     params = parse(TrainParams, argv)
     store = Store()
-    run, synced = train(params, store)
+    with process_group() as group:
+        if not group.is_main:
+            assist(params, group)
+            return 0
+        run, synced = train(params, store, group=group)
     if not synced:
         return StoreError.exit_code
     print(describe_run(store, run))
     return 0
 
 
-def train(params: TrainParams, store: Store, *, nested: bool = False) -> tuple[RunInfo, bool]:
+def train(
+    params: TrainParams, store: Store, *, nested: bool = False, group: Group = ALONE
+) -> tuple[RunInfo, bool]:
     """Train once in a run of the tracking server.
 
     Args:
         params: what to train on what, and what to record.
         store: the tracking server.
         nested: whether the run is a child of the active one.
+        group: processes that train together; the others call `assist`.
 
     Returns:
         The run, and whether all of its records are in the artifact store.
@@ -73,13 +83,19 @@ def train(params: TrainParams, store: Store, *, nested: bool = False) -> tuple[R
     splits = load_dataset(params)
     name = f"{params.model} seed {params.seed}"
     with store.run(run_id=params.run_id or None, name=name, nested=nested) as run:
-        session = _Session.prepare(params, compute, splits)
+        session = _Session.prepare(params, compute, splits, group)
         _log_setup(store, run, session)
         synced = _train_and_record(session, store, run)
         if synced:
             for record in store.get_run(run.run_id).records:
                 log_run_report(store.open_record(run.run_id, record))
         return run, synced
+
+
+def assist(params: TrainParams, group: Group) -> None:
+    """Train along with the process that calls `train`, and speak to no server."""
+    session = _Session.prepare(params, choose_compute(params), load_dataset(params), group)
+    _train_and_record(session, None, None)
 
 
 @dataclass(frozen=True)
@@ -93,10 +109,15 @@ class _Session:
     normalisation: Normalisation
     generator: torch.Generator
     model: Classifier
+    group: Group
 
     @classmethod
     def prepare(
-        cls, params: TrainParams, compute: Compute, splits: tuple[ImageSplit, ImageSplit]
+        cls,
+        params: TrainParams,
+        compute: Compute,
+        splits: tuple[ImageSplit, ImageSplit],
+        group: Group,
     ) -> "_Session":
         train_split, test_split = splits
         generator = seed_everything(params)
@@ -107,13 +128,14 @@ class _Session:
             n_classes=train_split.n_classes,
         ).to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         normalisation = Normalisation.of(train_split)
-        return cls(params, compute, train_split, test_split, normalisation, generator, model)
+        torch.manual_seed(params.seed + group.rank)  # every process drops out its own units
+        return cls(params, compute, train_split, test_split, normalisation, generator, model, group)
 
     def split(self, name: str) -> ImageSplit:
         return self.train if name == "train" else self.test
 
 
-def _train_and_record(session: _Session, store: Store, run: RunInfo) -> bool:
+def _train_and_record(session: _Session, store: Store | None, run: RunInfo | None) -> bool:
     params = session.params
     with ExitStack() as stack:
         recorders = {
@@ -121,75 +143,121 @@ def _train_and_record(session: _Session, store: Store, run: RunInfo) -> bool:
             for split, mode in _records(params)
         }
         probes = {split: each for (split, mode), each in recorders.items() if mode == "probe"}
-        inline = recorders.get(("train", "inline"))
-        _epochs(session, probes, inline)
-        for recorder in recorders.values():
-            _log_extras(session, recorder)
-        if params.save_model:
-            _log_model(session, store, run)
+        _Trainer(session, probes, recorders.get(("train", "inline"))).run()
+        if store is not None and run is not None:
+            _log_extras(session, recorders.values(), store, run)
     return all(each.synced for each in recorders.values())
 
 
-def _epochs(session: _Session, probes: dict[str, Recorder], inline: Recorder | None) -> None:
-    params = session.params
-    optimizer = make_optimizer(session.model, params)
-    per_epoch = -(-len(session.train) // params.batch_size)
-    bar = tqdm(total=params.epochs * per_epoch, desc="training", unit="batch", mininterval=0.5)
-    running = _RunningLoss(session.compute.device)
-    if params.record_initial:
-        _probe_all(session, probes, epoch=0, delta=1.0, metrics={})
+class _Trainer:
+    """Epochs of training, each followed by its evaluation passes and a checkpoint."""
 
-    def observe(ids: Any, logits: Tensor, labels: Tensor) -> None:
-        running.add(logits, labels)
-        if inline is not None:
-            inline.update(ids, logits=logits, labels=labels)
-        bar.update()
+    def __init__(
+        self, session: _Session, probes: Mapping[str, Recorder], inline: Recorder | None
+    ) -> None:
+        params = session.params
+        self._session, self._probes, self._inline = session, probes, inline
+        self._optimizer = make_optimizer(session.model, params)
+        self._checkpoint = Checkpoint(Path(params.checkpoint)) if params.checkpoint else None
+        self._done = self._restore()
+        self._model = _in_group(session)
+        self._running = _RunningLoss(session.compute.device)
+        self._per_epoch = session.group.n_batches(len(session.train), params.batch_size)
+        self._bar = tqdm(
+            total=params.epochs * self._per_epoch,
+            initial=self._done * self._per_epoch,
+            desc="training",
+            unit="batch",
+            mininterval=0.5,
+            disable=not session.group.is_main,
+        )
 
-    with bar:
-        for epoch in range(params.epochs):
-            rate = params.learning_rate * learning_rate_factor(params, epoch)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            seconds = train_epoch(
-                session.model,
-                optimizer,
-                session.train,
-                params=params,
-                compute=session.compute,
-                normalisation=session.normalisation,
-                generator=session.generator,
-                observe=observe,
-            )
-            delta = {"epoch": 1.0, "batch": float(per_epoch), "wall_time": seconds}[params.delta_n]
-            metrics = {"train/loss": running.take(), "learning_rate": rate}
-            if inline is not None:
-                inline.end_epoch(epoch + 1, delta=delta)
-            summary = _probe_all(session, probes, epoch=epoch + 1, delta=delta, metrics=metrics)
-            if summary is not None:
-                bar.set_postfix_str(_progress(epoch + 1, params.epochs, summary))
+    def run(self) -> None:
+        """Train to the last epoch, from the checkpoint where there is one."""
+        params = self._session.params
+        with self._bar:
+            if params.record_initial and not self._done:
+                self._probe(epoch=0, delta=1.0, metrics={})
+            for epoch in range(self._done + 1, params.epochs + 1):
+                self._epoch(epoch)
 
+    def _epoch(self, epoch: int) -> None:
+        params = self._session.params
+        rate = params.learning_rate * learning_rate_factor(params, epoch - 1)
+        for weights in self._optimizer.param_groups:
+            weights["lr"] = rate
+        delta = self._update(params)
+        metrics = {"train/loss": self._running.take(), "learning_rate": rate}
+        if self._inline is not None:
+            self._inline.end_epoch(epoch, delta=delta, metrics=metrics)
+        summary = self._probe(epoch=epoch, delta=delta, metrics=metrics)
+        self._save(epoch)
+        if summary is not None:
+            self._bar.set_postfix_str(_progress(epoch, params.epochs, summary))
 
-def _probe_all(
-    session: _Session,
-    probes: dict[str, Recorder],
-    *,
-    epoch: int,
-    delta: float,
-    metrics: dict[str, float],
-) -> EpochSummary | None:
-    summary = None
-    for split, recorder in reversed(probes.items()):
-        evaluate(
-            session.model,
-            session.split(split),
+    def _update(self, params: TrainParams) -> float:
+        """One pass of updates; returns Δn."""
+        session = self._session
+        seconds = train_epoch(
+            self._model,
+            self._optimizer,
+            session.train,
+            params=params,
             compute=session.compute,
             normalisation=session.normalisation,
-            observe=lambda ids, logits, labels, to=recorder: to.update(  # type: ignore[misc]
-                ids, logits=logits, labels=labels
-            ),
+            generator=session.generator,
+            observe=self._observe,
+            group=session.group,
         )
-        summary = recorder.end_epoch(epoch, delta=delta, metrics=metrics)
-    return summary
+        return {"epoch": 1.0, "batch": float(self._per_epoch), "wall_time": seconds}[params.delta_n]
+
+    def _observe(self, ids: Any, logits: Tensor, labels: Tensor) -> None:
+        self._running.add(logits, labels)
+        if self._inline is not None:
+            self._inline.update(ids, logits=logits, labels=labels)
+        self._bar.update()
+
+    def _probe(
+        self, *, epoch: int, delta: float, metrics: Mapping[str, float]
+    ) -> EpochSummary | None:
+        """Evaluate each probed split; returns the summary of the test split, or of the other."""
+        session, summary = self._session, None
+        for split, recorder in sorted(self._probes.items(), reverse=True):
+            evaluate(
+                session.model,
+                session.split(split),
+                compute=session.compute,
+                normalisation=session.normalisation,
+                observe=_into(recorder),
+                group=session.group,
+            )
+            summary = recorder.end_epoch(epoch, delta=delta, metrics=metrics)
+        return summary
+
+    def _restore(self) -> int:
+        if self._checkpoint is None:
+            return 0
+        session = self._session
+        return self._checkpoint.load(session.model, self._optimizer, session.generator)
+
+    def _save(self, epoch: int) -> None:
+        session = self._session
+        if self._checkpoint is not None and session.group.is_main:
+            self._checkpoint.save(epoch, session.model, self._optimizer, session.generator)
+
+
+def _into(recorder: Recorder) -> Observe:
+    def observe(ids: object, logits: Tensor, labels: Tensor) -> None:
+        recorder.update(ids, logits=logits, labels=labels)
+
+    return observe
+
+
+def _in_group(session: _Session) -> nn.Module:
+    """The model, averaging its gradients over the group where there are several processes."""
+    if session.group.size == 1:
+        return session.model
+    return nn.parallel.DistributedDataParallel(session.model)
 
 
 class _RunningLoss:
@@ -224,14 +292,18 @@ def _records(params: TrainParams) -> list[tuple[str, str]]:
     return wanted
 
 
-def _recorder(session: _Session, store: Store, run: RunInfo, split: str, mode: str) -> Recorder:
+def _recorder(
+    session: _Session, store: Store | None, run: RunInfo | None, split: str, mode: str
+) -> Recorder:
     images = session.split(split)
     root = None if images.root is None else str(Path(images.root).resolve())
     recorder = Recorder(
         split,
         mode=mode,
-        run_id=run.run_id,
+        run_id=run.run_id if run else None,
         store=store,
+        resume=bool(session.params.checkpoint),
+        gather=session.group.gather,
         model=session.params.model,
         class_names=images.class_names,
         delta_kind=session.params.delta_n,
@@ -288,12 +360,18 @@ def _system(compute: Compute) -> dict[str, object]:
     }
 
 
-def _log_extras(session: _Session, recorder: Recorder) -> None:
-    images = session.split(recorder.name.rpartition("-")[0])
-    if session.params.save_features:
-        recorder.log_features(images.ids, _features(session, images))
-    if _wants_thumbnails(session.params, images):
-        recorder.log_thumbnails(images.ids, [_png(each) for each in images.images])
+def _log_extras(
+    session: _Session, recorders: Iterable[Recorder], store: Store, run: RunInfo
+) -> None:
+    params = session.params
+    for recorder in recorders:
+        images = session.split(recorder.name.rpartition("-")[0])
+        if params.save_features:
+            recorder.log_features(images.ids, _features(session, images))
+        if _wants_thumbnails(params, images):
+            recorder.log_thumbnails(images.ids, [_png(each) for each in images.images])
+    if params.save_model:
+        _log_model(session, store, run)
 
 
 def _wants_thumbnails(params: TrainParams, images: ImageSplit) -> bool:

@@ -9,7 +9,7 @@ from array_api_compat import array_namespace, is_torch_array
 
 from actiontrack.errors import ParameterError, RecordingError
 
-__all__ = ["canonical_ids", "snapshot", "to_host"]
+__all__ = ["canonical_ids", "shape_error", "snapshot", "to_host"]
 
 
 def snapshot(values: Any) -> Any:
@@ -49,7 +49,7 @@ def canonical_ids(ids: Any) -> npt.NDArray[Any]:
         raise ParameterError(
             "ids", "must have shape (batch,)", array.shape, "Pass one id per sample."
         )
-    if array.dtype.kind in "iu":
+    if array.dtype.kind in "iu" or not array.size:
         return array.astype(np.int64)
     if array.dtype.kind == "U":
         return array
@@ -61,8 +61,12 @@ def canonical_ids(ids: Any) -> npt.NDArray[Any]:
     )
 
 
-def host_losses_error(shape: tuple[int, ...], n_ids: int) -> RecordingError:
-    """The error for losses that are not one per sample."""
+def shape_error(name: str, shape: tuple[int, ...], n_ids: int) -> RecordingError:
+    """The error for losses, or further columns, that are not one per sample."""
+    if name != "loss":
+        return RecordingError(
+            f"{name}: must have shape ({n_ids},), one value per id, got {tuple(shape)}."
+        )
     if not shape:
         return RecordingError(
             "losses: must have one value per sample, got a single number. "

@@ -18,6 +18,7 @@ Columns = dict[str, npt.NDArray[Any]]
 Gather = Callable[[Columns], "list[Columns] | None"]
 
 _SHOWN_IDS = 5
+_NOT_FLOATS = frozenset({"label", "predicted", "correct"})
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class EpochBuffer:
             self.columns.setdefault(name, []).append(values)
 
     def rows(self, gather: Gather | None, *, check_uniform: bool = False) -> EpochRows | None:
-        """The epoch's rows, or None on a process that does not write.
+        """The epoch's rows, or None if it has none or on a process that does not write.
 
         Args:
             gather: collects the columns of all processes.
@@ -85,15 +86,35 @@ class EpochBuffer:
         if check_uniform:
             for each in gathered:
                 check_uniform_losses(each["loss"], each["batch"])
-        return _first_of_each_id(gathered) if gathered else None
+        rows = _first_of_each_id(gathered) if gathered else None
+        return rows if rows is not None and rows.ids.size else None
 
     def _host(self) -> Columns:
         if not self.sizes:
             return {}
-        host: Columns = {name: to_host(values) for name, values in self.columns.items()}
-        host["ids"] = np.concatenate([canonical_ids(each) for each in self.ids])
+        host: Columns = {
+            name: _storable(name, to_host(values)) for name, values in self.columns.items()
+        }
+        host["ids"] = _joined_ids([canonical_ids(each) for each in self.ids])
         host["batch"] = np.repeat(np.arange(len(self.sizes)), self.sizes)
         return host
+
+
+def _storable(name: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Losses and measures as float32, whatever the framework computes in."""
+    if name in _NOT_FLOATS:
+        return values
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32, copy=False)
+
+
+def _joined_ids(batches: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """Ids of all batches; NumPy would turn integers among strings into text."""
+    if len({each.dtype.kind for each in batches if each.size}) > 1:
+        raise RecordingError(
+            "ids: some are integers and some are strings. Pass ids of the same type throughout."
+        )
+    return np.concatenate([each for each in batches if each.size] or batches)
 
 
 def check_uniform_losses(losses: npt.NDArray[Any], batches: npt.NDArray[Any]) -> None:
@@ -127,9 +148,10 @@ def _first_of_each_id(gathered: Sequence[Columns]) -> EpochRows:
     always sits in a later batch, or in the same batch on a later rank, than the original.
     """
     names = gathered[0].keys()
-    merged = {name: np.concatenate([each[name] for each in gathered]) for name in names}
+    all_ids = _joined_ids([each["ids"] for each in gathered])
+    merged = {name: np.concatenate([each[name] for each in gathered]) for name in names - {"ids"}}
     in_time = np.argsort(merged.pop("batch"), kind="stable")
-    ids = merged.pop("ids")[in_time]
+    ids = all_ids[in_time]
     unique, first, counts = np.unique(ids, return_index=True, return_counts=True)
     order = in_time[first]
     columns = {name: values[order] for name, values in merged.items()}
@@ -149,15 +171,14 @@ def scatter(
     """
     if rows.ids.size == sample_ids.size and bool((rows.ids == sample_ids).all()):
         return dict(rows.columns), int(rows.ids.size)
-    positions = np.searchsorted(sample_ids, rows.ids)
-    positions = np.minimum(positions, max(sample_ids.size - 1, 0))
-    unknown = rows.ids[sample_ids[positions] != rows.ids]
+    unknown = np.setdiff1d(rows.ids, sample_ids, assume_unique=True)
     if unknown.size:
         raise RecordingError(
             f"ids: {unknown.size} are unknown to this record: {shown(unknown)}. It knows "
             f"{sample_ids.size} samples, declared or seen in the first epoch. Declare all of "
             "them with describe_samples(ids=...), or drop the others."
         )
+    positions = np.searchsorted(sample_ids, rows.ids)
     missing = np.ones(sample_ids.size, dtype=np.bool_)
     missing[positions] = False
     columns: dict[str, npt.NDArray[Any]] = {}

@@ -1,5 +1,7 @@
 """The recorder: batches in, one row per sample and epoch out, never waiting for the server."""
 
+import contextlib
+import json
 import logging
 import time
 import warnings
@@ -14,16 +16,17 @@ import numpy.typing as npt
 
 import actiontrack
 from actiontrack import artifact
-from actiontrack.artifact import Manifest, Samples, StepEntry
+from actiontrack.artifact import FileEntry, Manifest, Samples, StepEntry
 from actiontrack.digest import digest_ids, digest_inputs, digest_labels
 from actiontrack.errors import (
+    ActionTrackError,
     NotFoundError,
     ParameterError,
     RecordingError,
     StoreError,
 )
 from actiontrack.history import DELTA_KINDS, MEASURES, MODES
-from actiontrack.recorder.arrays import canonical_ids, host_losses_error, snapshot
+from actiontrack.recorder.arrays import canonical_ids, shape_error, snapshot
 from actiontrack.recorder.epoch import EpochBuffer, EpochRows, Gather, scatter, shown
 from actiontrack.recorder.spool import Destination, Spool, spool_root
 from actiontrack.recorder.uploader import Uploader
@@ -121,6 +124,7 @@ class Recorder:
         patience: float = 30.0,
     ) -> None:
         artifact.check_name("split", split)
+        _check_source(source)
         _check_choice("mode", mode, MODES)
         _check_choice("delta_kind", delta_kind, tuple(DELTA_KINDS))
         duplicates = duplicates or ("first" if gather else "error")
@@ -133,6 +137,7 @@ class Recorder:
         self._ids: npt.NDArray[Any] | None = None
         self._labels: npt.NDArray[Any] | None = None
         self._closed = self._given_losses = False
+        self._n_classes: int | None = None
         self._warned_partial = False
         self._last_end = time.monotonic()
         manifest = Manifest(
@@ -163,9 +168,10 @@ class Recorder:
         trace: TracebackType | None,
     ) -> None:
         """Finish after a normal end; after an error keep and upload what is complete."""
-        if kind is None:
-            self.finish()
-        else:
+        try:
+            if kind is None:
+                self.finish()
+        finally:
             self.close()
 
     def update(
@@ -196,13 +202,17 @@ class Recorder:
         columns = self._columns(losses, logits, labels)
         for name, values in (components or {}).items():
             columns[_component_name(name)] = snapshot(values)
-        for values in columns.values():
+        for name, values in columns.items():
             if tuple(values.shape) != (size,):
-                raise host_losses_error(tuple(values.shape), size)
-        self._buffer.add(snapshot(ids) if hasattr(ids, "shape") else ids, size, columns)
+                raise shape_error(name, tuple(values.shape), size)
+        self._buffer.add(snapshot(ids) if hasattr(ids, "shape") else list(ids), size, columns)
 
     def end_epoch(
-        self, epoch: int | None = None, *, delta: float | None = None
+        self,
+        epoch: int | None = None,
+        *,
+        delta: float | None = None,
+        metrics: Mapping[str, float] | None = None,
     ) -> EpochSummary | None:
         """Check the epoch, write it to the spool and hand it to the upload.
 
@@ -211,13 +221,15 @@ class Recorder:
                 last. A number that was recorded before replaces that epoch and all after it.
             delta: Δn. Default: 1 for "epoch", the number of batches for "batch" in mode inline,
                 the seconds since the last epoch for "wall_time".
+            metrics: further aggregates to log to the run with this epoch, in the background.
 
         Returns:
             The summary, or None on a process that does not write.
 
         Raises:
-            RecordingError: if ids are repeated, missing or unknown, if labels changed, or if the
-                losses of a batch are all equal. Earlier epochs are safe; see `discard_epoch`.
+            RecordingError: if ids are repeated, missing or unknown, if labels changed or are no
+                class indices, or if the losses of a batch are all equal. Earlier epochs are safe;
+                see `discard_epoch`.
             StoreError: if the disk is full; the epoch is kept in memory, call again.
         """
         step = self._next_step(epoch, delta)
@@ -231,9 +243,10 @@ class Recorder:
             raise RecordingError(
                 f"epoch {step} of record {self.name} is empty. Call update for every batch first."
             )
-        summary = self._write_epoch(rows, step, weight)
+        summary = self._write_epoch(rows, step, weight, metrics or {})
         self.discard_epoch()
         self._last_end = time.monotonic()
+        self._warn(summary)
         return summary
 
     def finish(self) -> bool:
@@ -254,7 +267,8 @@ class Recorder:
                 "Call end_epoch to keep them or discard_epoch to drop them."
             )
         if self._spool is not None and self._spool.manifest.steps:
-            self._submit(self._spool.complete())
+            self._spool.complete()
+            self._submit()
         return self._close()
 
     # The rest
@@ -298,7 +312,7 @@ class Recorder:
                 other pixels under the same ids are told apart.
 
         Raises:
-            RecordingError: if ids repeat, or a resumed record has other samples.
+            RecordingError: if ids repeat, or a resumed record has other samples, labels or inputs.
         """
         if self._spool is None:
             return
@@ -318,8 +332,10 @@ class Recorder:
             paths=None if paths is None else [str(paths[each]) for each in order],
             input_digests=None if input_digests is None else [input_digests[i] for i in order],
         )
-        self._check_resumed_samples(found)
-        self._ids, self._labels = found, self._declared.labels
+        self._check_resumed_samples(self._declared)
+        self._ids = found
+        if self._declared.labels is not None:
+            self._labels = self._declared.labels
 
     def log_features(self, ids: Any, features: Any) -> None:
         """Keep last-layer features, (n_samples, n_features), with ids in any order."""
@@ -327,14 +343,16 @@ class Recorder:
             rows = self._in_order(ids)
             values = np.asarray(features, dtype=np.float32)[rows]
             entry = artifact.write_features(self._spool.folder, values)
-            self._submit(self._spool.add_file(artifact.FEATURES, entry))
+            self._spool.add_file(artifact.FEATURES, entry)
+            self._submit()
 
     def log_thumbnails(self, ids: Any, images: Sequence[bytes]) -> None:
         """Keep one PNG per sample with the run, with ids in any order."""
         if self._spool is not None:
             ordered = [images[each] for each in self._in_order(ids)]
             entry = artifact.write_thumbnails(self._spool.folder, ordered)
-            self._submit(self._spool.add_file(artifact.THUMBNAILS, entry))
+            self._spool.add_file(artifact.THUMBNAILS, entry)
+            self._submit()
 
     def discard_epoch(self) -> None:
         """Drop the batches since the last epoch."""
@@ -379,13 +397,13 @@ class Recorder:
             )
         destination = Destination(store.tracking_uri, run_id, manifest.model)
         folder = root / run_id / manifest.name
-        existing = _existing(store, run_id, manifest.name, folder)
+        existing, uploaded = _existing(store, run_id, manifest.name, folder)
         if existing is None:
             self._spool = Spool.create(folder, manifest, destination)
         else:
             self._spool = _continued(existing, manifest, destination, resume=resume)
             self._ids, self._labels = self._spool.sample_ids(), self._spool.labels()
-        self._uploader = Uploader(self._spool, destination, store=store)
+        self._uploader = Uploader(self._spool, destination, store=store, uploaded=uploaded)
 
     def _columns(self, losses: Any, logits: Any, labels: Any) -> dict[str, Any]:
         columns: dict[str, Any] = {}
@@ -393,6 +411,7 @@ class Recorder:
             if labels is None:
                 raise ParameterError("labels", "must be given with logits", None, "Pass labels.")
             logits = logits.detach() if hasattr(logits, "detach") else logits
+            self._n_classes = int(logits.shape[-1])
             columns |= classification_measures(logits, labels)
             columns["loss"] = columns.pop("cross_entropy")
         if losses is not None:
@@ -450,22 +469,24 @@ class Recorder:
     def _manifest_mode(self) -> str:
         return self._spool.manifest.mode if self._spool else "probe"
 
-    def _write_epoch(self, rows: EpochRows, step: int, delta: float) -> EpochSummary:
+    def _write_epoch(
+        self, rows: EpochRows, step: int, delta: float, metrics: Mapping[str, float]
+    ) -> EpochSummary:
         assert self._spool is not None  # noqa: S101 - callers write on this process only
         self._check_rows(rows, step)
-        new_files = self._settle_samples(rows)
+        _check_class_indices(rows, self._n_classes)
+        self._settle_samples(rows)
         columns, n_seen = scatter(rows, self._known_ids())
         self._check_labels(columns.pop("label", None))
         if self._spool.truncate(step):
-            self._submit([])
+            self._submit()
         loss = columns["loss"]
         n_nonfinite = int((~np.isfinite(np.ma.compressed(loss))).sum())
         entry = StepEntry(step, delta, n_seen, n_nonfinite, rows.n_duplicates)
         changes = self._first_epoch_changes(columns) if not self._spool.manifest.steps else {}
-        new_files += self._spool.add_block(entry, columns, partial=None, **changes)
+        self._spool.add_block(entry, columns, partial=None, **changes)
         summary = _summary(entry, self._known_ids().size, columns)
-        self._warn(summary)
-        self._submit(new_files, metrics=(step, summary.metrics(self.name)))
+        self._submit(metrics=(step, {**metrics, **summary.metrics(self.name)}))
         return summary
 
     def _check_rows(self, rows: EpochRows, step: int) -> None:
@@ -501,11 +522,11 @@ class Recorder:
         assert self._ids is not None  # noqa: S101 - settled by the first epoch
         return self._ids
 
-    def _settle_samples(self, rows: EpochRows) -> list[str]:
+    def _settle_samples(self, rows: EpochRows) -> None:
         """Fix the samples at the first epoch: declared ones, or those that it saw."""
         assert self._spool is not None  # noqa: S101
         if artifact.SAMPLES in self._spool.manifest.files:
-            return []
+            return
         seen_labels = rows.columns.get("label")
         samples = self._declared or Samples(sample_ids=rows.ids, labels=_as_int(seen_labels))
         if (
@@ -521,7 +542,7 @@ class Recorder:
             digests=_digests(samples, self._spool.manifest.class_names),
         )
         self._ids, self._labels = samples.sample_ids, samples.labels
-        return self._spool.add_file(artifact.SAMPLES, entry)
+        self._spool.add_file(artifact.SAMPLES, entry)
 
     def _check_labels(self, labels: npt.NDArray[Any] | None) -> None:
         if labels is None or self._labels is None:
@@ -547,13 +568,25 @@ class Recorder:
             "loss_name": self._loss_name or default,
         }
 
-    def _check_resumed_samples(self, ids: npt.NDArray[Any]) -> None:
-        if self._ids is None or (ids.shape == self._ids.shape and bool((ids == self._ids).all())):
+    def _check_resumed_samples(self, declared: Samples) -> None:
+        assert self._spool is not None  # noqa: S101
+        recorded = self._spool.manifest.digests
+        if self._ids is None or not recorded:
             return
-        raise RecordingError(
-            f"ids: the record {self.name} has {self._ids.size} samples, other ones than the "
-            f"{ids.size} declared now. Resume with the same data, or start a new run."
-        )
+        digests = _digests(declared, self._spool.manifest.class_names)
+        if digests["ids"] != recorded.get("ids"):
+            raise RecordingError(
+                f"ids: the record {self.name} has {self._ids.size} samples, other ones than the "
+                f"{len(declared.sample_ids)} declared now. Resume with the same data, or start a "
+                "new run."
+            )
+        given = {"labels": declared.labels, "inputs": declared.input_digests}
+        for name in ("labels", "inputs"):
+            if given[name] is not None and recorded.get(name) not in {None, digests[name]}:
+                raise RecordingError(
+                    f"{name}: the record {self.name} was begun with other {name} of the same "
+                    "samples. Resume with the same data, or start a new run."
+                )
 
     def _in_order(self, ids: Any) -> npt.NDArray[np.intp]:
         found = canonical_ids(ids)
@@ -568,11 +601,13 @@ class Recorder:
     def _count_partial(self) -> None:
         if self._spool is None or not len(self._buffer):
             return
-        rows = self._buffer.rows(None)
-        if rows is not None and self._spool.manifest.n_samples:
-            step = self._next_step(None, None)
-            self._spool.update(partial={"step": step, "n_seen": int(rows.ids.size)})
-            self._submit([])
+        # Called after an error, which may be about these very batches: it must not be hidden.
+        with contextlib.suppress(ActionTrackError):
+            rows = self._buffer.rows(None)
+            if rows is not None and self._spool.manifest.n_samples:
+                step = self._next_step(None, None)
+                self._spool.update(partial={"step": step, "n_seen": int(rows.ids.size)})
+                self._submit()
 
     def _warn(self, summary: EpochSummary) -> None:
         if summary.n_missing and not self._allow_missing and not self._warned_partial:
@@ -580,14 +615,12 @@ class Recorder:
             warnings.warn(
                 f"epoch {summary.step} of record {self.name} missed {summary.n_missing} samples. "
                 "They have no action, as a shorter sum would make them look easy.",
-                stacklevel=4,
+                stacklevel=3,
             )
 
-    def _submit(
-        self, files: Sequence[str], metrics: tuple[int, Mapping[str, float]] | None = None
-    ) -> None:
+    def _submit(self, metrics: tuple[int, Mapping[str, float]] | None = None) -> None:
         if self._uploader is not None:
-            self._uploader.submit(files, metrics=metrics)
+            self._uploader.submit(metrics=metrics)
 
     def _close(self) -> bool:
         if self._uploader is None or self._spool is None:
@@ -609,8 +642,14 @@ class Recorder:
         return self._synced
 
 
-def _existing(store: Store, run_id: str, name: str, folder: Path) -> Spool | None:
-    """The record of this name that is there already: in the spool, else in the run."""
+def _existing(
+    store: Store, run_id: str, name: str, folder: Path
+) -> tuple[Spool | None, Mapping[str, FileEntry]]:
+    """The record of this name that is there already: in the spool, else in the run.
+
+    Returns:
+        The record, and the files that the run holds of it.
+    """
     local = _local_record(folder)
     try:
         store.ping()
@@ -618,16 +657,13 @@ def _existing(store: Store, run_id: str, name: str, folder: Path) -> Spool | Non
         remote = store.open_record(run, name) if name in run.records else None
     except StoreError as error:
         logger.warning("cannot ask the server for earlier records: %s", error)
-        return local
-    if remote is None or (local and local.manifest.n_steps >= remote.manifest.n_steps):
-        return local
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in remote.manifest.files:
-        target = folder / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(remote.fetch(path).read_bytes())
-    artifact.write_manifest(folder, remote.manifest)
-    return Spool.load(folder)
+        return local, {}
+    if remote is None:
+        return local, {}
+    uploaded = remote.manifest.files
+    if local and local.manifest.n_steps >= remote.manifest.n_steps:
+        return local, uploaded
+    return Spool.copy(folder, remote.manifest, remote.fetch), uploaded
 
 
 def _local_record(folder: Path) -> Spool | None:
@@ -701,6 +737,34 @@ def _component_name(name: str) -> str:
             "components", "must not take a name of the record itself", name, "Rename it."
         )
     return artifact.check_name("components", name)
+
+
+def _check_source(source: Mapping[str, Any] | None) -> None:
+    try:
+        json.dumps(source)
+    except TypeError:
+        raise ParameterError(
+            "source", "must be plain text, numbers and lists", source, "Convert paths with str."
+        ) from None
+
+
+def _check_class_indices(rows: EpochRows, n_classes: int | None) -> None:
+    labels = rows.columns.get("label")
+    if labels is None:
+        return
+    if labels.dtype.kind not in "iub":
+        raise RecordingError(
+            f"labels: must be class indices, got {labels.dtype.name}. "
+            "Pass the losses alone if the targets are not classes."
+        )
+    if n_classes is None:
+        return
+    wrong = np.flatnonzero((labels < 0) | (labels >= n_classes))
+    if wrong.size:
+        raise RecordingError(
+            f"labels: {wrong.size} samples have a label outside 0 to {n_classes - 1}, the first is "
+            f"{rows.ids[wrong[0]]}: {int(labels[wrong[0]])}. Leave out what the loss ignores."
+        )
 
 
 def _as_int(values: npt.NDArray[Any] | None) -> npt.NDArray[np.int64] | None:

@@ -76,6 +76,19 @@ class Spool:
         """
         return cls(folder, artifact.read_manifest(folder / artifact.MANIFEST))
 
+    @classmethod
+    def copy(cls, folder: Path, manifest: Manifest, fetch: artifact.Fetch) -> "Spool":
+        """Bring a record that is elsewhere to local disk, the manifest last.
+
+        Raises:
+            CorruptRecordError: if a file of the record is damaged.
+            StoreError: if the folder can't be written.
+        """
+        for name in manifest.files:
+            artifact.copy_file(manifest, name, fetch, folder)
+        artifact.write_manifest(folder, manifest)
+        return cls(folder, manifest)
+
     def write_destination(self, destination: Destination) -> None:
         """Remember where the record belongs."""
         try:
@@ -106,18 +119,16 @@ class Spool:
 
     def add_block(
         self, step: StepEntry, columns: Mapping[str, npt.NDArray[Any]], **changes: Any
-    ) -> list[str]:
-        """Write one step, then the manifest. Returns the paths written, manifest excepted."""
+    ) -> None:
+        """Write one step, then the manifest."""
         entry = artifact.write_block(self.folder, step.step, columns)
         manifest = replace(self.manifest, steps=(*self.manifest.steps, step), **changes)
         path = artifact.block_path(step.step)
         self._commit(manifest.with_file(path, entry))
-        return [path]
 
-    def add_file(self, path: str, entry: FileEntry) -> list[str]:
+    def add_file(self, path: str, entry: FileEntry) -> None:
         """Name a file that was written into the folder."""
         self._commit(self.manifest.with_file(path, entry))
-        return [path]
 
     def update(self, **changes: Any) -> None:
         """Change fields of the manifest."""
@@ -134,13 +145,12 @@ class Spool:
         self._commit(replace(self.manifest, steps=kept, files=files, status="recording"))
         return True
 
-    def complete(self) -> list[str]:
-        """Write the scores and mark the record complete. Returns the paths written."""
+    def complete(self) -> None:
+        """Write the scores and mark the record complete."""
         history = artifact.read_history(self.manifest, self.fetch)
         entry = artifact.write_scores(self.folder, score_table(history))
         manifest = replace(self.manifest, status="complete", partial=None)
         self._commit(manifest.with_file(artifact.SCORES, entry))
-        return [artifact.SCORES]
 
     def remove(self) -> None:
         """Delete the spool, once every file is in the artifact store."""

@@ -1,18 +1,18 @@
 """Upload of a spool to its run, in the background: a training step never waits for the server.
 
-The queue holds names of spooled files, never their content, so that it stays small however long
-the server is away. Files go first, the manifest that names them last.
+The queue is the newest manifest: what it names and the run lacks is uploaded from the spool. So it
+stays small however long the server is away, and no manifest arrives before its files.
 """
 
 import logging
 import tempfile
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from actiontrack import artifact
-from actiontrack.artifact import MANIFEST, Manifest
+from actiontrack.artifact import MANIFEST, FileEntry, Manifest
 from actiontrack.errors import CorruptRecordError, NotFoundError
 from actiontrack.recorder.spool import Destination, Spool
 from actiontrack.store import ARTIFACT_ROOT, MODEL_TAG, RECORDS_TAG, Store
@@ -28,9 +28,8 @@ _TAG_LOCK = threading.Lock()
 
 @dataclass
 class _Pending:
-    """Work to do: files by name with the number of their submission, and what goes with them."""
+    """Work to do: the newest manifest with the files that it names, and metrics by step."""
 
-    files: dict[str, int] = field(default_factory=dict)
     manifest: Manifest | None = None
     metrics: list[tuple[int, Mapping[str, float]]] = field(default_factory=list)
 
@@ -38,12 +37,11 @@ class _Pending:
         return self.manifest is not None
 
     def copy(self) -> "_Pending":
-        return _Pending(dict(self.files), self.manifest, list(self.metrics))
+        return _Pending(self.manifest, list(self.metrics))
 
     def remove(self, done: "_Pending") -> None:
         """Take off what was done, but not what was submitted again meanwhile."""
-        kept = {name: n for name, n in self.files.items() if done.files.get(name) != n}
-        self.files, self.metrics = kept, self.metrics[len(done.metrics) :]
+        self.metrics = self.metrics[len(done.metrics) :]
         if self.manifest is done.manifest:
             self.manifest = None
 
@@ -55,16 +53,23 @@ class Uploader:
         spool: the record on local disk.
         destination: where it belongs.
         store: the tracking server. Default: a client of the destination, made by the thread.
+        uploaded: files that the run holds already.
     """
 
     def __init__(
-        self, spool: Spool, destination: Destination, *, store: Store | None = None
+        self,
+        spool: Spool,
+        destination: Destination,
+        *,
+        store: Store | None = None,
+        uploaded: Mapping[str, FileEntry] | None = None,
     ) -> None:
         self._spool, self._destination, self._store = spool, destination, store
         self._pending = _Pending()
+        self._uploaded = dict(uploaded or {})
         self._changed = threading.Condition()
-        self._closing = False
-        self._submissions = self._progress = 0
+        self._closing = self._hurried = False
+        self._progress = 0
         self._failed = ""
         self._tagged = False
         name = f"actiontrack-upload-{spool.manifest.name}"
@@ -76,16 +81,9 @@ class Uploader:
         """Why the last attempt failed, or the empty string."""
         return self._failed
 
-    def submit(
-        self,
-        files: Sequence[str],
-        *,
-        metrics: tuple[int, Mapping[str, float]] | None = None,
-    ) -> None:
-        """Ask for files, the present manifest and the metrics of one step to be uploaded."""
+    def submit(self, *, metrics: tuple[int, Mapping[str, float]] | None = None) -> None:
+        """Ask for the present manifest, its files and the metrics of one step to be uploaded."""
         with self._changed:
-            self._submissions += 1
-            self._pending.files |= dict.fromkeys(files, self._submissions)
             # Taken now: it must not name files of a later submission.
             self._pending.manifest = self._spool.manifest
             if metrics is not None:
@@ -95,6 +93,8 @@ class Uploader:
     def drain(self, patience: float) -> bool:
         """Wait until all is uploaded, as long as something moves within `patience` seconds."""
         with self._changed:
+            self._hurried = patience > 0  # don't sleep through the end between two attempts
+            self._changed.notify_all()
             while self._pending:
                 before = self._progress
                 self._changed.wait(patience)
@@ -126,19 +126,24 @@ class Uploader:
                 self._recovered()
             except Exception as error:  # noqa: BLE001 - nothing may end this thread but close()
                 self._report(error)
-                with self._changed:
-                    self._changed.wait_for(
-                        lambda: self._closing, _BACKOFF_S[min(attempt, len(_BACKOFF_S) - 1)]
-                    )
-                attempt += 1
+                attempt = self._back_off(attempt)
+
+    def _back_off(self, attempt: int) -> int:
+        """Wait before the next attempt. Returns its number."""
+        seconds = _BACKOFF_S[min(attempt, len(_BACKOFF_S) - 1)]
+        with self._changed:
+            self._changed.wait_for(lambda: self._closing or self._hurried, seconds)
+            attempt = 0 if self._hurried else attempt + 1
+            self._hurried = False
+        return attempt
 
     def _upload_once(self) -> None:
         with self._changed:
             work = self._pending.copy()
         store, run_id = self._connect(), self._destination.run_id
         store.ping()
-        upload_files(store, run_id, self._spool, work.files)
         if work.manifest is not None:
+            self._upload_files(store, work.manifest)
             upload_manifest(store, run_id, work.manifest)
         self._tag(store)
         for step, values in work.metrics:
@@ -147,6 +152,15 @@ class Uploader:
             self._pending.remove(work)
             self._progress += 1
             self._changed.notify_all()
+
+    def _upload_files(self, store: Store, manifest: Manifest) -> None:
+        for name, entry in manifest.files.items():
+            if self._uploaded.get(name) != entry:
+                upload_files(store, self._destination.run_id, self._spool, [name])
+                self._uploaded[name] = entry
+                with self._changed:
+                    self._progress += 1
+                    self._changed.notify_all()
 
     def _connect(self) -> Store:
         if self._store is None:
@@ -234,7 +248,7 @@ def _sync_one(spool: Spool, destination: Destination, store: Store) -> None:
     spool.remove()
 
 
-def _remote_files(store: Store, run_id: str, record: str) -> Mapping[str, artifact.FileEntry]:
+def _remote_files(store: Store, run_id: str, record: str) -> Mapping[str, FileEntry]:
     """Files that the run holds already, by its manifest."""
     run = store.get_run(run_id)
     try:

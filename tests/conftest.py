@@ -1,0 +1,140 @@
+"""Fixtures: a real SQLite store, a real MLflow server, and a fence around every test."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+import uuid
+
+import mlflow
+import pytest
+from helpers import ROOT, Door, Server, upload_threads
+
+from actiontrack.store import Store
+
+# What MLflow's own code does with SQLAlchemy is not ours to mend.
+MLFLOW_WARNING = "ignore:The ``noload`` loader strategy is deprecated"
+
+
+def pytest_configure(config):
+    config.addinivalue_line("filterwarnings", MLFLOW_WARNING)
+
+
+@pytest.fixture(scope="session")
+def tracking_uri(tmp_path_factory):
+    """A SQLite store, created once; every test that asks for `store` gets its own experiment."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    with contextlib.chdir(folder):  # MLflow makes ./mlruns
+        mlflow.MlflowClient(tracking_uri=uri).search_experiments()
+    return uri
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """A real `mlflow server` in a process group of its own."""
+    running = Server(tmp_path_factory.mktemp("server"))
+    yield running
+    running.kill()
+
+
+@pytest.fixture
+def mortal_server(server):
+    """The server for tests that pause or kill it; it is back for the next test."""
+    yield server
+    if server.alive:
+        server.go_on()
+    else:
+        server.start()
+
+
+@pytest.fixture
+def door(server):
+    """A way to the server that opens and shuts at once."""
+    relay = Door(server)
+    yield relay
+    relay.shut()
+
+
+@pytest.fixture(autouse=True)
+def _fence(tmp_path, monkeypatch, tracking_uri):
+    """Spools in the test's folder; MLflow's global state and our threads are gone afterwards."""
+    monkeypatch.setenv("ACTIONTRACK_SPOOL", str(tmp_path / "spool"))
+    for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    mlflow.set_tracking_uri(tracking_uri)
+    yield
+    mlflow.set_tracking_uri(tracking_uri)
+    while mlflow.active_run():
+        mlflow.end_run()
+    deadline = time.monotonic() + 15
+    while upload_threads() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not upload_threads(), "an upload thread outlived the test"
+
+
+@pytest.fixture
+def experiment(tracking_uri, tmp_path):
+    """Name of a new experiment in the SQLite store, whose artifacts lie in the test's folder."""
+    name = f"test {uuid.uuid4().hex[:8]}"
+    client = mlflow.MlflowClient(tracking_uri=tracking_uri)
+    client.create_experiment(name, artifact_location=(tmp_path / "artifacts").as_uri())
+    return name
+
+
+@pytest.fixture
+def store(tracking_uri):
+    return Store(tracking_uri)
+
+
+@pytest.fixture
+def new_run(tracking_uri, experiment):
+    """A function that starts a run in the test's experiment and returns its id."""
+    client = mlflow.MlflowClient(tracking_uri=tracking_uri)
+    experiment_id = client.get_experiment_by_name(experiment).experiment_id
+    return lambda **options: client.create_run(experiment_id, **options).info.run_id
+
+
+@pytest.fixture
+def run_id(new_run):
+    return new_run()
+
+
+@pytest.fixture
+def spool(tmp_path):
+    return tmp_path / "spool"
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 256 kB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small tmpfs needs root and the right to mount")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture
+def in_subprocess(tmp_path):
+    """A function that runs Python code in a process of its own and returns what it printed."""
+
+    def run(code, *arguments, check=True, timeout=120, **environment):
+        path = tmp_path / f"script_{uuid.uuid4().hex[:6]}.py"
+        path.write_text(code)
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-W", MLFLOW_WARNING, str(path), *map(str, arguments)],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        assert not check or done.returncode == 0, done.stderr
+        return done
+
+    return run

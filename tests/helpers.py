@@ -1,0 +1,147 @@
+"""What several test files need beside fixtures."""
+
+import contextlib
+import os
+import re
+import select
+import signal
+import socket
+import socketserver
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+import mlflow
+
+ROOT = Path(__file__).parents[1]
+
+
+def message(text):
+    """A regular expression that the whole of an error message must match."""
+    return f"^{re.escape(str(text))}$"
+
+
+def wait_until(condition, timeout=20.0, interval=0.02):
+    """Poll a condition; fail the test if it does not come true."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(interval)
+
+
+def upload_threads():
+    return [each for each in threading.enumerate() if each.name.startswith("actiontrack")]
+
+
+class Server:
+    """An `mlflow server` of its own process group, with proxied artifacts."""
+
+    def __init__(self, folder, port=None):
+        self.folder = Path(folder)
+        self.port = port or _free_port()
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self._process = None
+        self.start()
+
+    def start(self):
+        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
+        command += ["--port", str(self.port), "--workers", "1"]
+        command += ["--backend-store-uri", f"sqlite:///{self.folder / 'server.db'}"]
+        command += ["--artifacts-destination", str(self.folder / "artifacts")]
+        environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        environment.pop("MLFLOW_RUN_ID", None)
+        with (self.folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                cwd=self.folder,
+                env=environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        wait_until(self.answers, timeout=90, interval=0.1)
+
+    def answers(self):
+        assert self._process.poll() is None, (self.folder / "server.log").read_text()
+        try:
+            with urllib.request.urlopen(f"{self.uri}/health", timeout=2) as answer:  # noqa: S310
+                return answer.status == 200
+        except OSError:
+            return False
+
+    @property
+    def alive(self):
+        return self._process is not None
+
+    def pause(self):
+        os.killpg(self._process.pid, signal.SIGSTOP)
+
+    def go_on(self):
+        os.killpg(self._process.pid, signal.SIGCONT)
+
+    def kill(self):
+        """End the whole process group at once; `start` brings it back with its data."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+
+class Door:
+    """A TCP relay to a server: shut, it refuses connections as a dead server does."""
+
+    def __init__(self, server):
+        self._target, self.port = ("127.0.0.1", server.port), _free_port()
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self._listener = None
+        self.open()
+
+    def open(self):
+        if self._listener is None:
+            self._listener = _Listener(("127.0.0.1", self.port), self._target)
+            threading.Thread(target=self._listener.serve_forever, args=(0.02,)).start()
+
+    def shut(self):
+        if self._listener is not None:
+            self._listener.stopped.set()
+            self._listener.shutdown()
+            self._listener.server_close()
+            self._listener = None
+
+
+class _Listener(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+
+    def __init__(self, address, target):
+        self.stopped, self.target = threading.Event(), target
+        super().__init__(address, _Relay)
+
+
+class _Relay(socketserver.BaseRequestHandler):
+    def handle(self):
+        with contextlib.suppress(OSError), socket.create_connection(self.server.target) as far:
+            others = {self.request: far, far: self.request}
+            while not self.server.stopped.is_set():
+                for ready in select.select(list(others), [], [], 0.05)[0]:
+                    data = ready.recv(2**16)
+                    if not data:
+                        return
+                    others[ready].sendall(data)
+
+
+def _free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def remote_run(server, name="remote"):
+    """Id of a new run on a server."""
+    client = mlflow.MlflowClient(tracking_uri=server.uri)
+    experiment = client.get_experiment_by_name(name)
+    experiment_id = experiment.experiment_id if experiment else client.create_experiment(name)
+    return client.create_run(experiment_id).info.run_id

@@ -1,0 +1,144 @@
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+import pytest
+from helpers import message
+
+from actiontrack import artifact
+from actiontrack.artifact import Manifest, Samples, StepEntry
+from actiontrack.errors import CorruptRecordError, NotFoundError, StoreError
+from actiontrack.recorder import spool_root
+from actiontrack.recorder.spool import Destination, Spool
+
+DESTINATION = Destination("sqlite:///x.db", "run1", "cnn")
+MANIFEST = Manifest(
+    split="test",
+    mode="probe",
+    loss_name="loss",
+    delta_kind="epoch",
+    n_samples=2,
+    id_type="int64",
+    digests={},
+)
+
+
+@pytest.fixture
+def spool(tmp_path):
+    """A spool of two samples and two steps."""
+    found = Spool.create(tmp_path / "run1" / "test-probe", MANIFEST, DESTINATION)
+    entry = artifact.write_samples(found.folder, Samples(sample_ids=np.array([4, 7])))
+    found.add_file("samples.parquet", entry)
+    for step in (1, 2):
+        found.add_block(StepEntry(step, 1.0, 2), {"loss": np.float32([step, step / 2])})
+    return found
+
+
+def test_the_environment_names_the_root(monkeypatch):
+    monkeypatch.setenv("ACTIONTRACK_SPOOL", "somewhere")
+    assert spool_root() == Path("somewhere")
+
+
+def test_the_default_root_is_the_state_folder_of_the_user(monkeypatch):
+    monkeypatch.delenv("ACTIONTRACK_SPOOL")
+    assert spool_root() == platformdirs.user_state_path("actiontrack") / "spool"
+
+
+def test_the_manifest_on_disk_is_the_manifest_in_memory(spool):
+    assert artifact.read_manifest(spool.folder / "manifest.json") == spool.manifest
+    assert [each.step for each in spool.manifest.steps] == [1, 2]
+
+
+def test_a_spool_that_was_left_behind_is_the_same(spool):
+    found = Spool.load(spool.folder)
+    assert found.manifest == spool.manifest
+    assert found.destination() == DESTINATION
+    assert found.sample_ids().tolist() == [4, 7]
+    assert found.labels() is None
+
+
+def test_a_spool_without_samples_knows_none(tmp_path):
+    assert Spool.create(tmp_path / "x", MANIFEST, DESTINATION).sample_ids() is None
+
+
+def test_truncation_forgets_steps_and_scores(spool):
+    spool.complete()
+    assert spool.truncate(2) is True
+    assert [each.step for each in spool.manifest.steps] == [1]
+    assert sorted(spool.manifest.files) == ["blocks/000001.parquet", "samples.parquet"]
+    assert spool.manifest.status == "recording"
+
+
+def test_truncation_after_the_last_step_does_nothing(spool):
+    assert spool.truncate(3) is False
+
+
+def test_completion_writes_the_scores(spool):
+    spool.complete()
+    found = artifact.read_scores(spool.manifest, spool.fetch)
+    assert found["action"].tolist() == [3.0, 1.5]
+    assert spool.manifest.complete
+
+
+def test_a_new_spool_replaces_what_was_left_behind(spool):
+    found = Spool.create(spool.folder, MANIFEST, DESTINATION)
+    assert [each.name for each in found.folder.iterdir()] == ["sync.json"]
+
+
+def test_a_removed_spool_leaves_no_empty_folder(spool, tmp_path):
+    spool.remove()
+    assert list(tmp_path.glob("run1*")) == []
+
+
+def test_a_removed_spool_leaves_its_neighbours(spool, tmp_path):
+    other = Spool.create(tmp_path / "run1" / "train-inline", MANIFEST, DESTINATION)
+    spool.remove()
+    assert other.folder.is_dir()
+
+
+def test_a_copy_holds_the_same_files(spool, tmp_path):
+    copy = Spool.copy(tmp_path / "copy", spool.manifest, spool.fetch)
+    assert copy.manifest == spool.manifest
+    for name in spool.manifest.files:
+        assert (copy.folder / name).read_bytes() == (spool.folder / name).read_bytes()
+
+
+def test_a_damaged_record_is_not_copied(spool, tmp_path):
+    (spool.folder / "samples.parquet").write_bytes(b"")
+    with pytest.raises(CorruptRecordError, match=r"^samples\.parquet of test-probe is truncated"):
+        Spool.copy(tmp_path / "copy", spool.manifest, spool.fetch)
+    assert not (tmp_path / "copy" / "manifest.json").exists()
+
+
+def test_no_spool_is_not_found(tmp_path):
+    text = f"no record at {tmp_path / 'x'}: manifest.json is missing."
+    with pytest.raises(NotFoundError, match=message(text)):
+        Spool.load(tmp_path / "x")
+
+
+@pytest.mark.parametrize("body", [None, "", "[]", '{"run_id": "x"}'])
+def test_a_spool_that_does_not_say_where_it_belongs_is_damaged(spool, body):
+    path = spool.folder / "sync.json"
+    path.unlink()
+    if body is not None:
+        path.write_text(body)
+    text = f"{path} does not say where the record belongs."
+    with pytest.raises(CorruptRecordError, match=message(text)):
+        spool.destination()
+
+
+def test_the_destination_is_plain_json(spool):
+    body = json.loads((spool.folder / "sync.json").read_text())
+    assert body == {"tracking_uri": "sqlite:///x.db", "run_id": "run1", "model": "cnn"}
+
+
+@pytest.mark.parametrize("root", ["blocked", "/proc/nowhere", "/sys/kernel/nowhere"])
+def test_a_spool_that_cannot_be_written_names_the_remedy(tmp_path, root):
+    (tmp_path / "blocked").write_text("a file")
+    folder = tmp_path / root / "run1"
+    start = re.escape(f"cannot write the spool {folder}: ")
+    end = re.escape(". Set ACTIONTRACK_SPOOL to a folder that can be written.")
+    with pytest.raises(StoreError, match=f"^{start}.+{end}$"):
+        Spool.create(folder, MANIFEST, DESTINATION)

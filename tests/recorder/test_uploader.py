@@ -1,0 +1,357 @@
+import logging
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import mlflow
+import numpy as np
+import pytest
+from helpers import ROOT, remote_run, upload_threads, wait_until
+
+from actiontrack.errors import CorruptRecordError, NotFoundError, StoreError
+from actiontrack.recorder import Recorder, sync, uploader
+from actiontrack.recorder.spool import Spool
+from actiontrack.store import Store
+
+N = 50
+
+
+def losses_at(epoch):
+    return np.random.default_rng(epoch).gamma(1, 1, N).astype(np.float32)
+
+
+def timed_epoch(recorder, epoch):
+    """Seconds that training is held up by an epoch."""
+    start = time.monotonic()
+    recorder.update(np.arange(N), losses_at(epoch))
+    recorder.end_epoch(epoch)
+    return time.monotonic() - start
+
+
+def expected(n_epochs):
+    return [losses_at(each) for each in range(1, n_epochs + 1)]
+
+
+@pytest.fixture
+def away(door, caplog):
+    """A recorder of one uploaded epoch on a server that is about to go away."""
+    caplog.set_level(logging.WARNING, "actiontrack")
+    store = Store(door.uri)
+    run_id = remote_run(door)
+    with Recorder(store=store, run_id=run_id, patience=1.0) as recorder:
+        timed_epoch(recorder, 1)
+        assert recorder._uploader.drain(20)
+        yield recorder, store, run_id
+
+
+def warnings_of(caplog):
+    return [each.getMessage() for each in caplog.records if each.name == "actiontrack"]
+
+
+def assert_whole(store, run_id, n_epochs, *, complete=True):
+    record = store.open_record(run_id)
+    np.testing.assert_array_equal(record.history().losses, expected(n_epochs))
+    assert record.manifest.complete is complete
+
+
+@pytest.mark.parametrize("how", ["pause", "kill", "shut"])
+def test_a_server_that_goes_away_costs_no_time_and_no_epoch(
+    away, door, mortal_server, how, caplog, spool
+):
+    recorder, store, run_id = away
+    {"pause": mortal_server.pause, "kill": mortal_server.kill, "shut": door.shut}[how]()
+    slowest = max(timed_epoch(recorder, epoch) for epoch in range(2, 8))
+    assert slowest < 0.5
+    start = time.monotonic()
+    assert recorder.finish() is False
+    assert time.monotonic() - start < 8
+    assert recorder.synced is False
+    folder = spool / run_id / "test-probe"
+    assert warnings_of(caplog)[-1].startswith("record test-probe is not uploaded: ")
+    assert warnings_of(caplog)[-1].endswith(
+        f"It is safe in {folder}: upload it with 'actiontrack sync {folder}'."
+    )
+    {"pause": mortal_server.go_on, "kill": mortal_server.start, "shut": door.open}[how]()
+    wait_until(lambda: not upload_threads())
+    assert sync(spool, store=store) == [f"{run_id}/test-probe"]
+    assert_whole(store, run_id, 7)
+    assert list(spool.rglob("*")) == []
+
+
+def test_the_first_failure_is_told_once_with_the_place_of_the_spool(away, door, caplog):
+    recorder, _, run_id = away
+    door.shut()
+    for epoch in (2, 3, 4):
+        timed_epoch(recorder, epoch)
+    wait_until(lambda: warnings_of(caplog))
+    [text] = warnings_of(caplog)
+    assert text == (
+        f"cannot upload to run {run_id}, training goes on: the tracking server "
+        f"{door.uri} does not answer: [Errno 111] Connection refused. Start it, or "
+        "correct --tracking-uri or MLFLOW_TRACKING_URI. Everything is kept in "
+        f"{recorder._spool.folder}"
+    )
+
+
+def test_a_server_that_comes_back_during_training_receives_everything(
+    away, door, caplog, monkeypatch
+):
+    monkeypatch.setattr(uploader, "_BACKOFF_S", (0.2,))
+    recorder, store, run_id = away
+    door.shut()
+    for epoch in (2, 3):
+        timed_epoch(recorder, epoch)
+    wait_until(lambda: warnings_of(caplog))
+    door.open()
+    timed_epoch(recorder, 4)
+    wait_until(lambda: recorder.synced)
+    assert recorder.finish() is True
+    assert_whole(store, run_id, 4)
+    assert warnings_of(caplog)[-1] == f"upload to run {run_id} works again."
+    history = mlflow.MlflowClient(tracking_uri=store.tracking_uri).get_metric_history(
+        run_id, "test-probe/mean_loss"
+    )
+    assert [each.step for each in history] == [1, 2, 3, 4]
+
+
+def test_a_pause_between_attempts_does_not_delay_the_end(away, door, caplog, monkeypatch):
+    monkeypatch.setattr(uploader, "_BACKOFF_S", (120.0,))
+    recorder, store, run_id = away
+    door.shut()
+    timed_epoch(recorder, 2)
+    wait_until(lambda: warnings_of(caplog))
+    door.open()
+    start = time.monotonic()
+    assert recorder._uploader.drain(20) is True
+    assert time.monotonic() - start < 10
+    recorder.finish()
+    assert_whole(store, run_id, 2)
+
+
+def test_training_begins_and_ends_while_the_server_is_away(door, caplog, spool):
+    caplog.set_level(logging.WARNING, "actiontrack")
+    store, run_id = Store(door.uri), remote_run(door)
+    door.shut()
+    recorder = Recorder(store=store, run_id=run_id, patience=0.5)
+    assert warnings_of(caplog)[0].startswith("cannot ask the server for earlier records: ")
+    for epoch in (1, 2):
+        assert timed_epoch(recorder, epoch) < 0.5
+    assert recorder.finish() is False
+    door.open()
+    sync(spool)
+    assert_whole(store, run_id, 2)
+
+
+def test_a_record_without_an_epoch_is_no_reason_to_wait_for_a_dead_server(door, spool):
+    store, run_id = Store(door.uri), remote_run(door)
+    door.shut()
+    start = time.monotonic()
+    assert Recorder(store=store, run_id=run_id).finish() is True
+    assert time.monotonic() - start < 2
+
+
+def test_a_resumed_spool_that_never_reached_the_server_is_uploaded_whole(door, spool):
+    store, run_id = Store(door.uri), remote_run(door)
+    door.shut()
+    recorder = Recorder(store=store, run_id=run_id, patience=0.1)
+    for epoch in (1, 2):
+        timed_epoch(recorder, epoch)
+    recorder.close()
+    door.open()
+    with Recorder(store=store, run_id=run_id, resume=True) as recorder:
+        timed_epoch(recorder, 3)
+    assert_whole(store, run_id, 3)
+
+
+def test_the_queue_stays_small_however_long_the_server_is_away(away, door):
+    recorder, *_ = away
+    door.shut()
+    for epoch in range(2, 60):
+        timed_epoch(recorder, epoch)
+    assert len(recorder._uploader._pending.manifest.files) == 60
+    assert {each.n_samples for each in [recorder._uploader._pending.manifest]} == {N}
+
+
+# ---------------------------------------------------------------- sync
+
+
+@pytest.fixture
+def left_behind(store, new_run, tmp_path):
+    """A function that leaves the spool of a record behind, none of it uploaded."""
+
+    def leave(epochs=(1, 2), split="test", run_id=None):
+        run_id = run_id or new_run()
+        root = tmp_path / "left"
+        with Recorder(split, store=store, run_id=new_run(), spool=tmp_path / "other") as recorder:
+            for epoch in epochs:
+                timed_epoch(recorder, epoch)
+            source = recorder._spool.folder
+            shutil.copytree(source, root / run_id / source.name)
+        path = root / run_id / f"{split}-probe" / "sync.json"
+        path.write_text(path.read_text().replace(source.parent.name, run_id))
+        return run_id, root
+
+    return leave
+
+
+def test_a_spool_left_behind_is_uploaded_and_marked_unfinished(store, left_behind):
+    run_id, root = left_behind()
+    assert sync(root) == [f"{run_id}/test-probe"]
+    assert_whole(store, run_id, 2, complete=False)
+    assert store.get_run(run_id).records == ("test-probe",)
+    assert list(root.iterdir()) == []
+
+
+def test_every_spool_below_a_folder_is_uploaded(store, left_behind):
+    run_id, root = left_behind()
+    left_behind(split="train", run_id=run_id)
+    other, _ = left_behind(epochs=(1,))
+    found = sync(root)
+    assert sorted(found) == sorted(
+        [f"{run_id}/test-probe", f"{run_id}/train-probe", f"{other}/test-probe"]
+    )
+    assert store.get_run(run_id).records == ("test-probe", "train-probe")
+
+
+def test_one_record_alone_is_uploaded(left_behind):
+    run_id, root = left_behind()
+    left_behind()
+    assert sync(root / run_id / "test-probe") == [f"{run_id}/test-probe"]
+    assert len(list(root.iterdir())) == 1
+
+
+def test_nothing_left_behind_is_nothing_to_do(tmp_path):
+    assert sync(tmp_path / "none") == []
+
+
+def test_a_dead_server_leaves_the_spool_where_it_is(left_behind):
+    _, root = left_behind()
+    before = sorted(root.rglob("*"))
+    with pytest.raises(
+        StoreError, match=r"^the tracking server http://127\.0\.0\.1:9 does not ans"
+    ):
+        sync(root, store=Store("http://127.0.0.1:9"))
+    assert sorted(root.rglob("*")) == before
+
+
+def test_a_run_that_is_gone_leaves_the_spool_where_it_is(left_behind):
+    _, root = left_behind(run_id="0" * 32)
+    with pytest.raises(NotFoundError, match=f"^run '{'0' * 32}': Run with id={'0' * 32} not found"):
+        sync(root)
+    assert (root / ("0" * 32) / "test-probe" / "manifest.json").exists()
+
+
+def test_a_damaged_spool_is_refused(left_behind):
+    run_id, root = left_behind()
+    path = root / run_id / "test-probe" / "manifest.json"
+    path.write_text("{")
+    with pytest.raises(CorruptRecordError, match=f"^{re.escape(str(path))} is damaged"):
+        sync(root)
+
+
+def test_only_what_the_run_lacks_is_uploaded(store, left_behind):
+    run_id, root = left_behind()
+    saved = root.with_name("saved")
+    shutil.copytree(root, saved)
+    sync(root)
+    block = store.open_record(run_id).fetch("blocks/000001.parquet")
+    before = block.stat().st_mtime_ns
+    sync(saved)
+    assert block.stat().st_mtime_ns == before
+
+
+# ---------------------------------------------------------------- kill -9
+
+TRAIN = f"""
+import sys
+import numpy as np
+from actiontrack.recorder import Recorder
+from actiontrack.store import Store
+
+def losses_at(epoch):
+    return np.random.default_rng(epoch).gamma(1, 1, {N}).astype(np.float32)
+
+recorder = Recorder(store=Store(sys.argv[1]), run_id=sys.argv[2])
+stop = int(sys.argv[3])
+for epoch in range(1, 10_000):
+    recorder.update(np.arange({N} // 2), losses_at(epoch)[:{N} // 2])
+    if epoch == stop:
+        print("ready", flush=True)
+        sys.stdin.read()
+    recorder.update(np.arange({N} // 2, {N}), losses_at(epoch)[{N} // 2:])
+    recorder.end_epoch()
+    print(epoch, flush=True)
+"""
+
+
+@pytest.fixture
+def training(store, run_id, tmp_path):
+    """A function that starts training in a process of its own."""
+    processes = []
+
+    def start(stop=0):
+        script = tmp_path / "train.py"
+        script.write_text(TRAIN)
+        processes.append(
+            subprocess.Popen(
+                [sys.executable, str(script), store.tracking_uri, run_id, str(stop)],
+                cwd=tmp_path,
+                env=os.environ | {"PYTHONPATH": str(ROOT)},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        )
+        return processes[-1]
+
+    yield start
+    for each in processes:
+        each.kill()
+        each.communicate()
+
+
+def test_kill_9_in_an_epoch_leaves_all_epochs_before_it(training, store, run_id, spool):
+    process = training(stop=4)
+    while process.stdout.readline() != "ready\n":
+        pass
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    found = Spool.load(spool / run_id / "test-probe")
+    assert [each.step for each in found.manifest.steps] == [1, 2, 3]
+    assert sync(spool) == [f"{run_id}/test-probe"]
+    assert_whole(store, run_id, 3, complete=False)
+    assert store.open_record(run_id).scores()["action"].notna().all()
+
+
+def test_training_goes_on_after_kill_9_where_it_was_cut_off(training, store, run_id, spool):
+    process = training(stop=3)
+    while process.stdout.readline() != "ready\n":
+        pass
+    process.kill()
+    process.wait()
+    with Recorder(store=store, run_id=run_id, resume=True) as recorder:
+        assert recorder.last_step == 2
+        timed_epoch(recorder, 3)
+    assert_whole(store, run_id, 3)
+    assert list(spool.rglob("*")) == []
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(30))
+def test_kill_9_at_a_random_moment_loses_at_most_the_epoch_under_way(
+    training, store, run_id, spool, seed
+):
+    process = training()
+    process.stdout.readline()
+    time.sleep(random.Random(seed).uniform(0, 0.4))
+    process.kill()
+    told = 1 + len(process.communicate()[0].split())
+    assert sync(spool) == [f"{run_id}/test-probe"]
+    n_epochs = store.open_record(run_id).manifest.n_steps
+    assert n_epochs in {told, told + 1}
+    assert_whole(store, run_id, n_epochs, complete=False)

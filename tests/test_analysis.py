@@ -1,0 +1,328 @@
+"""Runs of a real store to tables; expectations by plain pandas, numpy and scipy."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from actiontrack import analysis
+from actiontrack.errors import NotComparableError, NotFoundError, ParameterError
+from actiontrack.history import LossHistory
+from actiontrack.store import RunQuery, Store
+from actiontrack.testing import make_history, record_history
+
+N_SAMPLES = 60
+
+
+@pytest.fixture
+def record(new_run, store, spool):
+    """A function that records a history into a new run and opens the record."""
+
+    def make(history, model="", **options):
+        run_id = new_run(**options)
+        record_history(history, run_id, store, spool, model=model)
+        return store.open_record(run_id)
+
+    return make
+
+
+@pytest.fixture
+def history():
+    return make_history(n_steps=4, n_samples=N_SAMPLES, n_classes=3)
+
+
+@pytest.fixture
+def four_runs(record):
+    """Two models with two runs each on the same samples: the steps of one history, reweighted."""
+    base = make_history(n_steps=4, n_samples=N_SAMPLES, n_classes=3)
+    noise = np.random.default_rng(1).gamma(1.0, size=(4, 4, N_SAMPLES)).astype(np.float32)
+    for row, model in enumerate(["a", "a", "b", "b"]):
+        scale = (0.05 + 0.5 * (model == "b")) * noise[row]
+        record(replace(base, losses=base.losses + scale), model=model)
+
+
+def test_scores_of_a_query_are_the_sums_of_the_recorded_losses(record, history, experiment):
+    record(history, model="softmax")
+    scores = analysis.load_scores(RunQuery(experiments=(experiment,)))
+    expected = sum(row.astype(float) for row in history.losses)
+    np.testing.assert_allclose(scores["action"], expected, rtol=1e-12)
+    assert scores["sample_id"].tolist() == history.sample_ids.tolist()
+    assert set(scores["model"]) == {"softmax"}
+    assert scores["class"].tolist() == [f"class {each}" for each in history.labels]
+    assert scores["complete"].all()
+
+
+def test_several_runs_follow_each_other_in_one_frame(four_runs, experiment):
+    scores = analysis.load_scores(RunQuery(experiments=(experiment,)))
+    assert len(scores) == 4 * N_SAMPLES
+    assert scores.groupby("run_id").size().tolist() == [N_SAMPLES] * 4
+
+
+def test_a_query_without_a_match_says_what_was_asked_and_where(experiment, tracking_uri):
+    message = (
+        f"no run with a record matches: experiment {experiment} at {tracking_uri}. "
+        "List what there is with: actiontrack runs"
+    )
+    with pytest.raises(NotFoundError, match=re.escape(message)):
+        analysis.load_scores(RunQuery(experiments=(experiment,)))
+
+
+def test_scores_up_to_a_step_sum_the_first_steps_only(record, history):
+    frame = analysis.score_frame([record(history)], up_to_step=2)
+    np.testing.assert_allclose(
+        frame["action"], history.losses[:2].astype(float).sum(axis=0), rtol=1e-12
+    )
+
+
+def test_scores_beyond_the_last_step_are_refused(record, history):
+    message = (
+        "up_to_step: must be a recorded step, at most 4, got 5. "
+        "Choose a step that every run has reached."
+    )
+    with pytest.raises(ParameterError, match=re.escape(message)):
+        analysis.score_frame([record(history)], up_to_step=5)
+
+
+def test_labels_without_names_become_their_numbers(record, history):
+    frame = analysis.score_frame([record(replace(history, class_names=()))])
+    assert frame["class"].astype(str).tolist() == [str(each) for each in history.labels]
+
+
+def test_records_without_labels_have_one_class(record, history):
+    frame = analysis.score_frame([record(replace(history, labels=None))])
+    assert set(frame["class"]) == {"all"}
+
+
+def test_class_distributions_agree_with_pandas(record, history):
+    scores = analysis.score_frame([record(history)])
+    summary = analysis.class_distributions(scores).set_index("class")
+    expected = scores.groupby(scores["class"].astype(str))["action"]
+    for name, rows in expected:
+        assert summary.loc[name, "n"] == len(rows)
+        assert summary.loc[name, "median"] == pytest.approx(rows.median())
+        assert summary.loc[name, "mean"] == pytest.approx(rows.mean())
+        assert summary.loc[name, "q95"] == pytest.approx(rows.quantile(0.95))
+    assert summary["median"].is_monotonic_decreasing
+
+
+def test_an_unknown_score_is_refused_with_those_that_there_are(record, history):
+    scores = analysis.score_frame([record(history)])
+    with pytest.raises(ParameterError, match=r"^score: must be one of action, .*'actoin'"):
+        analysis.class_distributions(scores, score="actoin")
+
+
+def test_hardest_have_the_largest_action(record, history):
+    scores = analysis.score_frame([record(history)])
+    top = analysis.hardest(scores, 5)
+    expected = scores.sort_values("action", ascending=False)["sample_id"].head(5).tolist()
+    assert top["sample_id"].tolist() == expected
+
+
+def test_hardest_by_margin_have_the_smallest_margin(record, history):
+    scores = analysis.score_frame([record(history)])
+    top = analysis.hardest(scores, 5, by="aum")
+    assert top["aum"].tolist() == sorted(scores["aum"])[:5]
+
+
+def test_easiest_have_the_smallest_action(record, history):
+    scores = analysis.score_frame([record(history)])
+    assert analysis.easiest(scores, 3)["action"].tolist() == sorted(scores["action"])[:3]
+
+
+def test_hardest_per_class_gives_n_of_each_class(record, history):
+    scores = analysis.score_frame([record(history)])
+    top = analysis.hardest(scores, 2, per_class=True)
+    assert top.groupby(top["class"].astype(str)).size().tolist() == [2, 2, 2]
+
+
+def test_hardest_leaves_out_samples_without_a_finite_score(record, history):
+    losses = history.losses.copy()
+    losses[0, 7], losses[1, 9] = np.nan, np.inf
+    top = analysis.hardest(
+        analysis.score_frame([record(replace(history, losses=losses))]), N_SAMPLES
+    )
+    assert len(top) == N_SAMPLES - 2
+    assert not {7, 9} & set(top["sample_id"])
+
+
+def test_hardest_of_no_samples_is_refused(record, history):
+    message = "n: must be 1 or more, got 0. Ask for at least one sample."
+    with pytest.raises(ParameterError, match=re.escape(message)):
+        analysis.hardest(analysis.score_frame([record(history)]), 0)
+
+
+def test_loss_curves_hold_every_step_of_the_samples_asked_for(record, history):
+    curves = analysis.loss_curves([record(history)], [3, 11])
+    assert curves["sample_id"].tolist() == [3] * 4 + [11] * 4
+    assert curves["step"].tolist() == [1, 2, 3, 4] * 2
+    np.testing.assert_array_equal(curves["loss"].to_numpy()[:4], history.losses[:, 3])
+
+
+def test_loss_curves_default_to_the_hardest(record, history):
+    curves = analysis.loss_curves([record(history)], n=2)
+    worst = np.argsort(-history.losses.astype(float).sum(axis=0))[:2]
+    assert list(dict.fromkeys(curves["sample_id"])) == history.sample_ids[worst].tolist()
+
+
+def test_an_unknown_sample_is_named(record, history):
+    with pytest.raises(NotFoundError, match="has no sample 'zebra'"):
+        analysis.loss_curves([record(history)], ["zebra"])
+
+
+def test_correlations_agree_with_scipy_overall_and_per_class(four_runs, experiment):
+    records = analysis.load_records(RunQuery(experiments=(experiment,)))
+    comparison = analysis.compare_runs(records, n_bootstrap=20)
+    scores = analysis.score_frame(records)
+    wide = scores.pivot_table(index="sample_id", columns="run_id", values="action")
+    classes = scores.drop_duplicates("sample_id").set_index("sample_id")["class"].astype(str)
+    for pair in comparison.pairs.query("`class` != 'within-class'").itertuples():
+        rows = wide if pair._4 == "overall" else wide[classes == pair._4]
+        function = stats.spearmanr if pair.method == "spearman" else stats.pearsonr
+        expected = function(rows[pair.run_a], rows[pair.run_b]).statistic
+        assert pair.value == pytest.approx(expected, abs=1e-12)
+
+
+def test_groups_hold_the_mean_over_the_pairs_of_two_models(four_runs, experiment):
+    records = analysis.load_records(RunQuery(experiments=(experiment,)))
+    comparison = analysis.compare_runs(records, n_bootstrap=0)
+    model = {each.run.run_id: each.manifest.model for each in records}
+    pairs = comparison.pairs.query("method == 'spearman' and `class` == 'overall'")
+    cross = [p.value for p in pairs.itertuples() if model[p.run_a] != model[p.run_b]]
+    group = comparison.groups.query(
+        "method == 'spearman' and `class` == 'overall' and kind == 'cross-model'"
+    )
+    assert group["n_pairs"].tolist() == [4]
+    assert group["mean"].item() == pytest.approx(np.mean(cross))
+
+
+def test_the_table_has_same_model_rows_after_the_pairs(four_runs, experiment):
+    records = analysis.load_records(RunQuery(experiments=(experiment,)))
+    table = analysis.compare_runs(records, n_bootstrap=0).table()
+    assert table.index.tolist() == ["a / b", "a twice", "b twice"]
+    assert table.columns.tolist() == [
+        "overall", "within-class", "class 0", "class 1", "class 2"
+    ]  # fmt: skip
+
+
+def test_one_run_cannot_be_compared(record, history):
+    with pytest.raises(ParameterError, match="at least 2"):
+        analysis.compare_runs([record(history)])
+
+
+DIFFERENCES = [
+    ({"mode": "inline"}, "record is 'test-probe'"),
+    ({"split": "train"}, "record is 'test-probe'"),
+    ({"loss_name": "focal"}, "loss is 'cross_entropy'"),
+    ({"delta_kind": "wall_time"}, "Δn is 'epoch'"),
+]
+
+
+@pytest.mark.parametrize(("change", "reason"), DIFFERENCES)
+def test_runs_that_measure_something_else_are_refused(record, history, change, reason):
+    records = [record(history), record(replace(history, **change))]
+    with pytest.raises(NotComparableError, match=re.escape(reason)):
+        analysis.align(records)
+
+
+def test_runs_of_different_length_are_refused_with_the_remedy(record, history):
+    shorter = make_history(n_steps=3, n_samples=N_SAMPLES, n_classes=3)
+    records = [record(history), record(shorter)]
+    with pytest.raises(NotComparableError, match=re.escape("up_to_step (--up-to)")):
+        analysis.align(records)
+    assert analysis.align(records, up_to_step=3).values.shape == (2, N_SAMPLES)
+
+
+def test_runs_that_include_the_untrained_state_are_not_mixed_with_others(record, history):
+    with_initial = replace(history, steps=np.arange(4))
+    with pytest.raises(NotComparableError, match="the untrained state n = 0"):
+        analysis.align([record(history), record(with_initial)])
+
+
+def relabelled(history, sample):
+    labels = history.labels.copy()
+    labels[sample] = (labels[sample] + 1) % 3
+    return replace(history, labels=labels)
+
+
+def test_runs_with_another_label_are_refused(record, history):
+    with pytest.raises(NotComparableError, match="labels of run"):
+        analysis.align([record(history), record(relabelled(history, 5))])
+
+
+def test_an_inner_join_keeps_samples_with_the_same_label_and_says_how_many(record, history):
+    records = [record(history), record(relabelled(history, 5))]
+    aligned = analysis.align(records, on_mismatch="inner")
+    assert 5 not in aligned.sample_ids
+    assert aligned.values.shape == (2, N_SAMPLES - 1)
+    assert aligned.note == f"{N_SAMPLES - 1} of up to {N_SAMPLES} samples are shared by all 2 runs"
+
+
+def part(history, keep):
+    return LossHistory(
+        losses=history.losses[:, keep],
+        sample_ids=history.sample_ids[keep],
+        labels=history.labels[keep],
+        class_names=history.class_names,
+        loss_name=history.loss_name,
+    )
+
+
+def test_an_inner_join_aligns_by_id_and_not_by_position(record, history):
+    shared = np.arange(20, N_SAMPLES)
+    records = [record(history), record(part(history, shared))]
+    aligned = analysis.align(records, on_mismatch="inner")
+    np.testing.assert_array_equal(aligned.sample_ids, shared)
+    np.testing.assert_array_equal(aligned.values[0], aligned.values[1])
+
+
+def test_runs_without_a_common_sample_are_refused(record, history):
+    records = [record(part(history, np.arange(30))), record(part(history, np.arange(30, 60)))]
+    with pytest.raises(NotComparableError, match="no sample in common"):
+        analysis.align(records, on_mismatch="inner")
+
+
+def test_quantile_zero_is_the_overall_correlation(four_runs, experiment):
+    records = analysis.load_records(RunQuery(experiments=(experiment,)))
+    curve = analysis.correlation_by_quantile(records)
+    overall = analysis.compare_runs(records, n_bootstrap=0).table().loc["a / b", "overall"]
+    first = curve.query("method == 'spearman' and quantile == 0.0 and kind == 'cross-model'")
+    assert first["mean"].item() == pytest.approx(overall)
+
+
+def test_frames_are_saved_as_parquet_and_csv(tmp_path, record, history):
+    scores = analysis.score_frame([record(history)])
+    parquet, csv = analysis.save_frame(scores, tmp_path / "out" / "scores")
+    assert pd.read_parquet(parquet)["action"].tolist() == scores["action"].tolist()
+    np.testing.assert_allclose(pd.read_csv(csv)["action"], scores["action"])
+
+
+def test_an_unfinished_record_is_read_up_to_its_last_epoch_and_marked(new_run, store, spool):
+    from actiontrack.recorder import Recorder
+
+    run_id = new_run()
+    recorder = Recorder(run_id=run_id, store=store, spool=spool)
+    logits = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
+    for _ in range(2):
+        recorder.update(np.arange(6), logits=logits, labels=np.arange(6) % 3)
+        recorder.end_epoch()
+    recorder.update(np.arange(4), logits=logits[:4], labels=np.arange(4) % 3)
+    recorder.close()
+    scores = analysis.load_scores(RunQuery(run_ids=(run_id,)))
+    assert not scores["complete"].any()
+    assert scores["n_steps"].tolist() == [2] * 6
+
+
+def test_everything_works_through_a_server_with_proxied_artifacts(server, spool, history):
+    remote = Store(server.uri)
+    client = remote._client
+    run_id = client.create_run("0").info.run_id
+    record_history(history, run_id, remote, spool, model="remote")
+    scores = analysis.load_scores(RunQuery(run_ids=(run_id,)), tracking_uri=server.uri)
+    np.testing.assert_allclose(
+        scores["action"], history.losses.astype(float).sum(axis=0), rtol=1e-12
+    )
+    curves = analysis.loss_curves([remote.open_record(run_id)], n=1)
+    assert len(curves) == history.n_steps

@@ -1,0 +1,280 @@
+"""The command line on a real store: what it prints, and how it fails."""
+
+import io
+import json
+import re
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from actiontrack import cli
+from actiontrack.testing import make_history, record_history
+
+COMMANDS = [
+    "classes", "compare", "completion", "curves", "doctor", "export", "gallery", "report", "runs",
+    "scores", "sync",
+]  # fmt: skip
+
+
+@pytest.fixture
+def run_cli(capsys, tracking_uri):
+    """A function that runs a command and returns its exit code, stdout and stderr."""
+
+    def run(*arguments):
+        capsys.readouterr()
+        code = 0
+        try:
+            cli.main(list(arguments))
+        except SystemExit as error:
+            code = error.code
+        printed = capsys.readouterr()
+        assert "Traceback" not in printed.err
+        return code, printed.out, printed.err
+
+    return run
+
+
+@pytest.fixture
+def history():
+    return make_history(n_steps=4, n_samples=30, n_classes=3)
+
+
+@pytest.fixture
+def two_runs(new_run, store, spool, history):
+    ids = [new_run(), new_run()]
+    other = replace(history, losses=history.losses[:, ::-1].copy())
+    for run_id, each, model in zip(ids, (history, other), "ab", strict=True):
+        record_history(each, run_id, store, spool, model=model)
+    return ids
+
+
+def test_the_commands_are_these():
+    assert sorted(cli.cli.commands) == COMMANDS
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_a_help_page(run_cli, command):
+    code, out, _ = run_cli(command, "--help")
+    assert code == 0
+    assert f"Usage: actiontrack {command}" in out
+
+
+def test_runs_lists_each_run_once(run_cli, two_runs, experiment):
+    code, out, _ = run_cli("runs", "--experiment", experiment, "--format", "csv")
+    assert code == 0
+    assert sorted(pd.read_csv(io.StringIO(out))["run_id"]) == sorted(two_runs)
+
+
+def test_a_table_shows_the_first_characters_of_the_run_id(run_cli, two_runs, experiment):
+    _, out, _ = run_cli("runs", "--experiment", experiment)
+    assert two_runs[0][:8] in out
+    assert two_runs[0] not in out
+
+
+def test_scores_as_csv_sum_the_losses(run_cli, two_runs, history):
+    _, out, _ = run_cli("scores", "--run", two_runs[0], "--format", "csv")
+    frame = pd.read_csv(io.StringIO(out))
+    np.testing.assert_allclose(frame["action"], history.losses.astype(float).sum(axis=0))
+
+
+def test_scores_as_json_are_records(run_cli, two_runs, history):
+    _, out, _ = run_cli("scores", "--run", two_runs[0], "--format", "json", "--top", "1")
+    row = json.loads(out)[0]
+    assert row["action"] == pytest.approx(history.losses.astype(float).sum(axis=0).max())
+
+
+def test_scores_as_parquet_go_to_a_file(run_cli, two_runs, tmp_path):
+    target = tmp_path / "scores.parquet"
+    code, out, _ = run_cli(
+        "scores", "--run", two_runs[0], "--format", "parquet", "--output", str(target)
+    )
+    assert (code, out) == (0, f"{target}\n")
+    assert len(pd.read_parquet(target)) == 30
+
+
+def test_classes_come_hardest_first(run_cli, two_runs):
+    _, out, _ = run_cli("classes", "--run", two_runs[0], "--format", "csv")
+    assert pd.read_csv(io.StringIO(out))["median"].is_monotonic_decreasing
+
+
+def test_compare_prints_the_table_and_its_finding(run_cli, two_runs, experiment):
+    code, out, err = run_cli("compare", "--experiment", experiment)
+    assert code == 0
+    assert "a / b" in out
+    assert err.startswith("2 runs are compared by the action of 30 samples (test-probe).")
+
+
+def test_compare_tidy_has_confidence_intervals(run_cli, two_runs, experiment):
+    _, out, _ = run_cli(
+        "compare", "--experiment", experiment, "--tidy", "--bootstrap", "50", "--format", "csv"
+    )
+    frame = pd.read_csv(io.StringIO(out)).query("`class` == 'overall'")
+    assert (frame["ci_low"] <= frame["ci_high"]).all()
+
+
+def test_compare_by_quantile(run_cli, two_runs, experiment, tmp_path):
+    code, out, _ = run_cli(
+        "compare", "--experiment", experiment, "--quantiles", "--format", "csv",
+        "--plot", str(tmp_path / "fig14"),
+    )  # fmt: skip
+    assert code == 0
+    assert "quantile" in pd.read_csv(io.StringIO(out)).columns
+    assert (tmp_path / "fig14.png").stat().st_size > 1000
+
+
+def test_curves_of_one_sample_have_a_row_per_step(run_cli, two_runs):
+    _, out, _ = run_cli("curves", "--run", two_runs[0], "--sample", "7", "--format", "csv")
+    assert pd.read_csv(io.StringIO(out))["step"].tolist() == [1, 2, 3, 4]
+
+
+def test_gallery_without_images_says_so(run_cli, two_runs, tmp_path):
+    code, _, err = run_cli("gallery", "--run", two_runs[0], "--plot", str(tmp_path / "g"))
+    assert code == 0
+    assert err.startswith("12 of 12 images are neither stored with the run")
+
+
+def test_gallery_of_an_unknown_class_names_the_classes(run_cli, two_runs):
+    code, _, err = run_cli("gallery", "--run", two_runs[0], "--class", "dog")
+    assert code == 2
+    assert err == (
+        "error: --class: must be one of class 0, class 1, class 2, got 'dog'. "
+        "Choose one of these.\n"
+    )
+
+
+def test_gallery_of_several_runs_is_refused(run_cli, two_runs, experiment):
+    code, _, err = run_cli("gallery", "--experiment", experiment)
+    assert code == 2
+    assert err.startswith("error: --run: must choose one run, got '2 runs'.")
+
+
+def test_export_writes_every_table(run_cli, two_runs, experiment, tmp_path):
+    code, out, _ = run_cli("export", "--experiment", experiment, "--output", str(tmp_path / "out"))
+    assert code == 0
+    names = {line.rpartition("/")[2] for line in out.splitlines()}
+    for stem in ("runs", "scores", "classes", "correlation_table", "correlation_by_quantile"):
+        assert {f"{stem}.csv", f"{stem}.parquet"} <= names
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_report_of_one_run_or_several(run_cli, two_runs, tmp_path, count):
+    chosen = [word for run_id in two_runs[:count] for word in ("--run", run_id)]
+    code, _, _ = run_cli("report", *chosen, "--output", str(tmp_path / "report"))
+    assert code == 0
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert two_runs[0] in page
+
+
+def test_a_run_is_found_by_the_start_of_its_id(run_cli, two_runs):
+    code, out, _ = run_cli("runs", "--run", two_runs[0][:12], "--format", "csv")
+    assert code == 0
+    assert two_runs[0] in out
+
+
+def test_an_unknown_run_is_an_error_of_one_line(run_cli, tracking_uri):
+    code, out, err = run_cli("scores", "--run", "f" * 32)
+    assert (code, out) == (4, "")
+    assert err.count("\n") == 1
+    assert err.startswith(f"error: run '{'f' * 32}'")
+
+
+def test_a_run_without_a_record_says_how_to_get_one(run_cli, run_id):
+    code, _, err = run_cli("scores", "--run", run_id)
+    assert code == 4
+    assert err.endswith(
+        "holds no record. Record its losses with actiontrack.recorder.Recorder, "
+        "or choose another run.\n"
+    )
+
+
+def test_runs_on_other_samples_are_refused_with_exit_code_5(
+    run_cli, new_run, store, spool, history, experiment
+):
+    record_history(history, new_run(), store, spool)
+    record_history(replace(history, labels=(history.labels + 1) % 3), new_run(), store, spool)
+    code, _, err = run_cli("compare", "--experiment", experiment)
+    assert code == 5
+    assert "--on-mismatch inner" in err
+
+
+def test_a_wrong_filter_is_a_usage_error(run_cli):
+    code, _, err = run_cli("runs", "--filter", "params.x ~ 3")
+    assert code == 2
+    assert err.startswith("error: filter: must be a filter that MLflow understands, got 'params.x")
+
+
+def test_a_dead_server_is_told_at_once(run_cli):
+    code, _, err = run_cli("runs", "--tracking-uri", "http://127.0.0.1:9")
+    assert code == 7
+    assert re.match(r"error: the tracking server http://127.0.0.1:9 does not answer", err)
+
+
+def test_a_store_that_does_not_exist_is_not_created(run_cli, tmp_path):
+    code, _, err = run_cli("runs", "--tracking-uri", f"sqlite:///{tmp_path}/none.db")
+    assert code == 4
+    assert not (tmp_path / "none.db").exists()
+    assert err.startswith("error: no tracking store at sqlite:///")
+
+
+def test_an_unknown_kind_of_store_is_an_error_of_one_line(run_cli):
+    code, _, err = run_cli("runs", "--tracking-uri", "bogus://x")
+    assert code == 7
+    assert err.startswith("error: tracking store bogus://x")
+
+
+def test_a_corrupt_scores_file_is_named_with_exit_code_6(run_cli, two_runs, store):
+    root = store.local_root(store.get_run(two_runs[0])) / "actiontrack" / "test-probe"
+    content = bytearray((root / "scores.parquet").read_bytes())
+    content[len(content) // 2] ^= 1
+    (root / "scores.parquet").write_bytes(content)
+    code, _, err = run_cli("scores", "--run", two_runs[0])
+    assert code == 6
+    assert err.startswith("error: scores.parquet of test-probe is truncated or altered")
+
+
+def test_doctor_finds_every_record_whole(run_cli, two_runs, experiment):
+    code, out, _ = run_cli("doctor", "--experiment", experiment)
+    assert code == 0
+    assert out.count("30 samples × 4 steps, complete") == 2
+
+
+def test_doctor_fails_where_a_block_is_missing(run_cli, two_runs, experiment, store):
+    root = store.local_root(store.get_run(two_runs[0])) / "actiontrack" / "test-probe"
+    (root / "blocks" / "000002.parquet").unlink()
+    code, out, err = run_cli("doctor", "--experiment", experiment)
+    assert code == 7
+    assert "blocks/000002.parquet is named in the manifest of test-probe but missing" in out
+    assert err.startswith("error: 1 checks failed")
+
+
+def test_doctor_of_a_dead_server_still_prints_versions(run_cli):
+    code, out, _ = run_cli("doctor", "--tracking-uri", "http://127.0.0.1:9")
+    assert code == 7
+    assert "pandas" in out
+
+
+def test_sync_of_an_empty_spool_says_so(run_cli, tmp_path):
+    code, out, err = run_cli("sync", str(tmp_path))
+    assert (code, out) == (0, "")
+    assert err == f"nothing to upload in {tmp_path}\n"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts_name_the_program(run_cli, shell):
+    code, out, _ = run_cli("completion", shell)
+    assert code == 0
+    assert "_ACTIONTRACK_COMPLETE" in out
+
+
+def test_an_unknown_command_suggests_the_nearest(run_cli):
+    code, _, err = run_cli("runz")
+    assert code == 2
+    assert "Did you mean 'runs'?" in err
+
+
+def test_output_that_cannot_be_written_is_an_error_of_one_line(run_cli, two_runs, tmp_path):
+    code, _, err = run_cli("runs", "--run", two_runs[0], "--output", str(tmp_path / "no" / "x"))
+    assert code == 7
+    assert err.startswith(f"error: cannot write {tmp_path}/no/x: No such file or directory.")

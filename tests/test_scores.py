@@ -1,0 +1,326 @@
+import itertools
+import math
+
+import hypothesis.extra.numpy as hnp
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from helpers import message
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import special, stats
+
+from actiontrack import scores
+from actiontrack.errors import ParameterError
+from actiontrack.history import MEASURES, LossHistory
+from actiontrack.testing import make_history
+
+GRIDS = hnp.arrays(
+    np.float32,
+    hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=6),
+    elements=st.floats(0, 1000, width=32),
+)
+
+
+def history(losses, **changes):
+    losses = np.asarray(losses, np.float32)
+    ids = np.arange(losses.shape[1])
+    return LossHistory(**{"losses": losses, "sample_ids": ids} | changes)
+
+
+# ---------------------------------------------------------------- action
+
+
+@given(GRIDS)
+def test_action_is_the_sum_of_loss_times_delta_by_a_plain_loop(losses):
+    deltas = np.linspace(0.5, 2, len(losses))
+    for sample in range(losses.shape[1]):
+        expected = math.fsum(
+            float(losses[n, sample]) * float(deltas[n]) for n in range(len(losses))
+        )
+        assert scores.action(losses, deltas)[sample] == pytest.approx(expected, rel=1e-12)
+
+
+@given(GRIDS, st.data())
+def test_action_over_all_steps_is_the_sum_of_the_actions_of_its_parts(losses, data):
+    cut = data.draw(st.integers(0, len(losses)))
+    deltas = np.ones(len(losses))
+    parts = scores.action(losses[:cut], deltas[:cut]) + scores.action(losses[cut:], deltas[cut:])
+    np.testing.assert_allclose(scores.action(losses, deltas), parts, rtol=1e-12)
+
+
+@given(GRIDS, st.permutations(range(6)))
+def test_action_of_permuted_samples_is_the_permuted_action(losses, order):
+    order = [each for each in order if each < losses.shape[1]]
+    deltas = np.ones(len(losses))
+    permuted = scores.action(losses[:, order], deltas)
+    np.testing.assert_array_equal(permuted, scores.action(losses, deltas)[order])
+
+
+@given(st.floats(0, 100, width=32), st.integers(1, 50))
+def test_a_constant_loss_over_n_steps_has_n_times_that_action(loss, n_steps):
+    losses = np.full((n_steps, 2), loss, np.float32)
+    np.testing.assert_allclose(scores.action(losses, np.ones(n_steps)), n_steps * loss, rtol=1e-12)
+
+
+def test_action_adds_float32_losses_in_float64():
+    losses = np.full((100_000, 1), 0.1, np.float32)
+    assert scores.action(losses, np.ones(100_000))[0] == pytest.approx(1e5 * float(np.float32(0.1)))
+
+
+def test_action_of_no_steps_is_zero():
+    assert scores.action(np.empty((0, 3), np.float32), np.empty(0)).tolist() == [0, 0, 0]
+
+
+def test_action_refuses_deltas_of_another_length():
+    with pytest.raises(ValueError, match="zip"):
+        scores.action(np.ones((2, 3), np.float32), np.ones(3))
+
+
+def test_nan_and_infinity_carry_through_the_action_of_their_sample_only():
+    losses = np.array([[np.nan, np.inf, np.inf, 1], [1, 1, -np.inf, 1]], np.float32)
+    found = scores.action(losses, np.ones(2))
+    np.testing.assert_array_equal(found, [np.nan, np.inf, np.nan, 2])
+
+
+# ---------------------------------------------------------------- the peers
+
+
+def test_the_peers_agree_with_pandas():
+    grid = np.random.default_rng(0).gamma(1, 1, (7, 20)).astype(np.float32)
+    frame = pd.DataFrame(grid, dtype=np.float64)
+    np.testing.assert_allclose(scores.mean_loss(grid), frame.mean())
+    np.testing.assert_allclose(scores.loss_variance(grid), frame.var(ddof=0))
+    np.testing.assert_allclose(scores.final_loss(grid), frame.iloc[-1])
+    np.testing.assert_allclose(scores.area_under_margin(grid), frame.mean())
+    np.testing.assert_allclose(scores.confidence(grid), frame.mean())
+    np.testing.assert_allclose(scores.variability(grid), frame.std(ddof=0))
+    np.testing.assert_allclose(scores.ensemble_mean(grid), frame.mean())
+
+
+@pytest.mark.parametrize("score", [scores.mean_loss, scores.loss_variance, scores.final_loss])
+def test_infinite_losses_give_no_warning_and_no_finite_score(score):
+    losses = np.array([[np.inf, 1], [np.inf, 1]], np.float32)
+    found = score(losses)
+    assert not np.isfinite(found[0])
+    assert np.isfinite(found[1])
+
+
+def test_el2n_is_the_mean_over_the_first_ten_steps():
+    grid = np.arange(24, dtype=np.float32).reshape(12, 2)
+    np.testing.assert_allclose(scores.el2n(grid), grid[:10].mean(axis=0))
+
+
+def test_forgetting_counts_falls_from_right_to_wrong_by_a_plain_loop():
+    correct = np.random.default_rng(1).random((9, 50)) < 0.3
+    for sample, found in enumerate(scores.forgetting(correct)):
+        curve = correct[:, sample].tolist()
+        events = sum(a and not b for a, b in itertools.pairwise(curve))
+        assert found == (events if any(curve) else math.inf)
+
+
+def test_min_max_reaches_zero_and_one():
+    assert scores.min_max(np.array([3.0, 1.0, 2.0])).tolist() == [1.0, 0.0, 0.5]
+
+
+@pytest.mark.parametrize("values", [[2.0, 2.0], [0.0]])
+def test_min_max_of_equal_scores_is_zero(values):
+    assert scores.min_max(np.array(values)).tolist() == [0.0] * len(values)
+
+
+def test_min_max_scales_by_the_finite_scores_and_keeps_the_others():
+    found = scores.min_max(np.array([np.nan, 1, 3, np.inf]))
+    np.testing.assert_array_equal(found, [np.nan, 0, 1, np.inf])
+
+
+def test_min_max_without_a_finite_score_is_not_finite():
+    assert np.isnan(scores.min_max(np.array([np.nan, np.nan]))).all()
+
+
+@given(
+    hnp.arrays(np.float64, (4, 5), elements=st.one_of(st.just(0.0), st.floats(0.01, 100))).map(
+        lambda p: p + (p.sum(axis=1, keepdims=True) == 0)
+    )
+)
+def test_entropy_equals_scipy(weights):
+    p = weights / weights.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(scores.entropy(p), stats.entropy(p, axis=1), atol=1e-12)
+
+
+def test_a_certain_prediction_has_entropy_zero_without_a_sign():
+    assert str(scores.entropy(np.array([1.0, 0.0]))) == "0.0"
+
+
+# ---------------------------------------------------------------- measures of a batch
+
+
+def batch(n=32, n_classes=5, scale=3.0, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.normal(scale=scale, size=(n, n_classes)), rng.integers(n_classes, size=n)
+
+
+def reference(logits, labels):
+    """By torch, scipy and plain loops, in float64."""
+    logits = np.asarray(logits, np.float64)
+    p, rows = special.softmax(logits, axis=1), range(len(labels))
+    others = [np.delete(logits[i], labels[i]) for i in rows]
+    one_hot = np.eye(logits.shape[1])[labels]
+    cross_entropy = torch.nn.functional.cross_entropy(
+        torch.tensor(logits), torch.tensor(labels), reduction="none"
+    )
+    return {
+        "cross_entropy": cross_entropy.numpy(),
+        "target_probability": np.array([p[i, labels[i]] for i in rows]),
+        "margin": np.array([logits[i, labels[i]] - others[i].max() for i in rows]),
+        "el2n": np.array([math.dist(p[i], one_hot[i]) for i in rows]),
+        "entropy": stats.entropy(p, axis=1),
+        "predicted": logits.argmax(axis=1),
+        "correct": logits.argmax(axis=1) == labels,
+    }
+
+
+def assert_measures(found, expected, **tolerance):
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        np.testing.assert_allclose(np.asarray(found[name]), values, err_msg=name, **tolerance)
+
+
+def test_the_measures_are_those_that_the_record_knows():
+    assert scores.classification_measures(*batch()).keys() == {"cross_entropy", *MEASURES}
+
+
+@pytest.mark.parametrize(("n", "n_classes"), [(32, 5), (1, 5), (32, 2), (1, 2)])
+@pytest.mark.parametrize(("dtype", "rtol"), [(np.float64, 1e-12), (np.float32, 2e-5)])
+def test_numpy_measures_equal_torch_and_scipy(n, n_classes, dtype, rtol):
+    logits, labels = batch(n, n_classes)
+    logits = logits.astype(dtype)
+    found = scores.classification_measures(logits, labels)
+    assert_measures(found, reference(logits, labels), rtol=rtol, atol=1e-6)
+    assert found["cross_entropy"].dtype == dtype
+
+
+@pytest.mark.parametrize("index", [torch.int64, torch.int32, torch.uint8])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_torch_measures_equal_torch_and_scipy(dtype, index):
+    logits, labels = batch()
+    logits = torch.tensor(logits, dtype=dtype)
+    found = scores.classification_measures(logits, torch.tensor(labels).to(index))
+    assert_measures(found, reference(logits.numpy(), labels), rtol=2e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_logits_are_computed_in_float32(dtype):
+    logits, labels = batch(n_classes=100)
+    logits = torch.tensor(logits, dtype=dtype)
+    found = scores.classification_measures(logits, torch.tensor(labels))
+    assert found["cross_entropy"].dtype == torch.float32
+    assert_measures(found, reference(logits.float().numpy(), labels), rtol=2e-5, atol=1e-6)
+
+
+def test_numpy_half_precision_is_computed_in_float32():
+    logits, labels = batch(n_classes=100)
+    logits = logits.astype(np.float16)
+    found = scores.classification_measures(logits, labels)
+    assert found["cross_entropy"].dtype == np.float32
+    assert_measures(found, reference(logits, labels), rtol=2e-5, atol=1e-6)
+
+
+def test_huge_logits_do_not_overflow():
+    logits = np.array([[1e30, -1e30], [-1e30, 1e30]], np.float32)
+    found = scores.classification_measures(logits, np.array([0, 0]))
+    assert found["cross_entropy"].tolist() == [0.0, pytest.approx(2e30)]
+    assert found["entropy"].tolist() == [0.0, 0.0]
+    assert found["el2n"].tolist() == [0.0, pytest.approx(math.sqrt(2))]
+
+
+def test_a_perfect_prediction_has_loss_zero_without_a_sign():
+    found = scores.classification_measures(np.array([[1e9, 0.0]]), np.array([0]))
+    assert str(found["cross_entropy"][0]) == "0.0"
+
+
+@pytest.mark.parametrize("library", [np.asarray, torch.tensor])
+def test_a_logit_of_minus_infinity_is_a_class_of_probability_zero(library):
+    logits = [[0.0, -math.inf, 0.0], [0.0, -math.inf, 0.0]]
+    found = scores.classification_measures(library(logits), library([0, 1]))
+    expected = {
+        "cross_entropy": [math.log(2), math.inf],
+        "target_probability": [0.5, 0.0],
+        "margin": [0.0, -math.inf],
+        "el2n": [math.sqrt(0.5), math.sqrt(1.5)],
+        "entropy": [math.log(2)] * 2,
+        "predicted": [0, 0],
+        "correct": [True, False],
+    }
+    assert_measures(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("library", [np.asarray, torch.tensor])
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_bad_logit_makes_its_own_row_nan_and_no_other(library, bad):
+    logits = library([[0.0, bad], [0.0, 0.0]])
+    loss = scores.classification_measures(logits, library([0, 0]))["cross_entropy"].tolist()
+    assert math.isnan(loss[0])
+    assert loss[1] == pytest.approx(math.log(2))
+
+
+@pytest.mark.parametrize("library", [np.asarray, torch.tensor])
+@pytest.mark.parametrize("label", [-100, 2])
+def test_a_label_that_is_no_class_gives_nan_and_not_an_easy_sample(library, label):
+    logits = library([[0.0, 1.0], [0.0, 0.0]])
+    found = scores.classification_measures(logits, library([label, 0]))
+    for name in ("cross_entropy", "target_probability", "margin", "el2n"):
+        assert math.isnan(found[name].tolist()[0]), name
+        assert math.isfinite(found[name].tolist()[1]), name
+    assert not found["correct"].tolist()[0]
+
+
+# ---------------------------------------------------------------- table
+
+
+def test_the_table_holds_every_score_of_a_classifier():
+    table = scores.score_table(make_history(n_steps=4, n_samples=30))
+    assert table.columns.tolist() == [
+        "sample_id", "label", "action", "mean_loss", "final_loss", "loss_variance", "aum",
+        "confidence", "variability", "el2n", "forgetting", "final_entropy", "predicted", "correct",
+        "n_steps",
+    ]  # fmt: skip
+
+
+def test_the_action_of_the_table_is_the_sum_of_the_losses():
+    history = make_history(n_steps=4, n_samples=30)
+    table = scores.score_table(history)
+    np.testing.assert_allclose(table["action"], pd.DataFrame(history.losses).sum(), rtol=1e-6)
+    assert (table["n_steps"] == 4).all()
+
+
+def test_losses_alone_give_the_scores_of_losses():
+    table = scores.score_table(history([[1, 2], [3, 4]], true_labels=[0, 1]))
+    assert table.columns.tolist() == [
+        "sample_id", "true_label", "action", "mean_loss", "final_loss", "loss_variance", "n_steps",
+    ]  # fmt: skip
+
+
+def test_each_component_has_its_own_action():
+    parts = {"box": np.array([[1, 2], [3, 4]], np.float32)}
+    assert scores.score_table(history([[1, 1], [1, 1]], components=parts))[
+        "action_box"
+    ].tolist() == [4, 6]
+
+
+def test_a_sample_that_missed_a_step_has_no_action():
+    seen = np.array([[True, True], [True, False]])
+    full = make_history(n_steps=2, n_samples=2)
+    parts = {"box": np.where(seen, 1, np.nan).astype(np.float32)}
+    measures = {name: full.measures[name] for name in ("correct", "predicted")}
+    table = scores.score_table(history(full.losses, seen=seen, measures=measures, components=parts))
+    for name in ("action", "mean_loss", "loss_variance", "action_box", "forgetting"):
+        assert math.isnan(table[name][1]), name
+        assert not math.isnan(table[name][0]), name
+    assert table["n_steps"].tolist() == [2, 1]
+
+
+def test_a_history_without_steps_has_no_table():
+    text = "history: must have at least one step, got 0. Record an epoch before asking for scores."
+    with pytest.raises(ParameterError, match=message(text)):
+        scores.score_table(history(np.empty((0, 2))))
