@@ -146,6 +146,7 @@ class Manifest:
         partial: step and samples of an interrupted step, which no score includes.
         files: path -> `FileEntry`.
         status: "recording" or "complete".
+        revision: counts the changes of the record; of two copies the greater is the newer.
         writer: package and version that wrote the record.
     """
 
@@ -165,6 +166,7 @@ class Manifest:
     partial: Mapping[str, int] | None = None
     files: Mapping[str, FileEntry] = field(default_factory=dict)
     status: str = "recording"
+    revision: int = 0
     writer: str = ""
 
     @property

@@ -122,19 +122,21 @@ def runs(kind: str, output: Path | None, **query: Any) -> None:
 @_UP_TO
 @click.option("--top", type=click.IntRange(min=1), help="Only the hardest of each run.")
 @_SCORE
+@click.option("--plot", type=click.Path(path_type=Path), help="Also draw to STEM.png and .svg.")
 def scores(
     kind: str,
     output: Path | None,
     up_to_step: int | None,
     top: int | None,
     score: str,
+    plot: Path | None,
     **query: Any,
 ) -> None:
-    """Print the scores of every sample."""
+    """Print the scores of every sample; --plot draws their distribution."""
     frame = analysis.score_frame(_open(query), up_to_step=up_to_step)
-    if top:
-        frame = analysis.hardest(frame, top, by=score)
-    _write(_for_terminal(frame, kind), kind, output)
+    shown = analysis.hardest(frame, top, by=score) if top else frame
+    _write(_for_terminal(shown, kind), kind, output)
+    _plot(plot, lambda: plots.score_histogram(frame, score=score, hue="run_name"))
 
 
 @cli.command()

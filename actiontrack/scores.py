@@ -4,7 +4,8 @@ The action is the paper's score (Arriaga, Palacio, Valdenegro-Toro, eq. 2 and 3)
 its peers, computed from the same record so that they can be compared on equal terms.
 
 Arrays of shape (n_steps, n_samples) hold one row per recorded step. A sample that was missing in
-any step has the score NaN: a sum over fewer steps would make it look easy.
+any of the steps that a score is made of has the score NaN: a sum over fewer steps would make it
+look easy. Final loss needs the last step only, EL2N the early ones.
 """
 
 from collections.abc import Callable, Mapping

@@ -2,8 +2,9 @@
 
 A run that holds records carries these tags, so that runs are found without listing artifacts:
 
-    actiontrack.records     comma-separated record names, such as "test-probe,train-inline"
-    actiontrack.model       name of the model: the key by which same-model runs are grouped
+    actiontrack.format          version of the record's format
+    actiontrack.record.NAME     state of the record NAME, such as "test-probe": recording, complete
+    actiontrack.model           name of the model: the key by which same-model runs are grouped
 """
 
 import contextlib
@@ -43,8 +44,8 @@ from actiontrack.scores import score_table
 
 __all__ = [
     "ARTIFACT_ROOT",
+    "FORMAT_TAG",
     "MODEL_TAG",
-    "RECORDS_TAG",
     "RunInfo",
     "RunQuery",
     "Store",
@@ -55,8 +56,9 @@ __all__ = [
 logger = logging.getLogger("actiontrack")
 
 ARTIFACT_ROOT = "actiontrack"
-RECORDS_TAG = "actiontrack.records"
+FORMAT_TAG = "actiontrack.format"
 MODEL_TAG = "actiontrack.model"
+_RECORD_TAG = "actiontrack.record."
 
 _PING_TIMEOUT_S = 5.0
 _DOWNLOAD_THREADS = 8
@@ -252,11 +254,30 @@ class Store:
             for key, value in tags.items():
                 self._client.set_tag(run_id, key, value)
 
-    def log_metrics(self, run_id: str, metrics: Mapping[str, float], step: int) -> None:
-        """Log aggregate metrics of one step in one request."""
+    def tag_record(self, run_id: str, manifest: artifact.Manifest) -> None:
+        """Mark the run as one that holds this record, so that queries find it."""
+        tags = {
+            FORMAT_TAG: str(artifact.FORMAT_VERSION),
+            f"{_RECORD_TAG}{manifest.name}": manifest.status,
+        }
+        if manifest.model:
+            tags[MODEL_TAG] = manifest.model
+        self.set_tags(run_id, tags)
+
+    def log_metrics(
+        self, run_id: str, metrics: Mapping[str, float], step: int, time_ms: int | None = None
+    ) -> None:
+        """Log aggregate metrics of one step in one request; the same again changes nothing.
+
+        Args:
+            run_id: the run.
+            metrics: name -> value.
+            step: n of eq. 3.
+            time_ms: when they were measured, in ms since the epoch of Unix. Default: now.
+        """
         import mlflow.entities as me  # noqa: PLC0415
 
-        now = int(time.time() * 1000)
+        now = int(time.time() * 1000) if time_ms is None else time_ms
         with _translated(f"metrics of run {run_id}"):
             self._client.log_batch(
                 run_id, metrics=[me.Metric(key, value, now, step) for key, value in metrics.items()]
@@ -371,7 +392,7 @@ class Store:
 
     def _search(self, query: RunQuery, prefix: str = "") -> list[RunInfo]:
         ids = self._experiment_ids(query.experiments)
-        condition = f"tags.`{RECORDS_TAG}` LIKE '%'"
+        condition = f"tags.`{FORMAT_TAG}` LIKE '%'"
         filters = " AND ".join(each for each in (query.filter_string, condition) if each)
         if prefix:
             filters = ""
@@ -413,13 +434,14 @@ class Store:
 
     def _info(self, run: Any) -> RunInfo:
         tags, params = dict(run.data.tags), dict(run.data.params)
-        records = tags.get(RECORDS_TAG, "")
+        prefix = _RECORD_TAG
+        records = [each.removeprefix(prefix) for each in tags if each.startswith(prefix)]
         return RunInfo(
             run_id=run.info.run_id,
             name=run.info.run_name or run.info.run_id[:8],
             experiment=self._experiment_name(run.info.experiment_id),
             status=run.info.status,
-            records=tuple(each for each in records.split(",") if each),
+            records=tuple(sorted(records)),
             model=tags.get(MODEL_TAG) or params.get("model", "").strip("'") or "unnamed",
             params=params,
             tags=tags,

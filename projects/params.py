@@ -19,7 +19,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic.fields import FieldInfo
 
 from actiontrack.errors import ActionTrackError, ParameterError
-from actiontrack.store import RunQuery
+from actiontrack.store import RunQuery, Terminated
 
 __all__ = [
     "DATASETS",
@@ -37,6 +37,7 @@ __all__ = [
 
 DATASETS = ("digits", "mnist", "fashion_mnist", "kmnist", "cifar10")
 MAX_SEED = 2**32 - 1  # what PyTorch, NumPy and scikit-learn all take
+TERMINATED = 143  # 128 + SIGTERM
 INTERRUPTED = 130  # 128 + SIGINT, the shell's own convention
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -480,14 +481,17 @@ def run_main(main: Callable[[list[str]], int | None], argv: Sequence[str] | None
         argv: The words; None means those of this process.
 
     Returns:
-        The exit code: that of `main`, of the error (see `actiontrack.errors`), or 130 after
-        Ctrl-C. Other exceptions pass through.
+        The exit code: that of `main`, of the error (see `actiontrack.errors`), 130 after Ctrl-C
+        or 143 after SIGTERM. Other exceptions pass through.
     """
     try:
         return main(list(sys.argv[1:] if argv is None else argv)) or 0
     except ActionTrackError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except Terminated:
+        print("terminated: what was recorded is safe", file=sys.stderr)
+        return TERMINATED
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED

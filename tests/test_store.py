@@ -20,7 +20,7 @@ from actiontrack.errors import (
 )
 from actiontrack.recorder import Recorder
 from actiontrack.scores import score_table
-from actiontrack.store import MODEL_TAG, RECORDS_TAG, RunQuery, Store, Terminated
+from actiontrack.store import FORMAT_TAG, MODEL_TAG, RunQuery, Store, Terminated
 from actiontrack.testing import make_history, record_history
 
 NOWHERE = "http://127.0.0.1:9"
@@ -76,7 +76,8 @@ def test_a_run_tells_what_it_is(store, recorded, experiment):
     assert (run.run_id, run.name, run.experiment) == (run_id, "lively-owl", experiment)
     assert (run.status, run.records, run.model) == ("RUNNING", ("train-inline",), "cnn")
     assert run.params == {"lr": "0.1"}
-    assert run.tags[RECORDS_TAG] == "train-inline"
+    assert run.tags[FORMAT_TAG] == "1"
+    assert run.tags["actiontrack.record.train-inline"] == "complete"
     assert abs(run.start_time / 1000 - time.time()) < 60
 
 

@@ -28,7 +28,7 @@ from actiontrack.errors import (
 from actiontrack.history import DELTA_KINDS, MEASURES, MODES
 from actiontrack.recorder.arrays import canonical_ids, shape_error, snapshot
 from actiontrack.recorder.epoch import EpochBuffer, EpochRows, Gather, scatter, shown
-from actiontrack.recorder.spool import Destination, Spool, spool_root
+from actiontrack.recorder.spool import Destination, Spool, StepMetrics, lock_spool, spool_root
 from actiontrack.recorder.uploader import Uploader
 from actiontrack.scores import classification_measures
 from actiontrack.store import Store
@@ -397,12 +397,17 @@ class Recorder:
             )
         destination = Destination(store.tracking_uri, run_id, manifest.model)
         folder = root / run_id / manifest.name
-        existing, uploaded = _existing(store, run_id, manifest.name, folder)
-        if existing is None:
-            self._spool = Spool.create(folder, manifest, destination)
-        else:
-            self._spool = _continued(existing, manifest, destination, resume=resume)
-            self._ids, self._labels = self._spool.sample_ids(), self._spool.labels()
+        self._lock = lock_spool(folder)
+        try:
+            existing, uploaded = _existing(store, run_id, manifest.name, folder)
+            if existing is None:
+                self._spool = Spool.create(folder, manifest, destination)
+            else:
+                self._spool = _continued(existing, manifest, destination, resume=resume)
+                self._ids, self._labels = self._spool.sample_ids(), self._spool.labels()
+        except BaseException:
+            self._lock.release()
+            raise
         self._uploader = Uploader(self._spool, destination, store=store, uploaded=uploaded)
 
     def _columns(self, losses: Any, logits: Any, labels: Any) -> dict[str, Any]:
@@ -486,7 +491,11 @@ class Recorder:
         changes = self._first_epoch_changes(columns) if not self._spool.manifest.steps else {}
         self._spool.add_block(entry, columns, partial=None, **changes)
         summary = _summary(entry, self._known_ids().size, columns)
-        self._submit(metrics=(step, {**metrics, **summary.metrics(self.name)}))
+        aggregates = StepMetrics(
+            step, int(time.time() * 1000), {**metrics, **summary.metrics(self.name)}
+        )
+        self._spool.add_metrics(aggregates)
+        self._submit(aggregates)
         return summary
 
     def _check_rows(self, rows: EpochRows, step: int) -> None:
@@ -618,7 +627,7 @@ class Recorder:
                 stacklevel=3,
             )
 
-    def _submit(self, metrics: tuple[int, Mapping[str, float]] | None = None) -> None:
+    def _submit(self, metrics: StepMetrics | None = None) -> None:
         if self._uploader is not None:
             self._uploader.submit(metrics=metrics)
 
@@ -630,7 +639,8 @@ class Recorder:
         self._closed = True
         if self._synced:
             self._spool.remove()
-        else:
+        self._lock.release()
+        if not self._synced:
             logger.warning(
                 "record %s is not uploaded: %s It is safe in %s: upload it with "
                 "'actiontrack sync %s'.",
@@ -661,7 +671,7 @@ def _existing(
     if remote is None:
         return local, {}
     uploaded = remote.manifest.files
-    if local and local.manifest.n_steps >= remote.manifest.n_steps:
+    if local and local.manifest.revision >= remote.manifest.revision:
         return local, uploaded
     return Spool.copy(folder, remote.manifest, remote.fetch), uploaded
 

@@ -4,9 +4,13 @@
 
     <spool root>/<run id>/<record>/     the files of the record, see `actiontrack.artifact`
                           /sync.json    where it belongs: tracking URI, run, model
+                          /metrics.jsonl    aggregates of each step, for the tracking server
+                         .<record>.lock    held by the process that records
 """
 
+import contextlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Mapping
@@ -17,15 +21,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import platformdirs
+from filelock import FileLock, Timeout
 
 from actiontrack import artifact
 from actiontrack.artifact import FileEntry, Manifest, StepEntry
-from actiontrack.errors import CorruptRecordError, NotFoundError, StoreError
+from actiontrack.errors import CorruptRecordError, NotFoundError, RecordingError, StoreError
 from actiontrack.scores import score_table
 
-__all__ = ["Destination", "Spool", "spool_root"]
+__all__ = ["Destination", "Spool", "StepMetrics", "lock_path", "lock_spool", "spool_root"]
+
+logger = logging.getLogger("actiontrack")
 
 _DESTINATION = "sync.json"
+_METRICS = "metrics.jsonl"
 
 
 def spool_root() -> Path:
@@ -41,6 +49,50 @@ class Destination:
     tracking_uri: str
     run_id: str
     model: str
+
+
+@dataclass(frozen=True)
+class StepMetrics:
+    """Aggregates of one step.
+
+    Attributes:
+        step: n of eq. 3.
+        time_ms: when they were measured, in ms since the epoch of Unix.
+        values: name -> value.
+    """
+
+    step: int
+    time_ms: int
+    values: Mapping[str, float]
+
+
+def lock_path(folder: Path) -> Path:
+    """The lock of the record spooled in `folder`."""
+    return folder.with_name(f".{folder.name}.lock")
+
+
+def lock_spool(folder: Path) -> FileLock:
+    """Hold the spool of a record for this process alone, until released or the process ends.
+
+    Raises:
+        RecordingError: if another process, or another recorder of this one, holds it.
+        StoreError: if the folder can't be written.
+    """
+    lock = FileLock(lock_path(folder), timeout=0, thread_local=False)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        raise RecordingError(
+            f"record {folder.name} of run {folder.parent.name} is being recorded already, by "
+            "another process or another recorder. Record into a run of your own, or wait."
+        ) from error
+    except OSError as error:
+        raise StoreError(
+            f"cannot write the spool {folder}: {error.strerror}. "
+            "Set ACTIONTRACK_SPOOL to a folder that can be written."
+        ) from error
+    return lock
 
 
 class Spool:
@@ -152,9 +204,27 @@ class Spool:
         manifest = replace(self.manifest, status="complete", partial=None)
         self._commit(manifest.with_file(artifact.SCORES, entry))
 
+    def add_metrics(self, metrics: StepMetrics) -> None:
+        """Keep aggregates of a step beside the record, in case the server is away."""
+        try:
+            with (self.folder / _METRICS).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(vars(metrics)) + "\n")
+        except OSError:
+            logger.warning("cannot keep the metrics of step %d: the disk is full.", metrics.step)
+
+    def metrics(self) -> list[StepMetrics]:
+        """Aggregates kept beside the record; a line that was cut short is left out."""
+        path, found = self.folder / _METRICS, []
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        for line in lines:
+            with contextlib.suppress(TypeError, ValueError):
+                found.append(StepMetrics(**json.loads(line)))
+        return found
+
     def remove(self) -> None:
         """Delete the spool, once every file is in the artifact store."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        lock_path(self.folder).unlink(missing_ok=True)
         try:
             self.folder.parent.rmdir()
         except OSError:
@@ -177,5 +247,6 @@ class Spool:
         return values
 
     def _commit(self, manifest: Manifest) -> None:
+        manifest = replace(manifest, revision=manifest.revision + 1)
         artifact.write_manifest(self.folder, manifest)
         self.manifest = manifest

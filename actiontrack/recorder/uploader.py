@@ -13,17 +13,21 @@ from pathlib import Path
 
 from actiontrack import artifact
 from actiontrack.artifact import MANIFEST, FileEntry, Manifest
-from actiontrack.errors import CorruptRecordError, NotFoundError
-from actiontrack.recorder.spool import Destination, Spool
-from actiontrack.store import ARTIFACT_ROOT, MODEL_TAG, RECORDS_TAG, Store
+from actiontrack.errors import (
+    ActionTrackError,
+    CorruptRecordError,
+    NotFoundError,
+    RecordingError,
+    StoreError,
+)
+from actiontrack.recorder.spool import Destination, Spool, StepMetrics, lock_spool
+from actiontrack.store import ARTIFACT_ROOT, Store
 
 __all__ = ["Uploader", "sync"]
 
 logger = logging.getLogger("actiontrack")
 
 _BACKOFF_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-# Recorders of one process share a run; its list of records is read, then written.
-_TAG_LOCK = threading.Lock()
 
 
 @dataclass
@@ -31,7 +35,7 @@ class _Pending:
     """Work to do: the newest manifest with the files that it names, and metrics by step."""
 
     manifest: Manifest | None = None
-    metrics: list[tuple[int, Mapping[str, float]]] = field(default_factory=list)
+    metrics: list[StepMetrics] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         return self.manifest is not None
@@ -71,7 +75,7 @@ class Uploader:
         self._closing = self._hurried = False
         self._progress = 0
         self._failed = ""
-        self._tagged = False
+        self._tagged = ""
         name = f"actiontrack-upload-{spool.manifest.name}"
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
@@ -81,7 +85,7 @@ class Uploader:
         """Why the last attempt failed, or the empty string."""
         return self._failed
 
-    def submit(self, *, metrics: tuple[int, Mapping[str, float]] | None = None) -> None:
+    def submit(self, *, metrics: StepMetrics | None = None) -> None:
         """Ask for the present manifest, its files and the metrics of one step to be uploaded."""
         with self._changed:
             # Taken now: it must not name files of a later submission.
@@ -145,9 +149,9 @@ class Uploader:
         if work.manifest is not None:
             self._upload_files(store, work.manifest)
             upload_manifest(store, run_id, work.manifest)
-        self._tag(store)
-        for step, values in work.metrics:
-            store.log_metrics(run_id, values, step)
+            self._tag(store, work.manifest)
+        for each in work.metrics:
+            store.log_metrics(run_id, each.values, each.step, each.time_ms)
         with self._changed:
             self._pending.remove(work)
             self._progress += 1
@@ -167,10 +171,10 @@ class Uploader:
             self._store = Store(self._destination.tracking_uri)
         return self._store
 
-    def _tag(self, store: Store) -> None:
-        if not self._tagged:
-            tag_record(store, self._destination, self._spool.manifest.name)
-            self._tagged = True
+    def _tag(self, store: Store, manifest: Manifest) -> None:
+        if self._tagged != manifest.status:
+            store.tag_record(self._destination.run_id, manifest)
+            self._tagged = manifest.status
 
     def _report(self, error: Exception) -> None:
         if not self._failed:
@@ -203,21 +207,12 @@ def upload_manifest(store: Store, run_id: str, manifest: Manifest) -> None:
         store.upload(run_id, Path(scratch) / MANIFEST, _artifact_folder(manifest))
 
 
-def tag_record(store: Store, destination: Destination, record: str) -> None:
-    """Add the record to the tags of its run."""
-    with _TAG_LOCK:
-        run = store.get_run(destination.run_id)
-        tags = {RECORDS_TAG: ",".join(sorted({*run.records, record}))}
-        if destination.model:
-            tags[MODEL_TAG] = destination.model
-        store.set_tags(destination.run_id, tags)
-
-
 def sync(folder: Path, *, store: Store | None = None) -> list[str]:
     """Upload every record that was left behind below a folder, and finish it.
 
     Records of training that was interrupted stay marked as unfinished. A folder is deleted when
-    all of it is uploaded.
+    all of it is uploaded. Records that a process is recording now are left alone. A record that
+    can't be uploaded does not keep the others from it.
 
     Args:
         folder: a spool root, the folder of a run, or of one record.
@@ -227,34 +222,60 @@ def sync(folder: Path, *, store: Store | None = None) -> list[str]:
         "run id/record" of each record that was uploaded.
 
     Raises:
-        StoreError: if the server does not answer; what was not uploaded stays where it is.
+        ActionTrackError: if a record could not be uploaded, after all others were; it stays where
+            it is.
     """
-    synced = []
+    synced: list[str] = []
+    errors: dict[Path, ActionTrackError] = {}
     for manifest in sorted(folder.glob("**/" + MANIFEST)):
-        spool = Spool.load(manifest.parent)
-        destination = spool.destination()
-        _sync_one(spool, destination, store or Store(destination.tracking_uri))
-        synced.append(f"{destination.run_id}/{spool.manifest.name}")
+        try:
+            synced.append(_sync_one(manifest.parent, store))
+        except RecordingError:
+            logger.warning("%s is being recorded now: left alone.", manifest.parent)
+        except ActionTrackError as error:
+            errors[manifest.parent] = error
+    if len(errors) == 1:
+        raise next(iter(errors.values()))
+    if errors:
+        reasons = " ".join(f"{path}: {error}" for path, error in errors.items())
+        raise StoreError(f"{len(errors)} records are not uploaded. {reasons}")
     return synced
 
 
-def _sync_one(spool: Spool, destination: Destination, store: Store) -> None:
+def _sync_one(folder: Path, store: Store | None) -> str:
+    with lock_spool(folder):
+        spool = Spool.load(folder)
+        destination = spool.destination()
+        _carry(spool, destination.run_id, store or Store(destination.tracking_uri))
+        spool.remove()
+    return f"{destination.run_id}/{spool.manifest.name}"
+
+
+def _carry(spool: Spool, run_id: str, store: Store) -> None:
     store.ping()
-    remote = _remote_files(store, destination.run_id, spool.manifest.name)
-    changed = [name for name, entry in spool.manifest.files.items() if remote.get(name) != entry]
-    upload_files(store, destination.run_id, spool, changed)
-    upload_manifest(store, destination.run_id, spool.manifest)
-    tag_record(store, destination, spool.manifest.name)
-    spool.remove()
+    manifest = spool.manifest
+    remote = _remote_manifest(store, run_id, manifest.name)
+    if remote is not None and remote.revision > manifest.revision:
+        raise StoreError(
+            f"run {run_id} holds a newer {manifest.name} (revision {remote.revision}) than this "
+            f"folder (revision {manifest.revision}). Delete the folder if the run is right."
+        )
+    held = remote.files if remote else {}
+    changed = [name for name, entry in manifest.files.items() if held.get(name) != entry]
+    upload_files(store, run_id, spool, changed)
+    upload_manifest(store, run_id, manifest)
+    store.tag_record(run_id, manifest)
+    for each in spool.metrics():
+        store.log_metrics(run_id, each.values, each.step, each.time_ms)
 
 
-def _remote_files(store: Store, run_id: str, record: str) -> Mapping[str, FileEntry]:
-    """Files that the run holds already, by its manifest."""
+def _remote_manifest(store: Store, run_id: str, record: str) -> Manifest | None:
+    """The manifest that the run holds already, if any can be read."""
     run = store.get_run(run_id)
     try:
-        return store.open_record(run, record).manifest.files
+        return store.open_record(run, record).manifest
     except (NotFoundError, CorruptRecordError):
-        return {}
+        return None
 
 
 def _artifact_folder(manifest: Manifest) -> str:

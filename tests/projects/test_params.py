@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actiontrack.errors import DataError, ParameterError
+from actiontrack.store import Terminated
 from projects.models import MODELS
 from projects.params import (
     DATASETS,
@@ -314,3 +315,11 @@ def test_run_main_returns_130_after_control_c():
 def test_run_main_lets_a_programming_error_through():
     with pytest.raises(ZeroDivisionError):
         run_main(fail_with(ZeroDivisionError()), [])
+
+
+def test_sigterm_is_a_line_and_exit_code_143(capsys):
+    def main(_):
+        raise Terminated(15)
+
+    assert run_main(main, []) == 143
+    assert capsys.readouterr().err == "terminated: what was recorded is safe\n"

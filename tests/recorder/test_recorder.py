@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import time
 import warnings
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import mlflow
@@ -871,7 +871,50 @@ def test_a_resumed_run_equals_an_uninterrupted_one_byte_for_byte(recorder, store
         for epoch in (1, 2, 3, 4):
             one_epoch(rec, epoch)
     assert files(store, run_id) == files(store, whole)
-    assert store.open_record(run_id).manifest == store.open_record(whole).manifest
+    manifests = [store.open_record(each).manifest for each in (run_id, whole)]
+    assert replace(manifests[0], revision=0) == replace(manifests[1], revision=0)
+
+
+def test_every_change_of_a_record_raises_its_revision(recorder, read):
+    with recorder() as rec:
+        seen = []
+        for epoch in (1, 2):
+            one_epoch(rec, epoch)
+            seen.append(rec._spool.manifest.revision)
+    assert seen[0] < seen[1] < read().manifest.revision
+
+
+def test_the_newer_of_two_copies_is_resumed(recorder, read, tmp_path):
+    # The run was continued elsewhere, and this machine holds an older spool with as many epochs.
+    interrupted(lambda **options: recorder(spool=tmp_path / "here", **options), [1, 2])
+    old = tmp_path / "old"
+    with recorder(resume=True, spool=tmp_path / "here") as rec:
+        shutil.copytree(rec._spool.folder.parent, old / rec._spool.folder.parent.name)
+        rec.update(np.arange(N), losses_at(20), labels=LABELS)
+        rec.end_epoch(2)
+    with recorder(resume=True, spool=old) as rec:
+        assert rec.last_step == 2
+        one_epoch(rec, 3)
+    np.testing.assert_array_equal(read().history().losses[1], losses_at(20))
+
+
+def test_a_record_is_recorded_by_one_recorder_at_a_time(recorder, run_id):
+    recorder()
+    expected = (
+        f"record test-probe of run {run_id} is being recorded already, by another process or "
+        "another recorder. Record into a run of your own, or wait."
+    )
+    with pytest.raises(RecordingError, match=message(expected)):
+        recorder(resume=True)
+
+
+def test_a_recorder_that_was_refused_or_closed_frees_the_record(recorder):
+    with recorder() as rec:
+        one_epoch(rec, 1)
+    with pytest.raises(RecordingError, match="holds a record"):
+        recorder()
+    recorder(resume=True).close()
+    recorder(resume=True)
 
 
 def test_an_epoch_recorded_again_replaces_it_and_all_after_it(recorder, read):

@@ -230,13 +230,13 @@ def test_nothing_left_behind_is_nothing_to_do(tmp_path):
 
 
 def test_a_dead_server_leaves_the_spool_where_it_is(left_behind):
-    _, root = left_behind()
-    before = sorted(root.rglob("*"))
+    run_id, root = left_behind()
+    before = sorted((root / run_id / "test-probe").rglob("*"))
     with pytest.raises(
         StoreError, match=r"^the tracking server http://127\.0\.0\.1:9 does not ans"
     ):
         sync(root, store=Store("http://127.0.0.1:9"))
-    assert sorted(root.rglob("*")) == before
+    assert sorted((root / run_id / "test-probe").rglob("*")) == before
 
 
 def test_a_run_that_is_gone_leaves_the_spool_where_it_is(left_behind):
@@ -252,6 +252,62 @@ def test_a_damaged_spool_is_refused(left_behind):
     path.write_text("{")
     with pytest.raises(CorruptRecordError, match=f"^{re.escape(str(path))} is damaged"):
         sync(root)
+
+
+def test_one_record_that_fails_does_not_keep_the_others(store, left_behind):
+    broken, root = left_behind()
+    (root / broken / "test-probe" / "manifest.json").write_text("{")
+    whole, _ = left_behind()
+    with pytest.raises(CorruptRecordError, match="is damaged or half-written"):
+        sync(root)
+    assert_whole(store, whole, 2, complete=False)
+
+
+def test_several_records_that_fail_are_told_together(left_behind):
+    for _ in range(2):
+        broken, root = left_behind()
+        (root / broken / "test-probe" / "manifest.json").write_text("{")
+    with pytest.raises(
+        StoreError, match=r"^2 records are not uploaded\. .*test-probe: .*test-probe: "
+    ):
+        sync(root)
+
+
+def test_a_record_that_is_being_recorded_is_left_alone(store, run_id, spool, caplog):
+    with Recorder(store=store, run_id=run_id, spool=spool) as recorder:
+        timed_epoch(recorder, 1)
+        assert sync(spool) == []
+        timed_epoch(recorder, 2)
+    assert_whole(store, run_id, 2)
+    assert any("is being recorded now: left alone." in each for each in warnings_of(caplog))
+
+
+def test_a_stale_spool_does_not_replace_a_newer_record(store, left_behind, tmp_path):
+    run_id, root = left_behind()
+    stale = tmp_path / "stale"
+    shutil.copytree(root, stale)
+    with Recorder(store=store, run_id=run_id, spool=root, resume=True) as recorder:
+        timed_epoch(recorder, 3)
+    with pytest.raises(
+        StoreError, match=rf"^run {run_id} holds a newer test-probe \(revision \d+\)"
+    ):
+        sync(stale)
+    assert_whole(store, run_id, 3)
+
+
+def test_aggregates_of_epochs_that_were_not_uploaded_come_with_the_record(store, left_behind):
+    run_id, root = left_behind()
+    sync(root)
+    history = store._client.get_metric_history(run_id, "test-probe/mean_loss")
+    found = {each.step: each.value for each in history}
+    means = {step: float(losses_at(step).mean(dtype=float)) for step in (1, 2)}
+    assert found == pytest.approx(means)
+
+
+def test_aggregates_that_arrive_twice_are_there_once(store, run_id):
+    for _ in range(2):
+        store.log_metrics(run_id, {"loss": 0.5}, 1, time_ms=1000)
+    assert len(store._client.get_metric_history(run_id, "loss")) == 1
 
 
 def test_only_what_the_run_lacks_is_uploaded(store, left_behind):
