@@ -1,3 +1,67 @@
-"""Action scores: which samples are hard, mislabelled or biased, tracked in MLflow."""
+"""Action scores: which samples are hard, mislabelled or biased, tracked in MLflow.
+
+The names below are imported when they are first used, so that ``import actiontrack`` is cheap and
+loads neither MLflow nor a plotting or training library.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from actiontrack.analysis import (
+        class_distributions,
+        compare_runs,
+        correlation_by_quantile,
+        correlation_table,
+        easiest,
+        hardest,
+        load_records,
+        load_scores,
+        loss_curves,
+    )
+    from actiontrack.errors import ActionTrackError
+    from actiontrack.history import LossHistory
+    from actiontrack.recorder import Recorder, sync
+    from actiontrack.recorder.autolog import autolog
+    from actiontrack.store import RunQuery, Store
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "ActionTrackError",
+    "LossHistory",
+    "Recorder",
+    "RunQuery",
+    "Store",
+    "autolog",
+    "class_distributions",
+    "compare_runs",
+    "correlation_by_quantile",
+    "correlation_table",
+    "easiest",
+    "hardest",
+    "load_records",
+    "load_scores",
+    "loss_curves",
+    "sync",
+]
+
+_HOME = {
+    "ActionTrackError": "errors",
+    "LossHistory": "history",
+    "Recorder": "recorder",
+    "RunQuery": "store",
+    "Store": "store",
+    "autolog": "recorder.autolog",
+    "sync": "recorder",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'actiontrack' has no attribute {name!r}")
+    return getattr(import_module(f"actiontrack.{_HOME.get(name, 'analysis')}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -44,6 +44,7 @@ from projects.params import TrainParams, parse, run_main, to_strings
 __all__ = ["assist", "main", "train"]
 
 _MAX_THUMBNAIL_BYTES = 64 * 2**20
+_PASSING = frozenset({"checkpoint", "data_dir", "run_id"})
 
 
 def main(argv: Sequence[str]) -> int:
@@ -325,7 +326,7 @@ def _input_digests(images: ImageSplit) -> list[str]:
 
 def _log_setup(store: Store, run: RunInfo, session: _Session) -> None:
     parameters = sum(each.numel() for each in session.model.parameters())
-    store.log_params(run.run_id, to_strings(session.params))
+    store.log_params(run.run_id, _lasting(session.params))
     store.log_params(run.run_id, {"model_parameters": parameters, **_system(session.compute)})
     for images in (session.train, session.test):
         store.log_dataset(
@@ -335,6 +336,11 @@ def _log_setup(store: Store, run: RunInfo, session: _Session) -> None:
             source=images.root or images.name,
             context="training" if images.split == "train" else "evaluation",
         )
+
+
+def _lasting(params: TrainParams) -> dict[str, str]:
+    """The parameters that describe the run, and not where this process finds things."""
+    return {name: each for name, each in to_strings(params).items() if name not in _PASSING}
 
 
 def _dataset_digest(images: ImageSplit) -> str:

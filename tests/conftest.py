@@ -19,6 +19,7 @@ MLFLOW_WARNING = "ignore:The ``noload`` loader strategy is deprecated"
 
 def pytest_configure(config):
     config.addinivalue_line("filterwarnings", MLFLOW_WARNING)
+    os.environ.setdefault("KERAS_BACKEND", "torch")  # without it Keras looks for TensorFlow
 
 
 @pytest.fixture(scope="session")

@@ -52,9 +52,9 @@ def test_the_run_is_finished_and_has_parameters_tags_metrics_and_datasets(train,
     run = train()
     assert run.status == "FINISHED"
     expected = to_strings(validate(TrainParams, SMALL))
-    assert {name: run.params[name] for name in expected if expected[name]} == {
-        name: value for name, value in expected.items() if value
-    }
+    passing = {name: expected.pop(name) for name in ("checkpoint", "data_dir", "run_id")}
+    assert {name: run.params[name] for name in expected} == expected
+    assert not passing.keys() & run.params.keys()
     assert run.params["model_parameters"].isdigit()
     assert run.model == "cnn3"
     raw = store._client.get_run(run.run_id)

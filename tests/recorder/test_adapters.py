@@ -1,0 +1,47 @@
+"""What all adapters have in common: what they say where their library is missing."""
+
+MISSING = """
+import importlib
+import sys
+from actiontrack.errors import MissingDependencyError
+for name in ("lightning", "pytorch_lightning", "transformers", "keras", "xgboost", "lightgbm",
+             "sklearn"):
+    sys.modules[name] = None
+for name in ("keras", "lightgbm", "lightning", "sklearn", "transformers", "xgboost"):
+    try:
+        importlib.import_module(f"actiontrack.recorder.{name}")
+    except MissingDependencyError as error:
+        print(error)
+import actiontrack
+try:
+    actiontrack.autolog()
+except MissingDependencyError as error:
+    print(error)
+actiontrack.autolog(disable=True)
+"""
+
+
+def test_a_missing_library_is_named_with_the_pip_command(in_subprocess):
+    prefix, backend = "actiontrack.recorder.", "needs Keras 3 and a backend, see KERAS_BACKEND"
+    assert in_subprocess(MISSING).stdout.splitlines() == [
+        f"{prefix}keras {backend}: pip install 'actiontrack[keras]'",
+        f"{prefix}lightgbm needs LightGBM: pip install 'actiontrack[lightgbm]'",
+        f"{prefix}lightning needs Lightning: pip install 'actiontrack[lightning]'",
+        f"{prefix}sklearn needs scikit-learn: pip install 'actiontrack[train]'",
+        f"{prefix}transformers needs Transformers: pip install 'actiontrack[transformers]'",
+        f"{prefix}xgboost needs XGBoost: pip install 'actiontrack[xgboost]'",
+        f"{prefix}lightning needs Lightning: pip install 'actiontrack[lightning]'",
+    ]
+
+
+def test_the_core_knows_no_adapter(in_subprocess):
+    code = """
+import sys
+import actiontrack
+import actiontrack.recorder
+import actiontrack.recorder.probe
+actiontrack.autolog
+names = {"torch", "lightning", "transformers", "keras", "xgboost", "lightgbm", "jax", "sklearn"}
+print(sorted(names & set(sys.modules)))
+"""
+    assert in_subprocess(code).stdout == "[]\n"
