@@ -10,7 +10,7 @@ from actiontrack.reporting import comparison_report, describe_comparison, log_re
 from actiontrack.store import RunInfo, Store, StoredRecord
 from projects.params import CompareParams, parse, run_main
 
-__all__ = ["compare", "main"]
+__all__ = ["compare", "compare_as_asked", "main"]
 
 
 def main(argv: Sequence[str]) -> None:
@@ -26,15 +26,20 @@ def main(argv: Sequence[str]) -> None:
 def compare(params: CompareParams, store: Store, run: RunInfo) -> Comparison:
     """Compare runs and save tables, figures and the report in `run`."""
     records = load_records(params.query(run.experiment), store=store)
-    comparison = compare_runs(
+    comparison = compare_as_asked(params, records)
+    _save(store, run, records, comparison)
+    return comparison
+
+
+def compare_as_asked(params: CompareParams, records: Sequence[StoredRecord]) -> Comparison:
+    """Correlate the score that the parameters name, with their options."""
+    return compare_runs(
         records,
         score=params.score,
         n_bootstrap=params.bootstrap,
         on_mismatch=params.on_mismatch,
         up_to_step=params.step_limit,
     )
-    _save(store, run, records, comparison)
-    return comparison
 
 
 def _save(

@@ -3,10 +3,11 @@
 import sys
 from collections.abc import Sequence
 
-from actiontrack.analysis import compare_runs, load_records
+from actiontrack.analysis import load_records
 from actiontrack.report import Report
 from actiontrack.reporting import comparison_report, log_report, run_report
 from actiontrack.store import RunInfo, Store
+from projects.compare import compare_as_asked
 from projects.params import CompareParams, parse, run_main
 
 __all__ = ["main", "report"]
@@ -28,13 +29,7 @@ def report(params: CompareParams, store: Store, run: RunInfo) -> Report:
     if len(records) == 1:
         made = run_report(records[0])
     else:
-        comparison = compare_runs(
-            records,
-            score=params.score,
-            n_bootstrap=params.bootstrap,
-            on_mismatch=params.on_mismatch,
-            up_to_step=params.step_limit,
-        )
+        comparison = compare_as_asked(params, records)
         made = comparison_report(records, comparison)
     log_report(store, run.run_id, made, "report")
     return made

@@ -65,6 +65,8 @@ def _fence(tmp_path, monkeypatch, tracking_uri):
     for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):
         monkeypatch.delenv(name, raising=False)
     mlflow.set_tracking_uri(tracking_uri)
+    # What a test's mlflow.set_experiment leaves behind; MLflow has no public way to undo it.
+    monkeypatch.setattr(mlflow.tracking.fluent, "_active_experiment_id", None)
     yield
     mlflow.set_tracking_uri(tracking_uri)
     while mlflow.active_run():
