@@ -129,7 +129,8 @@ class _Session:
             n_classes=train_split.n_classes,
         ).to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         normalisation = Normalisation.of(train_split)
-        torch.manual_seed(params.seed + group.rank)  # every process drops out its own units
+        if not group.is_main:
+            torch.manual_seed(params.seed + group.rank)  # every process drops out its own units
         return cls(params, compute, train_split, test_split, normalisation, generator, model, group)
 
     def split(self, name: str) -> ImageSplit:
