@@ -500,6 +500,11 @@ class StoredRecord:
         """Ids, labels, paths and input digests of the samples."""
         return artifact.read_samples(self.manifest, self.fetch)
 
+    @property
+    def has_features(self) -> bool:
+        """Whether last-layer features were recorded."""
+        return artifact.FEATURES in self.manifest.files
+
     def features(self) -> npt.NDArray[np.float32]:
         """Last-layer features, (n_samples, n_features) float32, where they were recorded."""
         return artifact.read_features(self.manifest, self.fetch)
@@ -678,11 +683,15 @@ def _translated(what: str) -> Iterator[None]:
     """Turn MLflow's errors, and those of what it stands on, into ours."""
     import requests  # noqa: PLC0415
     from mlflow.exceptions import MlflowException  # noqa: PLC0415
+    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 - comes with MLflow
 
     try:
         yield
     except MlflowException as error:
         raise _from_mlflow(what, error) from error
+    except SQLAlchemyError as error:
+        reason = str(error).splitlines()[0]
+        raise StoreError(f"{what}: the tracking database failed: {reason}") from error
     except requests.HTTPError as error:
         status = error.response.status_code if error.response is not None else None
         if status == 404:

@@ -625,3 +625,12 @@ def test_a_signal_marks_the_run_killed_after_what_was_recorded_is_safe(
     assert record.scores()["action"].tolist() == [0.5, 1.0, 2.0]
     assert record.manifest.partial == {"step": 2, "n_seen": 2}
     assert not spool.exists() or list(spool.iterdir()) == []
+
+
+def test_a_failing_database_is_an_error_of_ours(tmp_path):
+    path = tmp_path / "broken.db"
+    path.write_bytes(b"this is no database, whatever its name says" * 100)
+    with pytest.raises(
+        StoreError, match=r"^tracking store sqlite:.*: the tracking database failed: "
+    ):
+        Store(f"sqlite:///{path}").find_runs(RunQuery())
