@@ -9,15 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from actiontrack.analysis import (
+        accuracy_by_threshold,
         class_distributions,
         compare_runs,
         correlation_by_quantile,
         correlation_table,
+        curve_clusters,
         easiest,
         hardest,
         load_records,
         load_scores,
         loss_curves,
+        neighbours,
+        noise_detection,
+        noise_scores,
+        noise_summary,
+        stability,
     )
     from actiontrack.errors import ActionTrackError
     from actiontrack.history import LossHistory
@@ -33,16 +40,23 @@ __all__ = [
     "Recorder",
     "RunQuery",
     "Store",
+    "accuracy_by_threshold",
     "autolog",
     "class_distributions",
     "compare_runs",
     "correlation_by_quantile",
     "correlation_table",
+    "curve_clusters",
     "easiest",
     "hardest",
     "load_records",
     "load_scores",
     "loss_curves",
+    "neighbours",
+    "noise_detection",
+    "noise_scores",
+    "noise_summary",
+    "stability",
     "sync",
 ]
 

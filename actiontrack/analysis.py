@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -18,31 +18,43 @@ from tqdm.auto import tqdm
 from actiontrack import compare
 from actiontrack.errors import NotComparableError, NotFoundError, ParameterError, StoreError
 from actiontrack.history import LossHistory
-from actiontrack.scores import score_table
+from actiontrack.scores import min_max, running_score, score_table
 from actiontrack.store import RunQuery, Store, StoredRecord
 
 __all__ = [
     "LOW_IS_HARD",
     "Alignment",
     "Comparison",
+    "accuracy_by_threshold",
     "align",
     "class_distributions",
     "compare_runs",
     "correlation_by_quantile",
     "correlation_table",
+    "curve_clusters",
     "easiest",
     "hardest",
     "load_records",
     "load_scores",
     "loss_curves",
+    "neighbours",
+    "noise_detection",
+    "noise_scores",
+    "noise_summary",
     "runs_frame",
     "save_frame",
     "score_frame",
+    "stability",
 ]
 
 #: Scores of which a low value means a hard sample.
 LOW_IS_HARD = frozenset({"aum", "confidence"})
 
+_NO_SCORES = ["predicted", "correct", "n_steps"]  # numbers of the score table that rank nothing
+_TRUTH = (
+    "Train with the parameter label_noise, or pass true_labels to Recorder.describe_samples; "
+    "--record names the record of the training split."
+)
 _THREADS = 8
 _PROGRESS_FROM = 16
 _Item = TypeVar("_Item")
@@ -178,6 +190,230 @@ def loss_curves(
         NotFoundError: if a record has no such sample.
     """
     frames = [_curves(each, each.history(columns=()), sample_ids, n) for each in records]
+    return pd.concat(frames, ignore_index=True)
+
+
+def curve_clusters(
+    record: StoredRecord, k: int = 3, *, seed: int = 0, n_closest: int = 3
+) -> pd.DataFrame:
+    """Clusters of the loss curves of a record (Fig. 2): centres and the curves closest to them.
+
+    Args:
+        record: an open record.
+        k: number of clusters.
+        seed: of k-means.
+        n_closest: curves closest to each centre.
+
+    Returns:
+        One row per curve and step: run_id, run_name, model, cluster (1 for the hardest), trend
+        ("decreasing", "flat" or "increasing": see `compare.cluster_curves`), n_samples (in the
+        cluster), kind ("centre" or "closest"), rank (0 for a centre, then from 1), sample_id
+        (missing for a centre), class (missing for a centre), step, loss.
+
+    Raises:
+        ParameterError: if there are fewer than k distinct finite curves.
+    """
+    history = record.history(columns=())
+    found = compare.cluster_curves(history.losses, k=k, seed=seed, n_closest=n_closest)
+    ids = _nullable(history.sample_ids)
+    classes = _class_column(record, history.labels, history.n_samples)
+    parts = []
+    for number, rows in enumerate(found.closest):
+        samples = np.r_[-1, rows]  # a row that is none: the centre
+        curves = np.vstack([found.centres[number], history.losses[:, rows].T])
+        part = {
+            "cluster": number + 1,
+            "trend": found.trends[number],
+            "n_samples": int(found.sizes[number]),
+            "kind": np.where(samples < 0, "centre", "closest"),
+            "rank": np.arange(len(samples)),
+            "sample_id": ids.take(samples, allow_fill=True),
+            "class": pd.array(classes).take(samples, allow_fill=True),
+        }
+        frame = pd.DataFrame(part)
+        frame = frame.loc[frame.index.repeat(history.n_steps)].reset_index(drop=True)
+        parts.append(frame.assign(step=np.tile(history.steps, len(samples)), loss=curves.ravel()))
+    return _with_head(pd.concat(parts, ignore_index=True), _run_head(record))
+
+
+def neighbours(
+    record: StoredRecord,
+    sample_ids: Sequence[Any] | None = None,
+    *,
+    n: int = 10,
+    k: int = 8,
+    score: str = "action",
+) -> pd.DataFrame:
+    """Nearest neighbours of samples in feature space (Fig. 5), and whether they share the class.
+
+    Args:
+        record: an open record that holds features.
+        sample_ids: which samples. Default: the n hardest.
+        n: how many, without ids.
+        k: neighbours of each.
+        score: by which the hardest are chosen.
+
+    Returns:
+        One row per sample and neighbour: run_id, run_name, model, query_id, query_class,
+        query_<score>, rank (from 1, the nearest first), sample_id, class, distance (L2, float64),
+        <score> (of the neighbour), same_class.
+
+    Raises:
+        NotFoundError: if the record holds no features, or no such sample.
+        ParameterError: if k is not below the number of samples, or there is no such score.
+    """
+    if not record.has_features:
+        raise NotFoundError(
+            f"record {record.name} of run {record.run.run_id} ({record.run.name}) holds no "
+            "features. Record them with the training parameter save_features=true, or with "
+            "Recorder.log_features."
+        )
+    table = score_frame([record])
+    _check_column(table, score)
+    known = record.samples.sample_ids
+    if sample_ids is None:
+        sample_ids = hardest(table, n, by=score)["sample_id"].tolist()
+    rows = _positions(record, known, sample_ids)
+    found, distances = compare.nearest_neighbours(record.features(), rows, k=k)
+    queries, others = np.repeat(rows, k), found.ravel()
+    classes, values = table["class"].astype(str).to_numpy(), table[score].to_numpy()
+    frame = pd.DataFrame(
+        {
+            "query_id": known[queries],
+            "query_class": classes[queries],
+            f"query_{score}": values[queries],
+            "rank": np.tile(np.arange(1, k + 1), len(rows)),
+            "sample_id": known[others],
+            "class": classes[others],
+            "distance": distances.ravel(),
+            score: values[others],
+            "same_class": classes[queries] == classes[others],
+        }
+    )
+    return _with_head(frame, _run_head(record))
+
+
+def noise_detection(
+    records: Sequence[StoredRecord],
+    *,
+    ks: Sequence[int] | None = None,
+    up_to_step: int | None = None,
+) -> pd.DataFrame:
+    """How well each score finds the wrong labels of each run (4.4).
+
+    Args:
+        records: open records whose samples hold true labels.
+        ks: see `compare.detection`.
+        up_to_step: score the history up to this step only.
+
+    Returns:
+        One row per run, score and k: run_id, run_name, model, and the columns of
+        `compare.detection`, for every score of the record. `noise_summary` gives their mean and
+        standard deviation over the runs of a model.
+
+    Raises:
+        NotFoundError: if a record holds no true labels.
+        ParameterError: if no label of a record is wrong, or a k is out of range.
+    """
+    frames = []
+    for record in records:
+        table = _scores(record, up_to_step)
+        if "true_label" not in table.columns:
+            what = f"record {record.name} of run {record.run.run_id} holds no true labels"
+            raise NotFoundError(f"{what}. {_TRUTH}")
+        noisy = (table["label"] != table["true_label"]).to_numpy(dtype=np.bool_)
+        if not noisy.any():
+            raise ParameterError(
+                "records",
+                "must hold some wrong labels",
+                f"record {record.name} of run {record.run.run_id} without any",
+                "Leave this run out, or choose another with --record.",
+            )
+        columns = table.columns.drop(["sample_id", "label", "true_label", *_NO_SCORES], "ignore")
+        values = {str(name): table[name].to_numpy(dtype=np.float64) for name in columns}
+        found = compare.detection(values, noisy, ks=ks, low_is_hard=LOW_IS_HARD)
+        frames.append(_with_head(found, _run_head(record)))
+    return pd.concat(frames, ignore_index=True)
+
+
+def noise_summary(detected: pd.DataFrame) -> pd.DataFrame:
+    """Mean and standard deviation of `noise_detection` over the runs (seeds) of each model.
+
+    Args:
+        detected: the frame of `noise_detection`.
+
+    Returns:
+        One row per model, score and rank of k, the best AUROC of each model first: model, score,
+        k (mean over the runs, whose numbers of noisy samples may differ), <metric>_mean and
+        <metric>_std (with n - 1; NaN for one run) of auroc,
+        average_precision and precision_at_k, and n_runs.
+    """
+    metrics = ["auroc", "average_precision", "precision_at_k"]
+    place = detected.groupby(["run_id", "score"], sort=False).cumcount()
+    groups = detected.assign(place=place).groupby(["model", "score", "place"], sort=False)
+    parts = {"k": groups["k"].mean()}
+    for name in metrics:
+        parts |= {f"{name}_mean": groups[name].mean(), f"{name}_std": groups[name].std()}
+    frame = pd.DataFrame({**parts, "n_runs": groups["run_id"].nunique()}).reset_index()
+    models = pd.Categorical(frame["model"], categories=frame["model"].unique()).codes
+    order = np.lexsort((frame["place"], -frame["auroc_mean"], models))
+    ranked: pd.DataFrame = frame.iloc[order].drop(columns="place").reset_index(drop=True)
+    return ranked
+
+
+def noise_scores(records: Sequence[StoredRecord]) -> pd.DataFrame:
+    """The frame of `score_frame` with the column `group`, for the distributions of Fig. 12.
+
+    The group is "noisy" or "clean" for samples whose true label is known, and the name of the
+    split for those of other records, such as "test".
+
+    Raises:
+        NotFoundError: if no record holds true labels.
+    """
+    frames = []
+    for record in records:
+        table = score_frame([record])
+        group: Any = record.manifest.split
+        if "true_label" in table.columns:
+            group = np.where(table["label"] == table["true_label"], "clean", "noisy")
+        frames.append(table.assign(group=group))
+    if not any("true_label" in each.columns for each in frames):
+        raise NotFoundError(f"none of the {len(records)} records holds true labels. {_TRUTH}")
+    return pd.concat(frames, ignore_index=True)
+
+
+def accuracy_by_threshold(
+    records: Sequence[StoredRecord],
+    *,
+    scores: Sequence[str] = ("action", "final_entropy", "loss_variance"),
+    n_thresholds: int = 51,
+) -> pd.DataFrame:
+    """Accuracy of each run once samples below a threshold on a score are masked (4.1, Fig. 6c).
+
+    Args:
+        records: open records of classifiers.
+        scores: columns of `scores.score_table`, each min–max normalised within its run.
+        n_thresholds: thresholds from 0 to 1.
+
+    Returns:
+        One row per run, score and threshold: run_id, run_name, model, score, threshold, accuracy
+        (of the last step, among samples with score >= threshold; NaN if there are none), n.
+
+    Raises:
+        ParameterError: if a record has no such score, or was not recorded with predictions.
+    """
+    frames = []
+    for record in records:
+        table = record.scores()
+        for score in ("correct", *scores):
+            _check_column(table, score)
+        for score in scores:
+            found = compare.accuracy_by_threshold(
+                min_max(table[score].to_numpy(dtype=np.float64)),
+                table["correct"].to_numpy(),
+                thresholds=np.linspace(0, 1, n_thresholds),
+            )
+            frames.append(_with_head(found, _run_head(record) | {"score": score}))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -350,6 +586,46 @@ def correlation_by_quantile(
     return compare.correlation_by_quantile(aligned.values, groups=aligned.runs["model"].tolist())
 
 
+def stability(
+    records: Sequence[StoredRecord],
+    *,
+    score: str = "action",
+    methods: Sequence[compare.Method] = ("spearman", "pearson"),
+) -> pd.DataFrame:
+    """Correlation of a score after k recorded steps with the full score, for every k.
+
+    It tells when recording could have stopped: from the step on at which the ranking of the
+    samples hardly changes any more. Runs are not compared with each other, so they may differ.
+
+    Args:
+        records: open records.
+        score: column of `scores.score_table`.
+        methods: which of "spearman" and "pearson" to compute.
+
+    Returns:
+        One row per run, method and step: run_id, run_name, model, step (n of eq. 3: the last of
+        the k steps), method, value (float64). A sample whose score is NaN after some step is
+        left out; Pearson's r leaves out infinite scores too. The value is NaN where a score is
+        the same for all samples.
+
+    Raises:
+        ParameterError: if a record does not give that score, or a method is unknown.
+    """
+    unknown = [each for each in methods if each not in get_args(compare.Method)]
+    if unknown:
+        rule = f"must come from {list(get_args(compare.Method))}"
+        raise ParameterError("methods", rule, unknown, "Pass one or both of them.")
+    frames = []
+    for record in records:
+        history = record.history(columns=() if score == "action" else None)
+        values = running_score(history, score)
+        columns = {"step": history.steps, "method": "", "value": np.nan}
+        for method in methods:
+            columns |= {"method": method, "value": compare.with_last(values, method)}
+            frames.append(_with_head(pd.DataFrame(columns), _run_head(record)))
+    return pd.concat(frames, ignore_index=True)
+
+
 def save_frame(frame: pd.DataFrame, stem: Path) -> list[Path]:
     """Write a frame as `stem`.parquet and `stem`.csv, which are replaced.
 
@@ -388,13 +664,17 @@ def _run_row(record: StoredRecord) -> dict[str, object]:
     }
 
 
+def _run_head(record: StoredRecord) -> dict[str, Any]:
+    """The columns that say which run a row is of."""
+    run = record.run
+    model = record.manifest.model or run.model
+    return {"run_id": run.run_id, "run_name": run.name, "model": model}
+
+
 def _tidy_scores(record: StoredRecord, up_to_step: int | None) -> pd.DataFrame:
-    manifest, run = record.manifest, record.run
+    manifest = record.manifest
     frame = _scores(record, up_to_step)
-    head = {
-        "run_id": run.run_id,
-        "run_name": run.name,
-        "model": manifest.model or run.model,
+    head = _run_head(record) | {
         "record": manifest.name,
         "complete": manifest.complete,
         "sample_id": frame["sample_id"],
@@ -416,6 +696,20 @@ def _classes(record: StoredRecord, labels: npt.NDArray[Any]) -> "pd.Categorical[
     known = np.array([*names, "unknown"], dtype=object)
     inside = (labels >= 0) & (labels < len(names))
     return pd.Categorical(known[np.where(inside, labels, len(names))])
+
+
+def _class_column(
+    record: StoredRecord, labels: npt.NDArray[Any] | None, n_samples: int
+) -> npt.NDArray[np.object_]:
+    """Name of the class of each sample, "all" without labels."""
+    if labels is None:
+        return np.full(n_samples, "all", dtype=object)
+    return np.asarray(_classes(record, labels), dtype=object)
+
+
+def _nullable(ids: npt.NDArray[Any]) -> Any:
+    """Ids as a pandas array in which a missing one does not turn integers into floats."""
+    return pd.array(ids, dtype="Int64" if ids.dtype.kind in "iu" else "string")
 
 
 def _scores(record: StoredRecord, up_to_step: int | None) -> pd.DataFrame:
@@ -493,9 +787,7 @@ def _curves(
     labels = history.labels
     frame = pd.DataFrame(
         {
-            "run_id": record.run.run_id,
-            "run_name": record.run.name,
-            "model": record.manifest.model or record.run.model,
+            **_run_head(record),
             "sample_id": np.repeat(history.sample_ids[rows], history.n_steps),
             "step": np.tile(history.steps, len(rows)),
             "loss": history.losses[:, rows].T.ravel(),

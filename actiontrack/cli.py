@@ -206,19 +206,47 @@ def compare(
 @_output_options
 @click.option("--sample", "samples", multiple=True, metavar="ID", help="Sample id.")
 @click.option("-n", "n", type=click.IntRange(min=1), default=6, show_default=True)
+@click.option(
+    "--clusters",
+    type=click.IntRange(min=1),
+    metavar="K",
+    help="Cluster all curves instead: K centres and the curves closest to each (Fig. 2).",
+)
 @click.option("--plot", type=click.Path(path_type=Path), help="Also draw to STEM.png and .svg.")
 def curves(
     kind: str,
     output: Path | None,
     samples: tuple[str, ...],
     n: int,
+    clusters: int | None,
     plot: Path | None,
     **query: Any,
 ) -> None:
     """Print loss against step, of given samples or of the hardest of each run."""
+    if clusters is not None:
+        if samples:
+            raise click.UsageError("--clusters looks at all curves: leave --sample out.")
+        centres = analysis.curve_clusters(_one_record(query), clusters)
+        _write(_for_terminal(centres, kind), kind, output)
+        click.echo(reporting.describe_clusters(centres), err=True)
+        _plot(plot, lambda: plots.curve_clusters(centres))
+        return
     frame = analysis.loss_curves(_open(query), list(samples) or None, n=n)
     _write(_for_terminal(frame, kind), kind, output)
     _plot(plot, lambda: plots.loss_curves(frame))
+
+
+@cli.command()
+@_query_options
+@_output_options
+@_SCORE
+@click.option("--plot", type=click.Path(path_type=Path), help="Also draw to STEM.png and .svg.")
+def stability(kind: str, output: Path | None, score: str, plot: Path | None, **query: Any) -> None:
+    """Correlate a score after each epoch with the full score: when could one have stopped?"""
+    frame = analysis.stability(_open(query), score=score)
+    _write(_for_terminal(frame, kind), kind, output)
+    click.echo(reporting.describe_stability(frame), err=True)
+    _plot(plot, lambda: plots.stability_curves(frame))
 
 
 @cli.command()
@@ -237,21 +265,80 @@ def gallery(
     **query: Any,
 ) -> None:
     """Draw the hardest samples of one run, with label and score."""
-    records = _open(query)
-    if len(records) > 1:
-        raise ParameterError(
-            "--run", "must choose one run", f"{len(records)} runs", "Name one with --run ID."
-        )
-    rows = _extreme_rows(records[0], n, score=score, easiest=easiest, class_name=class_name)
-    figure, missing = reporting.gallery(records[0], rows, score=score)
+    record = _one_record(query)
+    rows = _extreme_rows(record, n, score=score, easiest=easiest, class_name=class_name)
+    figure, missing = reporting.gallery(record, rows, score=score)
     for path in plots.save_figure(figure, plot):
         click.echo(str(path))
-    if missing:
-        click.echo(
-            f"{missing} of {len(rows)} images are neither stored with the run nor at the dataset's "
-            "folder on this machine.",
-            err=True,
-        )
+    _tell_missing(missing, len(rows))
+
+
+@cli.command()
+@_query_options
+@_output_options
+@_SCORE
+@click.option("--sample", "samples", multiple=True, metavar="ID", help="Sample id.")
+@click.option("-n", "n", type=click.IntRange(min=1), default=6, show_default=True)
+@click.option("-k", "k", type=click.IntRange(min=1), default=8, show_default=True)
+@click.option("--plot", type=click.Path(path_type=Path), help="Also draw to STEM.png and .svg.")
+def neighbours(
+    kind: str,
+    output: Path | None,
+    score: str,
+    samples: tuple[str, ...],
+    n: int,
+    k: int,
+    plot: Path | None,
+    **query: Any,
+) -> None:
+    """Find the K nearest neighbours, in feature space, of given or of the N hardest samples."""
+    record = _one_record(query)
+    frame = analysis.neighbours(record, list(samples) or None, n=n, k=k, score=score)
+    _write(_for_terminal(frame, kind), kind, output)
+    click.echo(reporting.describe_neighbours(frame), err=True)
+    if plot is not None:
+        figure, missing = reporting.neighbour_gallery(record, frame)
+        for path in plots.save_figure(figure, plot):
+            click.echo(str(path), err=True)
+        _tell_missing(missing, frame["query_id"].nunique() * (k + 1))
+
+
+@cli.command()
+@_query_options
+@_output_options
+@_SCORE
+@_UP_TO
+@click.option("-k", "ks", type=click.IntRange(min=1), multiple=True, help="For precision at k.")
+@click.option("--each", is_flag=True, help="One row per run instead of means over runs.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Also draw to STEM.png and .svg.")
+def noise(
+    kind: str,
+    output: Path | None,
+    score: str,
+    up_to_step: int | None,
+    ks: tuple[int, ...],
+    each: bool,
+    plot: Path | None,
+    **query: Any,
+) -> None:
+    """Measure how well every score finds wrong labels; --plot draws --score of noisy and clean."""
+    records = _open(query)
+    detected = analysis.noise_detection(records, ks=ks or None, up_to_step=up_to_step)
+    summary = analysis.noise_summary(detected)
+    _write(_for_terminal(detected, kind) if each else summary, kind, output)
+    click.echo(reporting.describe_noise(summary), err=True)
+    _plot(plot, lambda: plots.noise_distributions(analysis.noise_scores(records), score=score))
+
+
+@cli.command()
+@_query_options
+@_output_options
+@click.option("--plot", type=click.Path(path_type=Path), help="Also draw to STEM.png and .svg.")
+def accuracy(kind: str, output: Path | None, plot: Path | None, **query: Any) -> None:
+    """Print accuracy among samples above thresholds on action, entropy and loss variance."""
+    frame = analysis.accuracy_by_threshold(_open(query))
+    _write(_for_terminal(frame, kind), kind, output)
+    _plot(plot, lambda: plots.accuracy_curves(frame))
 
 
 @cli.command()
@@ -351,6 +438,15 @@ def _open(query: dict[str, Any]) -> list[StoredRecord]:
     return analysis.load_records(RunQuery(**query), store=store)
 
 
+def _one_record(query: dict[str, Any]) -> StoredRecord:
+    records = _open(query)
+    if len(records) > 1:
+        raise ParameterError(
+            "--run", "must choose one run", f"{len(records)} runs", "Name one with --run ID."
+        )
+    return records[0]
+
+
 def _extreme_rows(
     record: StoredRecord, n: int, *, score: str, easiest: bool, class_name: str | None
 ) -> pd.DataFrame:
@@ -404,6 +500,15 @@ def _text(frame: pd.DataFrame, kind: str) -> str:
     if kind == "json":
         return str(frame.to_json(orient="records", force_ascii=False, double_precision=15)) + "\n"
     return frame.to_string(index=False, float_format=lambda value: f"{value:.4g}") + "\n"
+
+
+def _tell_missing(missing: int, total: int) -> None:
+    if missing:
+        click.echo(
+            f"{missing} of {total} images are neither stored with the run nor at the dataset's "
+            "folder on this machine.",
+            err=True,
+        )
 
 
 def _plot(stem: Path | None, draw: Callable[[], Any]) -> None:

@@ -8,14 +8,16 @@ are a **same-model** pair, the ceiling against which a **cross-model** pair is r
 Arrays in, tidy frames out. Everything here is pure: no tracking server, no files, no plots.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import rankdata
+from scipy.cluster.vq import ClusterError, kmeans2, vq
+from scipy.spatial.distance import cdist
+from scipy.stats import rankdata, t
 
 from actiontrack.errors import ParameterError
 
@@ -23,19 +25,25 @@ __all__ = [
     "OVERALL",
     "WITHIN_CLASS",
     "CorrelationResult",
+    "CurveClusters",
     "Method",
     "accuracy_by_threshold",
     "average_ranks",
     "class_summary",
+    "cluster_curves",
     "correlation_by_quantile",
     "correlations",
+    "detection",
     "disattenuated",
     "finite_columns",
+    "mean_interval",
+    "nearest_neighbours",
     "pair_labels",
     "pearson_matrix",
     "spearman_matrix",
     "table1",
     "top_k_overlap",
+    "with_last",
 ]
 
 Method = Literal["spearman", "pearson"]
@@ -45,9 +53,43 @@ Ints = NDArray[np.intp]
 OVERALL = "overall"
 WITHIN_CLASS = "within-class"
 _MIN_SAMPLES = 3
+_DETECTION = (
+    "score", "auroc", "average_precision", "k", "precision_at_k", "n_samples", "n_noisy",
+    "n_dropped",
+)  # fmt: skip
 _QUANTILES = (0.05, 0.25, 0.75, 0.95)  # of class_summary
 _CHUNK = 2**19  # elements of a (resamples, runs, samples) block: temporaries of 4 MB stay in cache
+_ROWS = 16  # correlated with the last row at a time: a long history is not ranked all at once
+_TREND = 0.25  # share of its mean level by which a curve has to change, to count as changing
+_RESTARTS = 5  # of k-means, each from its own k-means++ start
+_LLOYD = 10  # iterations of k-means between two looks at whether anything still moves
+_MAX_LLOYD = 10  # such looks
 _CONSTANT = 1e-28  # variance of a row scaled to |x| <= 1 below which it counts as constant
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurveClusters:
+    """Clusters of loss curves, the hardest first: by the mean of their centre (paper Fig. 2).
+
+    Attributes:
+        centres: Mean curve of each cluster, shape ``(k, n_steps)``, float64.
+        trends: "decreasing", "flat" or "increasing" for each centre, length k.
+        members: Cluster of each sample, shape ``(N,)``, 0 for the hardest; -1 for a sample whose
+            curve is not finite, which belongs to none.
+        closest: For each cluster the positions of the curves closest to its centre, closest first.
+        inertia: Sum of the squared distances of the curves to their centres.
+    """
+
+    centres: Floats
+    trends: tuple[str, ...]
+    members: Ints
+    closest: tuple[Ints, ...]
+    inertia: float
+
+    @property
+    def sizes(self) -> Ints:
+        """Number of samples in each cluster, shape ``(k,)``."""
+        return np.bincount(self.members[self.members >= 0], minlength=len(self.centres))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +184,37 @@ def spearman_matrix(values: ArrayLike) -> Floats:
                [-1., -1.,  1.]])
     """
     return pearson_matrix(average_ranks(values))
+
+
+def with_last(values: ArrayLike, method: Method = "spearman") -> Floats:
+    """Correlate every row with the last one, for instance a growing score with the full one.
+
+    Args:
+        values: Scores, shape ``(R, N)``, R >= 1, any float dtype. Samples that are NaN in some
+            row, and for Pearson's r those that are infinite in some row, are left out.
+        method: "spearman" or "pearson".
+
+    Returns:
+        Shape ``(R,)``, float64; NaN where a row is constant, and everywhere if fewer than 3
+        samples are left.
+
+    Raises:
+        ParameterError: ``values`` is not two-dimensional.
+
+    Example:
+        >>> with_last([[3, 1, 2], [1, 2, 3], [1, 2, 4]]).round(3).tolist()
+        [-0.5, 1.0, 1.0]
+    """
+    rows = _runs(values, at_least=1)
+    keep = finite_columns(rows) if method == "pearson" else ~np.isnan(rows).any(axis=0)
+    rows = rows[:, keep]
+    if rows.shape[1] < _MIN_SAMPLES:
+        return np.full(len(rows), np.nan)
+    parts = [
+        _matrix(np.vstack([rows[-1:], rows[start : start + _ROWS]]), method)[0, 1:]
+        for start in range(0, len(rows), _ROWS)
+    ]
+    return np.concatenate(parts)
 
 
 def _runs(values: ArrayLike, *, at_least: int = 0) -> Floats:
@@ -753,6 +826,261 @@ def accuracy_by_threshold(
     n = order.size - below
     accuracy = np.divide(hits, n, out=np.full(levels.shape, np.nan), where=n > 0)
     return pd.DataFrame({"threshold": levels, "accuracy": accuracy, "n": n})
+
+
+# ---------------------------------------------------------------- curves
+
+
+def cluster_curves(
+    losses: ArrayLike, *, k: int = 3, seed: int = 0, n_closest: int = 3
+) -> CurveClusters:
+    """Group loss curves by k-means: which samples are learnt, and which are not (paper Fig. 2).
+
+    Euclidean k-means with k-means++ starts; the best of several restarts, the same for the same
+    seed. A centre's trend is that of the straight line fitted to it over the recorded steps:
+    "decreasing" or "increasing" if the line falls or rises by more than a quarter of the centre's
+    mean absolute level between the first step and the last, otherwise "flat". Two centres may
+    have the same trend.
+
+    Args:
+        losses: Shape ``(n_steps, N)``, any float dtype.
+        k: Number of clusters.
+        seed: Seed of the starts.
+        n_closest: How many curves to name for each centre.
+
+    Returns:
+        The clusters, hardest first.
+
+    Raises:
+        ParameterError: ``losses`` is not two-dimensional, k is not positive, or there are
+            fewer than k distinct finite curves.
+    """
+    grid = np.asarray(losses)
+    if grid.ndim != 2:
+        remedy = "Stack the steps."
+        raise ParameterError("losses", "must have shape (steps, samples)", grid.shape, remedy)
+    if k < 1:
+        raise ParameterError("k", "must be positive", k, "Pass 3, for instance.")
+    where = np.flatnonzero(np.isfinite(grid).all(axis=0))
+    curves = np.ascontiguousarray(grid[:, where].T, dtype=np.float64)
+    rng = np.random.default_rng(seed)
+    fits = [_kmeans(curves, _starts(curves, k, rng)) for _ in range(_RESTARTS)]
+    inertia, centres, codes = min(fits, key=lambda fit: fit[0])
+    order = np.argsort(-centres.mean(axis=1), kind="stable")
+    centres, codes = centres[order], np.argsort(order)[codes]
+    members = np.full(grid.shape[1], -1)
+    members[where] = codes
+    closest = []
+    for number, centre in enumerate(centres):
+        own = np.flatnonzero(codes == number)
+        distance = ((curves[own] - centre) ** 2).sum(axis=1)
+        closest.append(where[own[np.argsort(distance, kind="stable")[:n_closest]]])
+    return CurveClusters(
+        centres=centres,
+        trends=tuple(_trend(centre) for centre in centres),
+        members=members,
+        closest=tuple(closest),
+        inertia=inertia,
+    )
+
+
+def _starts(curves: Floats, k: int, rng: np.random.Generator) -> Floats:
+    """k-means++: each further centre is drawn with the squared distance to the nearest one."""
+    chosen: list[int] = []
+    nearest = np.ones(len(curves))
+    while len(chosen) < k:
+        total = nearest.sum()
+        if not total > 0:
+            rule = f"must be at most {len(chosen)}, the number of distinct finite curves"
+            raise ParameterError("k", rule, k, "Choose fewer clusters.")
+        chosen.append(int(rng.choice(len(curves), p=nearest / total)))
+        distance = ((curves - curves[chosen[-1]]) ** 2).sum(axis=1)
+        nearest = distance if len(chosen) == 1 else np.minimum(nearest, distance)
+    return curves[chosen]
+
+
+def _kmeans(curves: Floats, centres: Floats) -> tuple[float, Floats, Ints]:
+    """Iterate until no curve changes its cluster: inertia, centres (k, n_steps), codes (N,)."""
+    codes, distances = vq(curves, centres)
+    for _ in range(_MAX_LLOYD):
+        try:
+            centres, _ = kmeans2(curves, centres, iter=_LLOYD, minit="matrix", missing="raise")
+        except ClusterError:  # a cluster lost all its curves: this start ends here
+            break
+        before = codes
+        codes, distances = vq(curves, centres)
+        if np.array_equal(before, codes):
+            break
+    return float((distances**2).sum()), centres, codes.astype(np.intp)
+
+
+def _trend(curve: Floats) -> str:
+    steps = np.arange(curve.size) - (curve.size - 1) / 2
+    spread = float((steps**2).sum())
+    change = float(steps @ curve) / spread * (curve.size - 1) if spread else 0.0
+    if abs(change) <= _TREND * np.abs(curve).mean():
+        return "flat"
+    return "increasing" if change > 0 else "decreasing"
+
+
+def mean_interval(values: ArrayLike, *, confidence: float = 0.95) -> tuple[Floats, Floats, Floats]:
+    """Mean over runs and its confidence interval by Student's t (paper Fig. 6c).
+
+    Args:
+        values: Shape ``(R, T)``, one row per run; NaN entries are left out.
+        confidence: Level of the interval, between 0 and 1.
+
+    Returns:
+        Mean, lower and upper end, each of shape ``(T,)``, float64; NaN ends where fewer than two
+        runs have a value, a NaN mean where none has.
+
+    Raises:
+        ParameterError: ``values`` is not two-dimensional.
+    """
+    rows = _runs(values)
+    n = (~np.isnan(rows)).sum(axis=0)
+    some, several = np.where(n > 0, n, np.nan), np.where(n > 1, n, np.nan)
+    mean = np.nansum(rows, axis=0) / some
+    deviation = np.sqrt(np.nansum((rows - mean) ** 2, axis=0) / (several - 1))
+    half = t.ppf((1 + confidence) / 2, several - 1) * deviation / np.sqrt(several)
+    return mean, mean - half, mean + half
+
+
+# ---------------------------------------------------------------- detection
+
+
+def detection(
+    scores: Mapping[str, ArrayLike],
+    is_noisy: ArrayLike,
+    *,
+    ks: Sequence[int] | None = None,
+    low_is_hard: Collection[str] = frozenset(),
+) -> pd.DataFrame:
+    """Measure how well scores find wrong labels (paper 4.4; it prints no such number).
+
+    Args:
+        scores: Name to scores of shape ``(N,)``, any float dtype. A high score means a suspect.
+        is_noisy: Shape ``(N,)``, bool: is the label wrong?
+        ks: For each k, how many of the k most suspect samples are noisy. Default: the number of
+            noisy samples, at which precision and recall are the same.
+        low_is_hard: Names of the scores of which a low value means a suspect.
+
+    Returns:
+        One row per score and k: ``score``, ``auroc`` (the chance that a noisy sample scores above
+        a clean one, ties counting one half), ``average_precision`` (over distinct scores, as
+        scikit-learn has it), ``k``, ``precision_at_k`` (where equal scores straddle the k-th
+        place, its mean over their orders), ``n_samples``, ``n_noisy``, ``n_dropped``. Samples
+        with a NaN score are left out and counted; an infinite score is the most extreme one.
+        NaN where a score is left with no noisy or no clean sample, or fewer than k samples.
+
+    Raises:
+        ParameterError: A shape is wrong, no or every sample is noisy, or a k is not in 1..N.
+    """
+    noisy = np.asarray(is_noisy)
+    if noisy.ndim != 1 or noisy.dtype != np.bool_:
+        rule, got = "must be bool of shape (samples,)", (str(noisy.dtype), noisy.shape)
+        raise ParameterError("is_noisy", rule, got, "Pass label != true_label.")
+    if noisy.all() or not noisy.any():
+        rule = f"must mark some of the {noisy.size} samples and not all"
+        raise ParameterError("is_noisy", rule, int(noisy.sum()), "Record a run with wrong labels.")
+    wrong = [k for k in ks or () if not 1 <= k <= noisy.size]
+    if wrong:
+        rule = f"must lie in 1..{noisy.size}, the number of samples"
+        raise ParameterError("ks", rule, wrong, "Choose a smaller k.")
+    rows: list[dict[str, object]] = []
+    for name, given in scores.items():
+        values = np.asarray(given, dtype=np.float64)
+        if values.shape != noisy.shape:
+            rule = f"must have shape {noisy.shape}"
+            raise ParameterError(name, rule, values.shape, "Pass one score per sample.")
+        keep = ~np.isnan(values)
+        suspicion = -values[keep] if name in low_is_hard else values[keep]
+        rows += _detected(name, suspicion, noisy[keep], ks=ks, n_dropped=int((~keep).sum()))
+    return pd.DataFrame(rows, columns=list(_DETECTION))
+
+
+def _detected(
+    name: str,
+    suspicion: Floats,
+    noisy: NDArray[np.bool_],
+    *,
+    ks: Sequence[int] | None,
+    n_dropped: int,
+) -> list[dict[str, object]]:
+    """The rows of one score without NaN, high for a suspect."""
+    n, n_noisy = noisy.size, int(noisy.sum())
+    chosen = [n_noisy] if ks is None else list(ks)
+    row: dict[str, object] = {"score": name, "auroc": np.nan, "average_precision": np.nan}
+    row |= {"n_samples": n, "n_noisy": n_noisy, "n_dropped": n_dropped}
+    if not 0 < n_noisy < n:
+        return [row | {"k": k, "precision_at_k": np.nan} for k in chosen]
+    above = float(rankdata(suspicion)[noisy].sum()) - n_noisy * (n_noisy + 1) / 2
+    row["auroc"] = above / (n_noisy * (n - n_noisy))
+    order = np.argsort(-suspicion, kind="stable")
+    ends = np.r_[np.flatnonzero(suspicion[order][1:] != suspicion[order][:-1]) + 1, n]
+    hits = noisy[order].cumsum()[ends - 1]  # noisy samples at or above each distinct score
+    row["average_precision"] = float((np.diff(hits, prepend=0) / n_noisy) @ (hits / ends))
+    expected = np.interp(chosen, np.r_[0, ends], np.r_[0, hits], right=np.nan)
+    return [
+        row | {"k": k, "precision_at_k": float(e) / k}
+        for k, e in zip(chosen, expected, strict=True)
+    ]
+
+
+# ---------------------------------------------------------------- features
+
+
+def nearest_neighbours(
+    features: ArrayLike, queries: ArrayLike, *, k: int = 8
+) -> tuple[Ints, Floats]:
+    """Find the samples closest to others in feature space, by exact L2 distance (paper Fig. 5).
+
+    Args:
+        features: Shape ``(N, D)``, any float dtype; distances are computed in float64, for a few
+            queries at a time.
+        queries: Positions of the samples to look around, integers of shape ``(Q,)``.
+        k: Number of neighbours, 1..N-1. A sample is no neighbour of its own.
+
+    Returns:
+        Positions of the neighbours, shape ``(Q, k)``, the closest first, equal distances in order
+        of position; and their distances, shape ``(Q, k)``, float64.
+
+    Raises:
+        ParameterError: A shape is wrong, a feature is not finite, k or a query is out of range.
+    """
+    points, wanted = np.asarray(features, dtype=np.float64), np.asarray(queries, dtype=np.intp)
+    if points.ndim != 2:
+        remedy = "Pass one feature vector per sample."
+        raise ParameterError("features", "must have shape (samples, D)", points.shape, remedy)
+    _check_neighbours(points, wanted, k)
+    chunk = max(1, _CHUNK // len(points))
+    where, distance = np.empty((wanted.size, k), np.intp), np.empty((wanted.size, k))
+    for start in range(0, wanted.size, chunk):
+        rows = wanted[start : start + chunk]
+        matrix = cdist(points[rows], points)
+        matrix[np.arange(rows.size), rows] = np.inf
+        near = np.argsort(matrix, axis=1, kind="stable")[:, :k]
+        where[start : start + chunk] = near
+        distance[start : start + chunk] = np.take_along_axis(matrix, near, axis=1)
+    return where, distance
+
+
+def _check_neighbours(points: Floats, wanted: Ints, k: int) -> None:
+    n_samples = len(points)
+    if not np.isfinite(points).all():
+        bad = int(np.flatnonzero(~np.isfinite(points).all(axis=1))[0])
+        rule = "must be finite"
+        raise ParameterError("features", rule, f"row {bad}", "Leave such samples out.")
+    if not 1 <= k < n_samples:
+        rule = f"must lie in 1..{n_samples - 1}, the number of other samples"
+        raise ParameterError("k", rule, k, "Choose a smaller k.")
+    outside = wanted[(wanted < 0) | (wanted >= n_samples)]
+    if outside.size:
+        rule = f"must lie in 0..{n_samples - 1}"
+        raise ParameterError("queries", rule, int(outside[0]), "Pass positions of samples.")
+
+
+# ---------------------------------------------------------------- overlap
 
 
 def top_k_overlap(values: ArrayLike, k: int) -> Floats:

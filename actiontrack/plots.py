@@ -26,24 +26,29 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image
 
-from actiontrack.compare import pair_labels, spearman_matrix
+from actiontrack.compare import mean_interval, pair_labels, spearman_matrix
 from actiontrack.errors import ParameterError
 
 __all__ = [
+    "accuracy_curves",
     "class_distributions",
     "correlation_heatmap",
+    "curve_clusters",
     "gallery",
     "loss_curves",
     "model_scatter",
+    "noise_distributions",
     "quantile_curves",
     "save_figure",
     "score_histogram",
+    "stability_curves",
 ]
 
 Colour = tuple[float, float, float]
 Picture = Image.Image | NDArray[Any] | None
 
 _UNIT = "loss × epochs"
+_SYMBOL = {"spearman": "Spearman's ρ", "pearson": "Pearson's r"}
 _WRAP = 28  # characters in a line of a class or run name
 _FEW = 10  # hues that the colour-blind palette can tell apart
 _SMALL = 256  # pixels: an image below this is enlarged without smoothing
@@ -104,6 +109,45 @@ def score_histogram(
     axes.set_xlabel(_with_unit(score, unit))
     axes.set_ylabel("samples" if stat == "count" else "density")
     return _legend_outside(axes, hue)
+
+
+def noise_distributions(
+    frame: pd.DataFrame,
+    *,
+    score: str = "action",
+    bins: int = 60,
+    unit: str = _UNIT,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw how a score is distributed over noisy and clean samples (paper Fig. 12).
+
+    Args:
+        frame: As :func:`actiontrack.analysis.noise_scores` returns it: the column ``score`` and
+            ``group``, "noisy", "clean" or the name of another split. Runs are pooled: pass those
+            of one model.
+        score: Column to draw, in ``unit``.
+        bins: Number of bins, shared by all groups.
+        unit: Unit of the score, for the axis label; "" for none.
+        ax: Where to draw; None makes a figure.
+
+    Returns:
+        The Axes: one outline of area 1 per group, with its number of samples in the legend.
+
+    Raises:
+        ParameterError: A column is missing.
+    """
+    _require(frame, "frame", score, "group")
+    kept = frame[np.isfinite(frame[score].to_numpy(np.float64))]
+    sizes = kept["group"].value_counts()
+    first = [name for name in ("clean", "noisy") if name in sizes.index]
+    order = [*first, *sorted(set(sizes.index) - {"clean", "noisy"})]
+    names = {name: f"{name}, {sizes[name]} samples" for name in order}
+    named = frame.assign(group=frame["group"].map(names)).sort_values(
+        "group", key=lambda column: column.map({names[each]: i for i, each in enumerate(order)})
+    )
+    return score_histogram(
+        named, score=score, hue="group", stat="density", bins=bins, unit=unit, ax=ax
+    )
 
 
 def class_distributions(
@@ -303,9 +347,97 @@ def quantile_curves(
         )  # fmt: skip
     axes.axhline(0, color="0.4", linewidth=0.8)
     axes.set_xlabel("samples at or above this quantile of action")
-    axes.set_ylabel("Spearman's ρ" if method == "spearman" else "Pearson's r")
+    axes.set_ylabel(_SYMBOL[method])
     axes.legend()
     return _legend_outside(axes, None)
+
+
+def stability_curves(
+    frame: pd.DataFrame,
+    *,
+    method: Literal["spearman", "pearson"] = "spearman",
+    level: float = 0.95,
+    step_name: str = "epoch",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw how soon a score has settled: its correlation with the full score after each step.
+
+    Args:
+        frame: As :func:`actiontrack.analysis.stability` returns it: ``run_id``, ``run_name``,
+            ``model``, ``step``, ``method``, ``value``.
+        method: Which correlation to draw.
+        level: Where to draw a dashed line.
+        step_name: What a step is, for the axis label.
+        ax: Where to draw; None makes a figure.
+
+    Returns:
+        The Axes, with one line per run, coloured by model, or by run if there is one model only
+        and at most 10 runs.
+
+    Raises:
+        ParameterError: A column is missing.
+    """
+    _require(frame, "frame", "run_id", "run_name", "model", "step", "method", "value")
+    axes = _axes(ax, width=6.8, height=4.0)
+    chosen = frame[frame["method"] == method].reset_index(drop=True)
+    if not np.isfinite(chosen["value"].to_numpy(np.float64)).any():
+        return _no_samples(axes)
+    few = len(set(chosen["model"])) == 1 and len(set(chosen["run_id"])) <= _FEW
+    column = "run_name" if few else "model"
+    names = _names(chosen[column])
+    colours = _palette(names)
+    legend: dict[str, Line2D] = {}
+    for _, part in chosen.groupby("run_id", sort=False):
+        name = str(names.loc[part.index[0]])
+        curve = part.sort_values("step", kind="stable")
+        (line,) = axes.plot(
+            curve["step"], curve["value"], "o-", color=colours[name], markersize=3, label="run"
+        )
+        legend.setdefault(name, line)
+    axes.axhline(level, color="0.4", linewidth=0.8, linestyle="--")
+    axes.set_xlabel(step_name)
+    axes.set_ylabel(f"{_SYMBOL[method]} with the full score")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _opaque_legend(axes, legend, column)
+    return axes
+
+
+def accuracy_curves(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Draw accuracy against a threshold on normalised scores (paper Fig. 6c).
+
+    Args:
+        frame: As :func:`actiontrack.analysis.accuracy_by_threshold` returns it: ``run_id``,
+            ``model``, ``score``, ``threshold``, ``accuracy``.
+        ax: Where to draw; None makes a figure.
+
+    Returns:
+        The Axes: for each score (and model, if there are several) the mean over the runs, in a
+        band of its 95 % confidence interval by Student's t where two runs or more have a value.
+
+    Raises:
+        ParameterError: A column is missing.
+    """
+    _require(frame, "frame", "run_id", "model", "score", "threshold", "accuracy")
+    axes = _axes(ax, width=6.8, height=4.0)
+    if not np.isfinite(frame["accuracy"].to_numpy(np.float64)).any():
+        return _no_samples(axes)
+    names = frame["score"].astype(str)
+    if len(set(frame["model"])) > 1:
+        names = names + " · " + frame["model"].astype(str)
+    colours = _palette(names)
+    legend: dict[str, Line2D] = {}
+    for name, part in frame.groupby(names, sort=False):
+        wide = part.pivot_table(
+            index="run_id", columns="threshold", values="accuracy", dropna=False, sort=True
+        )
+        x, colour = wide.columns.to_numpy(np.float64), colours[str(name)]
+        mean, low, high = mean_interval(wide.to_numpy(np.float64))
+        (legend[_wrap(name)],) = axes.plot(x, mean, color=colour, label="score")
+        axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+    axes.set(xlabel="threshold on the normalised score", ylabel="accuracy at or above it")
+    axes.set_ylim(-0.02, 1.02)  # an interval of few runs may reach where no accuracy can be
+    _opaque_legend(axes, legend, "score")
+    return axes
 
 
 # ---------------------------------------------------------------- curves
@@ -359,6 +491,51 @@ def loss_curves(
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if column is not None:
         _opaque_legend(axes, legend, None if column == "sample" else column)
+    return axes
+
+
+def curve_clusters(
+    frame: pd.DataFrame,
+    *,
+    step_name: str = "epoch",
+    loss_name: str = "loss",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the centres of clusters of loss curves and the curves closest to them (paper Fig. 2).
+
+    Args:
+        frame: As :func:`actiontrack.analysis.curve_clusters` returns it for one record:
+            ``cluster``, ``trend``, ``n_samples``, ``kind``, ``rank``, ``step``, ``loss``.
+        step_name: What a step is, for the axis label.
+        loss_name: What the loss is, with its unit if it has one, for the axis label.
+        ax: Where to draw; None makes a figure.
+
+    Returns:
+        The Axes: a thick line for each centre, thin lines of its colour for its closest curves.
+
+    Raises:
+        ParameterError: A column is missing.
+    """
+    columns = ("cluster", "trend", "n_samples", "kind", "rank", "step", "loss")
+    _require(frame, "frame", *columns)
+    axes = _axes(ax, width=6.8, height=4.0)
+    if frame.empty:
+        return _no_samples(axes)
+    colours = _palette(frame["cluster"].astype(str))
+    legend: dict[str, Line2D] = {}
+    for (cluster, rank), part in frame.groupby(["cluster", "rank"], sort=False):
+        curve = part.sort_values("step", kind="stable")
+        centre = rank == 0
+        (line,) = axes.plot(
+            curve["step"], curve["loss"], color=colours[str(cluster)], label="curve",
+            linewidth=3.0 if centre else 0.9, alpha=1.0 if centre else 0.7, zorder=3 - centre,
+        )  # fmt: skip
+        if centre:
+            trend, size = part[["trend", "n_samples"]].iloc[0]
+            legend[f"{cluster}: {trend}, {size} samples"] = line
+    axes.set(xlabel=step_name, ylabel=loss_name)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _opaque_legend(axes, legend, "cluster")
     return axes
 
 

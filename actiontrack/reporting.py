@@ -14,22 +14,30 @@ from PIL import Image, UnidentifiedImageError
 
 from actiontrack import analysis, plots
 from actiontrack.analysis import Comparison
-from actiontrack.errors import NotFoundError
+from actiontrack.errors import NotFoundError, ParameterError
 from actiontrack.report import Report, Section
 from actiontrack.store import ARTIFACT_ROOT, RunInfo, Store, StoredRecord
 
 __all__ = [
     "comparison_report",
+    "describe_clusters",
     "describe_comparison",
+    "describe_neighbours",
+    "describe_noise",
     "describe_run",
+    "describe_stability",
     "gallery",
     "log_report",
     "log_run_report",
+    "neighbour_gallery",
     "run_report",
 ]
 
 _GALLERY = 12
 _CURVES = 6
+_CLUSTERS = 3
+_QUERIES, _NEIGHBOURS = 6, 8
+_MIN_STEPS = 3  # below, a curve has no shape
 
 
 def run_report(record: StoredRecord) -> Report:
@@ -45,7 +53,9 @@ def run_report(record: StoredRecord) -> Report:
         _distribution(scores),
         *([_classes(scores)] if _has_classes(scores) else []),
         _curves(record),
+        *_clusters(record),
         *_extremes(record, scores),
+        *_neighbours(record),
         Section(heading="How to read this", text=_how_to_read(record)),
     ]
     title = f"Action scores of {record.run.name}, record {record.name}"
@@ -96,12 +106,33 @@ def gallery(
     Returns:
         The figure, and how many images could not be had.
     """
-    position = {each: row for row, each in enumerate(record.samples.sample_ids.tolist())}
-    images = [_image(record, position[each]) for each in rows["sample_id"].tolist()]
     titles = [
         f"{label} {value:.3g}" for label, value in zip(rows["class"], rows[score], strict=True)
     ]
-    return plots.gallery(images, titles), sum(each is None for each in images)
+    return _pictures(record, rows["sample_id"].tolist(), titles)
+
+
+def neighbour_gallery(record: StoredRecord, neighbours: pd.DataFrame) -> tuple[Figure, int]:
+    """A row of images for each sample: itself, then its nearest neighbours (Fig. 5).
+
+    Args:
+        record: where the images are referred to or stored.
+        neighbours: frame of `analysis.neighbours` of this record.
+
+    Returns:
+        The figure, and how many images could not be had.
+    """
+    ids: list[object] = []
+    titles: list[str] = []
+    for query, rows in neighbours.groupby("query_id", sort=False):
+        ids += [query, *rows["sample_id"].tolist()]
+        titles.append(f"sample {query}: {rows['query_class'].iloc[0]}")
+        titles += [
+            f"{name} {distance:.3g}"
+            for name, distance in zip(rows["class"], rows["distance"], strict=True)
+        ]
+    columns = 1 + int(neighbours["rank"].max()) if len(neighbours) else 1
+    return _pictures(record, ids, titles, columns=columns)
 
 
 def log_report(store: Store, run_id: str, report: Report, folder: str) -> None:
@@ -171,6 +202,35 @@ def describe_comparison(comparison: Comparison) -> str:
     if dropped:
         sentences.append(f"{dropped} samples without a finite score are left out.")
     return " ".join(sentences)
+
+
+def describe_stability(stability: pd.DataFrame, *, level: float = 0.95) -> str:
+    """The finding of `analysis.stability` in one sentence with numbers.
+
+    Args:
+        stability: the frame of `analysis.stability`, with Spearman's ρ.
+        level: from which ρ on, for all further steps too, a score counts as settled.
+    """
+    chosen = stability.loc[stability["method"] == "spearman"]
+    ends, settled = [], []
+    for _, rows in chosen.sort_values("step", kind="stable").groupby("run_id", sort=False):
+        steps, below = rows["step"].to_numpy(), ~(rows["value"].to_numpy() >= level)
+        ends.append(int(steps[-1]))
+        after = int(np.flatnonzero(below)[-1]) + 1 if below.any() else 0
+        if after < len(steps):
+            settled.append(int(steps[after]))
+    last = f"{min(ends)} to {max(ends)}" if min(ends) < max(ends) else f"{ends[0]}"
+    if len(settled) < len(ends):
+        undefined = len(ends) - len(settled)
+        return (
+            f"Spearman's ρ with the full score is not defined in {undefined} of {len(ends)} runs: "
+            "fewer than 3 samples have a score, or all have the same."
+        )
+    where = "in every run" if len(ends) > 1 else "in the run"
+    return (
+        f"After {max(settled)} of {last} epochs Spearman's ρ with the full score is at least "
+        f"{level:g} {where}, and stays there."
+    )
 
 
 def _run_summary(record: StoredRecord, scores: pd.DataFrame) -> str:
@@ -249,6 +309,97 @@ def _curves(record: StoredRecord) -> Section:
     )
 
 
+def describe_clusters(clusters: pd.DataFrame) -> str:
+    """The finding of `analysis.curve_clusters` in one sentence with numbers."""
+    centres = clusters.query("rank == 0").groupby("cluster", sort=False)
+    total = int(centres["n_samples"].first().sum())
+    parts = [
+        f"{rows['n_samples'].iloc[0] / total:.1%} {rows['trend'].iloc[0]} (from "
+        f"{_number(rows['loss'].iloc[0])} to {_number(rows['loss'].iloc[-1])})"
+        for _, rows in centres
+    ]
+    return f"The mean loss curves of {len(parts)} clusters, hardest first: {', '.join(parts)}."
+
+
+def _clusters(record: StoredRecord) -> list[Section]:
+    if record.manifest.n_steps < _MIN_STEPS:
+        return []
+    try:
+        clusters = analysis.curve_clusters(record, _CLUSTERS)
+    except ParameterError:  # fewer distinct curves than clusters
+        return []
+    first = clusters.loc[clusters["step"] == clusters["step"].min()]
+    section = Section(
+        heading="Clusters of loss curves",
+        text=describe_clusters(clusters),
+        frame=first[["cluster", "trend", "n_samples", "kind", "sample_id", "class"]],
+        figure=_figure(plots.curve_clusters(clusters)),
+        caption="Centres of k-means over all loss curves, and the three curves closest to each "
+        "(paper, Fig. 2).",
+    )
+    closest = first.query("kind == 'closest'")
+    titles = [
+        f"{cluster}: {name}"
+        for cluster, name in zip(closest["cluster"], closest["class"], strict=True)
+    ]
+    drawn, missing = _pictures(record, closest["sample_id"].tolist(), titles, columns=3)
+    if missing == len(closest):
+        return [section]
+    caption = "Cluster and label under each image, one row per cluster (paper, Fig. 2)."
+    heading = "Samples closest to the centre of each cluster"
+    return [section, Section(heading=heading, figure=drawn, caption=caption)]
+
+
+def describe_neighbours(neighbours: pd.DataFrame) -> str:
+    """The finding of `analysis.neighbours` in one sentence with numbers."""
+    shares = neighbours.groupby("query_id", sort=False)["same_class"].mean()
+    alone = int((shares < 0.5).sum())
+    verb = "lies" if alone == 1 else "lie"
+    queries = "1 sample" if len(shares) == 1 else f"{len(shares)} samples"
+    return (
+        f"{neighbours['same_class'].mean():.1%} of the {int(neighbours['rank'].max())} nearest "
+        f"neighbours of {queries} are of the sample's own class; {alone} of them "
+        f"{verb} mostly among other classes."
+    )
+
+
+def describe_noise(summary: pd.DataFrame) -> str:
+    """The finding of `analysis.noise_summary` in one sentence per model, with numbers."""
+    sentences = []
+    for model, rows in summary.groupby("model", sort=False):
+        auroc = rows.drop_duplicates("score").set_index("score")["auroc_mean"].dropna()
+        told = [name for name in ("action", "final_loss") if name in auroc.index]
+        values = ", ".join(f"{auroc[name]:.3f} by {name}" for name in told)
+        runs = int(rows["n_runs"].max())
+        sentences.append(
+            f"{model}: wrong labels are found at AUROC {values}; best of {len(auroc)} scores is "
+            f"{auroc.idxmax()} with {auroc.max():.3f} (mean over {runs} "
+            f"{'run' if runs == 1 else 'runs'})."
+        )
+    return " ".join(sentences)
+
+
+def _neighbours(record: StoredRecord) -> list[Section]:
+    k = min(_NEIGHBOURS, record.manifest.n_samples - 1)
+    if not record.has_features or k < 1:
+        return []
+    frame = analysis.neighbours(record, n=_QUERIES, k=k)
+    if frame.empty:
+        return []
+    drawn, missing = neighbour_gallery(record, frame)
+    n_images = frame["query_id"].nunique() * (k + 1)
+    shown = ["query_id", "query_class", "rank", "sample_id", "class", "distance", "same_class"]
+    section = Section(
+        heading="Nearest neighbours of the hardest samples",
+        text=describe_neighbours(frame),
+        frame=frame[shown],
+        figure=drawn if missing < n_images else None,
+        caption="Each hardest sample, then its nearest neighbours by the last feature layer, with "
+        "label and distance (paper, Fig. 5).",
+    )
+    return [section]
+
+
 def _extremes(record: StoredRecord, scores: pd.DataFrame) -> list[Section]:
     sections = []
     for heading, rows in (
@@ -308,6 +459,15 @@ def _whereabouts(store: Store, record: StoredRecord) -> str:
         "see it": see,
     }
     return "\n".join(f"{name:<10} {value}" for name, value in lines.items())
+
+
+def _pictures(
+    record: StoredRecord, sample_ids: Sequence[object], titles: Sequence[str], *, columns: int = 6
+) -> tuple[Figure, int]:
+    """Images of samples with a title under each, and how many could not be had."""
+    position = {each: row for row, each in enumerate(record.samples.sample_ids.tolist())}
+    images = [_image(record, position[each]) for each in sample_ids]
+    return plots.gallery(images, titles, columns=columns), sum(each is None for each in images)
 
 
 def _image(record: StoredRecord, sample: int) -> Image.Image | None:

@@ -33,6 +33,7 @@ __all__ = [
     "loss_variance",
     "mean_loss",
     "min_max",
+    "running_score",
     "score_table",
     "variability",
 ]
@@ -201,11 +202,57 @@ def score_table(history: LossHistory) -> pd.DataFrame:
     Raises:
         ParameterError: if the history has no step.
     """
+    _check_has_steps(history)
+    return pd.DataFrame(_sample_columns(history) | _score_columns(history))
+
+
+def running_score(history: LossHistory, score: str = "action") -> ScoreArray:
+    """A score after each recorded step: what `score_table` would say of the history up to there.
+
+    Actions are cumulative sums; any other score is computed from the steps so far.
+
+    Args:
+        history: at least one step.
+        score: column of `score_table`, such as "action", "aum" or "action_<component>".
+
+    Returns:
+        (n_steps, n_samples) float64; the last row is the full score.
+
+    Raises:
+        ParameterError: if the history has no step, or does not give that score.
+    """
+    _check_has_steps(history)
+    actions = {"action": history.losses}
+    actions |= {f"action_{name}": values for name, values in history.components.items()}
+    if score in actions:
+        with np.errstate(invalid="ignore"):
+            terms = actions[score].astype(np.float64) * history.deltas[:, None]
+            return np.asarray(terms.cumsum(axis=0))
+    if score in _FROM_LOSS:
+        return _of_each_prefix(_FROM_LOSS[score], history.losses)
+    measure, function = _FROM_MEASURE.get(score, ("", final_loss))
+    if measure not in history.measures:
+        measured = [
+            name for name, (source, _) in _FROM_MEASURE.items() if source in history.measures
+        ]
+        known = ", ".join([*actions, *_FROM_LOSS, *measured])
+        raise ParameterError("score", f"must be one of {known}", score, "Choose one of these.")
+    values = _of_each_prefix(function, history.measures[measure])
+    if score == "forgetting":
+        values[~np.logical_and.accumulate(history.seen, axis=0)] = np.nan
+    return values
+
+
+def _of_each_prefix(function: Callable[[Any], Any], values: npt.NDArray[Any]) -> ScoreArray:
+    rows = [function(values[: step + 1]) for step in range(len(values))]
+    return np.stack(rows).astype(np.float64)
+
+
+def _check_has_steps(history: LossHistory) -> None:
     if history.n_steps == 0:
         raise ParameterError(
             "history", "must have at least one step", 0, "Record an epoch before asking for scores."
         )
-    return pd.DataFrame(_sample_columns(history) | _score_columns(history))
 
 
 def _sample_columns(history: LossHistory) -> dict[str, Any]:
@@ -220,12 +267,8 @@ def _sample_columns(history: LossHistory) -> dict[str, Any]:
 def _score_columns(history: LossHistory) -> dict[str, Any]:
     # Missing losses are NaN already, so every sum and mean over steps shows it.
     losses = history.losses
-    columns: dict[str, Any] = {
-        "action": action(losses, history.deltas),
-        "mean_loss": mean_loss(losses),
-        "final_loss": final_loss(losses),
-        "loss_variance": loss_variance(losses),
-    }
+    columns: dict[str, Any] = {"action": action(losses, history.deltas)}
+    columns |= {name: score(losses) for name, score in _FROM_LOSS.items()}
     for name, values in history.components.items():
         columns[f"action_{name}"] = action(values, history.deltas)
     columns |= _measure_scores(history)
@@ -233,6 +276,11 @@ def _score_columns(history: LossHistory) -> dict[str, Any]:
     return columns
 
 
+_FROM_LOSS: Mapping[str, Callable[[Any], Any]] = {
+    "mean_loss": mean_loss,
+    "final_loss": final_loss,
+    "loss_variance": loss_variance,
+}
 _FROM_MEASURE: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "aum": ("margin", area_under_margin),
     "confidence": ("target_probability", confidence),

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import message
 from scipy import stats
 
 from actiontrack import analysis
@@ -290,6 +291,208 @@ def test_quantile_zero_is_the_overall_correlation(four_runs, experiment):
     overall = analysis.compare_runs(records, n_bootstrap=0).table().loc["a / b", "overall"]
     first = curve.query("method == 'spearman' and quantile == 0.0 and kind == 'cross-model'")
     assert first["mean"].item() == pytest.approx(overall)
+
+
+@pytest.mark.parametrize("score", ["action", "aum", "el2n"])
+def test_stability_correlates_the_score_after_k_steps_with_the_full_one(record, history, score):
+    opened = record(history, model="softmax")
+    frame = analysis.stability([opened], score=score)
+    assert frame.columns.tolist() == ["run_id", "run_name", "model", "step", "method", "value"]
+    full = opened.scores()[score]
+    functions = {"spearman": stats.spearmanr, "pearson": stats.pearsonr}
+    assert len(frame) == 8
+    for row in frame.itertuples():
+        early = analysis.score_frame([opened], up_to_step=row.step)[score]
+        expected = functions[row.method](early, full).statistic
+        assert row.value == pytest.approx(expected, abs=1e-12)
+
+
+def test_stability_leaves_out_samples_that_missed_an_epoch(record, history):
+    seen = np.ones(history.losses.shape, dtype=bool)
+    seen[2, 5] = False
+    opened = record(replace(history, seen=seen))
+    value = analysis.stability([opened], methods=["spearman"]).query("step == 1")["value"].item()
+    kept = np.delete(history.losses.astype(float), 5, axis=1)
+    assert value == pytest.approx(stats.spearmanr(kept[0], kept.sum(axis=0)).statistic)
+
+
+def test_stability_by_an_unknown_method_is_refused(record, history):
+    text = (
+        "methods: must come from ['spearman', 'pearson'], got ['kendall']. "
+        "Pass one or both of them."
+    )
+    with pytest.raises(ParameterError, match=message(text)):
+        analysis.stability([record(history)], methods=["kendall"])
+
+
+def test_curve_clusters_hold_centres_and_their_closest_curves(record, history):
+    frame = analysis.curve_clusters(record(history, model="softmax"), k=2)
+    assert frame.columns.tolist() == [
+        "run_id", "run_name", "model", "cluster", "trend", "n_samples", "kind", "rank",
+        "sample_id", "class", "step", "loss",
+    ]  # fmt: skip
+    assert len(frame) == 2 * (1 + 3) * 4
+    centres = frame.query("kind == 'centre'")
+    assert centres["sample_id"].isna().all()
+    assert centres.groupby("cluster")["n_samples"].first().sum() == N_SAMPLES
+    assert centres.groupby("cluster")["loss"].mean().is_monotonic_decreasing
+    for (_, rank), rows in frame.query("kind == 'closest'").groupby(["cluster", "rank"]):
+        (sample,) = set(rows["sample_id"])
+        np.testing.assert_array_equal(rows["loss"], history.losses[:, sample])
+        assert set(rows["class"]) == {f"class {history.labels[sample]}"}
+        assert rank in {1, 2, 3}
+
+
+def test_curve_clusters_of_records_without_labels_and_with_string_ids(record, history, tmp_path):
+    ids = np.array([f"s{each:02d}" for each in range(N_SAMPLES)])
+    changes = {"sample_ids": ids, "labels": None, "class_names": ()}
+    frame = analysis.curve_clusters(record(replace(history, **changes)))
+    closest = frame.query("kind == 'closest'")
+    assert set(closest["sample_id"]) <= set(ids)
+    assert set(closest["class"]) == {"all"}
+    parquet, _ = analysis.save_frame(frame, tmp_path / "clusters")
+    assert pd.read_parquet(parquet)["sample_id"].isna().sum() == 3 * 4
+
+
+@pytest.fixture
+def with_features(new_run, store, spool):
+    """A record of 12 samples in 3 classes whose single feature is their id, and its losses."""
+    from actiontrack.recorder import Recorder
+
+    run_id, ids = new_run(), np.arange(12)
+    losses = np.random.default_rng(0).gamma(2.0, size=12)
+    options = {"class_names": ("x", "y", "z"), "loss_name": "hinge"}
+    with Recorder(run_id=run_id, store=store, spool=spool, **options) as recorder:
+        recorder.update(ids, losses, labels=ids % 3)
+        recorder.end_epoch()
+        recorder.log_features(ids, ids[:, None].astype(np.float32))
+    return store.open_record(run_id), losses
+
+
+def test_neighbours_are_told_with_distance_and_class(with_features):
+    record, losses = with_features
+    frame = analysis.neighbours(record, [0, 11], k=3)
+    assert frame["query_id"].tolist() == [0] * 3 + [11] * 3
+    assert frame["sample_id"].tolist() == [1, 2, 3, 10, 9, 8]
+    assert frame["distance"].tolist() == [1.0, 2.0, 3.0] * 2
+    assert frame["rank"].tolist() == [1, 2, 3] * 2
+    assert frame["query_class"].tolist() == ["x"] * 3 + ["z"] * 3
+    assert frame["class"].tolist() == ["y", "z", "x", "y", "x", "z"]
+    assert frame["same_class"].tolist() == [False, False, True] * 2
+    np.testing.assert_allclose(frame["action"], losses[frame["sample_id"]], rtol=1e-6)
+    np.testing.assert_allclose(frame["query_action"], losses[frame["query_id"]], rtol=1e-6)
+
+
+def test_neighbours_default_to_those_of_the_hardest(with_features):
+    record, losses = with_features
+    frame = analysis.neighbours(record, n=2, k=1)
+    assert frame["query_id"].tolist() == np.argsort(-losses)[:2].tolist()
+
+
+def test_neighbours_without_features_say_how_to_record_them(record, history):
+    opened = record(history)
+    text = (
+        f"record test-probe of run {opened.run.run_id} ({opened.run.name}) holds no features. "
+        "Record them with the training parameter save_features=true, or with "
+        "Recorder.log_features."
+    )
+    with pytest.raises(NotFoundError, match=message(text)):
+        analysis.neighbours(opened)
+
+
+@pytest.fixture
+def noisy_runs(record, history):
+    """Two runs of one model whose first 10 labels are wrong, and a test split without truth."""
+    truth = history.labels.copy()
+    truth[:10] = (truth[:10] + 1) % 3
+    extra = np.random.default_rng(0).gamma(1.0, size=(2, 4, N_SAMPLES)).astype(np.float32)
+    changes = {"split": "train", "true_labels": truth}
+    runs = [record(replace(history, losses=history.losses + e, **changes), "m") for e in extra]
+    return runs, record(history, "m")
+
+
+def test_noise_detection_agrees_with_scikit_learn_for_every_score(noisy_runs):
+    from sklearn import metrics
+
+    runs, _ = noisy_runs
+    frame = analysis.noise_detection(runs)
+    assert set(frame["score"]) == {
+        "action", "mean_loss", "final_loss", "loss_variance", "aum", "confidence", "variability",
+        "el2n", "forgetting", "final_entropy",
+    }  # fmt: skip
+    noisy = np.arange(N_SAMPLES) < 10
+    for run in runs:
+        table = run.scores().replace(np.inf, 1e9)
+        for row in frame[frame["run_id"] == run.run.run_id].itertuples():
+            sign = -1 if row.score in {"aum", "confidence"} else 1
+            expected = metrics.roc_auc_score(noisy, sign * table[row.score])
+            assert row.auroc == pytest.approx(expected, abs=1e-12)
+            assert (row.k, row.n_noisy) == (10, 10)
+
+
+def test_a_noise_summary_has_mean_and_deviation_over_runs_best_first(noisy_runs):
+    frame = analysis.noise_detection(noisy_runs[0], ks=[5, 10])
+    summary = analysis.noise_summary(frame)
+    assert len(summary) == 10 * 2
+    assert summary["auroc_mean"].is_monotonic_decreasing
+    for row in summary.itertuples():
+        values = frame.query(f"score == '{row.score}' and k == {row.k}")
+        assert row.n_runs == len(values) == 2
+        for name in ("auroc", "average_precision", "precision_at_k"):
+            assert getattr(row, f"{name}_mean") == pytest.approx(values[name].mean())
+            assert getattr(row, f"{name}_std") == pytest.approx(values[name].std())
+
+
+def test_noise_scores_are_grouped_as_noisy_clean_and_other_splits(noisy_runs):
+    runs, test = noisy_runs
+    frame = analysis.noise_scores([runs[0], test])
+    assert frame["group"].tolist() == ["noisy"] * 10 + ["clean"] * 50 + ["test"] * N_SAMPLES
+
+
+TRUTH = (
+    "Train with the parameter label_noise, or pass true_labels to Recorder.describe_samples; "
+    "--record names the record of the training split."
+)
+
+
+def test_noise_without_true_labels_says_how_to_record_them(noisy_runs):
+    _, test = noisy_runs
+    text = f"record test-probe of run {test.run.run_id} holds no true labels. {TRUTH}"
+    with pytest.raises(NotFoundError, match=message(text)):
+        analysis.noise_detection([test])
+    with pytest.raises(
+        NotFoundError, match=message(f"none of the 1 records holds true labels. {TRUTH}")
+    ):
+        analysis.noise_scores([test])
+
+
+def test_a_run_without_a_wrong_label_is_named(record, history):
+    run = record(replace(history, true_labels=history.labels))
+    what = f"record test-probe of run {run.run.run_id} without any"
+    text = (
+        f"records: must hold some wrong labels, got {what!r}. "
+        "Leave this run out, or choose another with --record."
+    )
+    with pytest.raises(ParameterError, match=message(text)):
+        analysis.noise_detection([run])
+
+
+def test_accuracy_by_threshold_is_that_of_the_samples_left(record, history):
+    opened = record(history, model="m")
+    frame = analysis.accuracy_by_threshold([opened], n_thresholds=5)
+    table = opened.scores()
+    assert frame["score"].unique().tolist() == ["action", "final_entropy", "loss_variance"]
+    for row in frame.itertuples():
+        values = table[row.score]
+        scaled = (values - values.min()) / (values.max() - values.min())
+        left = table[scaled >= row.threshold]
+        assert row.n == len(left)
+        assert row.accuracy == pytest.approx(left["correct"].mean())
+
+
+def test_accuracy_of_records_without_predictions_is_refused(record, history):
+    with pytest.raises(ParameterError, match=r"^score: must be one of action, .*got 'correct'"):
+        analysis.accuracy_by_threshold([record(replace(history, measures={}))])
 
 
 def test_frames_are_saved_as_parquet_and_csv(tmp_path, record, history):

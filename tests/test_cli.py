@@ -13,8 +13,8 @@ from actiontrack import cli
 from actiontrack.testing import make_history, record_history
 
 COMMANDS = [
-    "classes", "compare", "completion", "curves", "doctor", "export", "gallery", "report", "runs",
-    "scores", "sync",
+    "accuracy", "classes", "compare", "completion", "curves", "doctor", "export", "gallery",
+    "neighbours", "noise", "report", "runs", "scores", "stability", "sync",
 ]  # fmt: skip
 
 
@@ -127,6 +127,106 @@ def test_compare_by_quantile(run_cli, two_runs, experiment, tmp_path):
 def test_curves_of_one_sample_have_a_row_per_step(run_cli, two_runs):
     _, out, _ = run_cli("curves", "--run", two_runs[0], "--sample", "7", "--format", "csv")
     assert pd.read_csv(io.StringIO(out))["step"].tolist() == [1, 2, 3, 4]
+
+
+def test_curves_are_clustered_on_request(run_cli, two_runs, tmp_path):
+    code, out, err = run_cli(
+        "curves", "--run", two_runs[0], "--clusters", "2", "--format", "csv",
+        "--plot", str(tmp_path / "fig2"),
+    )  # fmt: skip
+    frame = pd.read_csv(io.StringIO(out))
+    assert code == 0
+    assert frame.groupby("cluster")["n_samples"].first().sum() == 30
+    assert err.startswith("The mean loss curves of 2 clusters, hardest first: ")
+    assert (tmp_path / "fig2.png").stat().st_size > 1000
+
+
+def test_clusters_of_single_samples_are_refused(run_cli, two_runs):
+    code, _, err = run_cli("curves", "--run", two_runs[0], "--clusters", "2", "--sample", "7")
+    assert code == 2
+    assert err.endswith("Error: --clusters looks at all curves: leave --sample out.\n")
+
+
+def test_stability_prints_a_row_per_run_step_and_method_and_its_finding(
+    run_cli, two_runs, experiment, tmp_path
+):
+    code, out, err = run_cli(
+        "stability", "--experiment", experiment, "--format", "csv",
+        "--plot", str(tmp_path / "early"),
+    )  # fmt: skip
+    frame = pd.read_csv(io.StringIO(out))
+    assert (code, len(frame)) == (0, 2 * 4 * 2)
+    spearman = frame.query("method == 'spearman'")
+    low = spearman.loc[spearman["value"] < 0.95, "step"].max()
+    after = 1 if np.isnan(low) else low + 1
+    assert err.splitlines()[0] == (
+        f"After {after} of 4 epochs Spearman's ρ with the full score is at least 0.95 in every "
+        "run, and stays there."
+    )
+    assert (tmp_path / "early.png").stat().st_size > 1000
+
+
+def test_stability_of_an_unknown_score_names_those_that_there_are(run_cli, two_runs):
+    code, out, err = run_cli("stability", "--run", two_runs[0], "--score", "actoin")
+    assert (code, out) == (2, "")
+    assert err == (
+        "error: score: must be one of action, mean_loss, final_loss, loss_variance, aum, "
+        "confidence, variability, el2n, forgetting, final_entropy, predicted, correct, "
+        "got 'actoin'. Choose one of these.\n"
+    )
+
+
+def test_neighbours_of_a_sample_are_printed_and_drawn(run_cli, run_id, store, spool, tmp_path):
+    from actiontrack.recorder import Recorder
+
+    with Recorder(run_id=run_id, store=store, spool=spool) as recorder:
+        recorder.update(np.arange(6), np.linspace(1, 2, 6), labels=np.arange(6) % 2)
+        recorder.end_epoch()
+        recorder.log_features(np.arange(6), np.arange(6.0)[:, None])
+    code, out, err = run_cli(
+        "neighbours", "--run", run_id, "--sample", "5", "-k", "2", "--format", "csv",
+        "--plot", str(tmp_path / "near"),
+    )  # fmt: skip
+    assert code == 0
+    assert pd.read_csv(io.StringIO(out))["sample_id"].tolist() == [4, 3]
+    assert err.splitlines()[0] == (
+        "50.0% of the 2 nearest neighbours of 1 samples are of the sample's own class; 0 of them "
+        "lie mostly among other classes."
+    )
+    assert err.splitlines()[-1].startswith("3 of 3 images are neither stored with the run")
+    assert (tmp_path / "near.png").stat().st_size > 1000
+
+
+def test_neighbours_without_features_are_not_found(run_cli, two_runs):
+    code, out, err = run_cli("neighbours", "--run", two_runs[0])
+    assert (code, out) == (4, "")
+    assert "holds no features. Record them with the training parameter save_features=true" in err
+
+
+@pytest.mark.parametrize(("flags", "rows"), [((), 10), (("--each",), 20)])
+def test_noise_prints_every_score_and_draws_noisy_and_clean(
+    run_cli, new_run, store, spool, history, experiment, tmp_path, flags, rows
+):
+    truth = history.labels.copy()
+    truth[:5] = (truth[:5] + 1) % 3
+    for _ in range(2):
+        record_history(replace(history, true_labels=truth), new_run(), store, spool, model="m")
+    code, out, err = run_cli(
+        "noise", "--experiment", experiment, "-k", "3", *flags, "--format", "csv",
+        "--plot", str(tmp_path / "fig12"),
+    )  # fmt: skip
+    frame = pd.read_csv(io.StringIO(out))
+    assert (code, len(frame), set(frame["k"])) == (0, rows, {3})
+    assert err.startswith("m: wrong labels are found at AUROC ")
+    assert (tmp_path / "fig12.png").stat().st_size > 1000
+
+
+def test_accuracy_has_a_row_per_run_score_and_threshold(run_cli, two_runs, experiment, tmp_path):
+    code, out, _ = run_cli(
+        "accuracy", "--experiment", experiment, "--format", "csv", "--plot", str(tmp_path / "acc")
+    )
+    assert (code, len(pd.read_csv(io.StringIO(out)))) == (0, 2 * 3 * 51)
+    assert (tmp_path / "acc.png").stat().st_size > 1000
 
 
 def test_gallery_without_images_says_so(run_cli, two_runs, tmp_path):

@@ -638,3 +638,258 @@ def test_all_is_sorted_and_complete():
     names = [name for name in compare.__all__ if name.islower()]
     assert names == sorted(names)
     assert all(hasattr(compare, name) for name in compare.__all__)
+
+
+# ---------------------------------------------------------------- with the last row
+
+
+@pytest.mark.parametrize("method", ["spearman", "pearson"])
+def test_rows_are_correlated_with_the_last_as_scipy_does(method):
+    values, _ = runs(n=50, n_runs=40)
+    function = stats.spearmanr if method == "spearman" else stats.pearsonr
+    expected = [function(row.astype(float), values[-1].astype(float)).statistic for row in values]
+    np.testing.assert_allclose(compare.with_last(values, method), expected, atol=1e-12)
+
+
+def test_infinite_scores_have_a_rank_but_no_pearson_correlation():
+    values = np.array([[1, 2, 3, np.inf, 0], [1, 3, 2, 9, np.nan]])
+    assert compare.with_last(values)[0] == pytest.approx(0.8)
+    assert compare.with_last(values, "pearson")[0] == pytest.approx(0.5)
+
+
+def test_fewer_than_three_samples_have_no_correlation_with_the_last_row():
+    assert np.isnan(compare.with_last([[1, 2], [1, 2]])).all()
+
+
+# ---------------------------------------------------------------- clusters of curves
+
+
+@pytest.fixture
+def three_kinds():
+    """Loss curves (8 steps) of 30 learnt, 20 flat and 10 unlearnt samples, shuffled; their kind."""
+    rng = np.random.default_rng(0)
+    shapes = np.array([np.linspace(2, 0.1, 8), np.full(8, 2.0), np.linspace(1, 6, 8)])
+    kind = rng.permutation(np.repeat([0, 1, 2], [30, 20, 10]))
+    return (shapes[kind] + 0.05 * rng.normal(size=(60, 8))).T.astype(np.float32), kind
+
+
+def test_clusters_come_hardest_first_with_their_trend_and_size(three_kinds):
+    losses, kind = three_kinds
+    found = compare.cluster_curves(losses)
+    assert found.trends == ("increasing", "flat", "decreasing")
+    assert found.sizes.tolist() == [10, 20, 30]
+    np.testing.assert_array_equal(found.members, 2 - kind)
+    assert found.centres.dtype == np.float64
+    for number in range(3):
+        mine = losses[:, found.members == number].astype(float)
+        np.testing.assert_allclose(found.centres[number], mine.mean(axis=1))
+
+
+def test_the_closest_curves_are_those_nearest_to_the_centre(three_kinds):
+    losses, _ = three_kinds
+    found = compare.cluster_curves(losses, n_closest=4)
+    for number, centre in enumerate(found.centres):
+        distance = np.linalg.norm(losses.T - centre, axis=1)
+        assert found.closest[number].tolist() == np.argsort(distance)[:4].tolist()
+
+
+@pytest.mark.parametrize("k", [1, 3, 5])
+def test_k_means_is_as_good_as_that_of_scikit_learn(k):
+    from sklearn.cluster import KMeans
+
+    losses = np.random.default_rng(1).gamma(2.0, size=(6, 300))
+    found = compare.cluster_curves(losses, k=k)
+    reference = KMeans(k, n_init=10, random_state=0).fit(losses.T)
+    assert found.inertia <= 1.01 * reference.inertia_
+    own = losses.T - found.centres[found.members]
+    assert found.inertia == pytest.approx((own**2).sum())
+
+
+def test_clusters_repeat_with_the_same_seed():
+    losses = np.random.default_rng(2).gamma(2.0, size=(5, 200))
+    first, second = (compare.cluster_curves(losses, seed=3) for _ in range(2))
+    np.testing.assert_array_equal(first.members, second.members)
+    np.testing.assert_array_equal(first.centres, second.centres)
+
+
+def test_curves_that_are_not_finite_belong_to_no_cluster(three_kinds):
+    losses, kind = three_kinds
+    losses[2, 4], losses[3, 9] = np.nan, np.inf
+    found = compare.cluster_curves(losses)
+    assert found.members[[4, 9]].tolist() == [-1, -1]
+    assert found.sizes.sum() == 58
+    others = np.delete(np.arange(60), [4, 9])
+    np.testing.assert_array_equal(found.members[others], 2 - kind[others])
+
+
+TRENDS = [
+    ([1.0, 1.0, 1.0], "flat"),
+    ([0.0, 0.0, 0.0], "flat"),
+    ([1.12, 1.0, 0.88], "flat"),  # falls by 0.24 of its level
+    ([1.13, 1.0, 0.87], "decreasing"),  # by 0.26
+    ([0.87, 1.0, 1.13], "increasing"),
+    ([1.0, 3.0, 1.0], "flat"),
+    ([-1.0, -2.0, -3.0], "decreasing"),
+    ([5.0], "flat"),
+]
+
+
+@pytest.mark.parametrize(("curve", "trend"), TRENDS)
+def test_a_trend_is_a_change_by_more_than_a_quarter_of_the_level(curve, trend):
+    assert compare.cluster_curves(np.array([curve]).T, k=1).trends == (trend,)
+
+
+def test_more_clusters_than_distinct_curves_are_refused():
+    losses = np.array([[1, 1, 2, 2, np.nan], [1, 1, 2, 2, 1]])
+    text = (
+        "k: must be at most 2, the number of distinct finite curves, got 3. Choose fewer clusters."
+    )
+    with pytest.raises(ParameterError, match=message(text)):
+        compare.cluster_curves(losses, k=3)
+
+
+def test_no_clusters_are_refused():
+    text = "k: must be positive, got 0. Pass 3, for instance."
+    with pytest.raises(ParameterError, match=message(text)):
+        compare.cluster_curves(np.ones((2, 2)), k=0)
+
+
+def test_curves_without_steps_are_refused():
+    text = "losses: must have shape (steps, samples), got (3,). Stack the steps."
+    with pytest.raises(ParameterError, match=message(text)):
+        compare.cluster_curves([1.0, 2.0, 3.0])
+
+
+# ---------------------------------------------------------------- neighbours
+
+
+@pytest.mark.parametrize("chunk", [1, 2**19])
+def test_neighbours_equal_those_of_scikit_learn(chunk, monkeypatch):
+    from sklearn.neighbors import NearestNeighbors
+
+    monkeypatch.setattr(compare, "_CHUNK", chunk)
+    features = np.random.default_rng(0).normal(size=(80, 5)).astype(np.float32)
+    queries = [3, 70, 3]
+    where, distance = compare.nearest_neighbours(features, queries, k=6)
+    reference = NearestNeighbors(n_neighbors=7, algorithm="brute").fit(features.astype(float))
+    expected, positions = reference.kneighbors(features[queries].astype(float))
+    np.testing.assert_array_equal(where, positions[:, 1:])
+    np.testing.assert_allclose(distance, expected[:, 1:], atol=1e-6)
+    assert distance.dtype == np.float64
+
+
+def test_neighbours_at_the_same_distance_come_in_order_of_position():
+    where, distance = compare.nearest_neighbours([[0.0], [1.0], [0.0], [-1.0], [0.0]], [0], k=4)
+    assert where.tolist() == [[2, 4, 1, 3]]
+    assert distance.tolist() == [[0.0, 0.0, 1.0, 1.0]]
+
+
+WRONG_NEIGHBOURS = {
+    "features: must have shape (samples, D), got (3,). Pass one feature vector per sample.": (
+        [1.0, 2.0, 3.0], [0], 1
+    ),
+    "features: must be finite, got 'row 1'. Leave such samples out.": (
+        [[1.0], [np.nan], [2.0]], [0], 1
+    ),
+    "k: must lie in 1..2, the number of other samples, got 3. Choose a smaller k.": (
+        [[1.0], [2.0], [3.0]], [0], 3
+    ),
+    "queries: must lie in 0..2, got 3. Pass positions of samples.": (
+        [[1.0], [2.0], [3.0]], [0, 3], 1
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "arguments"), WRONG_NEIGHBOURS.items())
+def test_wrong_arguments_of_neighbours_are_named(text, arguments):
+    features, queries, k = arguments
+    with pytest.raises(ParameterError, match=message(text)):
+        compare.nearest_neighbours(features, queries, k=k)
+
+
+# ---------------------------------------------------------------- detection
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2, max_size=30))
+def test_detection_equals_scikit_learn_under_heavy_ties(samples):
+    from sklearn import metrics
+
+    values, noisy = np.array([v for v, _ in samples], float), np.array([n for _, n in samples])
+    if noisy.all() or not noisy.any():
+        return
+    frame = compare.detection(
+        {"high": values, "low": -values}, noisy, low_is_hard=frozenset({"low"})
+    )
+    for row in frame.itertuples():
+        assert row.auroc == pytest.approx(metrics.roc_auc_score(noisy, values), abs=1e-12)
+        expected = metrics.average_precision_score(noisy, values)
+        assert row.average_precision == pytest.approx(expected, abs=1e-12)
+
+
+def test_precision_at_k_counts_the_noisy_among_the_k_highest():
+    values = np.random.default_rng(0).normal(size=50)
+    noisy = np.random.default_rng(1).random(50) < 0.3
+    frame = compare.detection({"s": values}, noisy, ks=[1, 7, 50]).set_index("k")
+    ranked = noisy[np.argsort(-values)]
+    for k in (1, 7, 50):
+        assert frame.loc[k, "precision_at_k"] == pytest.approx(ranked[:k].mean())
+    default = compare.detection({"s": values}, noisy)
+    assert default["k"].tolist() == [noisy.sum()]
+
+
+def test_precision_at_k_in_the_middle_of_a_tie_is_the_mean_over_its_orders():
+    # 9 is noisy; three samples share 5, one of them noisy: 2 of 3 orders put a clean one second
+    frame = compare.detection({"s": [5, 9, 5, 1, 5]}, np.array([1, 1, 0, 0, 0], bool), ks=[2])
+    assert frame["precision_at_k"].item() == pytest.approx((1 + 1 / 3) / 2)
+
+
+def test_samples_without_a_score_are_left_out_and_an_infinite_score_is_the_highest():
+    noisy = np.array([1, 0, 1, 0], bool)
+    frame = compare.detection({"s": [np.inf, 1, np.nan, 0], "none": [np.nan] * 4}, noisy)
+    assert frame["n_dropped"].tolist() == [1, 4]
+    assert frame["n_noisy"].tolist() == [1, 0]
+    assert frame["auroc"][0] == 1.0
+    assert frame[["auroc", "average_precision", "precision_at_k"]].iloc[1].isna().all()
+
+
+def test_precision_at_more_than_the_scored_samples_is_not_defined():
+    frame = compare.detection({"s": [1, 2, np.nan]}, np.array([1, 0, 0], bool), ks=[3])
+    assert np.isnan(frame["precision_at_k"].item())
+
+
+WRONG_DETECTION = {
+    "is_noisy: must be bool of shape (samples,), got ('int64', (3,)). Pass label != true_label.": (
+        {}, np.array([0, 1, 0]), None
+    ),
+    "is_noisy: must mark some of the 2 samples and not all, got 0. "
+    "Record a run with wrong labels.": ({}, np.zeros(2, bool), None),
+    "s: must have shape (2,), got (3,). Pass one score per sample.": (
+        {"s": [1, 2, 3]}, np.array([True, False]), None
+    ),
+    "ks: must lie in 1..2, the number of samples, got [3]. Choose a smaller k.": (
+        {}, np.array([True, False]), [1, 3]
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "arguments"), WRONG_DETECTION.items())
+def test_wrong_arguments_of_detection_are_named(text, arguments):
+    given_scores, noisy, ks = arguments
+    with pytest.raises(ParameterError, match=message(text)):
+        compare.detection(given_scores, noisy, ks=ks)
+
+
+# ---------------------------------------------------------------- mean over runs
+
+
+def test_the_interval_of_a_mean_is_that_of_scipy_with_missing_runs_left_out():
+    values = np.random.default_rng(0).normal(size=(5, 4))
+    values[0, 1], values[1:, 2], values[:, 3] = np.nan, np.nan, np.nan
+    mean, low, high = compare.mean_interval(values)
+    for column, kept in ((0, values[:, 0]), (1, values[1:, 1])):
+        expected = stats.ttest_1samp(kept, 0).confidence_interval(0.95)
+        assert mean[column] == pytest.approx(kept.mean())
+        assert (low[column], high[column]) == pytest.approx((expected.low, expected.high))
+    assert mean[2] == values[0, 2]
+    assert np.isnan([low[2], high[2], mean[3], low[3]]).all()

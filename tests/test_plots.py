@@ -111,6 +111,22 @@ def test_scores_that_are_not_finite_are_counted_on_the_figure(scores):
         assert axes.get_title(loc="left") == "2 samples not finite, not drawn"
 
 
+def test_noisy_and_clean_samples_have_an_outline_each_of_area_one(scores):
+    scores["group"] = np.where(scores["sample_id"] < 6, "noisy", "clean")
+    scores.loc[scores["model"] == "resnet", "group"] = "test"
+    axes = plots.noise_distributions(scores, bins=12)
+    assert texts(axes) == ["clean, 108 samples", "noisy, 12 samples", "test, 120 samples"]
+    assert len(axes.collections) == 3
+    assert axes.get_ylabel() == "density"
+    edges = np.histogram_bin_edges(scores["action"].to_numpy(float), 12)
+    drawn = {
+        round(float(outline.get_paths()[0].vertices[:, 1].max()), 6) for outline in axes.collections
+    }
+    groups = scores.groupby("group")["action"]
+    peaks = {np.histogram(x.to_numpy(float), edges, density=True)[0].max() for _, x in groups}
+    assert drawn == {round(float(peak), 6) for peak in peaks}
+
+
 @pytest.mark.parametrize("kind", ["box", "violin"])
 def test_classes_are_ordered_by_median_with_the_hardest_on_top(scores, kind):
     axes = plots.class_distributions(scores, kind=kind)
@@ -213,6 +229,66 @@ def test_quantile_curves_draw_the_means_dashed_for_one_model(scores):
     assert axes.get_xlabel() == "samples at or above this quantile of action"
 
 
+STABILITY = ("run_id", "run_name", "model", "step", "method", "value")
+
+
+def stability(models):
+    return pd.DataFrame(
+        [
+            (f"id{run}", f"run {run}", model, step, method, step / 4 - 0.1 * run)
+            for run, model in enumerate(models)
+            for method in ("spearman", "pearson")
+            for step in (1, 2, 3, 4)
+        ],
+        columns=STABILITY,
+    )
+
+
+def test_stability_draws_a_line_per_run_and_one_at_the_level():
+    frame = stability(["cnn", "cnn", "resnet"])
+    axes = plots.stability_curves(frame, level=0.9)
+    for run in range(3):
+        assert axes.lines[run].get_xdata().tolist() == [1, 2, 3, 4]
+        expected = frame.query(f"run_id == 'id{run}' and method == 'spearman'")["value"]
+        np.testing.assert_array_equal(axes.lines[run].get_ydata(), expected)
+    assert set(axes.lines[3].get_ydata()) == {0.9}
+    assert texts(axes) == ["cnn", "resnet"]
+    assert axes.get_ylabel() == "Spearman's ρ with the full score"
+
+
+def test_stability_of_one_model_names_the_runs():
+    axes = plots.stability_curves(stability(["cnn", "cnn"]), method="pearson")
+    assert texts(axes) == ["run 0", "run 1"]
+    assert axes.get_ylabel() == "Pearson's r with the full score"
+
+
+ACCURACY = ("run_id", "model", "score", "threshold", "accuracy")
+
+
+@pytest.mark.parametrize("models", [("a", "a"), ("a", "b")])
+def test_accuracy_curves_draw_the_mean_over_runs(models):
+    rows = [
+        (f"id{run}", model, score, x, 1 - x + 0.1 * run)
+        for run, model in enumerate(models)
+        for score in ("action", "entropy")
+        for x in (0.0, 0.5, 1.0)
+    ]
+    frame = pd.DataFrame(rows, columns=ACCURACY)
+    axes = plots.accuracy_curves(frame)
+    if models == ("a", "a"):
+        assert texts(axes) == ["action", "entropy"]
+        np.testing.assert_allclose(axes.lines[0].get_ydata(), [1.05, 0.55, 0.05])
+    else:
+        assert texts(axes) == ["action · a", "entropy · a", "action · b", "entropy · b"]
+        np.testing.assert_allclose(axes.lines[2].get_ydata(), [1.1, 0.6, 0.1])
+
+
+def test_accuracy_is_drawn_between_zero_and_one():
+    rows = [(f"id{run}", "a", "action", 0.5, 0.9 * run) for run in (0, 1)]
+    low, high = plots.accuracy_curves(pd.DataFrame(rows, columns=ACCURACY)).get_ylim()
+    assert -0.05 < low <= 0 < 1 <= high < 1.05
+
+
 # ---------------------------------------------------------------- curves
 
 
@@ -249,6 +325,26 @@ def test_curves_of_two_runs_name_the_run(curves):
         [curves.assign(run_name="first"), curves.assign(run_id="s", run_name="second")]
     )
     assert "1 · bee · second" in texts(plots.loss_curves(both))
+
+
+CLUSTERS = ("cluster", "trend", "n_samples", "kind", "rank", "step", "loss")
+
+
+def test_clusters_draw_a_thick_centre_and_thin_curves_of_its_colour():
+    rows = [
+        (cluster, trend, size, "closest" if rank else "centre", rank, step, cluster + rank * step)
+        for cluster, trend, size in [(1, "increasing", 5), (2, "flat", 95)]
+        for rank in range(3)
+        for step in (1, 2, 3)
+    ]
+    frame = pd.DataFrame(rows, columns=CLUSTERS)
+    axes = plots.curve_clusters(frame)
+    assert texts(axes) == ["1: increasing, 5 samples", "2: flat, 95 samples"]
+    assert len(axes.lines) == 6
+    for line, (_, part) in zip(axes.lines, frame.groupby(["cluster", "rank"]), strict=True):
+        np.testing.assert_array_equal(line.get_ydata(), part["loss"])
+    assert [line.get_linewidth() > 2 for line in axes.lines] == [True, False, False] * 2
+    assert axes.lines[0].get_color() == axes.lines[2].get_color() != axes.lines[3].get_color()
 
 
 # ---------------------------------------------------------------- gallery
@@ -325,9 +421,13 @@ def empty(*columns):
 QUANTILE = ("method", "kind", "model_a", "model_b", "quantile", "mean")
 EMPTY = {
     "score_histogram": (plots.score_histogram, empty("action")),
+    "noise_distributions": (plots.noise_distributions, empty("action", "group")),
     "class_distributions": (plots.class_distributions, empty("action", "class")),
     "correlation_heatmap": (plots.correlation_heatmap, pd.DataFrame()),
     "quantile_curves": (plots.quantile_curves, empty(*QUANTILE)),
+    "stability_curves": (plots.stability_curves, empty(*STABILITY)),
+    "accuracy_curves": (plots.accuracy_curves, empty(*ACCURACY)),
+    "curve_clusters": (plots.curve_clusters, empty(*CLUSTERS)),
     "loss_curves": (plots.loss_curves, empty("run_id", "sample_id", "step", "loss")),
     "model_scatter": (plots.model_scatter, empty("a", "b")),
     "gallery": (lambda _: plots.gallery([], []).axes[0], None),
@@ -341,8 +441,12 @@ def test_nothing_to_draw_says_no_samples(draw, frame):
 
 MISSING = {
     "score_histogram": (plots.score_histogram, "scores", "'action'"),
+    "noise_distributions": (plots.noise_distributions, "frame", "'action', 'group'"),
     "class_distributions": (plots.class_distributions, "scores", "'action', 'class'"),
     "quantile_curves": (plots.quantile_curves, "frame", ", ".join(map(repr, QUANTILE))),
+    "stability_curves": (plots.stability_curves, "frame", ", ".join(map(repr, STABILITY))),
+    "accuracy_curves": (plots.accuracy_curves, "frame", ", ".join(map(repr, ACCURACY))),
+    "curve_clusters": (plots.curve_clusters, "frame", ", ".join(map(repr, CLUSTERS))),
     "loss_curves": (plots.loss_curves, "frame", "'run_id', 'sample_id', 'step', 'loss'"),
 }
 

@@ -4,6 +4,7 @@ import io
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -39,6 +40,7 @@ def test_a_run_report_has_these_sections(record):
         "Distribution",
         "Difficulty per class",
         "Loss of the hardest samples",
+        "Clusters of loss curves",
         "Hardest samples",
         "Easiest samples",
         "How to read this",
@@ -116,6 +118,69 @@ def test_images_outside_the_root_are_never_opened(tmp_path, new_run, store, spoo
     assert missing == 1
 
 
+@pytest.mark.parametrize(("n_steps", "n_samples"), [(2, 40), (4, 2)])
+def test_too_few_steps_or_curves_are_not_clustered(new_run, store, spool, n_steps, n_samples):
+    run_id = new_run()
+    record_history(make_history(n_steps, n_samples), run_id, store, spool)
+    assert "Clusters of loss curves" not in headings(
+        reporting.run_report(store.open_record(run_id))
+    )
+
+
+def test_clusters_are_told_with_their_share_trend_and_ends():
+    rows = [
+        (1, "increasing", 5, 0, 1, 2.0), (1, "increasing", 5, 0, 2, 6.5),
+        (1, "increasing", 5, 1, 1, 9.0), (1, "increasing", 5, 1, 2, 9.0),
+        (2, "decreasing", 95, 0, 1, 1.5), (2, "decreasing", 95, 0, 2, 0.0125),
+    ]  # fmt: skip
+    frame = pd.DataFrame(rows, columns=["cluster", "trend", "n_samples", "rank", "step", "loss"])
+    assert reporting.describe_clusters(frame) == (
+        "The mean loss curves of 2 clusters, hardest first: 5.0% increasing (from 2 to 6.5), "
+        "95.0% decreasing (from 1.5 to 0.0125)."
+    )
+
+
+@pytest.fixture
+def with_features(new_run, store, spool):
+    """A record of 10 samples with features and 8 × 8 thumbnails."""
+    run_id, ids, images = new_run(), np.arange(10), []
+    for each in ids.tolist():
+        buffer = io.BytesIO()
+        Image.new("L", (8, 8), 20 * each).save(buffer, "PNG")
+        images.append(buffer.getvalue())
+    with Recorder(run_id=run_id, store=store, spool=spool, class_names=("x", "y")) as recorder:
+        recorder.update(ids, np.linspace(1, 2, 10), labels=ids % 2)
+        recorder.end_epoch()
+        recorder.log_features(ids, ids[:, None].astype(np.float32))
+        recorder.log_thumbnails(ids, images)
+    return store.open_record(run_id)
+
+
+def test_a_record_with_features_reports_the_neighbours_of_the_hardest(with_features):
+    part = section(reporting.run_report(with_features), "Nearest neighbours of the hardest samples")
+    assert part.frame["query_id"].unique().tolist() == [9, 8, 7, 6, 5, 4]
+    assert part.figure is not None
+    same = np.mean(part.frame["query_id"] % 2 == part.frame["sample_id"] % 2)
+    assert part.text.startswith(f"{same:.1%} of the 8 nearest neighbours of 6 samples are of ")
+
+
+def test_a_gallery_of_neighbours_has_a_row_of_images_for_each_sample(with_features):
+    frame = analysis.neighbours(with_features, [0, 9], k=3)
+    figure, missing = reporting.neighbour_gallery(with_features, frame)
+    assert missing == 0
+    assert [axes.get_xlabel() for axes in figure.axes] == [
+        "sample 0: x", "y 1", "x 2", "y 3", "sample 9: y", "x 1", "y 2", "x 3"
+    ]  # fmt: skip
+
+
+def test_neighbours_are_told_in_one_sentence_with_numbers(with_features):
+    frame = analysis.neighbours(with_features, [0, 9], k=3)
+    assert reporting.describe_neighbours(frame) == (
+        "33.3% of the 3 nearest neighbours of 2 samples are of the sample's own class; 2 of them "
+        "lie mostly among other classes."
+    )
+
+
 @pytest.fixture
 def comparison(new_run, store, spool, history):
     rng = np.random.default_rng(0)
@@ -149,6 +214,53 @@ def test_a_comparison_report_traces_every_number_to_run_ids(comparison, experime
     page = report.to_html()
     assert all(each.run.run_id in page for each in records)
     assert "Correlation between models, Spearman" in " ".join(headings(report))
+
+
+def stability(*runs):
+    rows = [
+        (f"id{run}", step, "spearman", value)
+        for run, values in enumerate(runs)
+        for step, value in enumerate(values, start=1)
+    ]
+    return pd.DataFrame(rows, columns=["run_id", "step", "method", "value"])
+
+
+SETTLED = (
+    "After {} epochs Spearman's ρ with the full score is at least 0.95 in {} run, and stays there."
+)
+UNDEFINED = (
+    "Spearman's ρ with the full score is not defined in {} runs: fewer than 3 samples have a "
+    "score, or all have the same."
+)
+STABILITY = {
+    "one run": ([[0.5, 0.96, 1.0]], SETTLED.format("2 of 3", "the")),
+    "the slowest run counts, and a fall below the level": (
+        [[0.96, 0.9, 0.99, 1.0], [0.96, 0.97, 1.0, 1.0]],
+        SETTLED.format("3 of 4", "every"),
+    ),
+    "runs of different length": (
+        [[0.5, 1.0], [0.96, 0.97, 1.0]],
+        SETTLED.format("2 of 2 to 3", "every"),
+    ),
+    "a constant score": ([[np.nan, np.nan], [0.5, 1.0]], UNDEFINED.format("1 of 2")),
+}
+
+
+@pytest.mark.parametrize(("runs", "sentence"), STABILITY.values(), ids=STABILITY.keys())
+def test_the_early_answer_is_one_sentence_with_numbers(runs, sentence):
+    assert reporting.describe_stability(stability(*runs)) == sentence
+
+
+def test_the_finding_on_noise_names_action_final_loss_and_the_best_score():
+    rows = [("cnn", "aum", 0.95, 2), ("cnn", "action", 0.92, 2), ("cnn", "final_loss", 0.7, 2),
+            ("res", "action", 0.99, 1)]  # fmt: skip
+    summary = pd.DataFrame(rows, columns=["model", "score", "auroc_mean", "n_runs"])
+    assert reporting.describe_noise(summary) == (
+        "cnn: wrong labels are found at AUROC 0.920 by action, 0.700 by final_loss; best of 3 "
+        "scores is aum with 0.950 (mean over 2 runs). "
+        "res: wrong labels are found at AUROC 0.990 by action; best of 1 scores is action with "
+        "0.990 (mean over 1 run)."
+    )
 
 
 def test_a_terminal_is_told_where_things_are(record, store, tracking_uri):

@@ -324,3 +324,51 @@ def test_a_history_without_steps_has_no_table():
     text = "history: must have at least one step, got 0. Record an epoch before asking for scores."
     with pytest.raises(ParameterError, match=message(text)):
         scores.score_table(history(np.empty((0, 2))))
+
+
+# ---------------------------------------------------------------- after each step
+
+
+def part_of(whole, n_steps):
+    grids = {name: values[:n_steps] for name, values in whole.measures.items()}
+    parts = {name: values[:n_steps] for name, values in whole.components.items()}
+    return LossHistory(
+        losses=whole.losses[:n_steps],
+        sample_ids=whole.sample_ids,
+        deltas=whole.deltas[:n_steps],
+        seen=whole.seen[:n_steps],
+        measures=grids,
+        components=parts,
+    )
+
+
+def test_a_running_score_is_the_score_of_the_steps_so_far():
+    whole = make_history(n_steps=5, n_samples=12)
+    seen = np.ones((5, 12), dtype=bool)
+    seen[2, 3] = False
+    deltas = np.array([1.0, 0.1, 2.5, 0.3, 1.0])
+    components = {"box": whole.losses * np.float32(0.3)}
+    whole = make_history(n_steps=5, n_samples=12, seen=seen, deltas=deltas, components=components)
+    names = scores.score_table(whole).columns.drop(["sample_id", "label", "n_steps"])
+    assert {"action", "action_box", "aum", "forgetting", "el2n", "final_loss"} <= set(names)
+    for name in names:
+        running = scores.running_score(whole, name)
+        assert (running.shape, running.dtype) == ((5, 12), np.float64)
+        for n_steps in range(1, 6):
+            expected = scores.score_table(part_of(whole, n_steps))[name].to_numpy(float)
+            np.testing.assert_array_equal(running[n_steps - 1], expected)
+
+
+def test_a_running_score_that_the_history_does_not_give_is_refused():
+    text = (
+        "score: must be one of action, mean_loss, final_loss, loss_variance, got 'aum'. "
+        "Choose one of these."
+    )
+    with pytest.raises(ParameterError, match=message(text)):
+        scores.running_score(history([[1, 2]]), "aum")
+
+
+def test_a_running_score_of_no_steps_is_refused():
+    text = "history: must have at least one step, got 0. Record an epoch before asking for scores."
+    with pytest.raises(ParameterError, match=message(text)):
+        scores.running_score(history(np.zeros((0, 2))))
