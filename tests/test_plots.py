@@ -286,7 +286,7 @@ def test_accuracy_curves_draw_the_mean_over_runs(models):
 def test_accuracy_is_drawn_between_zero_and_one():
     rows = [(f"id{run}", "a", "action", 0.5, 0.9 * run) for run in (0, 1)]
     low, high = plots.accuracy_curves(pd.DataFrame(rows, columns=ACCURACY)).get_ylim()
-    assert -0.05 < low <= 0 < 1 <= high < 1.05
+    assert (round(low, 1), round(high, 1)) == (0.0, 1.0)
 
 
 # ---------------------------------------------------------------- curves

@@ -19,7 +19,6 @@ from actiontrack import artifact
 from actiontrack.artifact import FileEntry, Manifest, Samples, StepEntry
 from actiontrack.digest import digest_ids, digest_inputs, digest_labels
 from actiontrack.errors import (
-    ActionTrackError,
     NotFoundError,
     ParameterError,
     RecordingError,
@@ -610,8 +609,9 @@ class Recorder:
     def _count_partial(self) -> None:
         if self._spool is None or not len(self._buffer):
             return
-        # Called after an error, which may be about these very batches: it must not be hidden.
-        with contextlib.suppress(ActionTrackError):
+        # Called after an error, which may be about these very batches: it must not be hidden. A
+        # signal may have come in the middle of a batch: then there is nothing sound to count.
+        with contextlib.suppress(Exception):
             rows = self._buffer.rows(None)
             if rows is not None and self._spool.manifest.n_samples:
                 step = self._next_step(None, None)
