@@ -190,7 +190,7 @@ def test_neighbours_of_a_sample_are_printed_and_drawn(run_cli, run_id, store, sp
     assert code == 0
     assert pd.read_csv(io.StringIO(out))["sample_id"].tolist() == [4, 3]
     assert err.splitlines()[0] == (
-        "50.0% of the 2 nearest neighbours of 1 samples are of the sample's own class; 0 of them "
+        "50.0% of the 2 nearest neighbours of 1 sample are of the sample's own class; 0 of them "
         "lie mostly among other classes."
     )
     assert err.splitlines()[-1].startswith("3 of 3 images are neither stored with the run")
