@@ -411,3 +411,26 @@ def test_kill_9_at_a_random_moment_loses_at_most_the_epoch_under_way(
     n_epochs = store.open_record(run_id).manifest.n_steps
     assert n_epochs in {told, told + 1}
     assert_whole(store, run_id, n_epochs, complete=False)
+
+
+@pytest.mark.long
+def test_an_outage_of_a_minute_costs_training_nothing_and_loses_nothing(door):
+    store, run_id = Store(door.uri), remote_run(door)
+    seconds, done = [], 0
+    with Recorder(store=store, run_id=run_id, patience=60.0) as recorder:
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            done += 1
+            seconds.append(timed_epoch(recorder, done))
+            if done == 3:
+                assert recorder._uploader.drain(20)
+                door.shut()
+            time.sleep(0.5)
+        door.open()
+    assert recorder.synced
+    # The epochs of the outage take what those before it took, with room for a busy machine.
+    assert np.median(seconds[3:]) < 3 * np.median(seconds[:3]) + 0.05
+    assert max(seconds) < 1
+    assert_whole(store, run_id, done)
+    steps = store._client.get_metric_history(run_id, "test-probe/mean_loss")
+    assert sorted(each.step for each in steps) == list(range(1, done + 1))
