@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from actiontrack import compare
 from actiontrack.errors import NotComparableError, NotFoundError, ParameterError, StoreError
-from actiontrack.history import LossHistory
+from actiontrack.history import LossHistory, check_choice
 from actiontrack.scores import min_max, running_score, score_table
 from actiontrack.store import RunQuery, Store, StoredRecord
 
@@ -458,10 +458,7 @@ def align(
         NotComparableError: if mode, loss, Δn or number of steps differ, or the samples do.
         ParameterError: if there is no such score.
     """
-    if on_mismatch not in {"error", "inner"}:
-        raise ParameterError(
-            "on_mismatch", "must be one of error, inner", on_mismatch, "Choose one of these."
-        )
+    check_choice("on_mismatch", on_mismatch, ("error", "inner"))
     records = sorted(records, key=_by_model_and_time)
     _check_same_measure(records, up_to_step)
     difference = _sample_difference(records)

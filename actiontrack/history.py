@@ -19,7 +19,16 @@ import numpy.typing as npt
 
 from actiontrack.errors import ParameterError
 
-__all__ = ["DELTA_KINDS", "MEASURES", "MODES", "FloatArray", "IdArray", "IntArray", "LossHistory"]
+__all__ = [
+    "DELTA_KINDS",
+    "MEASURES",
+    "MODES",
+    "FloatArray",
+    "IdArray",
+    "IntArray",
+    "LossHistory",
+    "check_choice",
+]
 
 FloatArray = npt.NDArray[np.floating]
 IntArray = npt.NDArray[np.integer]
@@ -95,8 +104,8 @@ class LossHistory:
     def __post_init__(self) -> None:
         """Fill the defaults, then check everything once."""
         self._fill_defaults()
-        _check_choice("mode", self.mode, MODES)
-        _check_choice("delta_kind", self.delta_kind, tuple(DELTA_KINDS))
+        check_choice("mode", self.mode, MODES)
+        check_choice("delta_kind", self.delta_kind, tuple(DELTA_KINDS))
         self._check_shapes()
         self._check_order()
 
@@ -187,7 +196,12 @@ def _set(history: LossHistory, name: str, value: object) -> None:
     object.__setattr__(history, name, value)
 
 
-def _check_choice(argument: str, value: str, choices: tuple[str, ...]) -> None:
+def check_choice(argument: str, value: str, choices: tuple[str, ...]) -> None:
+    """Refuse a value that is not one of the choices.
+
+    Raises:
+        ParameterError: names the argument, the choices and the value.
+    """
     if value not in choices:
         raise ParameterError(
             argument, f"must be one of {', '.join(choices)}", value, "Choose one of these."

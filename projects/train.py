@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,14 @@ class _Session:
 
     def split(self, name: str) -> ImageSplit:
         return self.train if name == "train" else self.test
+
+    @cached_property
+    def input_digests(self) -> dict[str, list[str]]:
+        """Digest of each input of each split, read once for all records and the dataset log."""
+        return {
+            images.split: [digest_input(each) for each in images.images.numpy()]
+            for images in (self.train, self.test)
+        }
 
 
 def _train_and_record(session: _Session, store: Store | None, run: RunInfo | None) -> bool:
@@ -316,13 +325,9 @@ def _recorder(
         labels=images.labels,
         true_labels=images.true_labels,
         paths=images.paths,
-        input_digests=_input_digests(images),
+        input_digests=session.input_digests[split],
     )
     return recorder
-
-
-def _input_digests(images: ImageSplit) -> list[str]:
-    return [digest_input(each) for each in images.images.numpy()]
 
 
 def _log_setup(store: Store, run: RunInfo, session: _Session) -> None:
@@ -333,7 +338,7 @@ def _log_setup(store: Store, run: RunInfo, session: _Session) -> None:
         store.log_dataset(
             run.run_id,
             name=f"{images.name}/{images.split}",
-            digest=_dataset_digest(images),
+            digest=_dataset_digest(images, session.input_digests[images.split]),
             source=images.root or images.name,
             context="training" if images.split == "train" else "evaluation",
         )
@@ -344,9 +349,8 @@ def _lasting(params: TrainParams) -> dict[str, str]:
     return {name: each for name, each in to_strings(params).items() if name not in _PASSING}
 
 
-def _dataset_digest(images: ImageSplit) -> str:
+def _dataset_digest(images: ImageSplit, inputs: Sequence[str]) -> str:
     order = np.argsort(images.ids, kind="stable")
-    inputs = _input_digests(images)
     parts = (
         digest_ids(images.ids[order]),
         digest_labels(images.labels.numpy()[order], images.class_names),

@@ -1,13 +1,13 @@
 """What the adapters share: a recorder that lives as long as a training, and a fixed probe set."""
 
 from collections.abc import Callable, Mapping
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from actiontrack.errors import ParameterError, RecordingError
+from actiontrack.recorder.context import FinishOnExit
 from actiontrack.recorder.recorder import EpochSummary, Recorder
 
 __all__ = ["ArrayProbe", "Loss", "Tracking", "class_indices", "log_probabilities", "losses_of"]
@@ -21,7 +21,7 @@ _ERRORS: Mapping[str, Callable[[Any], Any]] = {"squared_error": np.square, "abso
 _EPS = float(np.finfo(np.float64).eps)
 
 
-class Tracking:
+class Tracking(FinishOnExit):
     """A recorder that opens when training begins and ends with it: base of the adapters.
 
     Libraries without a hook for errors leave the record open when training fails. There, use the
@@ -32,23 +32,6 @@ class Tracking:
     """
 
     recorder: Recorder | None = None
-
-    def __enter__(self) -> Self:
-        """The adapter itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Finish after a normal end; after an error keep and upload what is complete."""
-        try:
-            if kind is None:
-                self.finish()
-        finally:
-            self.close()
 
     def finish(self) -> bool:
         """Mark the record complete and upload it. Returns whether all of it is uploaded."""

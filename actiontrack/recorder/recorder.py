@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -24,8 +23,9 @@ from actiontrack.errors import (
     RecordingError,
     StoreError,
 )
-from actiontrack.history import DELTA_KINDS, MEASURES, MODES
+from actiontrack.history import DELTA_KINDS, MEASURES, MODES, check_choice
 from actiontrack.recorder.arrays import canonical_ids, shape_error, snapshot
+from actiontrack.recorder.context import FinishOnExit
 from actiontrack.recorder.epoch import EpochBuffer, EpochRows, Gather, scatter, shown
 from actiontrack.recorder.spool import Destination, Spool, StepMetrics, lock_spool, spool_root
 from actiontrack.recorder.uploader import Uploader
@@ -67,7 +67,7 @@ class EpochSummary:
         return {f"{record}/{name}": value for name, value in values.items()}
 
 
-class Recorder:
+class Recorder(FinishOnExit):
     """Records the per-sample losses of one split of one MLflow run.
 
     Args:
@@ -124,10 +124,10 @@ class Recorder:
     ) -> None:
         artifact.check_name("split", split)
         _check_source(source)
-        _check_choice("mode", mode, MODES)
-        _check_choice("delta_kind", delta_kind, tuple(DELTA_KINDS))
+        check_choice("mode", mode, MODES)
+        check_choice("delta_kind", delta_kind, tuple(DELTA_KINDS))
         duplicates = duplicates or ("first" if gather else "error")
-        _check_choice("duplicates", duplicates, ("error", "first"))
+        check_choice("duplicates", duplicates, ("error", "first"))
         self._loss_name, self._duplicates = loss_name, duplicates
         self._allow_missing, self._allow_uniform = allow_missing, allow_uniform
         self._gather, self._patience = gather, patience
@@ -155,23 +155,6 @@ class Recorder:
         self._open(manifest, store, run_id, Path(spool) if spool else spool_root(), resume=resume)
 
     # The three lines
-
-    def __enter__(self) -> "Recorder":
-        """The recorder itself; leaving the block finishes the record."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Finish after a normal end; after an error keep and upload what is complete."""
-        try:
-            if kind is None:
-                self.finish()
-        finally:
-            self.close()
 
     def update(
         self,
@@ -783,10 +766,3 @@ def _as_int(values: npt.NDArray[Any] | None) -> npt.NDArray[np.int64] | None:
 
 def _kind(ids: npt.NDArray[Any]) -> str:
     return "integers" if ids.dtype.kind == "i" else "strings"
-
-
-def _check_choice(argument: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ParameterError(
-            argument, f"must be one of {', '.join(choices)}", value, "Choose one of these."
-        )
