@@ -13,8 +13,9 @@ train: $(RUN)
 demo: $(RUN)
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/mlflow run . -e main --env-manager local
 
+# One worker per core, each on one thread.
 test: $(DEV)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 test-long: $(DEV)
 	$(BIN)/python -m pytest -m long

@@ -4,21 +4,31 @@ Every function starts from records (`load_records`) or from a tidy score frame (
 returns a pandas frame. Runs are compared only if they measure the same thing on the same samples.
 """
 
-from collections.abc import Callable, Sequence
+import io
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from PIL import Image
+from scipy import ndimage
 from tqdm.auto import tqdm
 
 from actiontrack import compare
 from actiontrack.errors import NotComparableError, NotFoundError, ParameterError, StoreError
 from actiontrack.history import LossHistory, check_choice
-from actiontrack.scores import min_max, running_score, score_table
+from actiontrack.scores import (
+    ensemble_entropy,
+    ensemble_mean,
+    min_max,
+    running_score,
+    score_table,
+)
 from actiontrack.store import RunQuery, Store, StoredRecord
 
 __all__ = [
@@ -26,25 +36,40 @@ __all__ = [
     "Alignment",
     "Comparison",
     "accuracy_by_threshold",
+    "accuracy_summary",
     "align",
     "class_distributions",
+    "class_name",
     "compare_runs",
+    "contrasts",
     "correlation_by_quantile",
     "correlation_table",
     "curve_clusters",
+    "disattenuated_correlations",
     "easiest",
+    "ensemble_accuracy",
+    "ensemble_correlations",
+    "ensemble_regions",
+    "ensemble_scores",
+    "feature_map",
     "hardest",
     "load_records",
     "load_scores",
     "loss_curves",
+    "map_correlation",
     "neighbours",
     "noise_detection",
+    "noise_pairs",
     "noise_scores",
     "noise_summary",
+    "pixel_classes",
+    "pixel_regions",
+    "positions",
     "runs_frame",
     "save_frame",
     "score_frame",
     "stability",
+    "top_k_overlaps",
 ]
 
 #: Scores of which a low value means a hard sample.
@@ -298,6 +323,8 @@ def noise_detection(
     *,
     ks: Sequence[int] | None = None,
     up_to_step: int | None = None,
+    further: Mapping[str, pd.DataFrame] | None = None,
+    low_is_hard: Collection[str] = LOW_IS_HARD,
 ) -> pd.DataFrame:
     """How well each score finds the wrong labels of each run (4.4).
 
@@ -305,6 +332,9 @@ def noise_detection(
         records: open records whose samples hold true labels.
         ks: see `compare.detection`.
         up_to_step: score the history up to this step only.
+        further: scores of other methods for the same samples, to compare on equal terms: run id
+            to a frame of sample_id and one column per score.
+        low_is_hard: names of the scores of which a low value means a suspect.
 
     Returns:
         One row per run, score and k: run_id, run_name, model, and the columns of
@@ -312,16 +342,12 @@ def noise_detection(
         standard deviation over the runs of a model.
 
     Raises:
-        NotFoundError: if a record holds no true labels.
+        NotFoundError: if a record holds no true labels, or a sample that `further` lacks.
         ParameterError: if no label of a record is wrong, or a k is out of range.
     """
     frames = []
     for record in records:
-        table = _scores(record, up_to_step)
-        if "true_label" not in table.columns:
-            what = f"record {record.name} of run {record.run.run_id} holds no true labels"
-            raise NotFoundError(f"{what}. {_TRUTH}")
-        noisy = (table["label"] != table["true_label"]).to_numpy(dtype=np.bool_)
+        table, noisy = _with_truth(record, up_to_step)
         if not noisy.any():
             raise ParameterError(
                 "records",
@@ -331,7 +357,8 @@ def noise_detection(
             )
         columns = table.columns.drop(["sample_id", "label", "true_label", *_NO_SCORES], "ignore")
         values = {str(name): table[name].to_numpy(dtype=np.float64) for name in columns}
-        found = compare.detection(values, noisy, ks=ks, low_is_hard=LOW_IS_HARD)
+        values |= _further(record, table["sample_id"], (further or {}).get(record.run.run_id))
+        found = compare.detection(values, noisy, ks=ks, low_is_hard=low_is_hard)
         frames.append(_with_head(found, _run_head(record)))
     return pd.concat(frames, ignore_index=True)
 
@@ -359,6 +386,43 @@ def noise_summary(detected: pd.DataFrame) -> pd.DataFrame:
     order = np.lexsort((frame["place"], -frame["auroc_mean"], models))
     ranked: pd.DataFrame = frame.iloc[order].drop(columns="place").reset_index(drop=True)
     return ranked
+
+
+def noise_pairs(
+    records: Sequence[StoredRecord], *, k: int | None = None, score: str = "action"
+) -> pd.DataFrame:
+    """Which class is taken for which among the wrong labels, and how many of them a score finds.
+
+    Args:
+        records: open records whose samples hold true labels.
+        k: how many of the most suspect samples of a run count as found. Default: as many as have
+            a wrong label.
+        score: column of `scores.score_table`. Samples without a score are never found.
+
+    Returns:
+        One row per model, true and given class of a wrong label, summed over the runs of the
+        model, in the order of the classes: model, true_class, given_class, n_wrong, n_found,
+        share (n_found / n_wrong).
+
+    Raises:
+        NotFoundError: if a record holds no true labels.
+        ParameterError: if there is no such score.
+    """
+    frames = []
+    for record in records:
+        table, noisy = _with_truth(record, None)
+        _check_column(table, score)
+        values = table[score].to_numpy(dtype=np.float64) * (-1.0 if score in LOW_IS_HARD else 1.0)
+        order = np.argsort(-values, kind="stable")[: noisy.sum() if k is None else k]
+        found = np.zeros(len(table), dtype=np.bool_)
+        found[order] = ~np.isnan(values[order])
+        wrong = table.loc[noisy, ["true_label", "label"]].assign(found=found[noisy])
+        frames.append(_with_head(wrong, _run_head(record)))
+    groups = pd.concat(frames, ignore_index=True).groupby(["model", "true_label", "label"])["found"]
+    pairs = groups.agg(n_wrong="size", n_found="sum", share="mean").reset_index()
+    for name in ("true_label", "label"):
+        pairs[name] = np.asarray(_classes(records[0], pairs[name].to_numpy()), dtype=object)
+    return pairs.rename(columns={"true_label": "true_class", "label": "given_class"})
 
 
 def noise_scores(records: Sequence[StoredRecord]) -> pd.DataFrame:
@@ -407,14 +471,207 @@ def accuracy_by_threshold(
         table = record.scores()
         for score in ("correct", *scores):
             _check_column(table, score)
-        for score in scores:
-            found = compare.accuracy_by_threshold(
-                min_max(table[score].to_numpy(dtype=np.float64)),
-                table["correct"].to_numpy(),
-                thresholds=np.linspace(0, 1, n_thresholds),
-            )
-            frames.append(_with_head(found, _run_head(record) | {"score": score}))
+        values = {score: min_max(table[score].to_numpy(dtype=np.float64)) for score in scores}
+        frames.append(_masked_accuracy(record, values, table["correct"], n_thresholds))
     return pd.concat(frames, ignore_index=True)
+
+
+def accuracy_summary(frame: pd.DataFrame) -> pd.DataFrame:
+    """Mean accuracy over the runs and its 95 % confidence interval by Student's t (Fig. 6c).
+
+    Args:
+        frame: of `accuracy_by_threshold` or `ensemble_accuracy`.
+
+    Returns:
+        One row per score and threshold: score, threshold, accuracy (mean over the runs), ci_low,
+        ci_high (NaN where fewer than two runs have a value), n (mean number of samples left),
+        n_runs.
+    """
+    frames = []
+    for score, part in frame.groupby("score", sort=False):
+        keys: dict[str, Any] = {"index": "run_id", "columns": "threshold", "dropna": False}
+        accuracy = part.pivot_table(values="accuracy", **keys)
+        mean, low, high = compare.mean_interval(accuracy.to_numpy(dtype=np.float64))
+        columns = {"score": score, "threshold": accuracy.columns.to_numpy(), "accuracy": mean}
+        columns |= {"ci_low": low, "ci_high": high}
+        columns["n"] = part.groupby("threshold")["n"].mean().to_numpy()
+        frames.append(pd.DataFrame(columns | {"n_runs": len(accuracy)}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _masked_accuracy(
+    record: StoredRecord, values: Mapping[str, Any], correct: Any, n_thresholds: int
+) -> pd.DataFrame:
+    """Accuracy of one run among the samples at or above each threshold on normalised scores."""
+    frames = []
+    for score, normalised in values.items():
+        found = compare.accuracy_by_threshold(
+            normalised, np.asarray(correct), thresholds=np.linspace(0, 1, n_thresholds)
+        )
+        frames.append(_with_head(found, _run_head(record) | {"score": score}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def ensemble_scores(records: Sequence[StoredRecord]) -> pd.DataFrame:
+    """Action, entropy and loss variance of each sample over an ensemble (4.1, Fig. 6b).
+
+    Args:
+        records: open records of two runs or more on the same samples, which hold the class
+            probabilities of their final models.
+
+    Returns:
+        One row per sample: sample_id, label, class, action and loss_variance (mean over the
+        models, then min–max normalised), entropy (of the mean distribution, min–max normalised),
+        mean_action (in the unit of the runs), entropy_nats, predicted (the most probable class of
+        the mean distribution), correct, member_accuracy (share of the models that are right).
+
+    Raises:
+        NotComparableError: if the runs do not measure the same thing on the same samples.
+        NotFoundError: if a record holds no class probabilities.
+        ParameterError: if there are fewer than two records, or they hold no labels.
+    """
+    aligned = _aligned_members(records)
+    labels = aligned.labels
+    assert labels is not None  # noqa: S101 - checked with the members
+    probabilities = np.stack([each.probabilities() for each in records])
+    entropy = ensemble_entropy(probabilities)
+    action = ensemble_mean(aligned.values)
+    variance = ensemble_mean(align(records, score="loss_variance").values)
+    predicted = probabilities.mean(axis=0, dtype=np.float64).argmax(axis=1)
+    names = aligned.class_names or _default_names(np.r_[labels, predicted])
+    return pd.DataFrame(
+        {
+            "sample_id": aligned.sample_ids,
+            "label": labels,
+            "class": _label_names(aligned),
+            "action": min_max(action),
+            "entropy": min_max(entropy),
+            "loss_variance": min_max(variance),
+            "mean_action": action,
+            "entropy_nats": entropy,
+            "predicted": np.array(names, dtype=object)[predicted],
+            "correct": predicted == labels,
+            "member_accuracy": (probabilities.argmax(axis=2) == labels).mean(axis=0),
+        }
+    )
+
+
+def ensemble_accuracy(
+    records: Sequence[StoredRecord],
+    scores: pd.DataFrame,
+    *,
+    by: Sequence[str] = ("action", "entropy", "loss_variance"),
+    n_thresholds: int = 51,
+) -> pd.DataFrame:
+    """Accuracy of each model of an ensemble once samples are masked by the ensemble's scores.
+
+    As `accuracy_by_threshold`, with the scores of the ensemble instead of each run's own: every
+    model is asked about the same samples (4.1, Fig. 6c).
+
+    Args:
+        records: the models.
+        scores: the frame of `ensemble_scores` of these records.
+        by: its columns to mask by, normalised to [0, 1].
+        n_thresholds: thresholds from 0 to 1.
+
+    Returns:
+        The columns of `accuracy_by_threshold`; `accuracy_summary` gives mean and interval.
+
+    Raises:
+        ParameterError: if there is no such score.
+    """
+    for score in by:
+        _check_column(scores, score)
+    values = {score: scores[score].to_numpy(dtype=np.float64) for score in by}
+    labels = scores["label"].to_numpy()
+    frames = [
+        _masked_accuracy(each, values, each.probabilities().argmax(axis=1) == labels, n_thresholds)
+        for each in records
+    ]
+    return pd.concat(frames, ignore_index=True)
+
+
+def ensemble_regions(scores: pd.DataFrame, *, share: float = 0.02) -> pd.DataFrame:
+    """The samples on which action and entropy of an ensemble disagree (Fig. 7).
+
+    Args:
+        scores: the frame of `ensemble_scores`.
+        share: part of the samples in each region, see `compare.regions_of_interest`.
+
+    Returns:
+        The rows in either region with the further columns region and place (from 1 in each
+        region; first the sample whose action and entropy differ most).
+
+    Raises:
+        ParameterError: if the share is not above 0 and at most 0.5.
+    """
+    action, entropy = scores["action"].to_numpy(), scores["entropy"].to_numpy()
+    regions = compare.regions_of_interest(action, entropy, share=share)
+    order = np.lexsort((np.arange(len(scores)), -np.abs(action - entropy), regions.astype(str)))
+    chosen = order[regions[order] != ""]
+    frame: pd.DataFrame = scores.iloc[chosen].reset_index(drop=True)
+    frame = frame.assign(region=regions[chosen])
+    return frame.assign(place=frame.groupby("region").cumcount() + 1)
+
+
+def ensemble_correlations(
+    scores: pd.DataFrame,
+    *,
+    by: Sequence[str] = ("action", "entropy", "loss_variance"),
+    n_bootstrap: int = 500,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Correlation of the scores of an ensemble with each other (4.1).
+
+    Args:
+        scores: the frame of `ensemble_scores`.
+        by: its columns to correlate, two or more.
+        n_bootstrap: resamples of the samples for the 95 % confidence intervals; 0 for none.
+        seed: seed of the resampling.
+
+    Returns:
+        One row per method, pair of scores and class (see `compare.correlations`): method,
+        score_a, score_b, class, value, ci_low, ci_high, n_samples, n_dropped.
+
+    Raises:
+        ParameterError: if there is no such score.
+    """
+    for score in by:
+        _check_column(scores, score)
+    codes, names = pd.factorize(scores["class"], sort=True)
+    found = compare.correlations(
+        scores[list(by)].to_numpy(dtype=np.float64).T,
+        codes,
+        groups=by,
+        class_names=[str(each) for each in names],
+        n_bootstrap=n_bootstrap,
+        seed=seed,
+    ).groups
+    renamed = {"model_a": "score_a", "model_b": "score_b", "mean": "value"}
+    return found.rename(columns=renamed).drop(columns=["kind", "n_pairs"])
+
+
+def _aligned_members(records: Sequence[StoredRecord]) -> "Alignment":
+    """The actions of the models of an ensemble, which has several, with labels and outputs."""
+    if len(records) < 2:
+        raise ParameterError(
+            "records",
+            "must be those of two runs or more",
+            len(records),
+            "Train the same model with another seed.",
+        )
+    for record in records:
+        what = f"record {record.name} of run {record.run.run_id} ({record.run.name})"
+        if not record.has_probabilities:
+            raise NotFoundError(
+                f"{what} holds no class probabilities. Record them with the training parameter "
+                "save_probabilities=true, or with Recorder.log_probabilities."
+            )
+        if record.samples.labels is None:
+            raise ParameterError(
+                "records", "must hold labels", what, "Pass labels to Recorder.describe_samples."
+            )
+    return align(records)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -427,6 +684,7 @@ class Alignment:
         labels: (n_samples,) int64 or None.
         class_names: names of the class indices.
         runs: the frame of `runs_frame`, one row per row of `values`.
+        score: column that the values are of.
         note: what an inner join left out, or the empty string.
     """
 
@@ -435,6 +693,7 @@ class Alignment:
     labels: npt.NDArray[np.int64] | None
     class_names: tuple[str, ...]
     runs: pd.DataFrame
+    score: str = "action"
     note: str = ""
 
 
@@ -480,6 +739,7 @@ def align(
         labels=None if samples.labels is None else samples.labels[keep].astype(np.int64),
         class_names=records[0].manifest.class_names,
         runs=runs_frame(records),
+        score=score,
         note=note,
     )
 
@@ -563,6 +823,129 @@ def compare_runs(
     )
 
 
+def disattenuated_correlations(comparison: Comparison) -> pd.DataFrame:
+    """Cross-model correlations with the noise between runs of each model taken out.
+
+    The observed correlation between two models is bounded by how well each agrees with itself;
+    r_ab / √(r_aa r_bb) (Spearman 1904) is what is left of it once that is allowed for: 1 means
+    that the models find the same samples hard.
+
+    Args:
+        comparison: of two models or more, with two runs or more of each.
+
+    Returns:
+        One row per method, pair of models and class: method, model_a, model_b, class, cross
+        (r_ab), same_a (r_aa), same_b (r_bb), disattenuated (NaN without a positive same-model
+        correlation of both). Empty where no model has two runs.
+    """
+    groups = comparison.groups
+    same = groups.loc[groups["kind"] == "same-model", ["method", "model_a", "class", "mean"]]
+    cross = groups.loc[groups["kind"] == "cross-model", ["method", "model_a", "model_b", "class"]]
+    cross = cross.assign(cross=groups["mean"])
+    for side in ("a", "b"):
+        named = same.rename(columns={"model_a": f"model_{side}", "mean": f"same_{side}"})
+        cross = cross.merge(named, on=["method", f"model_{side}", "class"], how="inner")
+    values = compare.disattenuated(cross["cross"], cross["same_a"], cross["same_b"])
+    return cross.assign(disattenuated=values)
+
+
+def top_k_overlaps(
+    aligned: Alignment, *, fractions: Sequence[float] = (0.01, 0.05, 0.1)
+) -> pd.DataFrame:
+    """Share of the hardest samples that two runs have in common, per pair of models.
+
+    Args:
+        aligned: the runs, see `align`.
+        fractions: parts of the samples, above 0 and at most 1; k is the rounded number of samples
+            and at least 1.
+
+    Returns:
+        One row per pair of models and fraction: kind, model_a, model_b, fraction, k, overlap
+        (mean over the pairs of runs), lowest, highest, n_pairs, chance (k over the number of
+        samples).
+
+    Raises:
+        ParameterError: if a fraction is out of range or there are fewer than two runs.
+    """
+    if not all(0 < each <= 1 for each in fractions):
+        raise ParameterError(
+            "fractions", "must lie above 0 and at most at 1", fractions, "Pass 0.05 for 5 %."
+        )
+    values, models = _difficulty(aligned), aligned.runs["model"].astype(str).to_numpy()
+    if len(models) < 2:
+        raise ParameterError("aligned", "must hold two runs or more", len(models), "Choose more.")
+    first, second = np.triu_indices(len(models), 1)
+    kinds = np.where(models[first] == models[second], "same-model", "cross-model")
+    pairs = {"kind": kinds, "model_a": models[first], "model_b": models[second]}
+    frames = []
+    for fraction in fractions:
+        k = max(1, round(fraction * values.shape[1]))
+        overlap = compare.top_k_overlap(values, k)[first, second]
+        frames.append(pd.DataFrame(pairs | {"fraction": fraction, "k": k, "overlap": overlap}))
+    keys = ["kind", "model_a", "model_b", "fraction", "k"]
+    groups = pd.concat(frames, ignore_index=True).groupby(keys, sort=False)["overlap"]
+    table = groups.agg(overlap="mean", lowest="min", highest="max", n_pairs="size").reset_index()
+    table = table.assign(chance=table["k"] / values.shape[1])
+    return table.sort_values("kind", kind="stable", ignore_index=True)
+
+
+def contrasts(aligned: Alignment, *, n: int = 12) -> pd.DataFrame:
+    """The samples that are hard for one model and easy for another, for every ordered pair.
+
+    Difficulty is the rank of a sample within its run, from 0 (easiest) to 1 (hardest), averaged
+    over the runs of a model, so that models of different loss scales compare.
+
+    Args:
+        aligned: the runs, see `align`.
+        n: samples of each ordered pair.
+
+    Returns:
+        One row per ordered pair and sample, the largest difference first: hard_for, easy_for,
+        place (from 1), sample_id, class, rank_hard, rank_easy, difference. Samples without a
+        finite score in some run are left out. Empty for a single model.
+
+    Raises:
+        ParameterError: if n < 1.
+    """
+    if n < 1:
+        raise ParameterError("n", "must be 1 or more", n, "Ask for at least one sample.")
+    finite = compare.finite_columns(aligned.values)
+    ranks = (compare.average_ranks(_difficulty(aligned)[:, finite]) - 1) / max(finite.sum() - 1, 1)
+    models = aligned.runs["model"].astype(str)
+    means = pd.DataFrame(ranks).groupby(models.to_numpy(), sort=False).mean()
+    names = _label_names(aligned)[finite]
+    frames = []
+    for hard, easy in permutations(means.index, 2):
+        difference = means.loc[hard].to_numpy() - means.loc[easy].to_numpy()
+        rows = np.argsort(-difference, kind="stable")[:n]
+        columns = {
+            "hard_for": hard,
+            "easy_for": easy,
+            "place": np.arange(1, len(rows) + 1),
+            "sample_id": aligned.sample_ids[finite][rows],
+            "class": names[rows],
+            "rank_hard": means.loc[hard].to_numpy()[rows],
+            "rank_easy": means.loc[easy].to_numpy()[rows],
+            "difference": difference[rows],
+        }
+        frames.append(pd.DataFrame(columns))
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def _difficulty(aligned: Alignment) -> npt.NDArray[np.float64]:
+    """The scores (n_runs, n_samples) with the sign by which a high one is hard."""
+    sign = -1.0 if aligned.score in LOW_IS_HARD else 1.0
+    return np.multiply(sign, aligned.values)
+
+
+def _label_names(aligned: Alignment) -> npt.NDArray[np.object_]:
+    """Name of the class of each sample, "all" without labels."""
+    if aligned.labels is None:
+        return np.full(len(aligned.sample_ids), "all", dtype=object)
+    names = aligned.class_names or _default_names(aligned.labels)
+    return np.array(names, dtype=object)[aligned.labels]
+
+
 def correlation_table(records: Sequence[StoredRecord], **options: Any) -> pd.DataFrame:
     """The tidy frame of Table 1: `compare_runs(...).groups`, with the same options."""
     return compare_runs(records, **options).groups
@@ -623,6 +1006,184 @@ def stability(
     return pd.concat(frames, ignore_index=True)
 
 
+def pixel_classes(record: StoredRecord, *, picture: str = "label") -> pd.DataFrame:
+    """Which class holds the hard pixels: pixel actions (eq. 7) by the class of the pixel.
+
+    Args:
+        record: an open record that holds maps, and pictures whose pixel values are classes.
+        picture: name of these pictures.
+
+    Returns:
+        One row per class that occurs, hardest first: run_id, run_name, model, class, n_pixels,
+        mean (mean action of its pixels; NaN if all are void that is ignored), std, share_pixels
+        and share_action (of the sum of all actions), lift (share_action over share_pixels: above
+        1, the class holds more of the action than its size tells). Pixels without an action are
+        left out of all but n_pixels.
+
+    Raises:
+        NotFoundError: if the record holds no maps or no such pictures.
+    """
+    sums = np.zeros((256, 4))  # a row per class: pixels, pixels with an action, Σ a, Σ a²
+    for sample in np.flatnonzero(record.map_index["file"].to_numpy() >= 0).tolist():
+        action, classes = _map_with_classes(record, sample, picture)
+        scored = np.isfinite(action)
+        held, values = classes[scored], action[scored].astype(np.float64)
+        parts = (np.bincount(classes.ravel(), minlength=256), np.bincount(held, minlength=256))
+        sums += np.stack(
+            [*parts, *(np.bincount(held, values**power, minlength=256) for power in (1, 2))], axis=1
+        )
+    found = np.flatnonzero(sums[:, 0])
+    pixels, scored, total, squares = sums[found].T
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = total / scored
+        std = np.sqrt(np.maximum(squares / scored - mean**2, 0))
+        share_pixels, share_action = scored / scored.sum(), total / total.sum()
+        frame = pd.DataFrame(
+            {
+                "class": [class_name(record, each) for each in found.tolist()],
+                "n_pixels": pixels.astype(np.int64),
+                "mean": mean,
+                "std": std,
+                "share_pixels": share_pixels,
+                "share_action": share_action,
+                "lift": share_action / share_pixels,
+            }
+        )
+    ranked = frame.sort_values("mean", ascending=False, kind="stable", ignore_index=True)
+    return _with_head(ranked, _run_head(record))
+
+
+def pixel_regions(
+    record: StoredRecord, n: int = 20, *, picture: str = "label", min_pixels: int = 100
+) -> pd.DataFrame:
+    """The hardest regions of all images: connected pixels of one class, by their mean action.
+
+    Args:
+        record: see `pixel_classes`.
+        n: how many regions.
+        picture: see `pixel_classes`.
+        min_pixels: smaller regions are left out. Pixels count in the map's own size.
+
+    Returns:
+        run_id, run_name, model, sample_id, class, n_pixels, mean (action), top, left, bottom,
+        right (pixels of the label picture; bottom and right are the first outside), hardest first.
+
+    Raises:
+        NotFoundError: if the record holds no maps or no such pictures.
+    """
+    rows: list[dict[str, Any]] = []
+    ids = record.samples.sample_ids
+    for sample in np.flatnonzero(record.map_index["file"].to_numpy() >= 0).tolist():
+        action, classes = _map_with_classes(record, sample, picture)
+        for value in np.unique(classes).tolist():
+            labelled, count = ndimage.label(classes == value)
+            numbers = np.arange(1, count + 1)
+            sizes = np.bincount(labelled.ravel(), minlength=count + 1)[1:]
+            means = ndimage.mean(action, labelled, numbers)
+            boxes = ndimage.find_objects(labelled)
+            for size, mean, (down, across) in zip(sizes, means, boxes, strict=True):
+                if size >= min_pixels and np.isfinite(mean):
+                    place = {"top": down.start, "left": across.start}
+                    place |= {"bottom": down.stop, "right": across.stop}
+                    head = {"sample_id": ids[sample], "class": class_name(record, value)}
+                    rows.append(head | {"n_pixels": int(size), "mean": float(mean)} | place)
+        rows = sorted(rows, key=lambda each: -each["mean"])[:n]
+    return _with_head(pd.DataFrame(rows), _run_head(record))
+
+
+def map_correlation(
+    records: Sequence[StoredRecord],
+    *,
+    methods: Sequence[compare.Method] = ("spearman", "pearson"),
+    on_mismatch: str = "error",
+) -> pd.DataFrame:
+    """Correlation of the pixel actions of each sample between runs: are the same parts hard?
+
+    Args:
+        records: open records with maps, of two runs or more.
+        methods: which of "spearman" and "pearson" to compute.
+        on_mismatch: see `align`.
+
+    Returns:
+        One row per pair of runs, sample and method: method, kind ("same-model" or
+        "cross-model"), model_a, model_b, run_a, run_b (run ids), sample_id, value (NaN where a
+        map is constant), n_pixels (those that are finite in all runs).
+
+    Raises:
+        NotComparableError: if the runs do not measure the same thing on the same samples, or their
+            maps differ in loss, down-sampling or size.
+        NotFoundError: if a record holds no maps.
+        ParameterError: if there are fewer than two runs.
+    """
+    if len(records) < 2:
+        raise ParameterError("records", "must be two runs or more", len(records), "Choose more.")
+    aligned = align(records, on_mismatch=on_mismatch)  # refuses what can't be compared
+    ordered = sorted(records, key=_by_model_and_time)
+    for record in ordered:
+        _check_same_maps(ordered[0], record)
+    models, runs = (aligned.runs[name].to_numpy() for name in ("model", "run_id"))
+    first, second = np.triu_indices(len(ordered), 1)
+    head = {
+        "kind": np.where(models[first] == models[second], "same-model", "cross-model"),
+        "model_a": models[first],
+        "model_b": models[second],
+        "run_a": runs[first],
+        "run_b": runs[second],
+    }
+    frames = []
+    for sample_id in aligned.sample_ids:
+        maps = _maps_of(ordered, sample_id)
+        finite = compare.finite_columns(maps)
+        for method in methods:
+            matrix = compare.spearman_matrix if method == "spearman" else compare.pearson_matrix
+            values = matrix(maps[:, finite])[first, second]
+            part = head | {"sample_id": sample_id, "value": values, "n_pixels": int(finite.sum())}
+            frames.append(pd.DataFrame({"method": method, **part}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def feature_map(record: StoredRecord, *, score: str = "action") -> pd.DataFrame:
+    """Samples in the plane of their features: as they are where there are two, else by PCA.
+
+    Args:
+        record: an open record that holds features, such as an autoencoder's latent codes.
+        score: score to add.
+
+    Returns:
+        run_id, run_name, model, sample_id, class, x, y, <score>. `attrs["axes"]` names the axes.
+
+    Raises:
+        NotFoundError: if the record holds no features.
+        ParameterError: if there is no such score, or fewer than two features.
+    """
+    if not record.has_features:
+        raise NotFoundError(
+            f"record {record.name} of run {record.run.run_id} ({record.run.name}) holds no "
+            "features. Record them with Recorder.log_features."
+        )
+    table = score_frame([record])
+    _check_column(table, score)
+    points: npt.NDArray[Any] = record.features()
+    names = ["feature 1", "feature 2"]
+    if points.shape[1] != 2:
+        points, explained = compare.principal_components(points, 2)
+        names = [f"component {n} ({each:.0%})" for n, each in enumerate(explained, start=1)]
+    head = table[["run_id", "run_name", "model", "sample_id", "class"]]
+    frame = head.assign(x=points[:, 0], y=points[:, 1], **{score: table[score]})
+    frame.attrs["axes"] = names
+    return frame
+
+
+def positions(record: StoredRecord, sample_ids: Sequence[Any]) -> list[int]:
+    """Row positions of samples by their ids, which may be given as text.
+
+    Raises:
+        NotFoundError: if there is no such sample.
+    """
+    found: list[int] = _positions(record, record.samples.sample_ids, sample_ids).tolist()
+    return found
+
+
 def save_frame(frame: pd.DataFrame, stem: Path) -> list[Path]:
     """Write a frame as `stem`.parquet and `stem`.csv, which are replaced.
 
@@ -639,6 +1200,54 @@ def save_frame(frame: pd.DataFrame, stem: Path) -> list[Path]:
             f"cannot write {stem}: {error.strerror or error}. Choose a folder that can be written."
         ) from error
     return paths
+
+
+def _map_with_classes(
+    record: StoredRecord, sample: int, picture: str
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
+    """Action and class of each pixel of a picture, (H, W) both."""
+    action = record.pixel_action(sample)
+    with Image.open(io.BytesIO(record.picture_bytes(picture, sample))) as image:
+        classes = np.asarray(image, dtype=np.uint8)
+    factor = int((record.manifest.maps or {}).get("factor", 1))
+    if factor > 1:
+        action = action.repeat(factor, axis=0).repeat(factor, axis=1)
+    return action[: classes.shape[0], : classes.shape[1]], classes
+
+
+def class_name(record: StoredRecord, value: int) -> str:
+    """Name of a class index, its number where it has none."""
+    names = record.manifest.class_names
+    return names[value] if value < len(names) else str(value)
+
+
+def _check_same_maps(first: StoredRecord, other: StoredRecord) -> None:
+    for each in (first, other):
+        _ = each.map_index  # refuses a record without maps
+    kinds = [
+        (each.manifest.pixel_loss_name, (each.manifest.maps or {}).get("factor"))
+        for each in (first, other)
+    ]
+    if kinds[0] != kinds[1]:
+        raise NotComparableError(
+            "the maps do not measure the same thing: pixel loss and down-sampling are "
+            f"{kinds[0]} in run {first.run.run_id} ({first.run.name}) and {kinds[1]} in run "
+            f"{other.run.run_id} ({other.run.name}). {_CHOOSE}"
+        )
+
+
+def _maps_of(records: Sequence[StoredRecord], sample_id: Any) -> npt.NDArray[np.float64]:
+    """Maps of a sample in several runs, (n_runs, n_pixels)."""
+    found = [
+        each.pixel_action(int(np.searchsorted(each.samples.sample_ids, sample_id)))
+        for each in records
+    ]
+    if len({each.shape for each in found}) > 1:
+        shapes = sorted({f"{each.shape[1]}x{each.shape[0]}" for each in found})
+        raise NotComparableError(
+            f"the maps of sample {sample_id} differ in size: {', '.join(shapes)}. {_CHOOSE}"
+        )
+    return np.stack([each.ravel().astype(np.float64) for each in found])
 
 
 def _run_row(record: StoredRecord) -> dict[str, object]:
@@ -713,6 +1322,34 @@ def _scores(record: StoredRecord, up_to_step: int | None) -> pd.DataFrame:
     if up_to_step is None:
         return record.scores()
     return score_table(_truncated(record.history(), up_to_step))
+
+
+def _with_truth(
+    record: StoredRecord, up_to_step: int | None
+) -> tuple[pd.DataFrame, npt.NDArray[np.bool_]]:
+    """The scores of a record, and which of its labels are wrong."""
+    table = _scores(record, up_to_step)
+    if "true_label" not in table.columns:
+        what = f"record {record.name} of run {record.run.run_id} holds no true labels"
+        raise NotFoundError(f"{what}. {_TRUTH}")
+    return table, (table["label"] != table["true_label"]).to_numpy(dtype=np.bool_)
+
+
+def _further(
+    record: StoredRecord, sample_ids: "pd.Series[Any]", frame: pd.DataFrame | None
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Scores of another method, in the order of these samples."""
+    if frame is None:
+        return {}
+    given = frame.set_index("sample_id")
+    missing = sample_ids[~sample_ids.isin(given.index)]
+    if len(missing):
+        raise NotFoundError(
+            f"the further scores of run {record.run.run_id} lack {len(missing)} of "
+            f"{len(sample_ids)} samples, such as {missing.tolist()[0]!r}. Pass one row per sample."
+        )
+    aligned = given.loc[sample_ids]
+    return {str(name): aligned[name].to_numpy(dtype=np.float64) for name in aligned.columns}
 
 
 def _by_model_and_time(record: StoredRecord) -> tuple[str, int, str]:
@@ -834,6 +1471,7 @@ _MEASURED: tuple[tuple[str, Callable[[StoredRecord], object]], ...] = (
     ("record", lambda each: each.manifest.name),
     ("mode", lambda each: each.manifest.mode),
     ("loss", lambda each: each.manifest.loss_name),
+    ("void", lambda each: each.manifest.void),
     ("Δn", lambda each: each.manifest.delta_kind),
     ("the untrained state n = 0", lambda each: each.manifest.has_initial_state),
     ("number of steps", lambda each: each.manifest.n_steps),

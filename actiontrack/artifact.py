@@ -7,7 +7,11 @@ Layout of a record, format version 1::
         blocks/000001.parquet      one step: sample, step, loss, measures, loss components
         scores.parquet             one row per sample, written when the record is complete
         features.parquet           optional: sample, features (last-layer features)
+        probabilities.parquet      optional: sample, probabilities (of the classes, final model)
         thumbnails.parquet         optional: sample, png
+        pictures/NAME.parquet      optional: sample, png, such as the label or the prediction
+        maps/index.parquet         optional: where the map of pixel actions of each sample is
+        maps/000000.parquet        optional: sample, height, width, map; whole maps of few samples
         manifest.json              written last, after every file that it names
 
 `sample` is the row position in canonical order: ascending ids. Files are plain Parquet (zstd,
@@ -24,7 +28,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -40,6 +44,7 @@ from actiontrack.history import IdArray, IntArray, LossHistory
 
 __all__ = [
     "FORMAT_VERSION",
+    "MAP_INDEX",
     "Fetch",
     "FileEntry",
     "Manifest",
@@ -49,15 +54,24 @@ __all__ = [
     "check_name",
     "check_scores",
     "copy_file",
+    "map_path",
+    "picture_path",
     "read_features",
     "read_history",
     "read_manifest",
+    "read_map",
+    "read_map_index",
+    "read_picture",
+    "read_probabilities",
     "read_samples",
     "read_scores",
     "read_thumbnail",
     "write_block",
     "write_features",
     "write_manifest",
+    "write_maps",
+    "write_pictures",
+    "write_probabilities",
     "write_samples",
     "write_scores",
     "write_thumbnails",
@@ -69,7 +83,10 @@ MANIFEST = "manifest.json"
 SAMPLES = "samples.parquet"
 SCORES = "scores.parquet"
 FEATURES = "features.parquet"
+PROBABILITIES = "probabilities.parquet"
 THUMBNAILS = "thumbnails.parquet"
+MAPS, PICTURES = "maps", "pictures"
+MAP_INDEX = f"{MAPS}/index.parquet"
 
 #: Gives the local path of a file of the record, downloading it where needed.
 Fetch = Callable[[str], Path]
@@ -77,6 +94,9 @@ Fetch = Callable[[str], Path]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.]{0,63}")
 _MAX_MANIFEST_BYTES = 256 * 2**20
 _THUMBNAIL_ROW_GROUP = 64
+_MAP_FILE_BYTES = 64 * 2**10  # of maps in one file: more only if a single map is larger
+_MAX_MAP_PIXELS = 2**28
+_SUM_TOLERANCE = 1e-3  # by which a distribution of bfloat16 or float32 numbers may miss 1
 
 
 @dataclass(frozen=True)
@@ -142,6 +162,10 @@ class Manifest:
         measures: measures kept beside the loss.
         components: further losses kept.
         source: reference to the dataset: {"kind": "folder", "root": …}, or None.
+        pixel_loss_name: definition of the loss of each pixel, where maps were recorded.
+        void: what the losses do with pixels without a class: "ignored" or "counted", or "".
+        maps: of the maps of pixel actions: "factor" by which they are smaller than the images,
+            "dtype" of the stored numbers, and "step", the last one that they include; or None.
         steps: the recorded steps, ascending.
         partial: step and samples of an interrupted step, which no score includes.
         files: path -> `FileEntry`.
@@ -162,6 +186,9 @@ class Manifest:
     measures: tuple[str, ...] = ()
     components: tuple[str, ...] = ()
     source: Mapping[str, Any] | None = None
+    pixel_loss_name: str = ""
+    void: str = ""
+    maps: Mapping[str, Any] | None = None
     steps: tuple[StepEntry, ...] = ()
     partial: Mapping[str, int] | None = None
     files: Mapping[str, FileEntry] = field(default_factory=dict)
@@ -189,6 +216,15 @@ class Manifest:
         """Whether the untrained state n = 0 is included in the sum."""
         return bool(self.steps) and self.steps[0].step == 0
 
+    def without_files(self, *folders: str) -> "Manifest":
+        """This manifest without the files in some folders of the record."""
+        kept = {
+            name: each
+            for name, each in self.files.items()
+            if not any(name.startswith(f"{folder}/") for folder in folders)
+        }
+        return replace(self, files=kept)
+
     def with_file(self, path: str, entry: FileEntry) -> "Manifest":
         """This manifest with one file added or replaced."""
         return replace(self, files={**self.files, path: entry})
@@ -209,6 +245,16 @@ def check_name(argument: str, value: str) -> str:
 def block_path(step: int) -> str:
     """Path of the block of one step inside the record."""
     return f"blocks/{step:06d}.parquet"
+
+
+def map_path(number: int, folder: str = MAPS) -> str:
+    """Path of a file of maps inside the record."""
+    return f"{folder}/{number:06d}.parquet"
+
+
+def picture_path(name: str) -> str:
+    """Path of the pictures of one name, such as "label", inside the record."""
+    return f"{PICTURES}/{check_name('name', name)}.parquet"
 
 
 # Writing
@@ -256,22 +302,124 @@ def write_scores(folder: Path, scores: pd.DataFrame) -> FileEntry:
 
 def write_features(folder: Path, features: npt.NDArray[np.floating]) -> FileEntry:
     """Write features.parquet from (n_samples, n_features) in canonical order, kept as float32."""
-    n_samples, width = features.shape
-    flat = pa.array(np.ascontiguousarray(features, dtype=np.float32).ravel())
-    columns = {
-        "sample": np.arange(n_samples, dtype=np.int32),
-        "features": pa.FixedSizeListArray.from_arrays(flat, width),
-    }
-    return _write_table(folder / FEATURES, _table(columns))
+    return _write_vectors(folder / FEATURES, "features", features)
+
+
+def write_probabilities(folder: Path, probabilities: npt.NDArray[np.floating]) -> FileEntry:
+    """Write probabilities.parquet: what the final model says of each sample (section 4.1).
+
+    Args:
+        folder: folder of the record.
+        probabilities: (n_samples, n_classes) in canonical order, kept as float32.
+
+    Raises:
+        ParameterError: if they are no distributions: not two-dimensional, not finite, negative,
+            or with rows that do not sum to 1.
+    """
+    _check_distributions(probabilities)
+    return _write_vectors(folder / PROBABILITIES, "probabilities", probabilities)
 
 
 def write_thumbnails(folder: Path, images: Sequence[bytes]) -> FileEntry:
     """Write thumbnails.parquet from one PNG per sample, in row groups that open alone."""
+    return _write_pngs(folder / THUMBNAILS, images)
+
+
+def write_pictures(folder: Path, name: str, images: Sequence[bytes]) -> FileEntry:
+    """Write one PNG per sample under a name, in row groups that open alone."""
+    return _write_pngs(folder / picture_path(name), images)
+
+
+def _write_pngs(path: Path, images: Sequence[bytes]) -> FileEntry:
     columns = {
         "sample": np.arange(len(images), dtype=np.int32),
         "png": pa.array(list(images), pa.binary()),
     }
-    return _write_table(folder / THUMBNAILS, _table(columns), row_group=_THUMBNAIL_ROW_GROUP)
+    return _write_table(path, _table(columns), row_group=_THUMBNAIL_ROW_GROUP)
+
+
+def write_maps(
+    folder: Path,
+    maps: Iterable[npt.NDArray[np.floating] | None],
+    *,
+    dtype: str = "float32",
+    under: str = MAPS,
+) -> dict[str, FileEntry]:
+    """Write the maps of pixel actions and their index, holding one file's worth in memory.
+
+    A file holds the map of one sample, or of as many neighbours as fit into 64 KiB: fetching one
+    map fetches no more than that of others.
+
+    Args:
+        folder: folder of the record.
+        maps: (H, W) of each sample in canonical order, sizes may differ; None for a sample
+            without a map.
+        dtype: "float32" or "float16"; a file with a number too large for float16 is float32.
+        under: folder inside the record.
+
+    Returns:
+        path -> entry of every file.
+    """
+    entries: dict[str, FileEntry] = {}
+    index: dict[str, list[int]] = {name: [] for name in ("height", "width", "file", "row")}
+    waiting: list[tuple[int, npt.NDArray[np.floating]]] = []
+    size = 0
+
+    def write() -> None:
+        if waiting:
+            path = map_path(len(entries), under)
+            entries[path] = _write_map_file(folder / path, waiting, dtype)
+            waiting.clear()
+
+    for sample, values in enumerate(maps):
+        if values is not None and waiting and size + values.size * 4 > _MAP_FILE_BYTES:
+            write()
+        if not waiting:
+            size = 0
+        height, width = (0, 0) if values is None else values.shape
+        place = (-1, -1) if values is None else (len(entries), len(waiting))
+        for name, each in zip(index, (height, width, *place), strict=True):
+            index[name].append(each)
+        if values is not None:
+            waiting.append((sample, values))
+            size += values.size * 4
+    write()
+    columns = {name: np.array(each, dtype=np.int32) for name, each in index.items()}
+    columns = {"sample": np.arange(len(columns["row"]), dtype=np.int32), **columns}
+    path = f"{under}/index.parquet"
+    entries[path] = _write_table(folder / path, _table(columns))
+    return entries
+
+
+def _write_map_file(
+    path: Path, maps: Sequence[tuple[int, npt.NDArray[np.floating]]], dtype: str
+) -> FileEntry:
+    flat = np.concatenate([values.ravel() for _, values in maps]).astype(np.float32)
+    largest = np.max(np.abs(flat), where=np.isfinite(flat), initial=0.0)
+    if dtype == "float16" and largest <= np.finfo(np.float16).max:
+        flat = flat.astype(np.float16)
+    ends = np.cumsum([0, *(values.size for _, values in maps)])
+    table = _table(
+        {
+            "sample": np.array([sample for sample, _ in maps], dtype=np.int32),
+            "height": np.array([values.shape[0] for _, values in maps], dtype=np.int32),
+            "width": np.array([values.shape[1] for _, values in maps], dtype=np.int32),
+            "map": pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(flat)),
+        }
+    )
+    split = {"map.list.element": "BYTE_STREAM_SPLIT"} if flat.dtype == np.float32 else None
+    _write_file(
+        path,
+        lambda temporary: pq.write_table(
+            table,
+            temporary,
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=False,
+            column_encoding=split,
+        ),
+    )
+    return _entry(path)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -280,6 +428,33 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     body["checksum"] = _checksum(body)
     text = json.dumps(body, indent=1, ensure_ascii=False)
     _write_file(folder / MANIFEST, lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def _check_distributions(probabilities: npt.NDArray[np.floating]) -> None:
+    remedy = "Pass softmax(logits) of each sample."
+    if probabilities.ndim != 2 or not probabilities.shape[1]:
+        rule = "must have shape (n_samples, n_classes)"
+        raise ParameterError("probabilities", rule, probabilities.shape, remedy)
+    if not (np.isfinite(probabilities) & (probabilities >= 0)).all():
+        valid = (np.isfinite(probabilities) & (probabilities >= 0)).all(axis=1)
+        rule, row = "must be finite and not negative", probabilities[~valid][0].tolist()
+        raise ParameterError("probabilities", rule, row, remedy)
+    sums = probabilities.sum(axis=1, dtype=np.float64)
+    wrong = np.abs(sums - 1) > _SUM_TOLERANCE
+    if wrong.any():
+        rule = f"must sum to 1 in each row, within {_SUM_TOLERANCE:g}"
+        raise ParameterError("probabilities", rule, float(sums[wrong][0]), remedy)
+
+
+def _write_vectors(path: Path, name: str, vectors: npt.NDArray[np.floating]) -> FileEntry:
+    """A table of one float32 vector per sample, all of the same length."""
+    n_samples, width = vectors.shape
+    flat = pa.array(np.ascontiguousarray(vectors, dtype=np.float32).ravel())
+    columns = {
+        "sample": np.arange(n_samples, dtype=np.int32),
+        name: pa.FixedSizeListArray.from_arrays(flat, width),
+    }
+    return _write_table(path, _table(columns))
 
 
 def _frame_columns(frame: pd.DataFrame) -> dict[str, Any]:
@@ -464,17 +639,109 @@ def check_scores(wanted: Sequence[str], known: Sequence[str]) -> None:
 
 def read_features(manifest: Manifest, fetch: Fetch) -> npt.NDArray[np.float32]:
     """Read (n_samples, n_features) float32."""
-    column = _read_table(manifest, FEATURES, fetch)["features"].combine_chunks()
+    return _read_vectors(manifest, FEATURES, "features", fetch)
+
+
+def read_probabilities(manifest: Manifest, fetch: Fetch) -> npt.NDArray[np.float32]:
+    """Read the final model's (n_samples, n_classes) float32.
+
+    Raises:
+        NotFoundError: if the record holds none.
+        CorruptRecordError: if the file is missing, truncated or altered.
+    """
+    return _read_vectors(manifest, PROBABILITIES, "probabilities", fetch)
+
+
+def _read_vectors(
+    manifest: Manifest, path: str, name: str, fetch: Fetch
+) -> npt.NDArray[np.float32]:
+    column = _read_table(manifest, path, fetch, columns=[name])[name].combine_chunks()
     return np.asarray(column.flatten().to_numpy(), dtype=np.float32).reshape(manifest.n_samples, -1)
 
 
 def read_thumbnail(manifest: Manifest, fetch: Fetch, sample: int) -> bytes:
     """Read the PNG of the sample at one row position, opening its row group only."""
-    path = _verified(manifest, THUMBNAILS, fetch)
-    with _corrupt_on_error(THUMBNAILS):
+    return _read_png(manifest, fetch, THUMBNAILS, sample)
+
+
+def _read_png(manifest: Manifest, fetch: Fetch, name: str, sample: int) -> bytes:
+    path = _verified(manifest, name, fetch)
+    with _corrupt_on_error(name):
         group, row = divmod(sample, _THUMBNAIL_ROW_GROUP)
         table = pq.ParquetFile(path).read_row_group(group, columns=["png"])
         return bytes(table["png"][row].as_py())
+
+
+def read_picture(manifest: Manifest, fetch: Fetch, name: str, sample: int) -> bytes:
+    """Read the PNG of a name of the sample at one row position, opening its row group only.
+
+    Raises:
+        NotFoundError: if the record holds no pictures of that name.
+        CorruptRecordError: if the file is missing, truncated or altered.
+    """
+    return _read_png(manifest, fetch, picture_path(name), sample)
+
+
+def read_map_index(manifest: Manifest, fetch: Fetch, *, under: str = MAPS) -> pd.DataFrame:
+    """Where the map of each sample is: sample, height, width, file, row; file −1 without a map.
+
+    Raises:
+        NotFoundError: if the record holds no maps.
+        CorruptRecordError: if the index is damaged, or promises a map larger than 2²⁸ pixels.
+    """
+    path = f"{under}/index.parquet"
+    columns = ("sample", "height", "width", "file", "row")
+    table = _read_table(manifest, path, fetch, columns=columns)
+    index: pd.DataFrame = table.to_pandas()
+    sizes = index["height"].astype(np.int64) * index["width"]
+    if ((index[["height", "width"]] < 0).any(axis=1) | (sizes > _MAX_MAP_PIXELS)).any():
+        raise CorruptRecordError(
+            f"{path} names a map of {int(sizes.abs().max())} pixels, more than any that this "
+            "package writes. Restore the file, or record the run again."
+        )
+    return index
+
+
+def read_map(
+    manifest: Manifest, fetch: Fetch, index: pd.DataFrame, sample: int, *, under: str = MAPS
+) -> npt.NDArray[np.float32]:
+    """Read the map of pixel actions (H, W) of the sample at one row position.
+
+    Sizes are checked against the index before anything is allocated.
+
+    Args:
+        manifest: the record's manifest.
+        fetch: gives the local path of a file of the record.
+        index: the frame of `read_map_index`.
+        sample: row position.
+        under: folder inside the record.
+
+    Raises:
+        NotFoundError: if the sample has no map.
+        CorruptRecordError: if its file is missing, truncated, altered or not what the index says.
+    """
+    number, place = int(index["file"].iloc[sample]), int(index["row"].iloc[sample])
+    if number < 0:
+        raise NotFoundError(f"sample {sample} of the record {manifest.name} has no map.")
+    name = map_path(number, under)
+    path = _verified(manifest, name, fetch)
+    with _corrupt_on_error(name):
+        file = pq.ParquetFile(path)
+        _check_map_file(file.metadata, name, index.loc[index["file"] == number])
+        flat = file.read(columns=["map"])["map"].combine_chunks()[place]
+        shape = (int(index["height"].iloc[sample]), int(index["width"].iloc[sample]))
+        return np.asarray(flat.values.to_numpy(), dtype=np.float32).reshape(shape)  # noqa: PD011
+
+
+def _check_map_file(metadata: pq.FileMetaData, name: str, rows: pd.DataFrame) -> None:
+    promised = int((rows["height"].astype(np.int64) * rows["width"]).sum())
+    groups = [metadata.row_group(each) for each in range(metadata.num_row_groups)]
+    held = sum(each.column(each.num_columns - 1).num_values for each in groups)
+    if metadata.num_rows != len(rows) or held != promised:
+        raise CorruptRecordError(
+            f"{name} holds {held} numbers in {metadata.num_rows} maps where the index says "
+            f"{promised} in {len(rows)}. Restore the file, or record the run again."
+        )
 
 
 def _read_grids(

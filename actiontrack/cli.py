@@ -276,6 +276,46 @@ def gallery(
 @cli.command()
 @_query_options
 @_output_options
+@click.option("--sample", "samples", multiple=True, metavar="ID", help="Sample id.")
+@click.option("-n", "n", type=click.IntRange(min=1), default=4, show_default=True)
+@click.option("--easiest", is_flag=True, help="The easiest samples instead of the hardest.")
+@click.option("--plot", type=click.Path(path_type=Path), default=Path("maps"), show_default=True)
+def maps(
+    kind: str,
+    output: Path | None,
+    samples: tuple[str, ...],
+    n: int,
+    easiest: bool,
+    plot: Path,
+    **query: Any,
+) -> None:
+    """Draw the action of each pixel of given or of the N hardest samples, and rank the classes.
+
+    Of two runs or more, print the correlation of the maps of each sample instead.
+    """
+    records = _open(query)
+    if len(records) > 1:
+        frame = analysis.map_correlation(records)
+        _write(_for_terminal(frame, kind), kind, output)
+        click.echo(reporting.describe_map_correlation(frame), err=True)
+        return
+    record = records[0]
+    rows = analysis.score_frame(records)
+    if samples:
+        rows = rows.iloc[analysis.positions(record, samples)]
+    else:
+        rows = (analysis.easiest if easiest else analysis.hardest)(rows, n)
+    figure, missing = reporting.pixel_figure(record, rows)
+    if reporting.has_pixel_classes(record):
+        _write(_for_terminal(analysis.pixel_classes(record), kind), kind, output)
+    for path in plots.save_figure(figure, plot):
+        click.echo(str(path), err=True)
+    _tell_missing(missing, len(rows))
+
+
+@cli.command()
+@_query_options
+@_output_options
 @_SCORE
 @click.option("--sample", "samples", multiple=True, metavar="ID", help="Sample id.")
 @click.option("-n", "n", type=click.IntRange(min=1), default=6, show_default=True)
@@ -356,6 +396,9 @@ def export(output: Path, **query: Any) -> None:
         *analysis.save_frame(analysis.class_distributions(frame), output / "classes"),
         *analysis.save_frame(analysis.loss_curves(records), output / "curves_of_hardest"),
     ]
+    if all(reporting.has_pixel_classes(each) for each in records):
+        pixels = pd.concat([analysis.pixel_classes(each) for each in records], ignore_index=True)
+        written += analysis.save_frame(pixels, output / "pixel_classes")
     if len(records) > 1:
         written += analysis.compare_runs(records).save(output)
         quantiles = analysis.correlation_by_quantile(records)

@@ -22,6 +22,8 @@ from scipy.stats import rankdata, t
 from actiontrack.errors import ParameterError
 
 __all__ = [
+    "HIGH_ACTION",
+    "HIGH_ENTROPY",
     "OVERALL",
     "WITHIN_CLASS",
     "CorrelationResult",
@@ -40,6 +42,8 @@ __all__ = [
     "nearest_neighbours",
     "pair_labels",
     "pearson_matrix",
+    "principal_components",
+    "regions_of_interest",
     "spearman_matrix",
     "table1",
     "top_k_overlap",
@@ -50,6 +54,8 @@ Method = Literal["spearman", "pearson"]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 
+HIGH_ACTION = "high action, low entropy"
+HIGH_ENTROPY = "low action, high entropy"
 OVERALL = "overall"
 WITHIN_CLASS = "within-class"
 _MIN_SAMPLES = 3
@@ -828,6 +834,50 @@ def accuracy_by_threshold(
     return pd.DataFrame({"threshold": levels, "accuracy": accuracy, "n": n})
 
 
+def regions_of_interest(
+    action: ArrayLike, entropy: ArrayLike, *, share: float = 0.02
+) -> NDArray[np.object_]:
+    """Find the samples on which action and entropy disagree (paper 4.1, Fig. 6b and 7).
+
+    The paper marks its two regions by eye, as squares beside the diagonal. Here a sample belongs
+    to one of them if action - entropy lies above the quantile ``1 - share`` of all samples, or
+    below the quantile ``share``, and has the right sign: the same scores give the same regions.
+    With high action and low entropy the models tend to be certain of another class than the label;
+    with low action and high entropy they tend to hesitate, and not to contradict the label.
+
+    Args:
+        action: Shape ``(N,)``, any float dtype, normalised to [0, 1].
+        entropy: Shape ``(N,)``, likewise.
+        share: Part of the samples in each region, above 0 and at most 0.5.
+
+    Returns:
+        Shape ``(N,)``: "high action, low entropy", "low action, high entropy", or "" for a
+        sample in neither region or with a score that is not finite.
+
+    Raises:
+        ParameterError: Shapes differ, or ``share`` is out of range.
+
+    Example:
+        >>> regions_of_interest([0.1, 0.2, 0.3, 1.0], [1.0, 0.3, 0.2, 0.1], share=0.25).tolist()
+        ['low action, high entropy', '', '', 'high action, low entropy']
+    """
+    a, e = _samples(action), _samples(entropy)
+    if a.shape != e.shape:
+        remedy = "Pass both scores of the same samples."
+        raise ParameterError("entropy", f"must have shape {a.shape}", e.shape, remedy)
+    if not 0 < share <= 0.5:
+        remedy = "Pass 0.02 for 2 % of the samples in each region."
+        raise ParameterError("share", "must lie above 0 and at most at 0.5", share, remedy)
+    regions = np.full(a.shape, "", dtype=object)
+    keep = np.flatnonzero(np.isfinite(a) & np.isfinite(e))
+    if keep.size:
+        difference = a[keep] - e[keep]
+        low, high = np.quantile(difference, (share, 1 - share))
+        regions[keep[(difference > high) & (difference > 0)]] = HIGH_ACTION
+        regions[keep[(difference < low) & (difference < 0)]] = HIGH_ENTROPY
+    return regions
+
+
 # ---------------------------------------------------------------- curves
 
 
@@ -1028,6 +1078,37 @@ def _detected(
 
 
 # ---------------------------------------------------------------- features
+
+
+def principal_components(points: ArrayLike, n: int = 2) -> tuple[Floats, Floats]:
+    """Principal components of centred points, by singular value decomposition.
+
+    Args:
+        points: (n_points, n_features), finite.
+        n: how many, at most n_features.
+
+    Returns:
+        (n_points, n) coordinates and (n,) share of the variance that each explains (NaN where all
+        points are the same). The sign of a component is arbitrary: its largest loading is
+        positive.
+
+    Raises:
+        ParameterError: if the points are not two-dimensional and finite, or n is out of range.
+    """
+    values = np.asarray(points, dtype=np.float64)
+    if values.ndim != 2 or not values.size or not np.isfinite(values).all():
+        rule = "must be finite and have shape (n_points, n_features)"
+        raise ParameterError("points", rule, values.shape, "Leave out points that are not finite.")
+    if not 1 <= n <= min(values.shape):
+        rule = f"must be 1 to {min(values.shape)}"
+        raise ParameterError("n", rule, n, "Ask for no more components than features.")
+    centred = values - values.mean(axis=0)
+    _, singular, loadings = np.linalg.svd(centred, full_matrices=False)
+    largest = np.abs(loadings[:n]).argmax(axis=1)
+    signs = np.sign(loadings[np.arange(n), largest])
+    with np.errstate(invalid="ignore"):
+        explained = (singular**2 / (singular**2).sum())[:n]
+    return centred @ (loadings[:n].T * signs), explained
 
 
 def nearest_neighbours(

@@ -9,8 +9,9 @@ A *score frame* has one row per run and sample: ``run_id``, ``run_name``, ``mode
 ``label``, ``class``, ``action`` and any other score, named by the argument ``score``.
 """
 
+import itertools
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +23,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -34,10 +36,19 @@ __all__ = [
     "class_distributions",
     "correlation_heatmap",
     "curve_clusters",
+    "detection_scores",
+    "feature_scatter",
     "gallery",
+    "joint_distribution",
+    "learning_curves",
     "loss_curves",
+    "mean_score_curves",
     "model_scatter",
     "noise_distributions",
+    "noise_pairs",
+    "noise_panels",
+    "pixel_classes",
+    "pixel_maps",
     "quantile_curves",
     "save_figure",
     "score_histogram",
@@ -50,8 +61,12 @@ Picture = Image.Image | NDArray[Any] | None
 _UNIT = "loss × epochs"
 _SYMBOL = {"spearman": "Spearman's ρ", "pearson": "Pearson's r"}
 _WRAP = 28  # characters in a line of a class or run name
+_ANNOTATED = 15  # classes up to which the cells of a matrix hold numbers
+_PANEL_BINS = 40
 _FEW = 10  # hues that the colour-blind palette can tell apart
+_CELLS = 36  # hexagons along the side of a joint distribution
 _SMALL = 256  # pixels: an image below this is enlarged without smoothing
+_BOXED = 2.9  # inches that an image with boxes and their names needs
 _OUTSIDE: dict[str, Any] = {
     "loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "frameon": False, "fontsize": 9,
 }  # fmt: skip
@@ -122,32 +137,167 @@ def noise_distributions(
     """Draw how a score is distributed over noisy and clean samples (paper Fig. 12).
 
     Args:
-        frame: As :func:`actiontrack.analysis.noise_scores` returns it: the column ``score`` and
-            ``group``, "noisy", "clean" or the name of another split. Runs are pooled: pass those
-            of one model.
+        frame: As :func:`actiontrack.analysis.noise_scores` returns it: ``run_id``, the column
+            ``score`` and ``group``, "noisy", "clean" or the name of another split.
         score: Column to draw, in ``unit``.
-        bins: Number of bins, shared by all groups.
+        bins: Number of bins, shared by all groups and runs.
         unit: Unit of the score, for the axis label; "" for none.
         ax: Where to draw; None makes a figure.
 
     Returns:
-        The Axes: one outline of area 1 per group, with its number of samples in the legend.
+        The Axes: for each group one outline of area 1, the mean of the densities of its runs, in
+        a band from the lowest to the highest of them where there are several.
 
     Raises:
         ParameterError: A column is missing.
     """
-    _require(frame, "frame", score, "group")
-    kept = frame[np.isfinite(frame[score].to_numpy(np.float64))]
-    sizes = kept["group"].value_counts()
-    first = [name for name in ("clean", "noisy") if name in sizes.index]
-    order = [*first, *sorted(set(sizes.index) - {"clean", "noisy"})]
-    names = {name: f"{name}, {sizes[name]} samples" for name in order}
-    named = frame.assign(group=frame["group"].map(names)).sort_values(
-        "group", key=lambda column: column.map({names[each]: i for i, each in enumerate(order)})
-    )
-    return score_histogram(
-        named, score=score, hue="group", stat="density", bins=bins, unit=unit, ax=ax
-    )
+    _require(frame, "frame", "run_id", score, "group")
+    axes = _axes(ax, width=6.4, height=3.6)
+    finite = _finite(frame, score, axes)
+    if finite.empty:
+        return _no_samples(axes)
+    edges = np.histogram_bin_edges(finite[score].to_numpy(np.float64), bins)
+    first = {"clean": 0, "noisy": 1}
+    order = sorted(set(finite["group"]), key=lambda name: (first.get(name, 2), name))
+    colours = _palette(pd.Series(order))
+    for name in order:
+        group = finite[finite["group"] == name]
+        runs = [part[score].to_numpy(np.float64) for _, part in group.groupby("run_id")]
+        drawn = np.stack([np.histogram(each, edges, density=True)[0] for each in runs])
+        low, mean, high = drawn.min(axis=0), drawn.mean(axis=0), drawn.max(axis=0)
+        axes.stairs(
+            mean, edges, color=colours[name], linewidth=1.6,
+            linestyle="-" if name in first else "--",
+            label=_group_label(name, [each.size for each in runs]),
+        )  # fmt: skip
+        axes.stairs(high, edges, baseline=low, fill=True, color=colours[name], alpha=0.25)
+    axes.set_xlim(edges[0], edges[-1])
+    axes.set_ylim(0, None)
+    axes.set(xlabel=_with_unit(score, unit), ylabel="density")
+    axes.legend(frameon=False, fontsize=9)
+    return axes
+
+
+def detection_scores(summary: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Draw how well each score finds wrong labels, a marker per model.
+
+    Args:
+        summary: As :func:`actiontrack.analysis.noise_summary` returns it: ``model``, ``score``,
+            ``auroc_mean``, ``auroc_std``.
+        ax: Where to draw; None makes a figure whose height follows the number of scores.
+
+    Returns:
+        The Axes: a row per score, that with the best mean over the models on top, a bar of one
+        standard deviation to either side where there is one, and a line at chance.
+
+    Raises:
+        ParameterError: A column is missing.
+    """
+    _require(summary, "summary", "model", "score", "auroc_mean", "auroc_std")
+    rows = summary.dropna(subset="auroc_mean").drop_duplicates(["model", "score"])
+    means = rows.groupby("score", sort=False)["auroc_mean"].mean()
+    order = list(means.sort_values(ascending=False, kind="stable").index)
+    axes = _axes(ax, width=7.8, height=1.2 + 0.28 * max(len(order), 4))
+    if rows.empty:
+        return _no_samples(axes)
+    models = list(dict.fromkeys(rows["model"]))
+    colours = _palette(pd.Series(models))
+    shift = np.linspace(-0.15, 0.15, len(models)) if len(models) > 1 else [0.0]
+    for model, offset, marker in zip(models, shift, itertools.cycle("osD^vP"), strict=False):
+        part = rows[rows["model"] == model]
+        places = [order.index(each) + offset for each in part["score"]]
+        axes.errorbar(
+            part["auroc_mean"], places, xerr=part["auroc_std"].fillna(0.0), fmt=marker,
+            color=colours[model], markersize=5, capsize=2, label=_wrap(model),
+        )  # fmt: skip
+    axes.axvline(0.5, color="0.4", linewidth=0.8, linestyle="--")
+    axes.set_yticks(range(len(order)), [_wrap(name, 2 * _WRAP) for name in order])
+    axes.set_ylim(len(order) - 0.4, -0.6)
+    axes.set_xlabel("AUROC of wrong labels (dashed: chance)")
+    axes.legend(title="model", **_OUTSIDE)
+    return axes
+
+
+def noise_panels(frame: pd.DataFrame, *, score: str = "action", unit: str = _UNIT) -> Figure:
+    """Draw `noise_distributions` of each model, one below the other (paper Fig. 12).
+
+    Args:
+        frame: As :func:`noise_distributions` takes it, with the column ``model``.
+        score: Column to draw, in ``unit``.
+        unit: Unit of the score, for the axis labels; "" for none.
+
+    Returns:
+        A figure with one panel per model, in order of appearance, each with its own scales.
+
+    Raises:
+        ParameterError: A column is missing.
+    """
+    _require(frame, "frame", "model", "run_id", score, "group")
+    models = list(dict.fromkeys(frame["model"])) or [""]
+    panels = _panels(len(models), width=6.8, height=3.0)
+    for axes, model in zip(panels, models, strict=True):
+        noise_distributions(
+            frame[frame["model"] == model], score=score, bins=_PANEL_BINS, unit=unit, ax=axes
+        )
+        above = axes.get_title(loc="left")
+        axes.set_title(f"{model}\n{above}" if above else model, loc="left", fontsize=10)
+    figure = panels[0].figure
+    assert isinstance(figure, Figure)  # noqa: S101 - made above
+    return figure
+
+
+def noise_pairs(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Draw which share of the wrong labels is found, by true and given class.
+
+    Args:
+        frame: As :func:`actiontrack.analysis.noise_pairs` returns it for one model:
+            ``true_class``, ``given_class``, ``n_wrong``, ``n_found``, ``share``.
+        ax: Where to draw; None makes a figure whose size follows the number of classes.
+
+    Returns:
+        The Axes: a row per true class, a column per given class. Up to 15 classes each cell tells
+        how many were found of how many; a pair without a wrong label is grey.
+
+    Raises:
+        ParameterError: A column is missing.
+    """
+    _require(frame, "frame", "true_class", "given_class", "n_wrong", "n_found", "share")
+    names = _class_order(frame)
+    small = len(names) <= _ANNOTATED
+    side = 1.6 + (0.62 if small else 0.25) * max(len(names), 4)
+    axes = _axes(ax, width=side + 1.2, height=0.75 * side + 0.5)
+    if frame.empty:
+        return _no_samples(axes)
+    place = {name: position for position, name in enumerate(names)}
+    at = frame["true_class"].map(place), frame["given_class"].map(place)
+    share = np.full((len(names), len(names)), np.nan)
+    share[at] = frame["share"]
+    cells = np.full(share.shape, "", dtype=object)
+    cells[at] = frame["n_found"].astype(str) + "/" + frame["n_wrong"].astype(str)
+    sns.heatmap(
+        share, ax=axes, mask=np.isnan(share), vmin=0.0, vmax=1.0, cmap="cividis",
+        annot=cells if small else False, fmt="", annot_kws={"fontsize": 8},
+        linewidths=1 if small else 0, cbar_kws={"label": "share found"},
+        xticklabels=[_wrap(name) for name in names], yticklabels=[_wrap(name) for name in names],
+    )  # fmt: skip
+    axes.set_facecolor("0.85")
+    axes.grid(visible=False)
+    axes.tick_params(axis="x", rotation=90 if _longest(names) > 5 else 0, length=0)
+    axes.tick_params(axis="y", rotation=0, length=0)
+    axes.set(xlabel="given class", ylabel="true class")
+    return axes
+
+
+def _class_order(frame: pd.DataFrame) -> list[str]:
+    """Classes of pairs in the order of the frame's rows, those that are only given at the end."""
+    return list(dict.fromkeys([*frame["true_class"], *frame["given_class"]]))
+
+
+def _group_label(name: str, sizes: Sequence[int]) -> str:
+    low, high = min(sizes), max(sizes)
+    size = str(high) if low == high else f"{low} to {high}"
+    runs = f" in each of {len(sizes)} runs" if len(sizes) > 1 else ""
+    return _wrap(f"{name}, {size} samples{runs}", 2 * _WRAP)
 
 
 def class_distributions(
@@ -267,6 +417,86 @@ def model_scatter(scores_wide: pd.DataFrame, *, unit: str = _UNIT, ax: Axes | No
     _note(axes, f"Spearman ρ = {rho:.3f}, {len(data)} samples")
     axes.set(xlabel=_with_unit(_wrap(columns[0]), unit), ylabel=_with_unit(_wrap(columns[1]), unit))
     return _legend_outside(axes, "class")
+
+
+def joint_distribution(
+    scores: pd.DataFrame, regions: pd.DataFrame | None = None, *, ax: Axes | None = None
+) -> Axes:
+    """Draw how action and entropy of an ensemble go together, with their margins (paper Fig. 6b).
+
+    Args:
+        scores: As :func:`actiontrack.analysis.ensemble_scores` returns it: ``action`` and
+            ``entropy``, normalised to [0, 1].
+        regions: As :func:`actiontrack.analysis.ensemble_regions` returns it: rows of ``scores``
+            to mark, with their ``region``.
+        ax: Where to draw; None makes a figure. The margins are drawn outside of it, above and on
+            the right.
+
+    Returns:
+        The Axes: hexagons by number of samples, on a logarithmic scale, a mark for each sample
+        of a region, and Spearman's ρ over all samples.
+
+    Raises:
+        ParameterError: A column is missing.
+    """
+    _require(scores, "scores", "action", "entropy")
+    axes = _axes(ax, width=6.8, height=5.6)
+    values = scores[["entropy", "action"]].to_numpy(np.float64)
+    keep = np.isfinite(values).all(axis=1)
+    if not keep.any():
+        return _no_samples(axes)
+    entropy, action = values[keep].T
+    cells = axes.hexbin(
+        entropy, action, gridsize=_CELLS, extent=(0, 1, 0, 1), mincnt=1, bins="log", cmap="Greys",
+        linewidths=0.1,
+    )  # fmt: skip
+    cells.set_clim(0.5, None)  # a single sample is grey, not white
+    axes.set(xlabel="entropy of the ensemble, normalised", ylabel="mean action, normalised")
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    above = _margins(axes, entropy, action)
+    rho = spearman_matrix(np.vstack([action, entropy]))[0, 1]
+    _note_dropped(above, int((~keep).sum()))
+    _note(above, f"Spearman ρ = {rho:.3f}, {len(action)} samples")
+    legend = {} if regions is None else _marked(axes, regions)
+    figure = axes.get_figure(root=True)
+    if figure is not None:
+        where = axes.inset_axes((1.22, 0.0, 0.04, 0.5))
+        figure.colorbar(cells, cax=where, label="samples in a cell")
+    if legend:
+        place = _OUTSIDE | {"bbox_to_anchor": (1.17, 1.0)}
+        axes.legend(list(legend.values()), list(legend), title="region", **place)
+    return axes
+
+
+def _margins(axes: Axes, x: NDArray[np.float64], y: NDArray[np.float64]) -> Axes:
+    """Histograms of both scores, above the axes and on the right; returns the upper axes."""
+    above, beside = axes.inset_axes((0, 1.02, 1, 0.16)), axes.inset_axes((1.02, 0, 0.16, 1))
+    edges = np.linspace(0, 1, _CELLS + 1)
+    above.stairs(np.histogram(x, edges)[0], edges, fill=True, color="0.6")
+    beside.stairs(
+        np.histogram(y, edges)[0], edges, fill=True, color="0.6", orientation="horizontal"
+    )
+    above.set(xlim=axes.get_xlim(), xticks=[], yticks=[])
+    beside.set(ylim=axes.get_ylim(), xticks=[], yticks=[])
+    for each in (above, beside):
+        each.set_axis_off()
+    return above
+
+
+def _marked(axes: Axes, regions: pd.DataFrame) -> dict[str, Line2D]:
+    """A mark for each sample of a region, and what the legend says of it."""
+    _require(regions, "regions", "action", "entropy", "region")
+    legend: dict[str, Line2D] = {}
+    colours = sns.color_palette("colorblind")
+    style = {"o": colours[1], "^": colours[0], "s": colours[2]}
+    for (name, part), (mark, colour) in zip(regions.groupby("region"), style.items(), strict=False):
+        (points,) = axes.plot(
+            part["entropy"], part["action"], mark, color=colour, markersize=5, alpha=0.6,
+            markeredgewidth=0, rasterized=True,
+        )  # fmt: skip
+        label = ",\n".join(str(name).split(", "))
+        legend[f"{label}\n{len(part)} samples"] = points
+    return legend
 
 
 # ---------------------------------------------------------------- correlations
@@ -440,6 +670,84 @@ def accuracy_curves(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     return axes
 
 
+def learning_curves(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Draw accuracy against the number of training images, by how they were chosen (Fig. 13 left).
+
+    Args:
+        frame: One row per training: ``strategy``, ``n_images``, ``accuracy``.
+        ax: Where to draw; None makes a figure.
+
+    Returns:
+        The Axes: for each strategy the mean over its trainings of one size, in a band from the
+        lowest to the highest where there are several. Lines get thinner one after the other, so
+        that one on top of another hides nothing.
+
+    Raises:
+        ParameterError: A column is missing.
+    """
+    _require(frame, "frame", "strategy", "n_images", "accuracy")
+    axes = _strategy_lines(frame, "accuracy", ax)
+    axes.set(xlabel="training images", ylabel="accuracy")
+    return axes
+
+
+def mean_score_curves(
+    frame: pd.DataFrame,
+    *,
+    score: str = "mean_action",
+    unit: str = _UNIT,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the mean score of the training images against their number (paper Fig. 13 right).
+
+    Args:
+        frame: One row per training: ``strategy``, ``n_images``, the column ``score`` and ``added``,
+            what the strategy has added last, written at its point; "" for nothing.
+        score: Column to draw, in ``unit``.
+        unit: Unit of the score, for the axis label; "" for none.
+        ax: Where to draw; None makes a figure.
+
+    Returns:
+        The Axes, as :func:`learning_curves` draws it.
+
+    Raises:
+        ParameterError: A column is missing.
+    """
+    _require(frame, "frame", "strategy", "n_images", score, "added")
+    axes = _strategy_lines(frame, score, ax)
+    for place, (_, part) in enumerate(frame.groupby("strategy", sort=False)):
+        above = place % 2 == 0
+        told = part[part["added"] != ""]
+        for x, y, text in zip(told["n_images"], told[score], told["added"], strict=True):
+            axes.annotate(
+                _wrap(text), (x, y), xytext=(0, 5 if above else -5), textcoords="offset points",
+                ha="center", va="bottom" if above else "top", fontsize=8, zorder=4,
+                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.5},
+            )  # fmt: skip
+    axes.set(xlabel="training images", ylabel=_with_unit(score.replace("_", " "), unit))
+    return axes
+
+
+def _strategy_lines(frame: pd.DataFrame, value: str, ax: Axes | None) -> Axes:
+    axes = _axes(ax, width=6.8, height=4.0)
+    finite = frame[np.isfinite(frame[value].to_numpy(np.float64))]
+    if finite.empty:
+        return _no_samples(axes)
+    colours = _palette(finite["strategy"].astype(str))
+    legend: dict[str, Line2D] = {}
+    for place, (name, part) in enumerate(finite.groupby("strategy", sort=False)):
+        spread = part.groupby("n_images", sort=True)[value].agg(["min", "mean", "max"])
+        colour, x = colours[str(name)], spread.index.to_numpy(np.float64)
+        (legend[_wrap(name)],) = axes.plot(
+            x, spread["mean"], marker="osD^v"[place % 5], color=colour, label="strategy",
+            linewidth=max(2.8 - 0.45 * place, 1.0), markersize=max(6.5 - 0.8 * place, 3.0),
+        )  # fmt: skip
+        axes.fill_between(x, spread["min"], spread["max"], color=colour, alpha=0.2, linewidth=0)
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    _opaque_legend(axes, legend, "strategy")
+    return axes
+
+
 # ---------------------------------------------------------------- curves
 
 
@@ -570,14 +878,23 @@ def _opaque_legend(axes: Axes, lines: dict[str, Line2D], title: str | None) -> N
 # ---------------------------------------------------------------- pictures
 
 
-def gallery(images: Sequence[Picture], titles: Sequence[str], *, columns: int = 6) -> Figure:
-    """Show samples side by side, each with its title below (paper Fig. 1 and 4).
+def gallery(
+    images: Sequence[Picture],
+    titles: Sequence[str],
+    *,
+    columns: int = 6,
+    boxes: Sequence[pd.DataFrame] | None = None,
+) -> Figure:
+    """Show samples side by side, each with its title below (paper Fig. 1, 4 and 8 to 10).
 
     Args:
         images: PIL images or arrays, (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), uint8 or float in
             [0, 1] (a wider range is stretched to it); None where an image is not available.
         titles: What to write below each image, for instance its true label and its action.
         columns: Images in a row.
+        boxes: For each image a frame of the boxes to draw: ``kind`` ("truth" or "predicted"),
+            ``class``, ``score`` (shown for predicted ones), ``left``, ``top``, ``right`` and
+            ``bottom`` in pixels of the image. Images are shown larger then.
 
     Returns:
         A figure; images under 256 pixels are enlarged without smoothing.
@@ -588,6 +905,9 @@ def gallery(images: Sequence[Picture], titles: Sequence[str], *, columns: int = 
     if len(images) != len(titles):
         rule = f"must hold one title for each of the {len(images)} images"
         raise ParameterError("titles", rule, len(titles), "Pass '' for an image without a title.")
+    if boxes is not None and len(images) != len(boxes):
+        rule = f"must hold one frame for each of the {len(images)} images"
+        raise ParameterError("boxes", rule, len(boxes), "Pass a frame without rows for no box.")
     if columns < 1:
         raise ParameterError("columns", "must be positive", columns, "Pass 6, for instance.")
     if not images:
@@ -596,15 +916,203 @@ def gallery(images: Sequence[Picture], titles: Sequence[str], *, columns: int = 
         return figure
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
-    wrapped = [_wrap(title, 20) for title in titles]
+    side = 1.6 if boxes is None else _BOXED
+    wrapped = [_wrap(title, round(12.5 * side)) for title in titles]
     lines = max(title.count("\n") + 1 for title in wrapped)
-    figure = Figure(figsize=(1.6 * columns, (1.7 + 0.2 * lines) * rows), layout="constrained")
+    tallest = 1.0 if boxes is None else max(map(_height_to_width, images))
+    size = (side * columns, (side * tallest + 0.1 + 0.2 * lines) * rows)
+    figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, image, title in zip(grid, images, wrapped, strict=False):
         _show(axes, image, title)
     for axes in grid[len(images) :]:
         axes.set_axis_off()
+    if boxes is not None:
+        _draw_boxes(figure, list(grid[: len(images)]), images, boxes)
     return figure
+
+
+def _height_to_width(image: Picture) -> float:
+    if image is None:
+        return 1.0
+    height, width = (
+        (image.height, image.width) if isinstance(image, Image.Image) else image.shape[:2]
+    )
+    return float(height / width)
+
+
+def _draw_boxes(
+    figure: Figure,
+    panels: Sequence[Axes],
+    images: Sequence[Picture],
+    boxes: Sequence[pd.DataFrame],
+) -> None:
+    """Truth in solid lines, named above its box; predictions dashed, named below."""
+    truth, predicted, *_ = sns.color_palette("colorblind", 2)
+    styles: dict[str, tuple[Colour, Any, str]] = {
+        "truth": (truth, "-", "annotated"),
+        "predicted": (predicted, "--", "predicted"),
+    }
+    for axes, image, frame in zip(panels, images, boxes, strict=True):
+        if image is None:
+            continue
+        for row in frame.to_dict("records"):
+            colour, line, _ = styles[row["kind"]]
+            _draw_box(axes, row, colour=colour, line=line)
+    handles = [
+        Line2D([], [], color=colour, linestyle=line, label=name)
+        for colour, line, name in styles.values()
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+
+
+def _draw_box(axes: Axes, row: dict[Any, Any], *, colour: Colour, line: str) -> None:
+    left, top, right, bottom = (row[side] - 0.5 for side in ("left", "top", "right", "bottom"))
+    axes.add_patch(
+        Rectangle(
+            (left, top), right - left, bottom - top,
+            fill=False, edgecolor=colour, linestyle=line, linewidth=1.2,
+        )
+    )  # fmt: skip
+    lowest, highest = axes.get_ylim()  # images count rows downwards
+    near = 0.06 * (lowest - highest)
+    if row["kind"] == "truth":
+        name, x, y, outside, inside = str(row["class"]), left, top, "bottom", "top"
+        at_edge = top - highest < near
+    else:
+        name, x, y, outside, inside = (
+            f"{row['class']} {row['score']:.2f}", right, bottom, "top", "bottom",
+        )  # fmt: skip
+        at_edge = lowest - bottom < near
+    axes.text(
+        x, y, _wrap(name), ha="left" if row["kind"] == "truth" else "right",
+        va=inside if at_edge else outside, fontsize=5.5, color="white", clip_on=True,
+        bbox={"facecolor": colour, "alpha": 0.8, "pad": 0.6, "linewidth": 0},
+    )  # fmt: skip
+
+
+def pixel_maps(
+    pictures: Sequence[Mapping[str, Picture]],
+    maps: Sequence[NDArray[np.floating]],
+    titles: Sequence[str],
+    *,
+    unit: str = _UNIT,
+    classes: Mapping[str, Colour] | None = None,
+) -> Figure:
+    """Show samples with the action of each pixel, a row per sample (paper Fig. 11).
+
+    Args:
+        pictures: For each sample name and picture of what stands left of the map, such as the
+            image, the label and the prediction; the same names for all.
+        maps: (H, W) action of each pixel of each sample. All rows share one scale, so that they
+            compare; it ends at the 99.5 % quantile, and NaN is grey.
+        titles: What to write left of each row, for instance the sample and its action.
+        unit: Of the action.
+        classes: Name and colour, RGB in [0, 1], of the classes in the pictures, for the legend.
+
+    Returns:
+        A figure with a colour bar.
+
+    Raises:
+        ParameterError: Lengths differ.
+    """
+    if not len(pictures) == len(maps) == len(titles):
+        rule = f"must hold one title for each of the {len(maps)} maps"
+        raise ParameterError("titles", rule, len(titles), "Pass one picture row per map, too.")
+    if not maps:
+        return gallery([], [])
+    names = list(pictures[0])
+    height, width = maps[0].shape
+    row = 2.4 * height / width + 0.1
+    size = (2.4 * (len(names) + 1) + 1.2, row * len(maps) + (0.9 if classes else 0.4))
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(len(maps), len(names) + 1, squeeze=False)
+    finite = np.concatenate([each[np.isfinite(each)] for each in maps])
+    top = float(np.quantile(finite, 0.995)) if finite.size else 1.0
+    colours = mpl.colormaps["magma"].with_extremes(bad="0.6")
+    for axes, shown, action, title in zip(grid, pictures, maps, titles, strict=True):
+        for ax, name in zip(axes, names, strict=False):
+            _show(ax, shown[name], "")
+        axes[-1].set(xticks=[], yticks=[])
+        axes[-1].imshow(action, cmap=colours, vmin=0, vmax=top, interpolation="nearest")
+        axes[0].set_ylabel(_wrap(title, 22), fontsize=8)
+    for ax, name in zip(grid[0], [*names, "pixel action"], strict=True):
+        ax.set_title(name, fontsize=10)
+    drawn = grid[0, -1].images[0]
+    bar = figure.colorbar(drawn, ax=grid[:, -1], extend="max", shrink=0.9, aspect=30)
+    bar.set_label(_with_unit("action", unit))
+    if classes:
+        patches = [Patch(facecolor=colour, label=_wrap(name)) for name, colour in classes.items()]
+        figure.legend(
+            handles=patches, loc="outside lower center", ncols=6, frameon=False, fontsize=8
+        )
+    return figure
+
+
+def pixel_classes(frame: pd.DataFrame, *, unit: str = _UNIT, ax: Axes | None = None) -> Axes:
+    """Draw the mean action of the pixels of each class, hardest class on top (section 4.3).
+
+    Args:
+        frame: ``class``, ``mean`` and ``share_pixels``, the frame of `analysis.pixel_classes`.
+        unit: Of the action.
+        ax: Where to draw.
+
+    Returns:
+        The axes; the dashed line is the mean over all pixels, and each bar tells the share of
+        pixels that the class has.
+    """
+    _require(frame, "frame", "class", "mean", "share_pixels")
+    axes = _axes(ax, width=6.5, height=0.8 + 0.32 * max(len(frame), 1))
+    shown = frame.loc[np.isfinite(frame["mean"].to_numpy(np.float64))]
+    if shown.empty:
+        return _no_samples(axes)
+    _note_dropped(axes, len(frame) - len(shown), what="classes")
+    names, means = _names(shown["class"]).tolist(), shown["mean"].to_numpy(np.float64)
+    shares = shown["share_pixels"].to_numpy(np.float64)
+    axes.barh(names, means, color=_colour())
+    axes.invert_yaxis()
+    axes.axvline(float((means * shares).sum()), color="0.3", linestyle="--", linewidth=1)
+    for place, (mean, share) in enumerate(zip(means, shares, strict=True)):
+        axes.annotate(
+            f"{share:.1%} of pixels", (mean, place), (4, 0), textcoords="offset points",
+            va="center", fontsize=8, color="0.3",
+        )  # fmt: skip
+    axes.set_xlim(0, 1.28 * float(means.max()))
+    axes.set(xlabel=_with_unit("mean action of a pixel", unit), ylabel="")
+    axes.grid(visible=False, axis="y")
+    return axes
+
+
+def feature_scatter(
+    frame: pd.DataFrame, *, score: str = "action", unit: str = _UNIT, ax: Axes | None = None
+) -> Axes:
+    """Draw samples in the plane of their features, coloured by a score (supplement).
+
+    Args:
+        frame: ``x``, ``y`` and the score, the frame of `analysis.feature_map`, whose
+            ``attrs["axes"]`` name the axes.
+        score: Column to colour by; the scale ends at its 99 % quantile.
+        unit: Of the score.
+        ax: Where to draw.
+
+    Returns:
+        The axes; the hardest samples are drawn last, on top.
+    """
+    _require(frame, "frame", "x", "y", score)
+    axes = _axes(ax, width=6.0, height=4.8)
+    shown = _finite(frame, score, axes).sort_values(score, kind="stable")
+    if shown.empty:
+        return _no_samples(axes)
+    top = float(shown[score].quantile(0.99))
+    points = axes.scatter(
+        shown["x"], shown["y"], c=shown[score], cmap="viridis", vmin=float(shown[score].min()),
+        vmax=top, s=12, linewidths=0,
+    )  # fmt: skip
+    bar = axes.figure.colorbar(points, ax=axes, extend="max")
+    bar.set_label(_with_unit(score.replace("_", " "), unit))
+    names = frame.attrs.get("axes", ["x", "y"])
+    axes.set(xlabel=names[0], ylabel=names[1])
+    return axes
 
 
 def _show(axes: Axes, image: Picture, title: str) -> None:
@@ -686,14 +1194,19 @@ def _require(frame: pd.DataFrame, argument: str, *columns: str) -> None:
 
 
 def _axes(ax: Axes | None, *, width: float, height: float) -> Axes:
-    if ax is not None:
-        return ax
+    return _panels(1, width=width, height=height)[0] if ax is None else ax
+
+
+def _panels(count: int, *, width: float, height: float) -> list[Axes]:
+    """A figure with axes one below the other; width and height in inches are those of each."""
     with mpl.rc_context(
         sns.axes_style("whitegrid", {"axes.edgecolor": "0.6", "grid.color": "0.9"})
     ):
-        axes: Axes = Figure(figsize=(width, height), layout="constrained").subplots()
-    sns.despine(ax=axes)
-    return axes
+        figure = Figure(figsize=(width, height * count), layout="constrained")
+        panels: list[Axes] = list(figure.subplots(count, squeeze=False)[:, 0])
+    for axes in panels:
+        sns.despine(ax=axes)
+    return panels
 
 
 def _no_samples(axes: Axes) -> Axes:

@@ -8,7 +8,7 @@ any of the steps that a score is made of has the score NaN: a sum over fewer ste
 look easy. Final loss needs the last step only, EL2N the early ones.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ __all__ = [
     "classification_measures",
     "confidence",
     "el2n",
+    "ensemble_entropy",
     "ensemble_mean",
     "entropy",
     "final_loss",
@@ -33,6 +34,8 @@ __all__ = [
     "loss_variance",
     "mean_loss",
     "min_max",
+    "pixel_action",
+    "pool_map",
     "running_score",
     "score_table",
     "variability",
@@ -65,6 +68,68 @@ def action(losses: FloatArray, deltas: FloatArray) -> ScoreArray:
         for loss, delta in zip(losses, deltas, strict=True):
             total += loss.astype(np.float64) * float(delta)
     return total
+
+
+def pixel_action(
+    maps: Iterable[FloatArray], deltas: Iterable[float], *, start: FloatArray | None = None
+) -> npt.NDArray[np.float32]:
+    """Action of each pixel of one sample: its loss accumulated over training (eq. 7).
+
+    A(x_ij) = Σₙ L(y_ij, m(x_ij; θₙ)) Δn. The sum is kept in one array, so `maps` may be read one
+    at a time, and it can go on from an earlier one: summing in parts gives the same bits as
+    summing at once.
+
+    Args:
+        maps: (H, W) loss of each pixel, one map per step.
+        deltas: Δn of each step.
+        start: (H, W) float32, the action up to the step before. Default: 0.
+
+    Returns:
+        (H, W) float32, in units of loss times the unit of Δn. NaN (void that is ignored) and
+        infinite losses carry through.
+
+    Raises:
+        ParameterError: if there is neither a map nor a start.
+
+    >>> pixel_action([np.array([[1.0, 2.0]]), np.array([[0.5, 0.5]])], [1.0, 2.0]).tolist()
+    [[2.0, 3.0]]
+    """
+    total = None if start is None else np.asarray(start, dtype=np.float32)
+    with np.errstate(invalid="ignore", over="ignore"):
+        for loss, delta in zip(maps, deltas, strict=True):
+            term = np.asarray(loss, dtype=np.float64) * float(delta)
+            total = (term if total is None else total + term).astype(np.float32)
+    if total is None:
+        raise ParameterError("maps", "must hold one map at least", 0, "Record an epoch first.")
+    return total
+
+
+def pool_map(values: FloatArray, factor: int) -> npt.NDArray[np.float32]:
+    """Mean of each block of factor × factor pixels, of those that are not NaN.
+
+    Blocks at the lower and right edge hold fewer pixels where the size is no multiple.
+
+    Args:
+        values: (H, W).
+        factor: side of a block in pixels, 1 or more.
+
+    Returns:
+        (⌈H / factor⌉, ⌈W / factor⌉) float32; NaN where a block holds nothing but NaN.
+
+    >>> pool_map(np.array([[1.0, 3.0, 5.0], [np.nan, 2.0, 7.0]]), 2).tolist()
+    [[2.0, 6.0]]
+    """
+    if factor == 1:
+        return np.asarray(values, dtype=np.float32)
+    height, width = values.shape
+    padding = [(0, -height % factor), (0, -width % factor)]
+    padded = np.pad(np.asarray(values, np.float64), padding, constant_values=np.nan)
+    rows, columns = padded.shape[0] // factor, padded.shape[1] // factor
+    blocks = padded.reshape(rows, factor, columns, factor)
+    counts = (~np.isnan(blocks)).sum(axis=(1, 3))
+    with np.errstate(invalid="ignore"):
+        means = np.nansum(blocks, axis=(1, 3)) / counts
+    return np.asarray(means, dtype=np.float32)
 
 
 def mean_loss(losses: FloatArray) -> ScoreArray:
@@ -146,6 +211,21 @@ def entropy(probabilities: FloatArray) -> ScoreArray:
     p = np.asarray(probabilities, dtype=np.float64)
     # 0 - …, so that a certain prediction has entropy 0.0 and not -0.0
     return np.asarray(0.0 - np.where(p > 0, p * np.log(np.where(p > 0, p, 1.0)), 0.0).sum(axis=-1))
+
+
+def ensemble_entropy(probabilities: FloatArray) -> ScoreArray:
+    """Entropy of the mean distribution of several models, in nats (eq. 6, section 4.1).
+
+    Args:
+        probabilities: (n_models, n_samples, n_classes).
+
+    Returns:
+        (n_samples,) float64; models that are certain of different classes give a high entropy.
+
+    >>> ensemble_entropy(np.array([[[1.0, 0.0]], [[0.0, 1.0]]])).round(4).tolist()
+    [0.6931]
+    """
+    return entropy(np.asarray(probabilities).mean(axis=0, dtype=np.float64))
 
 
 @np.errstate(invalid="ignore")  # 0 · ln 0 of an impossible class: computed, never chosen

@@ -59,6 +59,7 @@ ARTIFACT_ROOT = "actiontrack"
 FORMAT_TAG = "actiontrack.format"
 MODEL_TAG = "actiontrack.model"
 _RECORD_TAG = "actiontrack.record."
+_PARENT_TAG = "mlflow.parentRunId"
 
 _PING_TIMEOUT_S = 5.0
 _DOWNLOAD_THREADS = 8
@@ -114,6 +115,7 @@ class RunInfo:
         params: parameters as logged.
         tags: tags.
         start_time: start, in ms since the epoch of Unix.
+        end_time: end, in ms since the epoch of Unix; 0 for a run that has not ended.
         artifact_uri: root of its artifacts.
     """
 
@@ -126,6 +128,7 @@ class RunInfo:
     params: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     start_time: int = 0
+    end_time: int = 0
     artifact_uri: str = ""
     experiment_id: str = ""
 
@@ -211,6 +214,20 @@ class Store:
         self.ping()
         with _translated(f"run {run_id!r}"):
             return self._info(self._client.get_run(run_id))
+
+    def find_finished(self, experiment_id: str, tags: Mapping[str, str]) -> RunInfo | None:
+        """The newest finished run of an experiment that has all these tags, or None.
+
+        Raises:
+            StoreError: if the server does not answer.
+        """
+        conditions = [f"tags.`{name}` = '{value}'" for name, value in tags.items()]
+        conditions.append("attributes.status = 'FINISHED'")
+        with _translated(f"runs of experiment {experiment_id}"):
+            found = self._client.search_runs(
+                [experiment_id], " AND ".join(conditions), max_results=1
+            )
+        return self._info(found[0]) if found else None
 
     def open_record(self, run: RunInfo | str, record: str | None = None) -> "StoredRecord":
         """A record of a run; reads its manifest, nothing else.
@@ -338,6 +355,27 @@ class Store:
                 raise
             self._end_run("FINISHED")
 
+    @contextlib.contextmanager
+    def runs(self, names: Sequence[str]) -> Iterator[list[RunInfo]]:
+        """Several runs of this process at once, side by side below the active one; see `run`.
+
+        Args:
+            names: one for each run.
+        """
+        parent = self.active_run_id()
+        with contextlib.ExitStack() as stack:
+            started = [stack.enter_context(self.run(name=name, nested=True)) for name in names]
+            for each in started[1:]:  # MLflow has nested each in the one before
+                self._set_parent(each.run_id, parent)
+            yield started
+
+    def _set_parent(self, run_id: str, parent: str | None) -> None:
+        with _translated(f"tags of run {run_id}"):
+            if parent is None:
+                self._client.delete_tag(run_id, _PARENT_TAG)
+            else:
+                self._client.set_tag(run_id, _PARENT_TAG, parent)
+
     @staticmethod
     def active_run_id() -> str | None:
         """Id of the run that is active in this process, if any."""
@@ -446,6 +484,7 @@ class Store:
             params=params,
             tags=tags,
             start_time=int(run.info.start_time or 0),
+            end_time=int(run.info.end_time or 0),
             artifact_uri=run.info.artifact_uri or "",
             experiment_id=run.info.experiment_id,
         )
@@ -508,6 +547,67 @@ class StoredRecord:
     def features(self) -> npt.NDArray[np.float32]:
         """Last-layer features, (n_samples, n_features) float32, where they were recorded."""
         return artifact.read_features(self.manifest, self.fetch)
+
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether the final model's class probabilities were recorded."""
+        return artifact.PROBABILITIES in self.manifest.files
+
+    def probabilities(self) -> npt.NDArray[np.float32]:
+        """The final model's (n_samples, n_classes) float32, where they were recorded."""
+        return artifact.read_probabilities(self.manifest, self.fetch)
+
+    @property
+    def has_maps(self) -> bool:
+        """Whether the actions of pixels were recorded; they are there once recording has ended."""
+        return artifact.MAP_INDEX in self.manifest.files
+
+    @cached_property
+    def map_index(self) -> pd.DataFrame:
+        """The maps of pixel actions, one row per sample in canonical order.
+
+        Returns:
+            sample, sample_id, height, width (stored pixels, 0 without a map), file and row.
+
+        Raises:
+            NotFoundError: if the record holds no maps.
+        """
+        if not self.has_maps:
+            raise NotFoundError(
+                f"record {self.name} of run {self.run.run_id} ({self.run.name}) holds no maps of "
+                "pixel actions. Record them with Recorder(pixel_loss_name=…) and update_maps; "
+                "they are written when recording ends."
+            )
+        index = artifact.read_map_index(self.manifest, self.fetch)
+        index.insert(1, "sample_id", self.samples.sample_ids)
+        return index
+
+    def pixel_action(self, sample: int) -> npt.NDArray[np.float32]:
+        """Action of each pixel (eq. 7) of the sample at a row position; fetches its file only.
+
+        Returns:
+            (H, W) float32, as large as the image over `manifest.maps["factor"]`, rounded up.
+
+        Raises:
+            NotFoundError: if there is no such map.
+            CorruptRecordError: if it is damaged.
+        """
+        return artifact.read_map(self.manifest, self.fetch, self.map_index, sample)
+
+    @property
+    def picture_names(self) -> tuple[str, ...]:
+        """Names of the pictures that the record holds of each sample, such as "label"."""
+        folder = f"{artifact.PICTURES}/"
+        found = [each for each in self.manifest.files if each.startswith(folder)]
+        return tuple(each.removeprefix(folder).removesuffix(".parquet") for each in found)
+
+    def picture_bytes(self, name: str, sample: int) -> bytes:
+        """The PNG of a name of the sample at a row position.
+
+        Raises:
+            NotFoundError: if there are no pictures of that name.
+        """
+        return artifact.read_picture(self.manifest, self.fetch, name, sample)
 
     def image_bytes(self, sample: int) -> bytes:
         """Encoded image of the sample at a row position.

@@ -2,19 +2,38 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal, Protocol, Self
 
 import torch
 from torch import Tensor
 
 from actiontrack.errors import ParameterError
-from projects.datasets.split import Ids, ImageSplit
+from projects.datasets.split import Ids
 from projects.distributed import ALONE, Group
 
-__all__ = ["Augment", "Batch", "Normalisation", "batches", "flip_and_crop"]
+__all__ = ["Augment", "Batch", "Normalisation", "Split", "batches", "flip_and_crop"]
 
 Augment = Literal["none", "flip_crop"]
 Batch = tuple[Ids, Tensor, Tensor]
+
+
+class Split(Protocol):
+    """What batches need of a split: uint8 images (N, C, H, W), a target and an id for each."""
+
+    @property
+    def images(self) -> Tensor:
+        """Images, uint8 (N, C, H, W)."""
+
+    @property
+    def targets(self) -> Tensor:
+        """What the loss is taken to, (N, …)."""
+
+    @property
+    def ids(self) -> Ids:
+        """Stable ids, (N,)."""
+
+    def __len__(self) -> int:
+        """Count the images."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +49,7 @@ class Normalisation:
     std: Tensor
 
     @classmethod
-    def of(cls, train: ImageSplit) -> Self:
+    def of(cls, train: Split) -> Self:
         """Measure the training split, exactly and without a float copy of its images.
 
         Args:
@@ -102,14 +121,14 @@ def _check(*, batch_size: int, generator: torch.Generator | None, random: bool) 
         raise ParameterError("generator", rule, generator, remedy)
 
 
-def _order(split: ImageSplit, *, shuffle: bool, generator: torch.Generator | None) -> Tensor:
+def _order(split: Split, *, shuffle: bool, generator: torch.Generator | None) -> Tensor:
     if shuffle:
         return torch.randperm(len(split), generator=generator)
     return torch.arange(len(split))
 
 
 def batches(
-    split: ImageSplit,
+    split: Split,
     *,
     batch_size: int,
     normalisation: Normalisation,
@@ -127,13 +146,14 @@ def batches(
         normalisation: Of the training split, also for the test split.
         shuffle: In random order instead of the split's.
         generator: On the CPU; needed to shuffle or augment, advanced by doing so.
-        device: Where the images and labels go; they travel as uint8.
+        device: Where the images, which travel as uint8, and the targets go.
         augment: ``flip_crop`` applies `flip_and_crop` to the normalised images.
         group: Processes that share each batch, see `Group.share`.
 
     Returns:
         An iterator of ids, array (B,); images, float32 (B, C, H, W) in channels_last memory; and
-        labels, int64 (B,).
+        targets of the loss: labels, int64 (B,), or soft labels, float32 (B, n_classes), where the
+        split has some.
 
     Raises:
         ParameterError: A batch size below 1 or a generator that is missing or not on the CPU;
@@ -147,6 +167,6 @@ def batches(
         if augment == "flip_crop" and generator is not None:
             images = flip_and_crop(images, generator)
         images = images.contiguous(memory_format=torch.channels_last)
-        return split.ids[index.numpy()], images, split.labels[index].to(device)
+        return split.ids[index.numpy()], images, split.targets[index].to(device)
 
     return map(load, group.share(order, batch_size))

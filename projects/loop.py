@@ -11,24 +11,33 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from actiontrack.errors import ParameterError
-from projects.datasets import ImageSplit
 from projects.distributed import ALONE, Group
-from projects.loading import Normalisation, batches
-from projects.params import TrainParams
+from projects.loading import Augment, Normalisation, Split, batches
+from projects.params import LoopParams, TrainParams
 
 __all__ = [
+    "Augmentation",
     "Compute",
+    "LossFunction",
     "Observe",
     "choose_compute",
     "evaluate",
     "learning_rate_factor",
     "make_optimizer",
     "seed_everything",
+    "set_learning_rate",
     "train_epoch",
 ]
 
-#: Sees each batch: ids, logits (batch, n_classes) float32 and labels (batch,).
+#: Sees each batch: ids, outputs of the model, for a classifier logits (batch, n_classes) float32,
+#: and the targets of the loss: labels (batch,) int64 or soft labels (batch, n_classes) float32.
 Observe = Callable[[object, Tensor, Tensor], None]
+
+#: Outputs of the model (batch, …) and targets (batch, …) to the mean loss of the batch.
+LossFunction = Callable[[Tensor, Tensor], Tensor]
+
+#: Changes images (batch, C, H, W) and targets (batch, …) of a training batch at random, together.
+Augmentation = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]
 
 PROBE_BATCH = 512
 _STEP_DECAY = 0.1
@@ -49,7 +58,7 @@ class Compute:
         return logits.float()
 
 
-def choose_compute(params: TrainParams) -> Compute:
+def choose_compute(params: LoopParams) -> Compute:
     """The device and precision that the parameters ask for.
 
     Raises:
@@ -67,7 +76,7 @@ def choose_compute(params: TrainParams) -> Compute:
     return Compute(torch.device(name), autocast)
 
 
-def seed_everything(params: TrainParams) -> torch.Generator:
+def seed_everything(params: LoopParams) -> torch.Generator:
     """Seed PyTorch and choose repeatable algorithms; the generator orders and augments."""
     if params.threads:
         torch.set_num_threads(params.threads)
@@ -78,7 +87,7 @@ def seed_everything(params: TrainParams) -> torch.Generator:
     return torch.Generator().manual_seed(params.seed)
 
 
-def make_optimizer(model: nn.Module, params: TrainParams) -> Optimizer:
+def make_optimizer(model: nn.Module, params: LoopParams) -> Optimizer:
     """The optimiser that the parameters name."""
     weights, rate, decay = model.parameters(), params.learning_rate, params.weight_decay
     if params.optimizer == "sgd":
@@ -90,7 +99,7 @@ def make_optimizer(model: nn.Module, params: TrainParams) -> Optimizer:
     return kind(weights, lr=rate, weight_decay=decay)
 
 
-def learning_rate_factor(params: TrainParams, epoch: int) -> float:
+def learning_rate_factor(params: LoopParams, epoch: int) -> float:
     """Factor on the learning rate in `epoch`, counted from 0.
 
     Linear warm-up, then constant, cosine to 0, or a tenth after 50 % and again after 75 %.
@@ -105,61 +114,81 @@ def learning_rate_factor(params: TrainParams, epoch: int) -> float:
     return 1.0
 
 
+def set_learning_rate(optimizer: Optimizer, params: LoopParams, epoch: int) -> float:
+    """Set the learning rate of `epoch`, counted from 0, and return it."""
+    rate = params.learning_rate * learning_rate_factor(params, epoch)
+    for weights in optimizer.param_groups:
+        weights["lr"] = rate
+    return rate
+
+
 def train_epoch(
     model: nn.Module,
     optimizer: Optimizer,
-    split: ImageSplit,
+    split: Split,
     *,
-    params: TrainParams,
+    params: LoopParams,
     compute: Compute,
     normalisation: Normalisation,
     generator: torch.Generator,
     observe: Observe,
     group: Group = ALONE,
+    loss_function: LossFunction = nn.functional.cross_entropy,
+    augment: Augmentation | None = None,
 ) -> float:
     """Update the model on every training image once, each batch shared by the group.
+
+    The default loss is the cross-entropy with the labels or, where there are some, with the soft
+    labels: eq. 6, the KL divergence of eq. 4 plus the soft label's entropy, which training doesn't
+    change.
 
     Returns:
         Seconds that it took.
     """
     model.train()
     start = time.monotonic()
-    for ids, images, labels in batches(
+    for ids, *batch in batches(
         split,
         batch_size=params.batch_size,
         normalisation=normalisation,
         shuffle=True,
         generator=generator,
         device=compute.device,
-        augment=params.augment,
+        augment=_augment(params),
         group=group,
     ):
+        images, targets = augment(batch[0], batch[1], generator) if augment else batch
         logits = compute.forward(model, images)
-        loss = nn.functional.cross_entropy(logits, labels)
+        loss = loss_function(logits, targets)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        observe(ids, logits, labels)
+        observe(ids, logits, targets)
     return time.monotonic() - start
+
+
+def _augment(params: LoopParams) -> Augment:
+    return params.augment if isinstance(params, TrainParams) else "none"
 
 
 @torch.inference_mode()
 def evaluate(
     model: nn.Module,
-    split: ImageSplit,
+    split: Split,
     *,
     compute: Compute,
     normalisation: Normalisation,
     observe: Observe,
     group: Group = ALONE,
+    batch_size: int = PROBE_BATCH,
 ) -> None:
     """Evaluation pass (section 4.1): eval mode, no augmentation, the split's own order."""
     model.eval()
-    for ids, images, labels in batches(
+    for ids, images, targets in batches(
         split,
-        batch_size=PROBE_BATCH,
+        batch_size=batch_size,
         normalisation=normalisation,
         device=compute.device,
         group=group,
     ):
-        observe(ids, compute.forward(model, images), labels)
+        observe(ids, compute.forward(model, images), targets)

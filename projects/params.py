@@ -25,17 +25,20 @@ __all__ = [
     "DATASETS",
     "CompareParams",
     "DemoParams",
+    "LoopParams",
     "Params",
     "TrainParams",
+    "defaults",
     "parse",
     "rule_of",
     "run_main",
     "to_strings",
+    "to_tuple",
     "usage",
     "validate",
 ]
 
-DATASETS = ("digits", "mnist", "fashion_mnist", "kmnist", "cifar10")
+DATASETS = ("digits", "mnist", "fashion_mnist", "kmnist", "cifar10", "ferplus")
 MAX_SEED = 2**32 - 1  # what PyTorch, NumPy and scikit-learn all take
 TERMINATED = 143  # 128 + SIGTERM
 INTERRUPTED = 130  # 128 + SIGINT, the shell's own convention
@@ -62,8 +65,8 @@ def _to_dataset(value: object) -> object:
     return text
 
 
-def _to_tuple(value: object) -> object:
-    """Split a comma list."""
+def to_tuple(value: object) -> object:
+    """Split a comma list; other values stay as they are."""
     return tuple(value.split(",")) if isinstance(value, str) else value
 
 
@@ -100,17 +103,11 @@ class Params(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class TrainParams(Params):
-    """Train a classifier and record every sample's loss."""
+class LoopParams(Params):
+    """Base of all trainings: the loop, what is recorded, where it is computed."""
 
-    dataset: Dataset = Field("digits", description="images to train on")
-    data_dir: str = Field(
-        "auto",
-        min_length=1,
-        description="where downloads live; auto = the user's cache",
-        json_schema_extra={"rule": "must be a folder or auto"},
-    )
-    model: ModelName = Field("cnn_keras", description="architecture, see projects/models/README.md")
+    dataset: str = Field(description="images to train on")
+    model: str = Field(description="architecture")
     epochs: int = Field(12, ge=1, description="passes over the training split")
     batch_size: int = Field(128, ge=1, description="images per update")
     optimizer: Literal["adam", "sgd", "adamw"] = Field("adam", description="update rule")
@@ -123,16 +120,6 @@ class TrainParams(Params):
     warmup_epochs: int = Field(0, ge=0, description="epochs of linear warm-up, fewer than epochs")
     seed: int = Field(
         0, ge=0, le=MAX_SEED, description="of initial weights, order and augmentation"
-    )
-    augment: Literal["none", "flip_crop"] = Field(
-        "none", description="training images only: random crop and horizontal flip"
-    )
-    label_noise: float = Field(0.0, ge=0, lt=1, description="fraction of wrong training labels")
-    noise_kind: Literal["symmetric", "asymmetric"] = Field(
-        "symmetric", description="any other class, or the next class"
-    )
-    noise_seed: int = Field(
-        -1, ge=-1, le=MAX_SEED, description="which labels are wrong; -1 = as seed"
     )
     record: Splits = Field(("test",), description="splits whose losses are recorded")
     mode: Literal["probe", "inline", "both"] = Field(
@@ -150,7 +137,6 @@ class TrainParams(Params):
     )
     subset: int = Field(0, ge=0, description="training images to use, by class; 0 = all")
     test_subset: int = Field(0, ge=0, description="test images to use, by class; 0 = all")
-    image_size: int = Field(0, ge=0, description="resize and centre-crop to it; 0 = as stored")
     test_fraction: float = Field(
         0.2, gt=0, lt=1, description="of the images, for folders without test/"
     )
@@ -161,9 +147,7 @@ class TrainParams(Params):
         "auto", description="store small copies of the images with the record"
     )
     save_model: Bool = Field(default=False, description="log the trained weights")
-    save_features: Bool = Field(
-        default=False, description="log the last feature layer of each sample"
-    )
+    report: Bool = Field(default=True, description="make a report of each record at the end")
     threads: int = Field(0, ge=0, description="of PyTorch on the CPU; 0 = its default")
     deterministic: Bool = Field(default=True, description="only algorithms that repeat bit by bit")
     checkpoint: str = Field(
@@ -216,6 +200,72 @@ class TrainParams(Params):
             )
         return self
 
+
+class TrainParams(LoopParams):
+    """Train a classifier and record every sample's loss."""
+
+    dataset: Dataset = Field("digits", description="images to train on")
+    model: ModelName = Field("cnn_keras", description="architecture, see projects/models/README.md")
+    data_dir: str = Field(
+        "auto",
+        min_length=1,
+        description="where downloads live; auto = the user's cache",
+        json_schema_extra={"rule": "must be a folder or auto"},
+    )
+    ferplus_labels: Literal["majority", "probability"] = Field(
+        "majority", description="of ferplus: the class most voted for, or shares of the votes"
+    )
+    augment: Literal["none", "flip_crop"] = Field(
+        "none", description="training images only: random crop and horizontal flip"
+    )
+    label_noise: float = Field(0.0, ge=0, lt=1, description="fraction of wrong training labels")
+    noise_kind: Literal["symmetric", "asymmetric"] = Field(
+        "symmetric", description="any other class, or the next class"
+    )
+    noise_seed: int = Field(
+        -1, ge=-1, le=MAX_SEED, description="which labels are wrong; -1 = as seed"
+    )
+    noisy_labels: str = Field(
+        "", description="CSV file of id,label: training labels to replace; empty = none"
+    )
+    image_size: int = Field(0, ge=0, description="resize and centre-crop to it; 0 = as stored")
+    save_features: Bool = Field(
+        default=False, description="log the last feature layer of each sample"
+    )
+    save_probabilities: Bool = Field(
+        default=False, description="log the trained model's class probabilities of each sample"
+    )
+
+    @model_validator(mode="after")
+    def _check_noisy_labels(self) -> Self:
+        if self.noisy_labels and self.label_noise:
+            raise ParameterError(
+                "noisy_labels",
+                f"must be empty with label_noise {self.label_noise}",
+                self.noisy_labels,
+                "Pass one of the two.",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_ferplus_labels(self) -> Self:
+        if self.ferplus_labels == "majority":
+            return self
+        if self.dataset != "ferplus":
+            rule = f"must be majority with dataset {self.dataset}, which has no votes"
+        elif self.noisy_labels or self.label_noise:
+            rule = "must be majority with wrong labels: shares of votes can't be replaced by them"
+        else:
+            return self
+        raise ParameterError(
+            "ferplus_labels", rule, self.ferplus_labels, "Pass --ferplus_labels majority."
+        )
+
+    @property
+    def noisy_labels_path(self) -> Path:
+        """File of wrong labels; meaningless where `noisy_labels` is empty."""
+        return Path(self.noisy_labels).expanduser()
+
     @property
     def data_path(self) -> Path:
         """Folder of downloads: `data_dir`, or a folder in the user's cache for ``auto``."""
@@ -264,7 +314,7 @@ class DemoParams(Params):
     """Train two models with two seeds each, compare the runs, report on them."""
 
     dataset: Dataset = Field("digits", description="images to train on")
-    models: Annotated[tuple[ModelName, ...], BeforeValidator(_to_tuple)] = Field(
+    models: Annotated[tuple[ModelName, ...], BeforeValidator(to_tuple)] = Field(
         ("cnn_keras", "resnet_v2"),
         min_length=1,
         description="architectures",
@@ -330,6 +380,11 @@ def _text(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def defaults(model_class: type[BaseModel]) -> dict[str, str]:
+    """Spell the default of every parameter as `MLproject` declares it, in field order."""
+    return {name: _text(field.default) for name, field in model_class.model_fields.items()}
 
 
 def to_strings(params: BaseModel) -> dict[str, str]:

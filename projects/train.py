@@ -1,6 +1,5 @@
 """`mlflow run . -e train`: train a classifier, record every sample's loss at every epoch."""
 
-import io
 import json
 import platform
 import sys
@@ -8,14 +7,13 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -25,27 +23,44 @@ from actiontrack.recorder import EpochSummary, Recorder
 from actiontrack.reporting import describe_run, log_run_report
 from actiontrack.store import RunInfo, Store
 from projects.checkpoint import Checkpoint
-from projects.datasets import ImageSplit, load_dataset
+from projects.datasets import ImageSplit, digest_file, load_dataset
 from projects.distributed import ALONE, Group, process_group
 from projects.loading import Normalisation, batches
 from projects.loop import (
     PROBE_BATCH,
     Compute,
-    Observe,
+    LossFunction,
     choose_compute,
     evaluate,
-    learning_rate_factor,
     make_optimizer,
     seed_everything,
+    set_learning_rate,
     train_epoch,
 )
 from projects.models import Classifier, build_model
-from projects.params import TrainParams, parse, run_main, to_strings
+from projects.params import LoopParams, TrainParams, parse, run_main, to_strings
+from projects.pictures import to_png
+from projects.tasks.task import Task, TaskSplit
 
-__all__ = ["assist", "main", "train"]
+__all__ = [
+    "Classification",
+    "RunningLoss",
+    "Session",
+    "assist",
+    "by_mode",
+    "class_probabilities",
+    "lasting",
+    "log_extras",
+    "log_setup",
+    "main",
+    "open_recorders",
+    "progress",
+    "train",
+]
 
 _MAX_THUMBNAIL_BYTES = 64 * 2**20
-_PASSING = frozenset({"checkpoint", "data_dir", "run_id"})
+_PASSING = frozenset({"checkpoint", "data_dir", "report", "run_id"})
+SOFT_LOSS = "soft_cross_entropy"  # never compared with the cross-entropy of labels
 
 
 def main(argv: Sequence[str]) -> int:
@@ -63,12 +78,74 @@ def main(argv: Sequence[str]) -> int:
         run, synced = train(params, store, group=group)
     if not synced:
         return StoreError.exit_code
-    print(describe_run(store, run))
+    print(describe_run(store, run, report=params.report))
     return 0
 
 
+class Classification(Task):
+    """Images to classes; the labels may be soft."""
+
+    def load(self, params: TrainParams) -> tuple[ImageSplit, ImageSplit]:
+        """Read the dataset that the parameters name."""
+        return load_dataset(params)
+
+    def build(self, params: TrainParams, train: ImageSplit) -> Classifier:
+        """The classifier that the parameters name."""
+        return build_model(
+            params.model,
+            in_channels=train.in_channels,
+            image_size=train.image_size,
+            n_classes=train.n_classes,
+        )
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Mean cross-entropy of logits (batch, n_classes) with labels or soft labels."""
+        return nn.functional.cross_entropy(outputs, targets)
+
+    def record(self, recorder: Recorder, ids: Any, outputs: Tensor, targets: Tensor) -> None:
+        """Record each batch; the label of a soft label is its most likely class."""
+        if targets.ndim == 1:
+            recorder.update(ids, logits=outputs, labels=targets)
+            return
+        losses = nn.functional.cross_entropy(outputs, targets, reduction="none")
+        recorder.update(ids, losses, logits=outputs, labels=targets.argmax(dim=1))
+
+    def samples(self, images: ImageSplit) -> Mapping[str, Any]:
+        """Labels, and the true ones where the labels are noisy."""
+        return {"labels": images.labels, "true_labels": images.true_labels}
+
+    def recorder_options(self, params: Any, images: ImageSplit) -> Mapping[str, Any]:  # noqa: ARG002
+        """The loss of soft labels has a name of its own."""
+        return {"loss_name": None if images.soft_labels is None else SOFT_LOSS}
+
+    def describe_model(self, params: TrainParams, train: ImageSplit) -> Mapping[str, Any]:
+        """The arguments of `build_model`."""
+        return {
+            "name": params.model,
+            "in_channels": train.in_channels,
+            "image_size": train.image_size,
+            "n_classes": train.n_classes,
+            "class_names": train.class_names,
+        }
+
+    def log_extras(self, session: "Session", recorder: Recorder, images: ImageSplit) -> None:
+        """Features and probabilities, where they are asked for."""
+        if session.params.save_features:
+            recorder.log_features(images.ids, _features(session, images))
+        if session.params.save_probabilities:
+            recorder.log_probabilities(images.ids, class_probabilities(session, images))
+
+
+CLASSIFICATION = Classification()
+
+
 def train(
-    params: TrainParams, store: Store, *, nested: bool = False, group: Group = ALONE
+    params: LoopParams,
+    store: Store,
+    *,
+    nested: bool = False,
+    group: Group = ALONE,
+    task: Task = CLASSIFICATION,
 ) -> tuple[RunInfo, bool]:
     """Train once in a run of the tracking server.
 
@@ -77,86 +154,81 @@ def train(
         store: the tracking server.
         nested: whether the run is a child of the active one.
         group: processes that train together; the others call `assist`.
+        task: what is learnt.
 
     Returns:
         The run, and whether all of its records are in the artifact store.
     """
     compute = choose_compute(params)
-    splits = load_dataset(params)
+    splits = task.load(params)
     name = f"{params.model} seed {params.seed}"
     with store.run(run_id=params.run_id or None, name=name, nested=nested) as run:
-        session = _Session.prepare(params, compute, splits, group)
-        _log_setup(store, run, session)
+        session = Session.prepare(params, compute, splits, group, task)
+        log_setup(store, run, session)
         synced = _train_and_record(session, store, run)
         if synced:
+            task.publish(store, run)
+        if synced and params.report:
             for record in store.get_run(run.run_id).records:
                 log_run_report(store.open_record(run.run_id, record))
         return run, synced
 
 
-def assist(params: TrainParams, group: Group) -> None:
+def assist(params: LoopParams, group: Group, task: Task = CLASSIFICATION) -> None:
     """Train along with the process that calls `train`, and speak to no server."""
-    session = _Session.prepare(params, choose_compute(params), load_dataset(params), group)
+    session = Session.prepare(params, choose_compute(params), task.load(params), group, task)
     _train_and_record(session, None, None)
 
 
 @dataclass(frozen=True)
-class _Session:
+class Session:
     """All that one training run needs."""
 
-    params: TrainParams
+    params: Any  # parameters, splits and model are of the task's own kinds
     compute: Compute
-    train: ImageSplit
-    test: ImageSplit
+    train: Any
+    test: Any
     normalisation: Normalisation
     generator: torch.Generator
-    model: Classifier
+    model: Any
     group: Group
+    task: Task = CLASSIFICATION
 
     @classmethod
     def prepare(
         cls,
-        params: TrainParams,
+        params: LoopParams,
         compute: Compute,
-        splits: tuple[ImageSplit, ImageSplit],
-        group: Group,
-    ) -> "_Session":
+        splits: tuple[Any, Any],
+        group: Group = ALONE,
+        task: Task = CLASSIFICATION,
+    ) -> "Session":
+        """Seed, then build the model that the seed gives."""
         train_split, test_split = splits
         generator = seed_everything(params)
-        model = build_model(
-            params.model,
-            in_channels=train_split.in_channels,
-            image_size=train_split.image_size,
-            n_classes=train_split.n_classes,
-        ).to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = task.build(params, train_split).to(
+            compute.device,
+            memory_format=torch.channels_last,  # type: ignore[call-overload]
+        )
         normalisation = Normalisation.of(train_split)
         if not group.is_main:
             torch.manual_seed(params.seed + group.rank)  # every process drops out its own units
-        return cls(params, compute, train_split, test_split, normalisation, generator, model, group)
+        return cls(
+            params, compute, train_split, test_split, normalisation, generator, model, group, task
+        )
 
-    def split(self, name: str) -> ImageSplit:
+    def split(self, name: str) -> Any:
+        """The split of this name."""
         return self.train if name == "train" else self.test
 
-    @cached_property
-    def input_digests(self) -> dict[str, list[str]]:
-        """Digest of each input of each split, read once for all records and the dataset log."""
-        return {
-            images.split: [digest_input(each) for each in images.images.numpy()]
-            for images in (self.train, self.test)
-        }
 
-
-def _train_and_record(session: _Session, store: Store | None, run: RunInfo | None) -> bool:
-    params = session.params
+def _train_and_record(session: Session, store: Store | None, run: RunInfo | None) -> bool:
     with ExitStack() as stack:
-        recorders = {
-            (split, mode): stack.enter_context(_recorder(session, store, run, split, mode))
-            for split, mode in _records(params)
-        }
-        probes = {split: each for (split, mode), each in recorders.items() if mode == "probe"}
-        _Trainer(session, probes, recorders.get(("train", "inline"))).run()
+        recorders = open_recorders(stack, session, store, run)
+        probes, inline = by_mode(recorders)
+        _Trainer(session, probes, inline).run()
         if store is not None and run is not None:
-            _log_extras(session, recorders.values(), store, run)
+            log_extras(session, recorders.values(), store, run)
     return all(each.synced for each in recorders.values())
 
 
@@ -164,7 +236,7 @@ class _Trainer:
     """Epochs of training, each followed by its evaluation passes and a checkpoint."""
 
     def __init__(
-        self, session: _Session, probes: Mapping[str, Recorder], inline: Recorder | None
+        self, session: Session, probes: Mapping[str, Recorder], inline: Recorder | None
     ) -> None:
         params = session.params
         self._session, self._probes, self._inline = session, probes, inline
@@ -172,7 +244,7 @@ class _Trainer:
         self._checkpoint = Checkpoint(Path(params.checkpoint)) if params.checkpoint else None
         self._done = self._restore()
         self._model = _in_group(session)
-        self._running = _RunningLoss(session.compute.device)
+        self._running = RunningLoss(session.compute.device, session.task.loss)
         self._per_epoch = session.group.n_batches(len(session.train), params.batch_size)
         self._bar = tqdm(
             total=params.epochs * self._per_epoch,
@@ -194,9 +266,7 @@ class _Trainer:
 
     def _epoch(self, epoch: int) -> None:
         params = self._session.params
-        rate = params.learning_rate * learning_rate_factor(params, epoch - 1)
-        for weights in self._optimizer.param_groups:
-            weights["lr"] = rate
+        rate = set_learning_rate(self._optimizer, params, epoch - 1)
         delta = self._update(params)
         metrics = {"train/loss": self._running.take(), "learning_rate": rate}
         if self._inline is not None:
@@ -204,9 +274,9 @@ class _Trainer:
         summary = self._probe(epoch=epoch, delta=delta, metrics=metrics)
         self._save(epoch)
         if summary is not None:
-            self._bar.set_postfix_str(_progress(epoch, params.epochs, summary))
+            self._bar.set_postfix_str(progress(epoch, params.epochs, summary))
 
-    def _update(self, params: TrainParams) -> float:
+    def _update(self, params: LoopParams) -> float:
         """One pass of updates; returns Δn."""
         session = self._session
         seconds = train_epoch(
@@ -219,13 +289,15 @@ class _Trainer:
             generator=session.generator,
             observe=self._observe,
             group=session.group,
+            loss_function=session.task.loss,
+            augment=session.task.augment,
         )
         return {"epoch": 1.0, "batch": float(self._per_epoch), "wall_time": seconds}[params.delta_n]
 
-    def _observe(self, ids: Any, logits: Tensor, labels: Tensor) -> None:
-        self._running.add(logits, labels)
+    def _observe(self, ids: Any, logits: Tensor, targets: Tensor) -> None:
+        self._running.add(logits, targets)
         if self._inline is not None:
-            self._inline.update(ids, logits=logits, labels=labels)
+            self._session.task.record(self._inline, ids, logits.detach(), targets)
         self._bar.update()
 
     def _probe(
@@ -234,15 +306,18 @@ class _Trainer:
         """Evaluate each probed split; returns the summary of the test split, or of the other."""
         session, summary = self._session, None
         for split, recorder in sorted(self._probes.items(), reverse=True):
+            session.task.start_pass(recorder.name, last=epoch == session.params.epochs)
             evaluate(
                 session.model,
                 session.split(split),
                 compute=session.compute,
                 normalisation=session.normalisation,
-                observe=_into(recorder),
+                observe=partial(session.task.record, recorder),
                 group=session.group,
+                batch_size=session.task.probe_batch,
             )
-            summary = recorder.end_epoch(epoch, delta=delta, metrics=metrics)
+            found = {**metrics, **session.task.metrics(recorder.name)}
+            summary = recorder.end_epoch(epoch, delta=delta, metrics=found)
         return summary
 
     def _restore(self) -> int:
@@ -257,43 +332,60 @@ class _Trainer:
             self._checkpoint.save(epoch, session.model, self._optimizer, session.generator)
 
 
-def _into(recorder: Recorder) -> Observe:
-    def observe(ids: object, logits: Tensor, labels: Tensor) -> None:
-        recorder.update(ids, logits=logits, labels=labels)
-
-    return observe
-
-
-def _in_group(session: _Session) -> nn.Module:
+def _in_group(session: Session) -> nn.Module:
     """The model, averaging its gradients over the group where there are several processes."""
+    model: nn.Module = session.model
     if session.group.size == 1:
-        return session.model
-    return nn.parallel.DistributedDataParallel(session.model)
+        return model
+    return nn.parallel.DistributedDataParallel(model)
 
 
-class _RunningLoss:
+class RunningLoss:
     """Mean training loss of an epoch, summed on the device: no wait for it in any step."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
+    def __init__(
+        self, device: torch.device, loss: LossFunction = nn.functional.cross_entropy
+    ) -> None:
+        self._device, self._loss = device, loss
         self._total, self._count = torch.zeros((), device=device), 0
 
-    def add(self, logits: Tensor, labels: Tensor) -> None:
-        self._total += nn.functional.cross_entropy(logits.detach(), labels, reduction="sum")
-        self._count += len(labels)
+    def add(self, outputs: Tensor, targets: Tensor) -> None:
+        """Add a batch: outputs of the model, (batch, …), and its targets, (batch, …)."""
+        self._total += self._loss(outputs.detach(), targets) * len(targets)
+        self._count += len(targets)
 
     def take(self) -> float:
+        """The mean so far, and start again."""
         mean = float(self._total) / max(self._count, 1)
         self._total, self._count = torch.zeros((), device=self._device), 0
         return mean
 
 
-def _progress(epoch: int, epochs: int, summary: EpochSummary) -> str:
+def progress(epoch: int, epochs: int, summary: EpochSummary) -> str:
+    """What a progress bar says after an epoch."""
     accuracy = "" if summary.accuracy is None else f", accuracy {summary.accuracy:.1%}"
     return f"epoch {epoch}/{epochs}: loss {summary.mean_loss:.3f}{accuracy}"
 
 
-def _records(params: TrainParams) -> list[tuple[str, str]]:
+def open_recorders(
+    stack: ExitStack, session: Session, store: Store | None, run: RunInfo | None
+) -> dict[tuple[str, str], Recorder]:
+    """A recorder for each split and mode that the parameters ask for, finished by the stack."""
+    return {
+        (split, mode): stack.enter_context(_recorder(session, store, run, split, mode))
+        for split, mode in _records(session.params)
+    }
+
+
+def by_mode(
+    recorders: Mapping[tuple[str, str], Recorder],
+) -> tuple[dict[str, Recorder], Recorder | None]:
+    """The recorders of evaluation passes, by split, and that of the training batches."""
+    probes = {split: each for (split, mode), each in recorders.items() if mode == "probe"}
+    return probes, recorders.get(("train", "inline"))
+
+
+def _records(params: LoopParams) -> list[tuple[str, str]]:
     wanted: list[tuple[str, str]] = []
     for split in params.record:
         if params.mode in {"probe", "both"} or split == "test":
@@ -304,58 +396,65 @@ def _records(params: TrainParams) -> list[tuple[str, str]]:
 
 
 def _recorder(
-    session: _Session, store: Store | None, run: RunInfo | None, split: str, mode: str
+    session: Session, store: Store | None, run: RunInfo | None, split: str, mode: str
 ) -> Recorder:
     images = session.split(split)
     root = None if images.root is None else str(Path(images.root).resolve())
-    recorder = Recorder(
+    recorder = session.task.recorder_class(
         split,
         mode=mode,
         run_id=run.run_id if run else None,
         store=store,
         resume=bool(session.params.checkpoint),
         gather=session.group.gather,
+        allow_uniform=True,  # the losses are ours, one per sample
         model=session.params.model,
         class_names=images.class_names,
         delta_kind=session.params.delta_n,
         source={"kind": "folder", "root": root} if root else {"kind": "named", "name": images.name},
+        **session.task.recorder_options(session.params, images),
     )
     recorder.describe_samples(
         images.ids,
-        labels=images.labels,
-        true_labels=images.true_labels,
         paths=images.paths,
-        input_digests=session.input_digests[split],
+        input_digests=images.input_digests,
+        **session.task.samples(images),
     )
     return recorder
 
 
-def _log_setup(store: Store, run: RunInfo, session: _Session) -> None:
+def log_setup(store: Store, run: RunInfo, session: Session) -> None:
+    """Log what is trained, on what, and where: parameters, the system, the two datasets."""
     parameters = sum(each.numel() for each in session.model.parameters())
-    store.log_params(run.run_id, _lasting(session.params))
+    store.log_params(run.run_id, lasting(session.params))
     store.log_params(run.run_id, {"model_parameters": parameters, **_system(session.compute)})
     for images in (session.train, session.test):
         store.log_dataset(
             run.run_id,
             name=f"{images.name}/{images.split}",
-            digest=_dataset_digest(images, session.input_digests[images.split]),
+            digest=_dataset_digest(images, session.task.samples(images).get("labels")),
             source=images.root or images.name,
             context="training" if images.split == "train" else "evaluation",
         )
 
 
-def _lasting(params: TrainParams) -> dict[str, str]:
+def lasting(params: LoopParams) -> dict[str, str]:
     """The parameters that describe the run, and not where this process finds things."""
-    return {name: each for name, each in to_strings(params).items() if name not in _PASSING}
+    values = {name: each for name, each in to_strings(params).items() if name not in _PASSING}
+    if isinstance(params, TrainParams) and params.noisy_labels:
+        values["noisy_labels_sha256"] = digest_file(params.noisy_labels_path)
+    return values
 
 
-def _dataset_digest(images: ImageSplit, inputs: Sequence[str]) -> str:
+def _dataset_digest(images: TaskSplit, labels: Tensor | None) -> str:
     order = np.argsort(images.ids, kind="stable")
-    parts = (
+    parts = [
         digest_ids(images.ids[order]),
-        digest_labels(images.labels.numpy()[order], images.class_names),
-        digest_inputs(inputs[each] for each in order),
-    )
+        *([] if labels is None else [digest_labels(labels.numpy()[order], images.class_names)]),
+        digest_inputs(images.input_digests[each] for each in order),
+    ]
+    if isinstance(images, ImageSplit) and images.soft_labels is not None:
+        parts.append(digest_input(images.soft_labels.numpy()[order]))
     return digest_inputs(parts)
 
 
@@ -371,35 +470,26 @@ def _system(compute: Compute) -> dict[str, object]:
     }
 
 
-def _log_extras(
-    session: _Session, recorders: Iterable[Recorder], store: Store, run: RunInfo
-) -> None:
+def log_extras(session: Session, recorders: Iterable[Recorder], store: Store, run: RunInfo) -> None:
+    """Log what the parameters ask for of the trained model, before the recorders finish."""
     params = session.params
     for recorder in recorders:
         images = session.split(recorder.name.rpartition("-")[0])
-        if params.save_features:
-            recorder.log_features(images.ids, _features(session, images))
+        session.task.log_extras(session, recorder, images)
         if _wants_thumbnails(params, images):
-            recorder.log_thumbnails(images.ids, [_png(each) for each in images.images])
+            recorder.log_thumbnails(images.ids, [to_png(each) for each in images.images])
     if params.save_model:
         _log_model(session, store, run)
 
 
-def _wants_thumbnails(params: TrainParams, images: ImageSplit) -> bool:
+def _wants_thumbnails(params: LoopParams, images: TaskSplit) -> bool:
     if params.thumbnails == "auto":
         return images.root is None and images.images.numel() <= _MAX_THUMBNAIL_BYTES
     return params.thumbnails == "always"
 
 
-def _png(image: Tensor) -> bytes:
-    pixels = image.permute(1, 2, 0).numpy()  # (C, H, W) -> (H, W, C)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
 @torch.inference_mode()
-def _features(session: _Session, images: ImageSplit) -> npt.NDArray[np.float32]:
+def _features(session: Session, images: ImageSplit) -> npt.NDArray[np.float32]:
     """Last-layer features (n_samples, n_features) of a split, in its own order."""
     session.model.eval()
     parts = [
@@ -414,15 +504,23 @@ def _features(session: _Session, images: ImageSplit) -> npt.NDArray[np.float32]:
     return np.concatenate(parts)
 
 
-def _log_model(session: _Session, store: Store, run: RunInfo) -> None:
+def class_probabilities(session: Session, images: ImageSplit) -> npt.NDArray[np.float32]:
+    """Class probabilities (n_samples, n_classes) of a split, in its own order."""
+    parts: list[npt.NDArray[np.float32]] = []
+    evaluate(
+        session.model,
+        images,
+        compute=session.compute,
+        normalisation=session.normalisation,
+        observe=lambda _, logits, __: parts.append(logits.softmax(dim=1).cpu().numpy()),
+    )
+    return np.concatenate(parts)
+
+
+def _log_model(session: Session, store: Store, run: RunInfo) -> None:
     """Weights that `torch.load(weights_only=True)` reads, and what builds the model."""
-    images = session.train
     build = {
-        "name": session.params.model,
-        "in_channels": images.in_channels,
-        "image_size": images.image_size,
-        "n_classes": images.n_classes,
-        "class_names": images.class_names,
+        **session.task.describe_model(session.params, session.train),
         "mean": session.normalisation.mean.tolist(),
         "std": session.normalisation.std.tolist(),
     }

@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers import message
-from scipy import stats
+from scipy import special, stats
 
 from actiontrack import analysis
 from actiontrack.errors import NotComparableError, NotFoundError, ParameterError
 from actiontrack.history import LossHistory
+from actiontrack.recorder import Recorder
 from actiontrack.store import RunQuery, Store
 from actiontrack.testing import make_history, record_history
 
@@ -443,6 +444,59 @@ def test_a_noise_summary_has_mean_and_deviation_over_runs_best_first(noisy_runs)
             assert getattr(row, f"{name}_std") == pytest.approx(values[name].std())
 
 
+def test_scores_of_another_method_are_measured_beside_our_own_by_sample_id(noisy_runs):
+    from sklearn import metrics
+
+    run = noisy_runs[0][0]
+    quality = np.random.default_rng(3).random(N_SAMPLES)
+    other = pd.DataFrame({"sample_id": np.arange(N_SAMPLES), "other": quality})[::-1]
+    detected = analysis.noise_detection(
+        noisy_runs[0], further={run.run.run_id: other}, low_is_hard={"other"}
+    )
+    (row,) = detected[detected["score"] == "other"].itertuples()
+    noisy = np.arange(N_SAMPLES) < 10
+    assert row.run_id == run.run.run_id
+    assert row.auroc == pytest.approx(metrics.roc_auc_score(noisy, -quality), abs=1e-12)
+    summary = analysis.noise_summary(detected).set_index("score")["n_runs"]
+    assert (summary["other"], summary["action"]) == (1, 2)
+
+
+def test_scores_of_another_method_that_lack_a_sample_are_refused(noisy_runs):
+    run = noisy_runs[0][0]
+    other = pd.DataFrame({"sample_id": np.arange(1, N_SAMPLES), "other": 0.5})
+    text = (
+        f"the further scores of run {run.run.run_id} lack 1 of {N_SAMPLES} samples, such as 0. "
+        "Pass one row per sample."
+    )
+    with pytest.raises(NotFoundError, match=message(text)):
+        analysis.noise_detection([run], further={run.run.run_id: other})
+
+
+def test_noise_pairs_count_the_wrong_labels_found_by_class_over_all_runs(noisy_runs, history):
+    runs, _ = noisy_runs
+    frame = analysis.noise_pairs(runs)
+    expected = pd.DataFrame()
+    for run in runs:
+        table = run.scores()
+        found = table.nlargest(10, "action")["sample_id"]
+        wrong = table[table["label"] != table["true_label"]]
+        expected = pd.concat([expected, wrong.assign(found=wrong["sample_id"].isin(found))])
+    for row in frame.itertuples():
+        pair = (int(row.true_class[-1]), int(row.given_class[-1]))
+        cell = expected.query(f"true_label == {pair[0]} and label == {pair[1]}")
+        assert (row.n_wrong, row.n_found) == (len(cell), cell["found"].sum())
+        assert row.share == pytest.approx(row.n_found / row.n_wrong)
+    assert frame["n_wrong"].sum() == 2 * 10
+    assert (frame["true_class"] != frame["given_class"]).all()
+
+
+def test_noise_pairs_of_a_score_that_is_low_for_hard_samples_take_the_lowest(noisy_runs):
+    run = noisy_runs[0][0]
+    lowest = run.scores().nsmallest(3, "aum")["sample_id"]
+    frame = analysis.noise_pairs([run], k=3, score="aum")
+    assert frame["n_found"].sum() == (lowest < 10).sum()
+
+
 def test_noise_scores_are_grouped_as_noisy_clean_and_other_splits(noisy_runs):
     runs, test = noisy_runs
     frame = analysis.noise_scores([runs[0], test])
@@ -477,6 +531,87 @@ def test_a_run_without_a_wrong_label_is_named(record, history):
         analysis.noise_detection([run])
 
 
+@pytest.fixture
+def four_aligned(four_runs, experiment):
+    return analysis.align(analysis.load_records(RunQuery(experiments=(experiment,))))
+
+
+def test_the_noise_of_training_is_taken_out_by_spearman_s_formula(four_runs, experiment):
+    records = analysis.load_records(RunQuery(experiments=(experiment,)))
+    comparison = analysis.compare_runs(records, n_bootstrap=0)
+    frame = analysis.disattenuated_correlations(comparison)
+    means = comparison.groups.set_index(["method", "kind", "model_a", "model_b", "class"])["mean"]
+    assert len(frame) == 2 * (2 + 3)  # methods x (overall, within-class, three classes)
+    for row in frame.itertuples():
+        name = row[4]  # "class" is no attribute name
+        cross = means[row.method, "cross-model", "a", "b", name]
+        same = [means[row.method, "same-model", each, each, name] for each in "ab"]
+        assert row.disattenuated == pytest.approx(cross / np.sqrt(same[0] * same[1]))
+
+
+def test_without_a_second_run_nothing_is_known_of_the_noise(record, history):
+    runs = [record(history, model=each) for each in "ab"]
+    comparison = analysis.compare_runs(runs, n_bootstrap=0)
+    assert analysis.disattenuated_correlations(comparison).empty
+
+
+def test_the_overlap_of_the_hardest_is_the_mean_over_the_pairs_of_runs(four_aligned):
+    frame = analysis.top_k_overlaps(four_aligned, fractions=(0.1,))
+    top = [set(np.argsort(-row)[:6]) for row in four_aligned.values]
+    shares = {(i, j): len(top[i] & top[j]) / 6 for i in range(4) for j in range(i)}
+    cross = np.mean([shares[2, 0], shares[2, 1], shares[3, 0], shares[3, 1]])
+    expected = [cross, shares[1, 0], shares[3, 2]]
+    assert frame["kind"].tolist() == ["cross-model", "same-model", "same-model"]
+    assert frame["overlap"].tolist() == pytest.approx(expected)
+    assert frame["k"].tolist() == [6, 6, 6]
+    assert frame["chance"].tolist() == pytest.approx([0.1] * 3)
+
+
+def test_the_hardest_by_a_score_that_is_low_for_hard_samples_are_the_lowest(four_runs, experiment):
+    records = analysis.load_records(RunQuery(experiments=(experiment,)))
+    aligned = analysis.align(records, score="aum")
+    other = replace(aligned, values=-aligned.values, score="action")
+    assert analysis.top_k_overlaps(aligned).equals(analysis.top_k_overlaps(other))
+    assert analysis.contrasts(aligned).equals(analysis.contrasts(other))
+
+
+def test_a_fraction_outside_its_range_is_refused(four_aligned):
+    text = "fractions: must lie above 0 and at most at 1, got (0, 0.5). Pass 0.05 for 5 %."
+    with pytest.raises(ParameterError, match=message(text)):
+        analysis.top_k_overlaps(four_aligned, fractions=(0, 0.5))
+
+
+def test_contrasts_are_the_largest_differences_of_mean_ranks(four_aligned):
+    frame = analysis.contrasts(four_aligned, n=5)
+    ranks = (stats.rankdata(four_aligned.values, axis=1) - 1) / (N_SAMPLES - 1)
+    a, b = ranks[:2].mean(axis=0), ranks[2:].mean(axis=0)
+    order = np.argsort(b - a)[:5]
+    rows = frame.query("hard_for == 'a' and easy_for == 'b'")
+    assert rows["sample_id"].tolist() == four_aligned.sample_ids[order].tolist()
+    np.testing.assert_allclose(rows["difference"], (a - b)[order])
+    np.testing.assert_allclose(rows["rank_hard"], a[order])
+    np.testing.assert_allclose(rows["rank_easy"], b[order])
+    names = [f"class {each}" for each in four_aligned.labels[order]]
+    assert rows["class"].tolist() == names
+    assert frame.groupby(["hard_for", "easy_for"]).size().to_dict() == {
+        ("a", "b"): 5,
+        ("b", "a"): 5,
+    }
+
+
+def test_contrasts_leave_out_what_is_not_finite_in_some_run(four_aligned):
+    values = four_aligned.values.copy()
+    hardest = int(values[0].argmax())
+    values[3, hardest] = np.nan
+    frame = analysis.contrasts(replace(four_aligned, values=values), n=N_SAMPLES)
+    assert hardest not in set(frame["sample_id"])
+
+
+def test_a_single_model_has_no_contrast(record, history):
+    aligned = analysis.align([record(history, model="a"), record(history, model="a")])
+    assert analysis.contrasts(aligned).empty
+
+
 def test_accuracy_by_threshold_is_that_of_the_samples_left(record, history):
     opened = record(history, model="m")
     frame = analysis.accuracy_by_threshold([opened], n_thresholds=5)
@@ -495,6 +630,141 @@ def test_accuracy_of_records_without_predictions_is_refused(record, history):
         analysis.accuracy_by_threshold([record(replace(history, measures={}))])
 
 
+@pytest.fixture
+def members(new_run, store, spool):
+    """A function that records models of an ensemble with given logits of their final state."""
+
+    def make(logits, labels, names=("x", "y", "z")):
+        records = []
+        for seed, final in enumerate(logits):
+            run_id, ids = new_run(), np.arange(len(labels))
+            with Recorder(run_id=run_id, store=store, spool=spool, class_names=names) as recorder:
+                for scale in (0.1, 0.5 + 0.1 * seed, 1.0):
+                    recorder.update(ids, logits=final * scale, labels=labels)
+                    recorder.end_epoch()
+                recorder.log_probabilities(ids, special.softmax(final, axis=1))
+            records.append(store.open_record(run_id))
+        return records
+
+    return make
+
+
+@pytest.fixture
+def ensemble(members):
+    """Three models on 60 samples of three classes."""
+    rng = np.random.default_rng(5)
+    labels = rng.integers(3, size=60)
+    shared = 2 * np.eye(3)[labels] + rng.normal(size=(60, 3))
+    return members([shared + rng.normal(size=(60, 3)) for _ in range(3)], labels)
+
+
+def scaled(values):
+    return (values - values.min()) / (values.max() - values.min())
+
+
+def test_ensemble_scores_are_means_over_the_models(ensemble):
+    frame = analysis.ensemble_scores(ensemble)
+    tables = [each.scores() for each in ensemble]
+    for name in ("action", "loss_variance"):
+        mean = np.mean([each[name] for each in tables], axis=0)
+        np.testing.assert_allclose(frame[name], scaled(mean), rtol=1e-9)
+    mean = np.mean([each.probabilities() for each in ensemble], axis=0)
+    entropy = stats.entropy(mean, axis=1)
+    np.testing.assert_allclose(frame["entropy_nats"], entropy, rtol=1e-5)
+    np.testing.assert_allclose(frame["entropy"], scaled(entropy), rtol=1e-4, atol=1e-6)
+    assert frame["predicted"].tolist() == [("x", "y", "z")[each] for each in mean.argmax(axis=1)]
+    labels = ensemble[0].samples.labels
+    assert frame["correct"].tolist() == (mean.argmax(axis=1) == labels).tolist()
+    right = np.mean([each["correct"] for each in tables], axis=0)
+    np.testing.assert_allclose(frame["member_accuracy"], right)
+
+
+def test_ensemble_scores_keep_ids_labels_and_classes(ensemble):
+    frame = analysis.ensemble_scores(ensemble)
+    assert frame["sample_id"].tolist() == list(range(60))
+    assert frame["label"].tolist() == ensemble[0].samples.labels.tolist()
+    assert frame["class"].tolist() == [("x", "y", "z")[each] for each in frame["label"]]
+
+
+def test_an_ensemble_of_one_model_is_refused(ensemble):
+    text = (
+        "records: must be those of two runs or more, got 1. Train the same model with another seed."
+    )
+    with pytest.raises(ParameterError, match=message(text)):
+        analysis.ensemble_scores(ensemble[:1])
+
+
+def test_a_model_without_probabilities_is_refused(record, history):
+    records = [record(history), record(history)]
+    text = (
+        f"record test-probe of run {records[0].run.run_id} ({records[0].run.name}) holds no class "
+        "probabilities. Record them with the training parameter save_probabilities=true, or with "
+        "Recorder.log_probabilities."
+    )
+    with pytest.raises(NotFoundError, match=message(text)):
+        analysis.ensemble_scores(records)
+
+
+def test_every_model_of_an_ensemble_is_asked_about_the_same_samples(ensemble):
+    scores = analysis.ensemble_scores(ensemble)
+    frame = analysis.ensemble_accuracy(ensemble, scores, by=("entropy",), n_thresholds=5)
+    assert frame["score"].unique().tolist() == ["entropy"]
+    assert len(frame) == 3 * 5
+    for opened in ensemble:
+        correct = opened.scores()["correct"].to_numpy()
+        for row in frame[frame["run_id"] == opened.run.run_id].itertuples():
+            left = scores["entropy"].to_numpy() >= row.threshold
+            assert row.n == left.sum()
+            assert row.accuracy == pytest.approx(correct[left].mean())
+
+
+def test_accuracy_is_summed_up_over_the_runs_with_student_intervals():
+    frame = pd.DataFrame(
+        {
+            "run_id": ["a", "b", "c"] * 2,
+            "score": "action",
+            "threshold": [0.0] * 3 + [1.0] * 3,
+            "accuracy": [0.6, 0.7, 0.8, np.nan, np.nan, 0.5],
+            "n": [9, 9, 9, 0, 0, 3],
+        }
+    )
+    summary = analysis.accuracy_summary(frame)
+    low, high = stats.t.interval(0.95, 2, 0.7, stats.sem([0.6, 0.7, 0.8]))
+    expected = [["action", 0, 0.7, low, high, 9, 3], ["action", 1, 0.5, np.nan, np.nan, 1, 3]]
+    columns = ["score", "threshold", "accuracy", "ci_low", "ci_high", "n", "n_runs"]
+    pd.testing.assert_frame_equal(
+        summary, pd.DataFrame(expected, columns=columns), check_dtype=False
+    )
+
+
+def test_regions_hold_the_samples_whose_scores_differ_most_in_order():
+    frame = pd.DataFrame(
+        {
+            "sample_id": list("abcdefgh"),
+            "action": [0.9, 0.1, 0.5, 1.0, 0.2, 0.4, 0.3, 0.0],
+            "entropy": [0.2, 1.0, 0.5, 0.1, 0.8, 0.4, 0.3, 0.0],
+        }
+    )
+    found = analysis.ensemble_regions(frame, share=0.25)
+    assert found[["sample_id", "region", "place"]].to_numpy().tolist() == [
+        ["d", "high action, low entropy", 1],
+        ["a", "high action, low entropy", 2],
+        ["b", "low action, high entropy", 1],
+        ["e", "low action, high entropy", 2],
+    ]
+
+
+def test_correlations_of_an_ensembles_scores_are_those_of_scipy_with_an_interval(ensemble):
+    scores = analysis.ensemble_scores(ensemble)
+    found = analysis.ensemble_correlations(scores, by=("action", "entropy"), n_bootstrap=50)
+    overall = found[(found["class"] == "overall") & (found["method"] == "spearman")].iloc[0]
+    expected = stats.spearmanr(scores["action"], scores["entropy"]).statistic
+    assert overall["value"] == pytest.approx(expected)
+    assert overall["ci_low"] < overall["value"] < overall["ci_high"]
+    assert (overall["score_a"], overall["score_b"]) == ("action", "entropy")
+    assert set(found["class"]) == {"overall", "within-class", "x", "y", "z"}
+
+
 def test_frames_are_saved_as_parquet_and_csv(tmp_path, record, history):
     scores = analysis.score_frame([record(history)])
     parquet, csv = analysis.save_frame(scores, tmp_path / "out" / "scores")
@@ -503,8 +773,6 @@ def test_frames_are_saved_as_parquet_and_csv(tmp_path, record, history):
 
 
 def test_an_unfinished_record_is_read_up_to_its_last_epoch_and_marked(new_run, store, spool):
-    from actiontrack.recorder import Recorder
-
     run_id = new_run()
     recorder = Recorder(run_id=run_id, store=store, spool=spool)
     logits = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)

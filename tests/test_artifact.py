@@ -267,6 +267,36 @@ def test_features_survive_saving_and_loading(tmp_path):
     np.testing.assert_array_equal(found, features.astype(np.float32))
 
 
+def test_probabilities_survive_saving_and_loading(tmp_path):
+    probabilities = np.random.default_rng(0).dirichlet([1, 2, 3], size=7)
+    entry = artifact.write_probabilities(tmp_path, probabilities)
+    manifest = replace(bare(7), files={"probabilities.parquet": entry})
+    found = artifact.read_probabilities(manifest, lambda path: tmp_path / path)
+    np.testing.assert_array_equal(found, probabilities.astype(np.float32))
+
+
+def test_pandas_reads_probabilities_as_one_list_per_sample(tmp_path):
+    artifact.write_probabilities(tmp_path, np.array([[0.25, 0.75], [1.0, 0.0]]))
+    frame = pd.read_parquet(tmp_path / "probabilities.parquet")
+    assert frame["sample"].tolist() == [0, 1]
+    assert [each.tolist() for each in frame["probabilities"]] == [[0.25, 0.75], [1.0, 0.0]]
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ([0.5, 0.5], "must have shape (n_samples, n_classes), got (2,)."),
+        ([[0.5, 0.5], [1.5, -0.5]], "must be finite and not negative, got [1.5, -0.5]."),
+        ([[np.nan, 1.0]], "must be finite and not negative, got [nan, 1.0]."),
+        ([[0.5, 0.5], [0.5, 0.25]], "must sum to 1 in each row, within 0.001, got 0.75."),
+    ],
+)
+def test_what_is_no_distribution_over_classes_is_refused(tmp_path, values, problem):
+    text = f"probabilities: {problem} Pass softmax(logits) of each sample."
+    with pytest.raises(ParameterError, match=message(text)):
+        artifact.write_probabilities(tmp_path, np.array(values))
+
+
 def test_each_thumbnail_is_read_alone(tmp_path):
     images = [bytes([each]) * 3 for each in range(130)]
     entry = artifact.write_thumbnails(tmp_path, images)

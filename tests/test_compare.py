@@ -640,6 +640,51 @@ def test_all_is_sorted_and_complete():
     assert all(hasattr(compare, name) for name in compare.__all__)
 
 
+# ---------------------------------------------------------------- regions of interest
+
+
+def test_regions_lie_beyond_the_quantiles_of_the_difference():
+    rng = np.random.default_rng(0)
+    action, entropy = rng.random((2, 1000)).astype(np.float32)
+    found = pd.Series(compare.regions_of_interest(action, entropy, share=0.03))
+    difference = pd.Series(action - entropy)
+    assert found[difference.nlargest(30).index].eq("high action, low entropy").all()
+    assert found[difference.nsmallest(30).index].eq("low action, high entropy").all()
+    assert found.eq("").sum() == 940
+
+
+def test_scores_that_agree_have_no_region():
+    assert compare.regions_of_interest([0.1, 0.5, 0.9], [0.1, 0.5, 0.9]).tolist() == ["", "", ""]
+
+
+def test_a_region_has_the_sign_of_its_name():
+    found = compare.regions_of_interest([0.0, 0.1, 0.2], [0.5, 0.7, 0.9], share=0.4)
+    assert found.tolist() == ["", "", "low action, high entropy"]
+
+
+def test_a_sample_without_a_finite_score_is_in_no_region():
+    action, entropy = [np.nan, 1.0, 0.2, 0.1], [0.0, 0.0, np.inf, 1.0]
+    assert compare.regions_of_interest(action, entropy, share=0.5).tolist() == [
+        "", "high action, low entropy", "", "low action, high entropy"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("share", [0.0, 0.6, np.nan])
+def test_a_share_out_of_range_is_refused(share):
+    text = (
+        f"share: must lie above 0 and at most at 0.5, got {share}. "
+        "Pass 0.02 for 2 % of the samples in each region."
+    )
+    with pytest.raises(ParameterError, match=message(text)):
+        compare.regions_of_interest([0.1], [0.2], share=share)
+
+
+def test_regions_of_different_samples_are_refused():
+    text = "entropy: must have shape (1,), got (2,). Pass both scores of the same samples."
+    with pytest.raises(ParameterError, match=message(text)):
+        compare.regions_of_interest([0.1], [0.2, 0.3])
+
+
 # ---------------------------------------------------------------- with the last row
 
 

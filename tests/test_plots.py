@@ -111,20 +111,96 @@ def test_scores_that_are_not_finite_are_counted_on_the_figure(scores):
         assert axes.get_title(loc="left") == "2 samples not finite, not drawn"
 
 
-def test_noisy_and_clean_samples_have_an_outline_each_of_area_one(scores):
+@pytest.fixture
+def grouped(scores):
     scores["group"] = np.where(scores["sample_id"] < 6, "noisy", "clean")
-    scores.loc[scores["model"] == "resnet", "group"] = "test"
-    axes = plots.noise_distributions(scores, bins=12)
-    assert texts(axes) == ["clean, 108 samples", "noisy, 12 samples", "test, 120 samples"]
-    assert len(axes.collections) == 3
+    scores.loc[scores["run_id"].str.endswith("1"), "group"] = "test"
+    return scores
+
+
+def test_each_group_has_an_outline_of_area_one_the_mean_over_its_runs(grouped):
+    axes = plots.noise_distributions(grouped, bins=12)
+    assert texts(axes) == [
+        "clean, 54 samples in each of 2 runs", "noisy, 6 samples in each of 2 runs",
+        "test, 60 samples in each of 2 runs",
+    ]  # fmt: skip
     assert axes.get_ylabel() == "density"
-    edges = np.histogram_bin_edges(scores["action"].to_numpy(float), 12)
-    drawn = {
-        round(float(outline.get_paths()[0].vertices[:, 1].max()), 6) for outline in axes.collections
+    edges = np.histogram_bin_edges(grouped["action"].to_numpy(float), 12)
+    for group, outline in zip(("clean", "noisy", "test"), axes.patches[::2], strict=True):
+        runs = [part["action"] for _, part in grouped[grouped["group"] == group].groupby("run_id")]
+        means = np.mean([np.histogram(each, edges, density=True)[0] for each in runs], axis=0)
+        np.testing.assert_allclose(outline.get_data().values, means, rtol=1e-6)
+        assert (outline.get_data().values * np.diff(edges)).sum() == pytest.approx(1)
+
+
+def test_a_band_spans_the_runs_of_a_group(grouped):
+    axes = plots.noise_distributions(grouped, bins=12)
+    edges = np.histogram_bin_edges(grouped["action"].to_numpy(float), 12)
+    runs = [part["action"] for _, part in grouped.query("group == 'clean'").groupby("run_id")]
+    low, high = np.sort([np.histogram(each, edges, density=True)[0] for each in runs], axis=0)
+    np.testing.assert_allclose(axes.patches[1].get_data().values, high, rtol=1e-6)
+    np.testing.assert_allclose(axes.patches[1].get_data().baseline, low, rtol=1e-6)
+
+
+def test_a_group_of_one_run_is_told_by_its_samples_alone(grouped):
+    axes = plots.noise_distributions(grouped[grouped["run_id"] == "cnn0"])
+    assert texts(axes) == ["clean, 54 samples", "noisy, 6 samples"]
+
+
+def test_each_model_has_a_panel_with_its_name(grouped):
+    figure = plots.noise_panels(grouped)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["cnn", "resnet"]
+    assert texts(figure.axes[0])[0] == "clean, 54 samples"
+    assert_nothing_clipped(figure)
+
+
+DETECTED = pd.DataFrame(
+    {
+        "model": ["cnn", "cnn", "resnet", "resnet"],
+        "score": ["aum", "action", "aum", "action"],
+        "auroc_mean": [0.8, 0.95, 0.9, 0.85],
+        "auroc_std": [0.01, 0.02, np.nan, np.nan],
     }
-    groups = scores.groupby("group")["action"]
-    peaks = {np.histogram(x.to_numpy(float), edges, density=True)[0].max() for _, x in groups}
-    assert drawn == {round(float(peak), 6) for peak in peaks}
+)
+
+
+def test_scores_are_ordered_by_their_mean_auroc_with_a_marker_per_model():
+    axes = plots.detection_scores(DETECTED)
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["action", "aum"]
+    assert texts(axes) == ["cnn", "resnet"]
+    drawn = [each.lines[0].get_xdata().tolist() for each in axes.containers]
+    assert drawn == [[0.8, 0.95], [0.9, 0.85]]
+    bars = axes.containers[0].lines[2][0].get_segments()
+    np.testing.assert_allclose([bar[:, 0] for bar in bars], [[0.79, 0.81], [0.93, 0.97]])
+    assert_nothing_clipped(axes.figure)
+
+
+PAIRS = pd.DataFrame(
+    {
+        "true_class": ["ant", "ant", "bee"],
+        "given_class": ["bee", "cat", "cat"],
+        "n_wrong": [4, 2, 1],
+        "n_found": [1, 2, 0],
+        "share": [0.25, 1.0, 0.0],
+    }
+)
+
+
+def test_a_cell_of_the_pairs_tells_found_of_wrong_and_others_are_grey():
+    axes = plots.noise_pairs(PAIRS)
+    assert [label.get_text() for label in axes.get_yticklabels()] == CLASSES
+    assert [text.get_text() for text in axes.texts] == ["1/4", "2/2", "0/1"]
+    shown = axes.collections[0].get_array().reshape(3, 3)
+    assert shown.mask.tolist() == [[True, False, False], [True, True, False], [True] * 3]
+    assert_nothing_clipped(axes.figure)
+
+
+def test_the_cells_of_many_classes_hold_no_numbers():
+    names = [f"class {each}" for each in range(16)]
+    pairs = pd.DataFrame({"true_class": names, "given_class": names[::-1]})
+    axes = plots.noise_pairs(pairs.assign(n_wrong=2, n_found=1, share=0.5))
+    assert not axes.texts
+    assert_nothing_clipped(axes.figure)
 
 
 @pytest.mark.parametrize("kind", ["box", "violin"])
@@ -402,13 +478,144 @@ GALLERY = {
         {},
         "images: must have shape (H, W[, 1, 3 or 4]), got (3, 8, 8). Put the channels last.",
     ),
+    "boxes": (
+        ([None], [""]),
+        {"boxes": []},
+        (
+            "boxes: must hold one frame for each of the 1 images, got 0. "
+            "Pass a frame without rows for no box."
+        ),
+    ),
 }
+
+
+def make_boxes(*rows):
+    columns = ["kind", "class", "score", "left", "top", "right", "bottom"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def test_boxes_enclose_their_pixels():
+    boxes = make_boxes(("truth", "cat", np.nan, 2, 10, 5, 18))
+    (axes,) = plots.gallery([np.zeros((40, 60))], ["a"], boxes=[boxes]).axes
+    (patch,) = axes.patches
+    # Pixel 2 is drawn from 1.5 to 2.5, so columns 2 to 4 span 1.5 to 4.5.
+    assert patch.get_bbox().extents.tolist() == [1.5, 9.5, 4.5, 17.5]
+
+
+def test_truth_is_solid_and_predictions_are_dashed_in_another_colour_with_their_score():
+    boxes = make_boxes(
+        ("truth", "cat", np.nan, 2, 10, 5, 18), ("predicted", "dog", 0.874, 20, 12, 30, 18)
+    )
+    figure = plots.gallery([np.zeros((40, 60))], ["a"], boxes=[boxes])
+    truth, predicted = figure.axes[0].patches
+    assert (truth.get_linestyle(), predicted.get_linestyle()) == ("-", "--")
+    assert truth.get_edgecolor() != predicted.get_edgecolor()
+    assert [each.get_text() for each in figure.axes[0].texts] == ["cat", "dog 0.87"]
+    (legend,) = figure.legends
+    assert [each.get_text() for each in legend.get_texts()] == ["annotated", "predicted"]
+
+
+def test_names_of_boxes_at_the_edge_stay_inside_the_image():
+    boxes = make_boxes(
+        ("truth", "cat", np.nan, 2, 0, 5, 18), ("predicted", "dog", 0.9, 20, 12, 30, 40)
+    )
+    (axes,) = plots.gallery([np.zeros((40, 60))], ["a"], boxes=[boxes]).axes
+    assert [each.get_verticalalignment() for each in axes.texts] == ["top", "bottom"]
+
+
+def test_an_image_that_is_not_available_has_no_boxes():
+    boxes = make_boxes(("truth", "cat", np.nan, 2, 10, 5, 18))
+    (axes,) = plots.gallery([None], ["a"], boxes=[boxes]).axes
+    assert not axes.patches
 
 
 @pytest.mark.parametrize(("given", "options", "text"), GALLERY.values(), ids=GALLERY.keys())
 def test_gallery_refuses_what_it_cannot_show(given, options, text):
     with pytest.raises(ParameterError, match=message(text)):
         plots.gallery(*given, **options)
+
+
+# ---------------------------------------------------------------- ensembles
+
+
+@pytest.fixture
+def joint():
+    rng = np.random.default_rng(0)
+    entropy = rng.beta(0.5, 2, 400)
+    action = np.clip(entropy + rng.normal(0, 0.2, 400), 0, 1)
+    return pd.DataFrame({"sample_id": range(400), "action": action, "entropy": entropy})
+
+
+def test_a_joint_distribution_counts_every_sample_once_with_entropy_along_x(joint):
+    axes = plots.joint_distribution(joint)
+    cells = axes.collections[0]
+    assert cells.get_array().sum() == 400
+    assert axes.get_xlabel() == "entropy of the ensemble, normalised"
+    assert axes.get_ylabel() == "mean action, normalised"
+    above, beside, _ = axes.child_axes
+    for margin, score in ((above, "entropy"), (beside, "action")):
+        expected = np.histogram(joint[score], bins=np.linspace(0, 1, 37))[0]
+        assert margin.patches[0].get_data().values.tolist() == expected.tolist()
+    rho = joint["action"].corr(joint["entropy"], method="spearman")
+    assert above.get_title(loc="left") == f"Spearman ρ = {rho:.3f}, 400 samples"
+
+
+def test_regions_are_marked_and_counted_in_the_legend(joint):
+    regions = joint.head(5).assign(region=["high action, low entropy"] * 2 + ["b, c"] * 3)
+    axes = plots.joint_distribution(joint, regions)
+    assert texts(axes) == ["b,\nc\n3 samples", "high action,\nlow entropy\n2 samples"]
+    np.testing.assert_array_equal(axes.lines[1].get_ydata(), joint["action"].head(2))
+    assert_nothing_clipped(axes.figure)
+
+
+def test_a_joint_distribution_counts_what_is_not_finite(joint):
+    joint.loc[[0, 5], "action"] = [np.nan, np.inf]
+    above = plots.joint_distribution(joint).child_axes[0]
+    assert above.get_title(loc="left").startswith("2 samples not finite, not drawn\n")
+
+
+# ---------------------------------------------------------------- training sets of growing size
+
+
+LEARNING = ("strategy", "n_images", "accuracy")
+MEAN_SCORE = ("strategy", "n_images", "mean_action", "added")
+TRAININGS = pd.DataFrame(
+    [
+        ("greedy", 200, 0.6, 3.0, "1"),
+        ("greedy", 100, 0.4, 2.0, "4"),
+        ("random", 100, 0.2, 2.5, ""),
+        ("random", 100, 0.4, 2.7, ""),
+        ("random", 200, 0.6, 2.6, ""),
+    ],
+    columns=[*LEARNING, "mean_action", "added"],
+)
+
+
+def test_learning_curves_draw_the_mean_of_each_size_in_a_band_of_its_trainings():
+    axes = plots.learning_curves(TRAININGS)
+    assert texts(axes) == ["greedy", "random"]
+    drawn = [(line.get_xdata().tolist(), line.get_ydata().tolist()) for line in axes.lines]
+    assert drawn == [([100, 200], [0.4, 0.6]), ([100, 200], [pytest.approx(0.3), 0.6])]
+    band = axes.collections[1].get_paths()[0].vertices
+    assert set(band[band[:, 0] == 100, 1]) == {0.2, 0.4}
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("training images", "accuracy")
+
+
+def test_lines_on_top_of_each_other_all_show():
+    same = TRAININGS[TRAININGS["strategy"] == "greedy"]
+    axes = plots.learning_curves(pd.concat([same.assign(strategy=str(i)) for i in range(5)]))
+    widths = [line.get_linewidth() for line in axes.lines]
+    assert widths == sorted(set(widths), reverse=True)
+
+
+def test_mean_score_curves_tell_what_was_added():
+    axes = plots.mean_score_curves(TRAININGS, unit="")
+    assert [(text.get_text(), text.xy) for text in axes.texts] == [
+        ("1", (200, 3.0)),
+        ("4", (100, 2.0)),
+    ]
+    assert axes.lines[0].get_ydata().tolist() == [2.0, 3.0]
+    assert axes.get_ylabel() == "mean action"
 
 
 # ---------------------------------------------------------------- all of them
@@ -420,13 +627,22 @@ def empty(*columns):
 
 QUANTILE = ("method", "kind", "model_a", "model_b", "quantile", "mean")
 EMPTY = {
+    "joint_distribution": (plots.joint_distribution, empty("action", "entropy")),
     "score_histogram": (plots.score_histogram, empty("action")),
-    "noise_distributions": (plots.noise_distributions, empty("action", "group")),
+    "noise_distributions": (plots.noise_distributions, empty("run_id", "action", "group")),
+    "noise_panels": (
+        lambda frame: plots.noise_panels(frame).axes[0],
+        empty("model", "run_id", "action", "group"),
+    ),
+    "noise_pairs": (plots.noise_pairs, empty(*PAIRS.columns)),
+    "detection_scores": (plots.detection_scores, empty(*DETECTED.columns)),
     "class_distributions": (plots.class_distributions, empty("action", "class")),
     "correlation_heatmap": (plots.correlation_heatmap, pd.DataFrame()),
     "quantile_curves": (plots.quantile_curves, empty(*QUANTILE)),
     "stability_curves": (plots.stability_curves, empty(*STABILITY)),
     "accuracy_curves": (plots.accuracy_curves, empty(*ACCURACY)),
+    "learning_curves": (plots.learning_curves, empty(*LEARNING)),
+    "mean_score_curves": (plots.mean_score_curves, empty(*MEAN_SCORE)),
     "curve_clusters": (plots.curve_clusters, empty(*CLUSTERS)),
     "loss_curves": (plots.loss_curves, empty("run_id", "sample_id", "step", "loss")),
     "model_scatter": (plots.model_scatter, empty("a", "b")),
@@ -440,12 +656,22 @@ def test_nothing_to_draw_says_no_samples(draw, frame):
 
 
 MISSING = {
+    "joint_distribution": (plots.joint_distribution, "scores", "'action', 'entropy'"),
     "score_histogram": (plots.score_histogram, "scores", "'action'"),
-    "noise_distributions": (plots.noise_distributions, "frame", "'action', 'group'"),
+    "noise_distributions": (plots.noise_distributions, "frame", "'run_id', 'action', 'group'"),
+    "noise_panels": (plots.noise_panels, "frame", "'model', 'run_id', 'action', 'group'"),
+    "noise_pairs": (plots.noise_pairs, "frame", ", ".join(map(repr, PAIRS.columns))),
+    "detection_scores": (
+        plots.detection_scores,
+        "summary",
+        ", ".join(map(repr, DETECTED.columns)),
+    ),
     "class_distributions": (plots.class_distributions, "scores", "'action', 'class'"),
     "quantile_curves": (plots.quantile_curves, "frame", ", ".join(map(repr, QUANTILE))),
     "stability_curves": (plots.stability_curves, "frame", ", ".join(map(repr, STABILITY))),
     "accuracy_curves": (plots.accuracy_curves, "frame", ", ".join(map(repr, ACCURACY))),
+    "learning_curves": (plots.learning_curves, "frame", ", ".join(map(repr, LEARNING))),
+    "mean_score_curves": (plots.mean_score_curves, "frame", ", ".join(map(repr, MEAN_SCORE))),
     "curve_clusters": (plots.curve_clusters, "frame", ", ".join(map(repr, CLUSTERS))),
     "loss_curves": (plots.loss_curves, "frame", "'run_id', 'sample_id', 'step', 'loss'"),
 }

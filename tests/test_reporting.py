@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from scipy import special
 
 from actiontrack import analysis, reporting
 from actiontrack.recorder import Recorder
@@ -104,6 +105,55 @@ def test_a_gallery_opens_images_below_the_recorded_root(tmp_path, new_run, store
     assert opened.getpixel((0, 0)) == 180
 
 
+@pytest.fixture
+def with_boxes(tmp_path, new_run, store, spool):
+    """Two images of 8 x 4 pixels, stored as copies of half the size, with boxes."""
+    run_id, names = new_run(), ["a", "b"]
+    png = io.BytesIO()
+    Image.new("L", (4, 2)).save(png, "PNG")
+    with Recorder(run_id=run_id, store=store, spool=spool, loss_name="multibox") as recorder:
+        for loss in (3.0, 1.0):
+            losses = np.array([loss, loss / 2])
+            recorder.update(names, losses, components={"box_regression": losses / 4})
+            recorder.end_epoch()
+        recorder.log_thumbnails(names, [png.getvalue()] * 2)
+    sides = {"left": 2, "top": 0, "right": 6, "bottom": 4, "width": 8, "height": 4}
+    rows = [
+        {"sample_id": "a", "kind": "truth", "class": "cat", "score": np.nan},
+        {"sample_id": "a", "kind": "predicted", "class": "dog", "score": 0.9},
+        {"sample_id": "a", "kind": "predicted", "class": "dog", "score": 0.2},
+    ]
+    boxes = pd.DataFrame([row | sides for row in rows])
+    reporting.log_boxes(store, run_id, "test-probe", boxes)
+    return store.open_record(run_id)
+
+
+def test_a_gallery_draws_annotated_boxes_and_confident_predictions(with_boxes):
+    scores = analysis.score_frame([with_boxes])
+    figure, missing = reporting.gallery(with_boxes, analysis.hardest(scores, 2))
+    first, second = figure.axes
+    assert missing == 0
+    assert [each.get_text() for each in first.texts] == ["cat", "dog 0.90"]
+    assert (first.get_xlabel(), second.get_xlabel()) == ("a 4", "b 2")
+    assert not second.patches
+
+
+def test_boxes_are_scaled_to_the_copy_of_the_image_that_is_stored(with_boxes):
+    figure, _ = reporting.gallery(with_boxes, analysis.score_frame([with_boxes]).head(1))
+    # Left 2, right 6 of 8 pixels are 1 and 3 of 4; pixels are drawn from half a pixel before.
+    box = figure.axes[0].patches[0].get_bbox().extents.tolist()
+    assert box == [0.5, -0.5, 2.5, 1.5]
+
+
+def test_a_report_shows_the_hardest_and_easiest_of_each_part_of_the_loss(with_boxes):
+    report = reporting.run_report(with_boxes)
+    hardest = section(report, "Hardest samples by box regression")
+    assert hardest.frame["sample_id"].tolist() == ["a", "b"]
+    assert hardest.frame["action_box_regression"].tolist() == [1.0, 0.5]
+    easiest = section(report, "Easiest samples by box regression")
+    assert easiest.frame["sample_id"].tolist() == ["b", "a"]
+
+
 def test_images_outside_the_root_are_never_opened(tmp_path, new_run, store, spool):
     (tmp_path / "data").mkdir()
     Image.new("L", (8, 8)).save(tmp_path / "secret.png")
@@ -164,6 +214,53 @@ def test_a_record_with_features_reports_the_neighbours_of_the_hardest(with_featu
     assert part.text.startswith(f"{same:.1%} of the 8 nearest neighbours of 6 samples are of ")
 
 
+@pytest.fixture
+def noisy(new_run, store, spool, history):
+    """A record of each split, of which the training labels of the first 4 samples are wrong."""
+    truth = history.labels.copy()
+    truth[:4] = (truth[:4] + 1) % 3
+    kept = []
+    for split, changes in (("train", {"true_labels": truth}), ("test", {})):
+        run_id = new_run()
+        changed = replace(history, split=split, **changes)
+        record_history(changed, run_id, store, spool, model="softmax")
+        kept.append(store.open_record(run_id))
+    return kept
+
+
+def test_a_gallery_of_noise_tells_given_and_true_label_and_score(noisy, history):
+    rows = analysis.score_frame([noisy[0]]).iloc[[0, 4]]
+    figure, missing = reporting.noise_gallery(noisy[0], rows)
+    actions = history.losses.astype(float).sum(axis=0)
+    wrong, right = history.labels[[0, 4]]
+    assert [axes.get_xlabel().split("\n") for axes in figure.axes] == [
+        [f"given class {wrong}", f"true class {(wrong + 1) % 3}", f"{actions[0]:.3g}"],
+        [f"given class {right}", "right", f"{actions[4]:.3g}"],
+    ]
+    assert missing == 2
+
+
+def test_the_sections_on_noise_are_distributions_galleries_and_pairs(noisy):
+    sections = reporting.noise_sections(noisy[:1], noisy[1:])
+    name = noisy[0].run.name
+    assert [each.heading for each in sections] == [
+        "Distributions of the action",
+        f"{name}: hardest samples",
+        f"{name}: hardest samples with a right label",
+        "softmax: which wrong labels are found",
+    ]
+    groups = sections[0].frame.set_index("group")["count"].to_dict()
+    assert groups == {"noisy": 4, "clean": 36, "test": 40}
+    assert sections[1].caption == "No images: record with thumbnails to see them."
+
+
+def test_the_section_on_pairs_states_how_many_wrong_labels_are_found(noisy, history):
+    text = reporting.noise_sections(noisy[:1])[-1].text
+    hardest = np.argsort(-history.losses.astype(float).sum(axis=0))[:4]
+    found = int((hardest < 4).sum())
+    assert text.endswith(f"{found} of 4 wrong labels are among them ({found / 4:.1%}).")
+
+
 def test_a_gallery_of_neighbours_has_a_row_of_images_for_each_sample(with_features):
     frame = analysis.neighbours(with_features, [0, 9], k=3)
     figure, missing = reporting.neighbour_gallery(with_features, frame)
@@ -178,6 +275,87 @@ def test_neighbours_are_told_in_one_sentence_with_numbers(with_features):
     assert reporting.describe_neighbours(frame) == (
         "33.3% of the 3 nearest neighbours of 2 samples are of the sample's own class; 2 of them "
         "lie mostly among other classes."
+    )
+
+
+@pytest.fixture
+def ensemble(new_run, store, spool):
+    """Two models on 40 samples of two classes, with thumbnails in the first record only."""
+    rng = np.random.default_rng(2)
+    ids, labels = np.arange(40), rng.integers(2, size=40)
+    buffer = io.BytesIO()
+    Image.new("L", (4, 4), 128).save(buffer, "PNG")
+    records = []
+    for seed in range(2):
+        logits = np.eye(2)[labels] + rng.normal(size=(40, 2))
+        run_id = new_run()
+        with Recorder(run_id=run_id, store=store, spool=spool, class_names=("x", "y")) as recorder:
+            for scale in (0.1, 1.0):
+                recorder.update(ids, logits=logits * scale, labels=labels)
+                recorder.end_epoch()
+            recorder.log_probabilities(ids, special.softmax(logits, axis=1))
+            if not seed:
+                recorder.log_thumbnails(ids, [buffer.getvalue()] * 40)
+        records.append(store.open_record(run_id))
+    return records
+
+
+@pytest.fixture
+def ensemble_scores(ensemble):
+    return analysis.ensemble_scores(ensemble)
+
+
+def test_an_ensemble_has_figures_galleries_and_tables(ensemble, ensemble_scores):
+    correlations = analysis.ensemble_correlations(ensemble_scores, n_bootstrap=0)
+    sections = reporting.ensemble_sections(
+        ensemble, ensemble_scores, correlations, share=0.1, n_images=3
+    )
+    assert [(each.heading, each.figure is not None) for each in sections] == [
+        ("Action against entropy", True),
+        ("Accuracy by threshold", True),
+        ("High action, low entropy", True),
+        ("Low action, high entropy", True),
+        ("Correlation of the scores", False),
+        ("Runs", False),
+        ("Accuracy at each threshold", False),
+        ("Every sample", False),
+    ]
+    regions = analysis.ensemble_regions(ensemble_scores, share=0.1)
+    for section in sections[2:4]:
+        expected = regions[regions["region"] == section.heading.lower()].head(3)
+        assert section.frame["sample_id"].tolist() == expected["sample_id"].tolist()
+    marked = sections[-1].frame.dropna(subset=["region"])
+    assert sorted(marked["sample_id"]) == sorted(regions["sample_id"])
+
+
+def test_a_gallery_of_a_region_shows_label_prediction_action_and_entropy(ensemble):
+    rows = pd.DataFrame(
+        {"sample_id": [3, 5], "class": ["x", "y"], "predicted": ["y", "y"],
+         "action": [0.912, 1.0], "entropy": [0.046, 0.0]}
+    )  # fmt: skip
+    figure, missing = reporting.region_gallery(ensemble[0], rows)
+    assert missing == 0
+    assert [axes.get_xlabel() for axes in figure.axes] == ["x → y\n0.91–0.05", "y → y\n1.00–0.00"]
+
+
+def test_a_region_without_images_is_still_listed(ensemble, ensemble_scores):
+    correlations = analysis.ensemble_correlations(ensemble_scores, n_bootstrap=0)
+    section = reporting.ensemble_sections(ensemble[1:] * 2, ensemble_scores, correlations)[2]
+    assert section.figure is None
+    assert len(section.frame) == 1
+
+
+def test_the_finding_of_an_ensemble_is_one_sentence_with_numbers():
+    scores = pd.DataFrame({"correct": [True, True, False, True], "member_accuracy": [1, 1, 0, 0.5]})
+    regions = pd.DataFrame({"region": ["high action, low entropy"] * 2, "correct": [False, True]})
+    row = {"method": "spearman", "class": "overall", "score_a": "action", "score_b": "entropy"}
+    row |= {"value": 0.5, "ci_low": 0.4, "ci_high": 0.6, "n_samples": 4}
+    text = reporting.describe_ensemble(scores, regions, pd.DataFrame([row]), 3)
+    assert text == (
+        "Over an ensemble of 3 models, Spearman's ρ of action and entropy is 0.500 (95 % interval "
+        "0.400 to 0.600) on 4 samples; the ensemble is right on 75.0% of them (one model on "
+        "62.5%), on 50.0% of the 2 with high action and low entropy, and there are 0 with low "
+        "action and high entropy."
     )
 
 
@@ -201,8 +379,8 @@ def test_a_comparison_says_whether_same_model_values_lie_above(comparison, exper
     spearman = made.groups.query("method == 'spearman' and `class` == 'overall'")
     same = spearman.query("kind == 'same-model'")["mean"]
     cross = spearman.query("kind == 'cross-model'")["mean"]
-    verdict = "above" if same.min() > cross.max() else "not above"
-    assert f"every same-model value lies {verdict} every cross-model value" in text
+    every = "every" if same.min() > cross.max() else "not every"
+    assert f": {every} same-model value lies above every cross-model value" in text
     assert f"{same.min():.3f} to {same.max():.3f}" in text
 
 
@@ -252,14 +430,23 @@ def test_the_early_answer_is_one_sentence_with_numbers(runs, sentence):
 
 
 def test_the_finding_on_noise_names_action_final_loss_and_the_best_score():
-    rows = [("cnn", "aum", 0.95, 2), ("cnn", "action", 0.92, 2), ("cnn", "final_loss", 0.7, 2),
-            ("res", "action", 0.99, 1)]  # fmt: skip
-    summary = pd.DataFrame(rows, columns=["model", "score", "auroc_mean", "n_runs"])
+    rows = [("cnn", "aum", 0.95, 0.004, 2), ("cnn", "action", 0.92, 0.01, 2),
+            ("cnn", "final_loss", 0.7, 0.1, 2), ("res", "action", 0.99, np.nan, 1)]  # fmt: skip
+    summary = pd.DataFrame(rows, columns=["model", "score", "auroc_mean", "auroc_std", "n_runs"])
     assert reporting.describe_noise(summary) == (
-        "cnn: wrong labels are found at AUROC 0.920 by action, 0.700 by final_loss; best of 3 "
-        "scores is aum with 0.950 (mean over 2 runs). "
-        "res: wrong labels are found at AUROC 0.990 by action; best of 1 scores is action with "
-        "0.990 (mean over 1 run)."
+        "cnn: wrong labels are found at AUROC 0.920 ± 0.010 by action, 0.700 ± 0.100 by "
+        "final_loss; best of 3 scores is aum with 0.950 ± 0.004 (mean ± standard deviation over "
+        "2 runs). res: wrong labels are found at AUROC 0.990 by action; best of 1 scores is "
+        "action with 0.990 (mean over 1 run)."
+    )
+
+
+def test_the_finding_on_noise_says_if_the_best_score_has_fewer_runs():
+    rows = [("cnn", "other", 0.95, np.nan, 1), ("cnn", "action", 0.92, 0.01, 3)]
+    summary = pd.DataFrame(rows, columns=["model", "score", "auroc_mean", "auroc_std", "n_runs"])
+    assert reporting.describe_noise(summary) == (
+        "cnn: wrong labels are found at AUROC 0.920 ± 0.010 by action; best of 2 scores is other "
+        "with 0.950 over 1 run (mean ± standard deviation over 3 runs)."
     )
 
 

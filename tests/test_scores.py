@@ -148,6 +148,12 @@ def test_entropy_equals_scipy(weights):
     np.testing.assert_allclose(scores.entropy(p), stats.entropy(p, axis=1), atol=1e-12)
 
 
+def test_the_entropy_of_an_ensemble_is_that_of_its_mean_distribution():
+    p = np.random.default_rng(0).dirichlet([1, 2, 3], size=(4, 6)).astype(np.float32)
+    expected = stats.entropy(p.astype(float).mean(axis=0), axis=1)
+    np.testing.assert_allclose(scores.ensemble_entropy(p), expected, rtol=1e-6)
+
+
 def test_a_certain_prediction_has_entropy_zero_without_a_sign():
     assert str(scores.entropy(np.array([1.0, 0.0]))) == "0.0"
 

@@ -1,3 +1,4 @@
+import contextlib
 import gc
 import os
 import re
@@ -79,6 +80,14 @@ def test_a_run_tells_what_it_is(store, recorded, experiment):
     assert run.tags[FORMAT_TAG] == "1"
     assert run.tags["actiontrack.record.train-inline"] == "complete"
     assert abs(run.start_time / 1000 - time.time()) < 60
+
+
+def test_a_run_has_no_end_while_it_goes_on_and_ends_after_its_start(store, recorded, client):
+    run_id = recorded()
+    assert store.get_run(run_id).end_time == 0
+    client.set_terminated(run_id)
+    run = store.get_run(run_id)
+    assert run.start_time < run.end_time < run.start_time + 60_000
 
 
 def test_the_model_is_the_tag_or_else_the_parameter(store, recorded, client):
@@ -341,6 +350,29 @@ def test_a_record_without_features_says_so(store, recorded):
         NotFoundError, match=message("the record test-probe has no features.parquet.")
     ):
         store.open_record(recorded()).features()
+
+
+def test_a_record_without_probabilities_says_so(store, recorded):
+    record = store.open_record(recorded())
+    assert not record.has_probabilities
+    text = "the record test-probe has no probabilities.parquet."
+    with pytest.raises(NotFoundError, match=message(text)):
+        record.probabilities()
+
+
+@pytest.mark.parametrize("below", [True, False])
+def test_several_runs_at_once_stand_side_by_side(store, experiment, below):
+    mlflow.set_experiment(experiment)
+    with contextlib.ExitStack() as stack:
+        parent = stack.enter_context(store.run(name="parent")) if below else None
+        with store.runs(["a", "b", "c"]) as runs:
+            assert store.get_run(runs[2].run_id).status == "RUNNING"
+    found = [store.get_run(each.run_id) for each in runs]
+    assert [each.name for each in found] == ["a", "b", "c"]
+    assert [each.status for each in found] == ["FINISHED"] * 3
+    assert [each.tags.get("mlflow.parentRunId") for each in found] == [
+        parent.run_id if parent else None
+    ] * 3
 
 
 # ---------------------------------------------------------------- through a real server

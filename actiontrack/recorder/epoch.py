@@ -147,9 +147,9 @@ def _first_of_each_id(gathered: Sequence[Columns]) -> EpochRows:
     A distributed sampler deals sample i to rank i mod R and pads at the end, so that the padding
     always sits in a later batch, or in the same batch on a later rank, than the original.
     """
-    names = gathered[0].keys()
+    names = [name for name in gathered[0] if name != "ids"]  # in order: blocks repeat byte by byte
     all_ids = _joined_ids([each["ids"] for each in gathered])
-    merged = {name: np.concatenate([each[name] for each in gathered]) for name in names - {"ids"}}
+    merged = {name: np.concatenate([each[name] for each in gathered]) for name in names}
     in_time = np.argsort(merged.pop("batch"), kind="stable")
     ids = all_ids[in_time]
     unique, first, counts = np.unique(ids, return_index=True, return_counts=True)

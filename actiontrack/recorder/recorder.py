@@ -27,6 +27,7 @@ from actiontrack.history import DELTA_KINDS, MEASURES, MODES, check_choice
 from actiontrack.recorder.arrays import canonical_ids, shape_error, snapshot
 from actiontrack.recorder.context import FinishOnExit
 from actiontrack.recorder.epoch import EpochBuffer, EpochRows, Gather, scatter, shown
+from actiontrack.recorder.maps import PixelMaps
 from actiontrack.recorder.spool import Destination, Spool, StepMetrics, lock_spool, spool_root
 from actiontrack.recorder.uploader import Uploader
 from actiontrack.scores import classification_measures
@@ -83,6 +84,13 @@ class Recorder(FinishOnExit):
             "loss" when losses are given.
         delta_kind: what Δn counts: "epoch" (1 each, the paper's), "batch" (optimiser updates
             since the last recorded state) or "wall_time" (seconds since then).
+        pixel_loss_name: definition of the loss of each pixel, such as "focal", "cross_entropy" or
+            "squared_error": with it every epoch brings maps, see `update_maps`.
+        void: what the losses do with pixels that have no class: "ignored", or "counted" as a
+            class of their own (section 4.3). Records that differ in it are not compared.
+        map_factor: maps are kept as the mean of each block of so many pixels a side.
+        map_dtype: of the stored maps, "float32" or "float16" (11 bits of precision, half the
+            size); sums are float32 either way.
         source: reference to the dataset, such as {"kind": "folder", "root": "/data"}: galleries
             read the images from there.
         duplicates: "error" refuses an epoch that repeats an id; "first" keeps the first one.
@@ -113,6 +121,10 @@ class Recorder(FinishOnExit):
         class_names: Sequence[str] = (),
         loss_name: str | None = None,
         delta_kind: str = "epoch",
+        pixel_loss_name: str = "",
+        void: str = "",
+        map_factor: int = 1,
+        map_dtype: str = "float32",
         source: Mapping[str, Any] | None = None,
         duplicates: str | None = None,
         allow_missing: bool = False,
@@ -128,10 +140,14 @@ class Recorder(FinishOnExit):
         check_choice("delta_kind", delta_kind, tuple(DELTA_KINDS))
         duplicates = duplicates or ("first" if gather else "error")
         check_choice("duplicates", duplicates, ("error", "first"))
+        if void:
+            check_choice("void", void, ("ignored", "counted"))
+        _check_maps(pixel_loss_name, map_factor, map_dtype, gathers=gather is not None)
         self._loss_name, self._duplicates = loss_name, duplicates
         self._allow_missing, self._allow_uniform = allow_missing, allow_uniform
         self._gather, self._patience = gather, patience
         self._buffer = EpochBuffer()
+        self._maps: PixelMaps | None = None
         self._declared: Samples | None = None
         self._ids: npt.NDArray[Any] | None = None
         self._labels: npt.NDArray[Any] | None = None
@@ -150,6 +166,9 @@ class Recorder(FinishOnExit):
             class_names=tuple(str(each) for each in class_names),
             model=model,
             source=source,
+            pixel_loss_name=pixel_loss_name,
+            void=void,
+            maps={"factor": map_factor, "dtype": map_dtype} if pixel_loss_name else None,
             writer=f"actiontrack {actiontrack.__version__}",
         )
         self._open(manifest, store, run_id, Path(spool) if spool else spool_root(), resume=resume)
@@ -188,6 +207,30 @@ class Recorder(FinishOnExit):
             if tuple(values.shape) != (size,):
                 raise shape_error(name, tuple(values.shape), size)
         self._buffer.add(snapshot(ids) if hasattr(ids, "shape") else list(ids), size, columns)
+
+    def update_maps(self, ids: Any, maps: Any) -> None:
+        """Add the loss of each pixel of one batch of the present epoch (section 4.3, eq. 7).
+
+        They are added up on disk, times Δn, when the epoch ends; `StoredRecord.pixel_action` reads
+        the sum of one sample once the record is finished.
+
+        Args:
+            ids: (batch,) integers or strings, the ids that `update` gets too.
+            maps: (batch, H, W) loss of each pixel, or a sequence of (H, W) whose sizes differ
+                from sample to sample. NaN for pixels without a loss, such as ignored void.
+
+        Raises:
+            RecordingError: if the recorder was made without `pixel_loss_name`, an id is repeated,
+                or a map has another size than in earlier epochs.
+            ParameterError: if there is not one map per id.
+            StoreError: if the disk is full.
+        """
+        if self._maps is None:
+            raise RecordingError(
+                f"maps: the record {self.name} was begun without maps. Pass pixel_loss_name to the "
+                "recorder, such as 'cross_entropy'."
+            )
+        self._maps.add(ids, maps, duplicates=self._duplicates)
 
     def end_epoch(
         self,
@@ -249,6 +292,7 @@ class Recorder(FinishOnExit):
                 "Call end_epoch to keep them or discard_epoch to drop them."
             )
         if self._spool is not None and self._spool.manifest.steps:
+            self._write_maps(complete=True)
             self._spool.complete()
             self._submit()
         return self._close()
@@ -328,6 +372,29 @@ class Recorder(FinishOnExit):
             self._spool.add_file(artifact.FEATURES, entry)
             self._submit()
 
+    def log_probabilities(self, ids: Any, probabilities: Any) -> None:
+        """Keep what the final model says of each sample, with ids in any order (section 4.1).
+
+        Args:
+            ids: (n_samples,) integers or strings.
+            probabilities: (n_samples, n_classes), each row a distribution over the classes.
+
+        Raises:
+            RecordingError: if the ids are not those of the record.
+            ParameterError: if there is not one distribution per id over all classes.
+        """
+        if self._spool is not None:
+            rows = self._in_order(ids)
+            values = np.asarray(probabilities, dtype=np.float32)
+            n_classes = len(self._spool.manifest.class_names) or self._n_classes
+            if values.ndim != 2 or values.shape != (rows.size, n_classes or values.shape[1]):
+                rule = f"must have shape ({rows.size}, {n_classes or 'n_classes'})"
+                remedy = "Pass one distribution over all classes per id."
+                raise ParameterError("probabilities", rule, values.shape, remedy)
+            entry = artifact.write_probabilities(self._spool.folder, values[rows])
+            self._spool.add_file(artifact.PROBABILITIES, entry)
+            self._submit()
+
     def log_thumbnails(self, ids: Any, images: Sequence[bytes]) -> None:
         """Keep one PNG per sample with the run, with ids in any order."""
         if self._spool is not None:
@@ -336,9 +403,28 @@ class Recorder(FinishOnExit):
             self._spool.add_file(artifact.THUMBNAILS, entry)
             self._submit()
 
+    def log_pictures(self, name: str, ids: Any, images: Sequence[bytes]) -> None:
+        """Keep one PNG per sample under a name, such as "label" or "prediction".
+
+        Pixel values of label images are class indices. Pictures of an earlier epoch are dropped
+        when the next one is recorded.
+
+        Args:
+            name: letters, digits, dots and underscores.
+            ids: (n_samples,) in any order.
+            images: one PNG per id.
+        """
+        if self._spool is not None:
+            ordered = [images[each] for each in self._in_order(ids)]
+            entry = artifact.write_pictures(self._spool.folder, name, ordered)
+            self._spool.add_file(artifact.picture_path(name), entry)
+            self._submit()
+
     def discard_epoch(self) -> None:
         """Drop the batches since the last epoch."""
         self._buffer = EpochBuffer()
+        if self._maps is not None:
+            self._maps.discard()
 
     def close(self) -> bool:
         """Stop without finishing: the record stays marked as unfinished, and readable.
@@ -351,6 +437,10 @@ class Recorder(FinishOnExit):
         if self._closed:
             return self.synced
         self._count_partial()
+        try:
+            self._write_maps(complete=False)
+        except StoreError as error:  # the losses are safe all the same
+            logger.warning("record %s: its maps are not written: %s", self.name, error)
         return self._close()
 
     # How
@@ -387,6 +477,7 @@ class Recorder(FinishOnExit):
             else:
                 self._spool = _continued(existing, manifest, destination, resume=resume)
                 self._ids, self._labels = self._spool.sample_ids(), self._spool.labels()
+            self._maps = PixelMaps.open(self._spool) if manifest.pixel_loss_name else None
         except BaseException:
             self._lock.release()
             raise
@@ -465,8 +556,13 @@ class Recorder(FinishOnExit):
         self._settle_samples(rows)
         columns, n_seen = scatter(rows, self._known_ids())
         self._check_labels(columns.pop("label", None))
+        before = self._step_before(step)
+        if self._maps is not None:
+            self._maps.check(rows.ids, step, before)
         if self._spool.truncate(step):
             self._submit()
+        if self._maps is not None:
+            self._maps.commit(step, delta, before)
         loss = columns["loss"]
         n_nonfinite = int((~np.isfinite(np.ma.compressed(loss))).sum())
         entry = StepEntry(step, delta, n_seen, n_nonfinite, rows.n_duplicates)
@@ -479,6 +575,20 @@ class Recorder(FinishOnExit):
         self._spool.add_metrics(aggregates)
         self._submit(aggregates)
         return summary
+
+    def _step_before(self, step: int) -> int | None:
+        """The recorded step that an epoch follows; those from its number on are replaced."""
+        assert self._spool is not None  # noqa: S101
+        kept = [each.step for each in self._spool.manifest.steps if each.step < step]
+        return kept[-1] if kept else None
+
+    def _write_maps(self, *, complete: bool) -> None:
+        if self._maps is None or self._spool is None or not self._spool.manifest.steps:
+            return
+        self._maps.write(self._spool, complete=complete)
+        if complete:
+            self._maps.remove()
+        self._submit()
 
     def _check_rows(self, rows: EpochRows, step: int) -> None:
         if rows.n_duplicates and self._duplicates == "error":
@@ -675,7 +785,14 @@ def _continued(
             f"run {destination.run_id} holds a record {wanted.name} with {found.n_steps} epochs "
             "already. Pass resume=True to continue it, or start a new run."
         )
-    for field in ("delta_kind", "class_names", "loss_name"):
+    if bool(found.pixel_loss_name) != bool(wanted.pixel_loss_name) and found.steps:
+        with_or_without = "with" if found.pixel_loss_name else "without"
+        raise RecordingError(
+            f"pixel_loss_name: the record {wanted.name} was begun {with_or_without} maps, got "
+            f"{wanted.pixel_loss_name!r}. Resume with the same settings, or start a new run."
+        )
+    _check_same_maps(found, wanted)
+    for field in ("delta_kind", "class_names", "loss_name", "pixel_loss_name", "void"):
         before, now = getattr(found, field), getattr(wanted, field)
         if now and before and before != now:
             raise RecordingError(
@@ -730,6 +847,30 @@ def _component_name(name: str) -> str:
             "components", "must not take a name of the record itself", name, "Rename it."
         )
     return artifact.check_name("components", name)
+
+
+def _check_maps(pixel_loss_name: str, factor: int, dtype: str, *, gathers: bool) -> None:
+    check_choice("map_dtype", dtype, ("float32", "float16"))
+    if not isinstance(factor, int) or factor < 1:
+        rule = "must be an integer of 1 or more"
+        raise ParameterError("map_factor", rule, factor, "Pass 1 to keep every pixel.")
+    if pixel_loss_name and gathers:
+        raise ParameterError(
+            "pixel_loss_name",
+            "must be left out with gather: maps are recorded by one process",
+            pixel_loss_name,
+            "Train in one process, or record losses only.",
+        )
+
+
+def _check_same_maps(found: Manifest, wanted: Manifest) -> None:
+    for option in ("factor", "dtype"):
+        before, now = (each.maps.get(option) if each.maps else None for each in (found, wanted))
+        if found.steps and before != now:
+            raise RecordingError(
+                f"map_{option}: the record {wanted.name} was begun with {before!r}, got {now!r}. "
+                "Resume with the same settings, or start a new run."
+            )
 
 
 def _check_source(source: Mapping[str, Any] | None) -> None:

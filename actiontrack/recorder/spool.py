@@ -5,6 +5,7 @@
     <spool root>/<run id>/<record>/     the files of the record, see `actiontrack.artifact`
                           /sync.json    where it belongs: tracking URI, run, model
                           /metrics.jsonl    aggregates of each step, for the tracking server
+                          /accumulator/     sums of maps so far, see `actiontrack.recorder.maps`
                          .<record>.lock    held by the process that records
 """
 
@@ -28,11 +29,21 @@ from actiontrack.artifact import FileEntry, Manifest, StepEntry
 from actiontrack.errors import CorruptRecordError, NotFoundError, RecordingError, StoreError
 from actiontrack.scores import score_table
 
-__all__ = ["Destination", "Spool", "StepMetrics", "lock_path", "lock_spool", "spool_root"]
+__all__ = [
+    "ACCUMULATOR",
+    "Destination",
+    "Spool",
+    "StepMetrics",
+    "lock_path",
+    "lock_spool",
+    "spool_root",
+]
 
 logger = logging.getLogger("actiontrack")
 
 _DESTINATION = "sync.json"
+#: Folder of a spooled record that holds sums of maps; it is no part of the record.
+ACCUMULATOR = "accumulator"
 _METRICS = "metrics.jsonl"
 
 
@@ -136,6 +147,7 @@ class Spool:
             CorruptRecordError: if a file of the record is damaged.
             StoreError: if the folder can't be written.
         """
+        shutil.rmtree(folder / ACCUMULATOR, ignore_errors=True)
         for name in manifest.files:
             artifact.copy_file(manifest, name, fetch, folder)
         artifact.write_manifest(folder, manifest)
@@ -182,6 +194,12 @@ class Spool:
         """Name a file that was written into the folder."""
         self._commit(self.manifest.with_file(path, entry))
 
+    def add_maps(self, entries: Mapping[str, FileEntry], options: Mapping[str, Any]) -> None:
+        """Name the files of maps that were written into the folder, in place of earlier ones."""
+        manifest = self.manifest.without_files(artifact.MAPS)
+        files = {**manifest.files, **entries}
+        self._commit(replace(manifest, files=files, maps=dict(options)))
+
     def update(self, **changes: Any) -> None:
         """Change fields of the manifest."""
         self._commit(replace(self.manifest, **changes))
@@ -190,8 +208,9 @@ class Spool:
         """Forget the steps from `step` on. Returns whether there were any."""
         kept = tuple(each for each in self.manifest.steps if each.step < step)
         dropped = {artifact.block_path(each.step) for each in self.manifest.steps[len(kept) :]}
-        dropped.add(artifact.SCORES)
-        files = {name: each for name, each in self.manifest.files.items() if name not in dropped}
+        dropped |= {artifact.SCORES, artifact.PROBABILITIES}  # of a model that trains on
+        left = self.manifest.without_files(artifact.MAPS, artifact.PICTURES)
+        files = {name: each for name, each in left.files.items() if name not in dropped}
         if len(files) == len(self.manifest.files):
             return False
         self._commit(replace(self.manifest, steps=kept, files=files, status="recording"))

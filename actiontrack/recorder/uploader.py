@@ -20,6 +20,7 @@ from actiontrack.errors import (
     RecordingError,
     StoreError,
 )
+from actiontrack.recorder.maps import flush_maps
 from actiontrack.recorder.spool import Destination, Spool, StepMetrics, lock_spool
 from actiontrack.store import ARTIFACT_ROOT, Store
 
@@ -245,6 +246,7 @@ def sync(folder: Path, *, store: Store | None = None) -> list[str]:
 def _sync_one(folder: Path, store: Store | None) -> str:
     with lock_spool(folder):
         spool = Spool.load(folder)
+        flush_maps(spool)
         destination = spool.destination()
         _carry(spool, destination.run_id, store or Store(destination.tracking_uri))
         spool.remove()

@@ -12,19 +12,23 @@ import numpy as np
 from actiontrack.errors import DataError, ParameterError
 from projects.datasets.builtin import open_builtin
 from projects.datasets.digits import open_digits
+from projects.datasets.ferplus import open_ferplus
 from projects.datasets.folder import open_folder
 from projects.datasets.noise import add_label_noise
+from projects.datasets.noisy_labels import digest_file, read_noisy_labels
 from projects.datasets.sizing import resize_and_crop
 from projects.datasets.split import ImageSplit, Source
 from projects.datasets.stratify import stratified_subset
 from projects.params import TrainParams
 
-__all__ = ["ImageSplit", "Source", "add_label_noise", "load_dataset"]
+__all__ = ["ImageSplit", "Source", "add_label_noise", "digest_file", "load_dataset"]
 
 
 def _open(params: TrainParams) -> tuple[Source, Source]:
     if params.dataset == "digits":
         return open_digits()
+    if params.dataset == "ferplus":
+        return open_ferplus(params.data_path, params.ferplus_labels)
     if not params.dataset.startswith("folder:"):
         return open_builtin(params.dataset, params.data_path)
     return open_folder(
@@ -54,7 +58,21 @@ def _load(source: Source, params: TrainParams, *, argument: str) -> ImageSplit:
     return replace(split, images=resize_and_crop(split.images, params.image_size))
 
 
-def _with_noise(train: ImageSplit, params: TrainParams) -> ImageSplit:
+def _with_given_labels(train: ImageSplit, source: Source, params: TrainParams) -> ImageSplit:
+    """Put the user's labels in place; rows outside the subset are passed over."""
+    path = params.noisy_labels_path
+    noisy = read_noisy_labels(path, source)[np.isin(source.ids, train.ids)]
+    if np.array_equal(noisy, train.labels.numpy()):
+        raise DataError(
+            f"noisy_labels: {path} changes the label of none of the {len(train)} training images. "
+            "Leave it out, or give other labels."
+        )
+    return train.with_noisy_labels(noisy)
+
+
+def _with_noise(train: ImageSplit, source: Source, params: TrainParams) -> ImageSplit:
+    if params.noisy_labels:
+        return _with_given_labels(train, source, params)
     if not params.label_noise:
         return train
     noisy = add_label_noise(
@@ -80,8 +98,8 @@ def load_dataset(params: TrainParams) -> tuple[ImageSplit, ImageSplit]:
     """Load the training and the test split that the parameters describe.
 
     Args:
-        params: Uses dataset, data_dir, subset, test_subset, split_seed, image_size,
-            test_fraction, label_noise, noise_kind, noise_seed and seed.
+        params: Uses dataset, data_dir, ferplus_labels, subset, test_subset, split_seed,
+            image_size, test_fraction, label_noise, noise_kind, noise_seed, noisy_labels and seed.
 
     Returns:
         Train and test with the same number of channels; label noise in train only, where
@@ -89,11 +107,13 @@ def load_dataset(params: TrainParams) -> tuple[ImageSplit, ImageSplit]:
 
     Raises:
         ParameterError: A subset larger than its split.
-        DataError: Missing files, a damaged or odd-sized image, an impossible folder layout.
+        DataError: Missing files, a damaged or odd-sized image, an impossible folder layout,
+            noisy labels that don't fit.
     """
     sources = _open(params)
     train = _load(sources[0], params, argument="subset")
     test = _load(sources[1], params, argument="test_subset")
     _check_same_size(train, test)
     channels = max(train.in_channels, test.in_channels)
-    return _with_noise(train.with_channels(channels), params), test.with_channels(channels)
+    train, test = train.with_channels(channels), test.with_channels(channels)
+    return _with_noise(train, sources[0], params), test

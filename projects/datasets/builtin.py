@@ -1,5 +1,6 @@
 """MNIST, FashionMNIST, KMNIST and CIFAR-10 through torchvision's downloaders."""
 
+import sys
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ BUILTIN = {
     "kmnist": datasets.KMNIST,
     "cifar10": datasets.CIFAR10,
 }
+MEGABYTES = {"mnist": 12, "fashion_mnist": 31, "kmnist": 21, "cifar10": 170}  # to download
 # What torchvision raises for no network, a wrong checksum, a full disk or a damaged file.
 FAILURES = (
     *(RuntimeError, OSError, EOFError, ValueError, TypeError, AssertionError),
@@ -45,10 +47,28 @@ def _by_hand(name: str, root: Path, error: Exception) -> DataError:
     )
 
 
-def _fetch(name: str, root: Path, *, train: bool) -> Any:  # torchvision is untyped
+def _announce(name: str, root: Path) -> None:
+    """Tell what takes a while, on stderr; torchvision's own bars follow, one per file."""
+    folder, files = _files(name)
+    if all((root / folder / file).is_file() for file in files):
+        print(f"unpacking {name} in {root}", file=sys.stderr, flush=True)
+    else:
+        size = f"about {MEGABYTES[name]} MB"
+        print(f"downloading {name} ({size}) to {root}", file=sys.stderr, flush=True)
+
+
+def _read_or_download(name: str, root: Path, *, train: bool) -> Any:  # torchvision is untyped
+    try:
+        return BUILTIN[name](root, train=train, download=False)
+    except RuntimeError:  # not there
+        _announce(name, root)
+        return BUILTIN[name](root, train=train, download=True)
+
+
+def _fetch(name: str, root: Path, *, train: bool) -> Any:
     try:
         root.mkdir(parents=True, exist_ok=True)
-        return BUILTIN[name](root, train=train, download=True)
+        return _read_or_download(name, root, train=train)
     except FAILURES as error:
         raise _by_hand(name, root, error) from error
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sized
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from actiontrack.digest import digest_input
 from actiontrack.errors import DataError
 
 __all__ = ["Ids", "ImageSplit", "Labels", "Source", "SplitName"]
@@ -32,6 +34,8 @@ class ImageSplit:
         root: Folder of the image files, None for the others.
         paths: N paths relative to `root`, with ``/``; None for images that are not files.
         true_labels: int64 (N,), the labels before noise was added; None without noise.
+        soft_labels: float32 (N, n_classes), a distribution over the classes for each image, whose
+            maximum is its label; None where the labels are all there is.
 
     Raises:
         DataError: Parts that do not fit each other, no images, or ids that repeat.
@@ -46,12 +50,14 @@ class ImageSplit:
     root: str | None = None
     paths: tuple[str, ...] | None = None
     true_labels: Tensor | None = None
+    soft_labels: Tensor | None = None
 
     def __post_init__(self) -> None:
         """Check once that the parts fit each other."""
         self._check_images()
         self._check_lengths()
         self._check_labels()
+        self._check_soft_labels()
         if len(np.unique(self.ids)) != len(self.ids):
             raise DataError(f"{self._title}: ids must be unique")
 
@@ -66,6 +72,7 @@ class ImageSplit:
     def _check_lengths(self) -> None:
         parts: dict[str, Sized | None] = {"labels": self.labels, "ids": self.ids}
         parts |= {"paths": self.paths, "true_labels": self.true_labels}
+        parts |= {"soft_labels": self.soft_labels}
         for part, value in parts.items():
             if value is not None and len(value) != len(self.images):
                 count = f"{len(value)} for {len(self.images)} images"
@@ -81,6 +88,19 @@ class ImageSplit:
                 rule = f"labels must be int64 0..{self.n_classes - 1}"
                 raise DataError(f"{self._title}: {rule}, got {kind}")
 
+    def _check_soft_labels(self) -> None:
+        soft = self.soft_labels
+        if soft is None:
+            return
+        if soft.dtype != torch.float32 or soft.shape[1:] != (self.n_classes,):
+            kind = f"{soft.dtype} {tuple(soft.shape)}"
+            rule = f"soft_labels must be float32 (N, {self.n_classes})"
+            raise DataError(f"{self._title}: {rule}, got {kind}")
+        if not torch.allclose(soft.sum(1), torch.ones(len(soft))) or bool((soft < 0).any()):
+            raise DataError(f"{self._title}: soft_labels must be >= 0 and sum to 1 for each image")
+        if not torch.equal(soft.argmax(1), self.labels):
+            raise DataError(f"{self._title}: labels must be the most likely of the soft_labels")
+
     @property
     def _title(self) -> str:
         return f"{self.name} ({self.split})"
@@ -89,10 +109,20 @@ class ImageSplit:
         """Count the images."""
         return len(self.images)
 
+    @cached_property
+    def input_digests(self) -> list[str]:
+        """Digest of each image, computed once for all that ask; see `digest.digest_input`."""
+        return [digest_input(each) for each in self.images.numpy()]
+
     @property
     def n_classes(self) -> int:
         """Number of classes, those without an image in this split included."""
         return len(self.class_names)
+
+    @property
+    def targets(self) -> Tensor:
+        """What the loss is taken to: the soft labels where there are some, else the labels."""
+        return self.labels if self.soft_labels is None else self.soft_labels
 
     @property
     def in_channels(self) -> int:
@@ -109,6 +139,19 @@ class ImageSplit:
         if self.in_channels == channels:
             return self
         return replace(self, images=self.images.repeat(1, channels, 1, 1))
+
+    def take(self, picked: NDArray[np.int64]) -> Self:
+        """Return the samples at some positions, int64 (M,), in that order."""
+        paths, truth, soft = self.paths, self.true_labels, self.soft_labels
+        return replace(
+            self,
+            images=self.images[picked],
+            labels=self.labels[picked],
+            ids=self.ids[picked],
+            paths=None if paths is None else tuple(paths[each] for each in picked),
+            true_labels=None if truth is None else truth[picked],
+            soft_labels=None if soft is None else soft[picked],
+        )
 
     def with_noisy_labels(self, labels: Labels) -> Self:
         """Return the split with other labels (int64 (N,)), the present ones kept as the truth."""
@@ -127,6 +170,7 @@ class Source:
         split: ``train`` or ``test``.
         read: Maps positions, int64 (M,), to images, uint8 (M, C, H, W).
         root: Folder of the image files, if they are files; the ids are then their paths.
+        soft_labels: float32 (N, n_classes), see `ImageSplit`.
     """
 
     ids: Ids
@@ -136,10 +180,11 @@ class Source:
     split: SplitName
     read: Callable[[NDArray[np.int64]], Tensor]
     root: str | None = None
+    soft_labels: NDArray[np.float32] | None = None
 
     def load(self, picked: NDArray[np.int64]) -> ImageSplit:
         """Read the images at some positions, int64 (M,) ascending."""
-        ids = self.ids[picked]
+        ids, soft = self.ids[picked], self.soft_labels
         return ImageSplit(
             images=self.read(picked),
             labels=torch.from_numpy(self.labels[picked]),
@@ -149,4 +194,5 @@ class Source:
             split=self.split,
             root=self.root,
             paths=None if self.root is None else tuple(map(str, ids)),
+            soft_labels=None if soft is None else torch.from_numpy(soft[picked]),
         )

@@ -1,12 +1,8 @@
 """Facts about projects/datasets; files are written here in their exact on-disk formats."""
 
-import gzip
-import pickle
-import struct
 import tarfile
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
-from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -24,6 +20,10 @@ from projects.datasets.stratify import allocate, stratified_subset
 from projects.params import TrainParams, validate
 
 CIFAR_TAR = Path(__file__).parents[3] / "shared" / "data" / "cifar10-test.tar"
+CIFAR_CLASSES = [
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+]
 
 
 def load(**values):
@@ -59,6 +59,25 @@ def test_a_split_tells_its_length_channels_size_and_classes():
     split = make_split(images=torch.zeros(4, 1, 8, 12, dtype=torch.uint8))
     assert (len(split), split.in_channels, split.image_size) == (4, 1, (8, 12))
     assert split.n_classes == 2
+
+
+def test_samples_are_taken_with_all_that_belongs_to_them_in_the_order_asked_for():
+    soft = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.3, 0.7]])
+    images = torch.arange(4, dtype=torch.uint8)[:, None, None, None].expand(4, 1, 8, 8)
+    split = make_split(
+        images=images, soft_labels=soft, paths=("p0", "p1", "p2", "p3"),
+        true_labels=torch.tensor([1, 1, 0, 0]),
+    )  # fmt: skip
+    taken = split.take(np.array([3, 0]))
+    assert taken.images[:, 0, 0, 0].tolist() == [3, 0]
+    assert (taken.labels.tolist(), taken.ids.tolist()) == ([1, 0], [3, 0])
+    assert (taken.paths, taken.true_labels.tolist()) == (("p3", "p0"), [0, 1])
+    assert torch.equal(taken.soft_labels, soft[[3, 0]])
+
+
+def test_samples_taken_of_a_bare_split_are_bare():
+    taken = make_split().take(np.array([1]))
+    assert (taken.paths, taken.true_labels, taken.soft_labels) == (None, None, None)
 
 
 def test_a_split_cannot_be_changed():
@@ -101,12 +120,46 @@ def test_a_split_cannot_be_changed():
             {"labels": torch.tensor([0, 1, 0, 1], dtype=torch.int32)},
             "labels must be int64 0..1, got torch.int32 0..1",
         ),
+        (
+            {"soft_labels": torch.full((3, 2), 0.5)},
+            "one of soft_labels per image needed, got 3 for 4 images",
+        ),
+        (
+            {"soft_labels": torch.full((4, 3), 1 / 3)},
+            "soft_labels must be float32 (N, 2), got torch.float32 (4, 3)",
+        ),
+        (
+            {"soft_labels": torch.full((4, 2), 0.5, dtype=torch.float64)},
+            "soft_labels must be float32 (N, 2), got torch.float64 (4, 2)",
+        ),
+        (
+            {"soft_labels": torch.full((4, 2), 0.6)},
+            "soft_labels must be >= 0 and sum to 1 for each image",
+        ),
+        (
+            {"soft_labels": torch.tensor([[1.5, -0.5]] * 4)},
+            "soft_labels must be >= 0 and sum to 1 for each image",
+        ),
+        (
+            {"soft_labels": torch.tensor([[0.9, 0.1]] * 4)},
+            "labels must be the most likely of the soft_labels",
+        ),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(changes, expected):
     with pytest.raises(DataError) as caught:
         make_split(**changes)
     assert str(caught.value) == f"made (test): {expected}"
+
+
+def test_the_targets_are_the_labels():
+    split = make_split()
+    assert split.targets is split.labels
+
+
+def test_the_targets_are_the_soft_labels_where_there_are_some():
+    soft = torch.tensor([[0.6, 0.4], [0.1, 0.9], [1.0, 0.0], [0.0, 1.0]])
+    assert make_split(soft_labels=soft).targets is soft
 
 
 # --- choosing by class ---
@@ -266,133 +319,6 @@ def test_images_that_have_the_size_come_back_as_they_are():
     image = torch.zeros(1, 8, 8, dtype=torch.uint8)
     assert resize_and_crop(image, 8) is image
     assert resize_and_crop(image, 0) is image
-
-
-# --- MNIST and its kin, written as gzipped idx files ---
-
-MNIST_KIN = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "kmnist": "KMNIST"}
-
-
-def write_idx(path, array):
-    header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
-    path.write_bytes(gzip.compress(header + array.tobytes()))
-
-
-def skip_checksums(monkeypatch):
-    """Our tiny files have other checksums than the real ones."""
-    for module in ("mnist", "cifar", "utils"):
-        monkeypatch.setattr(
-            f"torchvision.datasets.{module}.check_integrity", lambda path, *_: Path(path).is_file()
-        )
-
-
-@pytest.fixture(params=MNIST_KIN)
-def mnist_files(request, tmp_path, monkeypatch):
-    skip_checksums(monkeypatch)
-    raw = tmp_path / MNIST_KIN[request.param] / "raw"
-    raw.mkdir(parents=True)
-    arrays = {}
-    for prefix, n in (("train", 20), ("t10k", 10)):
-        images = rng().integers(256, size=(n, 28, 28), dtype=np.uint8)
-        labels = (np.arange(n) % 10).astype(np.uint8)
-        write_idx(raw / f"{prefix}-images-idx3-ubyte.gz", images)
-        write_idx(raw / f"{prefix}-labels-idx1-ubyte.gz", labels)
-        arrays[prefix] = images, labels
-    return request.param, tmp_path, arrays
-
-
-def test_idx_files_placed_by_hand_are_read_in_their_order(mnist_files):
-    name, root, arrays = mnist_files
-    for split, prefix in zip(load(dataset=name, data_dir=str(root)), arrays, strict=True):
-        images, labels = arrays[prefix]
-        np.testing.assert_array_equal(split.images[:, 0], images)
-        np.testing.assert_array_equal(split.labels, labels)
-        np.testing.assert_array_equal(split.ids, np.arange(len(images)))
-
-
-def test_idx_datasets_have_ten_named_classes(mnist_files):
-    name, root, _ = mnist_files
-    third = {"mnist": "2", "fashion_mnist": "Pullover", "kmnist": "su"}
-    names = load(dataset=name, data_dir=str(root))[0].class_names
-    assert (len(names), names[2]) == (10, third[name])
-
-
-def test_a_truncated_idx_file_is_an_error_that_names_the_folder(mnist_files):
-    name, root, _ = mnist_files
-    load(dataset=name, data_dir=str(root))  # unpacks
-    (file,) = root.rglob("train-images-idx3-ubyte")
-    file.write_bytes(file.read_bytes()[:500])
-    assert str(file.parent) in fails(dataset=name, data_dir=str(root))
-
-
-# --- CIFAR-10, written as the Python version's pickles ---
-
-
-CIFAR_CLASSES = [
-    *("airplane", "automobile", "bird", "cat", "deer"),
-    *("dog", "frog", "horse", "ship", "truck"),
-]
-
-
-@pytest.fixture
-def cifar_files(tmp_path, monkeypatch):
-    skip_checksums(monkeypatch)
-    folder = tmp_path / "cifar-10-batches-py"
-    folder.mkdir()
-    batches = {}
-    for name in [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]:
-        data = rng().integers(256, size=(10, 3 * 32 * 32), dtype=np.uint8)
-        (folder / name).write_bytes(
-            pickle.dumps({"data": data, "labels": list(range(10))}, protocol=2)
-        )
-        batches[name] = data
-    meta = {"label_names": CIFAR_CLASSES, "num_cases_per_batch": 10, "num_vis": 3072}
-    (folder / "batches.meta").write_bytes(pickle.dumps(meta, protocol=2))
-    return tmp_path, batches
-
-
-def test_cifar10_batches_are_read_in_the_official_order(cifar_files):
-    root, batches = cifar_files
-    train, test = load(dataset="cifar10", data_dir=str(root))
-    expected = np.concatenate([batches[f"data_batch_{i}"] for i in range(1, 6)])
-    np.testing.assert_array_equal(train.images, expected.reshape(50, 3, 32, 32))
-    np.testing.assert_array_equal(test.images, batches["test_batch"].reshape(10, 3, 32, 32))
-    np.testing.assert_array_equal(train.ids, np.arange(50))
-    assert train.class_names == tuple(CIFAR_CLASSES)
-
-
-# --- no network ---
-
-KINDS = ("images-idx3", "labels-idx1")
-WANTED = {
-    "mnist": (
-        ", ".join(f"{p}-{k}-ubyte.gz" for p in ("train", "t10k") for k in KINDS),
-        "MNIST/raw",
-    ),
-    "cifar10": ("cifar-10-python.tar.gz", ""),
-}
-
-
-@pytest.mark.parametrize("name", WANTED)
-def test_without_a_network_the_error_tells_which_files_to_place_where(name, tmp_path, monkeypatch):
-    def unreachable(*_, **__):
-        raise URLError("no route to host")
-
-    for module in ("mnist", "cifar"):
-        target = f"torchvision.datasets.{module}.download_and_extract_archive"
-        monkeypatch.setattr(target, unreachable)
-    files, folder = WANTED[name]
-    assert fails(dataset=name, data_dir=str(tmp_path)) == (
-        f"{name} is not in the data_dir {tmp_path} and could not be downloaded (<urlopen error "
-        f"no route to host>). Without a network place {files} in {tmp_path / folder}, or pass "
-        "--data_dir with the folder that has them."
-    )
-
-
-def test_a_data_dir_that_cannot_be_made_is_named(tmp_path):
-    (tmp_path / "file").touch()
-    text = fails(dataset="mnist", data_dir=str(tmp_path / "file"))
-    assert text.startswith(f"mnist is not in the data_dir {tmp_path / 'file'} and")
 
 
 # --- folders ---

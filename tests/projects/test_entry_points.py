@@ -14,29 +14,59 @@ from helpers import ROOT
 
 from actiontrack import analysis
 from actiontrack.store import RunQuery, Store
-from projects import compare, main, report, train
-from projects.params import CompareParams, DemoParams, TrainParams, run_main, to_strings
+from projects import (
+    compare,
+    main,
+    report,
+    train,
+    train_autoencoder,
+    train_detection,
+    train_segmentation,
+)
+from projects.experiments import curriculum, curves, ensemble, label_noise, model_bias
+from projects.experiments.curriculum import CurriculumParams
+from projects.experiments.curves import CurvesParams
+from projects.experiments.ensemble import EnsembleParams
+from projects.experiments.label_noise import LabelNoiseParams
+from projects.experiments.model_bias import ModelBiasParams
+from projects.params import CompareParams, DemoParams, TrainParams, defaults, run_main
+from projects.tasks.autoencoder import AutoencoderParams
+from projects.tasks.detection_params import DetectionParams
+from projects.tasks.segmentation_params import SegmentationParams
 
 MODELS = {
-    "main": DemoParams,
-    "train": TrainParams,
-    "compare": CompareParams,
-    "report": CompareParams,
+    "main": (main, DemoParams),
+    "train": (train, TrainParams),
+    "train_detection": (train_detection, DetectionParams),
+    "train_segmentation": (train_segmentation, SegmentationParams),
+    "train_autoencoder": (train_autoencoder, AutoencoderParams),
+    "compare": (compare, CompareParams),
+    "report": (report, CompareParams),
+    "curves": (curves, CurvesParams),
+    "model_bias": (model_bias, ModelBiasParams),
+    "label_noise": (label_noise, LabelNoiseParams),
+    "ensemble": (ensemble, EnsembleParams),
+    "curriculum": (curriculum, CurriculumParams),
 }
 PROJECT = yaml.safe_load((ROOT / "MLproject").read_text())
+
+
+def test_every_entry_point_is_known_here():
+    assert list(PROJECT["entry_points"]) == list(MODELS)
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_an_entry_point_declares_every_parameter_with_its_default(name):
     declared = PROJECT["entry_points"][name]["parameters"]
-    assert {key: each["default"] for key, each in declared.items()} == to_strings(MODELS[name]())
+    assert {key: each["default"] for key, each in declared.items()} == defaults(MODELS[name][1])
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_an_entry_point_passes_every_parameter_on(name):
+    module, params = MODELS[name]
     command = PROJECT["entry_points"][name]["command"]
-    assert command.startswith(f"python -m projects.{name} ")
-    assert re.findall(r"--(\w+) \{\1\}", command) == list(MODELS[name].model_fields)
+    assert command.startswith(f"python -m {module.__name__} ")
+    assert re.findall(r"--(\w+) \{\1\}", command) == list(params.model_fields)
 
 
 def test_the_project_names_its_conda_environment_and_no_other():
@@ -50,7 +80,8 @@ def test_the_conda_environment_has_what_the_package_needs():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     environment = yaml.safe_load((ROOT / "conda.yaml").read_text())
     pip = environment["dependencies"][-1]["pip"]
-    wanted = project["dependencies"] + project["optional-dependencies"]["train"]
+    extras = project["optional-dependencies"]
+    wanted = project["dependencies"] + extras["train"] + extras["detection"][1:]
     assert sorted(pip) == sorted(each.partition("#")[0].strip() for each in wanted)
 
 

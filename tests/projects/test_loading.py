@@ -1,5 +1,7 @@
 """Facts about projects/loading.py."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -40,6 +42,19 @@ def crops(image, *, pad):
             crop = padded[:, top : top + height, left : left + width]
             yield crop
             yield crop[:, :, ::-1]
+
+
+def test_batches_carry_the_labels_of_their_images():
+    split = make_split()
+    for ids, _, targets in run(split, shuffle=True, generator=seeded()):
+        assert torch.equal(targets, split.labels[torch.from_numpy(ids) - 100])
+
+
+def test_batches_carry_the_soft_labels_where_there_are_some():
+    soft = torch.tensor([[0.7, 0.3], [0.2, 0.8]]).repeat(5, 1)
+    split = replace(make_split(), soft_labels=soft)
+    for ids, _, targets in run(split, shuffle=True, generator=seeded()):
+        assert torch.equal(targets, soft[torch.from_numpy(ids) - 100])
 
 
 def test_normalisation_is_the_mean_and_deviation_of_each_channel():

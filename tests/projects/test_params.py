@@ -117,7 +117,7 @@ def test_a_folder_dataset_keeps_its_path():
             ["--dataset", "folder:"],
             (
                 "dataset: must be one of digits, mnist, fashion_mnist, kmnist, cifar10, "
-                "folder:PATH, got 'folder:'. Leave it out for the default, digits."
+                "ferplus, folder:PATH, got 'folder:'. Leave it out for the default, digits."
             ),
         ),
         (

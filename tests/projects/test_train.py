@@ -52,7 +52,7 @@ def test_the_run_is_finished_and_has_parameters_tags_metrics_and_datasets(train,
     run = train()
     assert run.status == "FINISHED"
     expected = to_strings(validate(TrainParams, SMALL))
-    passing = {name: expected.pop(name) for name in ("checkpoint", "data_dir", "run_id")}
+    passing = {name: expected.pop(name) for name in ("checkpoint", "data_dir", "report", "run_id")}
     assert {name: run.params[name] for name in expected} == expected
     assert not passing.keys() & run.params.keys()
     assert run.params["model_parameters"].isdigit()
@@ -142,6 +142,15 @@ def test_features_are_those_of_the_last_layer_in_canonical_order(train, store):
     features = record.features()
     assert features.shape == (100, 256)
     assert np.isfinite(features).all()
+
+
+def test_probabilities_are_those_of_the_last_evaluation_pass(train, store):
+    record = store.open_record(train(save_probabilities=True))
+    history, probabilities = record.history(), record.probabilities()
+    assert probabilities.shape == (100, 10)
+    of_label = probabilities[np.arange(100), history.labels]
+    np.testing.assert_allclose(-np.log(of_label), history.losses[-1], rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(probabilities.argmax(axis=1), history.measures["predicted"][-1])
 
 
 def test_thumbnails_show_the_recorded_images(train, store):

@@ -41,6 +41,13 @@ def test_the_first_of_a_repeated_id_counts():
     assert (rows.n_duplicates, rows.repeated.tolist()) == (2, ["a", "b"])
 
 
+def test_columns_keep_the_order_in_which_they_came_so_that_blocks_repeat_byte_by_byte():
+    names = [f"part {each}" for each in range(12)]
+    found = EpochBuffer()
+    found.add([1, 2], 2, {name: np.ones(2, np.float32) for name in names})
+    assert list(found.rows(None).columns) == names
+
+
 def test_an_empty_buffer_has_no_rows():
     assert buffer().rows(None) is None
     assert buffer(([], [])).rows(None) is None

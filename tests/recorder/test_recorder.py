@@ -183,6 +183,37 @@ def test_features_and_thumbnails_are_kept_in_canonical_order(recorder, read):
     assert read().image_bytes(7) == b"\x07"
 
 
+def test_probabilities_are_kept_in_canonical_order(recorder, read):
+    order = np.random.default_rng(0).permutation(N)
+    probabilities = np.random.default_rng(1).dirichlet([1, 1, 1], size=N).astype(np.float32)
+    with recorder() as rec:
+        one_epoch(rec, 1)
+        rec.log_probabilities(order, probabilities[order])
+    assert read().has_probabilities
+    np.testing.assert_array_equal(read().probabilities(), probabilities)
+
+
+def test_probabilities_go_with_the_scores_when_training_goes_on(recorder, read):
+    with recorder() as rec:
+        one_epoch(rec, 1)
+        rec.log_probabilities(np.arange(N), np.full((N, 4), 0.25))
+    with recorder(resume=True) as rec:
+        one_epoch(rec, 2)
+    assert read().manifest.n_steps == 2
+    assert not read().has_probabilities
+
+
+def test_probabilities_over_other_than_the_classes_are_refused(recorder):
+    rec = recorder(class_names=("a", "b", "c"))
+    one_epoch(rec, 1)
+    text = (
+        f"probabilities: must have shape ({N}, 3), got ({N}, 2). "
+        "Pass one distribution over all classes per id."
+    )
+    with pytest.raises(ParameterError, match=message(text)):
+        rec.log_probabilities(np.arange(N), np.full((N, 2), 0.5))
+
+
 def test_the_summary_and_the_metrics_are_aggregates(recorder, tracking_uri, run_id):
     with recorder() as rec:
         rec.update(np.arange(N), logits=np.eye(3)[LABELS] * [1, 2, 3], labels=LABELS)

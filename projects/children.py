@@ -1,0 +1,100 @@
+"""Entry points of this project as child runs, several at once, in this very environment."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from actiontrack.errors import ActionTrackError
+from actiontrack.store import RunInfo, Store
+
+__all__ = ["Child", "run_children"]
+
+_ROOT = Path(__file__).resolve().parent.parent
+_POLL_S = 0.2
+_ACTIVE = frozenset({"RUNNING", "SCHEDULED"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Child:
+    """One child run to start.
+
+    Attributes:
+        entry_point: of `MLproject`.
+        parameters: of the entry point, as text; those left out have their defaults.
+        name: of the run.
+        tags: set on the run when it starts.
+    """
+
+    entry_point: str
+    parameters: Mapping[str, str]
+    name: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+def run_children(
+    store: Store, parent: RunInfo, children: Sequence[Child], *, parallel: int = 1
+) -> list[str]:
+    """Run all children, `parallel` of them at once, a new one as soon as one has ended.
+
+    Args:
+        store: the tracking server.
+        parent: the active run of this process.
+        children: what to run.
+        parallel: how many at once.
+
+    Returns:
+        Their run ids, in the order of `children`.
+
+    Raises:
+        ActionTrackError: if a child fails; the others are stopped.
+    """
+    waiting = list(enumerate(children))
+    running: dict[int, Any] = {}
+    run_ids = [""] * len(children)
+    try:
+        while waiting or running:
+            while waiting and len(running) < parallel:
+                place, child = waiting.pop(0)
+                running[place] = _submit(store, parent, child)
+                run_ids[place] = running[place].run_id
+            _collect(running, children)
+            if running:
+                time.sleep(_POLL_S)
+    except BaseException:
+        for each in running.values():
+            each.cancel()
+        raise
+    return run_ids
+
+
+def _submit(store: Store, parent: RunInfo, child: Child) -> Any:
+    import mlflow.projects  # noqa: PLC0415 - not needed to print the help
+
+    words = " ".join(f"{name}={value}" for name, value in child.parameters.items())
+    print(f"\n== {child.entry_point} {words}", flush=True)
+    submitted = mlflow.projects.run(  # type: ignore[no-untyped-call]
+        str(_ROOT),
+        child.entry_point,
+        parameters=dict(child.parameters),
+        env_manager="local",
+        experiment_id=parent.experiment_id,
+        run_name=child.name,
+        synchronous=False,
+    )
+    store.set_tags(submitted.run_id, child.tags)
+    return submitted
+
+
+def _collect(running: dict[int, Any], children: Sequence[Child]) -> None:
+    """Take those that have ended out of `running`."""
+    for place, submitted in list(running.items()):
+        if str(submitted.get_status()) in _ACTIVE:
+            continue
+        del running[place]
+        if not submitted.wait():
+            raise ActionTrackError(
+                f"step {children[place].entry_point}, run {submitted.run_id}, failed. Its own "
+                "message stands above."
+            )

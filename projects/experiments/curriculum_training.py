@@ -1,0 +1,240 @@
+"""Trainings on parts of one training set, several at once, each in a process that keeps the data.
+
+All start from the same seed: the same initial weights. A part is named by the ids of its samples;
+in which order they are named does not matter.
+"""
+
+import multiprocessing
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from actiontrack.digest import digest_input, digest_inputs
+from actiontrack.errors import ActionTrackError
+from projects.datasets import ImageSplit, load_dataset
+from projects.datasets.split import Ids
+from projects.datasets.stratify import stratified_subset
+from projects.loop import (
+    choose_compute,
+    evaluate,
+    make_optimizer,
+    set_learning_rate,
+    train_epoch,
+)
+from projects.params import TrainParams
+from projects.train import Session
+
+__all__ = ["Outcome", "PartTrainer", "part_trainer", "train_on"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What one training has come to.
+
+    Attributes:
+        n_images: Images that it was trained on.
+        accuracy: On the whole test split.
+        choosing_accuracy: On the half of the test split by which a choice may be made.
+        held_out_accuracy: On the other half.
+        n_test: Images of the whole test split.
+        seconds: Wall time of training and evaluation.
+        initial_weights: Digest of the weights before the first update.
+    """
+
+    n_images: int
+    accuracy: float
+    choosing_accuracy: float
+    held_out_accuracy: float
+    n_test: int
+    seconds: float
+    initial_weights: str
+
+
+class PartTrainer:
+    """Trains on parts of a training set. Made by `part_trainer`.
+
+    Args:
+        params: The training; its record plays no part.
+        parallel: Processes; with 1 it trains in this one.
+    """
+
+    def __init__(self, params: TrainParams, *, parallel: int) -> None:
+        self._params, self._parallel = params, parallel
+        self._pool: ProcessPoolExecutor | None = None
+
+    def train(self, parts: Sequence[Ids], *, description: str = "training") -> list[Outcome]:
+        """Train once on each part, as many at once as there are processes.
+
+        Args:
+            parts: Ids of the training samples of each, int64 or str (n,).
+            description: In front of the progress bar.
+
+        Returns:
+            The outcomes, in the order of `parts`.
+
+        Raises:
+            DataError: The dataset can't be read.
+            ActionTrackError: A process died.
+        """
+        work = self._outcomes(parts)
+        try:
+            return list(tqdm(work, total=len(parts), desc=description, unit="training"))
+        except BrokenProcessPool as error:
+            raise ActionTrackError(
+                "a process that trains died, for instance for want of memory. Pass a smaller "
+                "--parallel, and start again: what is finished is not done again."
+            ) from error
+
+    def close(self, *, at_once: bool) -> None:
+        """End the processes, when their work is done or at once."""
+        if self._pool is None:
+            return
+        if at_once:
+            for each in multiprocessing.active_children():
+                each.terminate()
+        self._pool.shutdown(cancel_futures=at_once)
+
+    def _outcomes(self, parts: Sequence[Ids]) -> Iterator[Outcome]:
+        several = [self._params] * len(parts)
+        if self._parallel == 1:
+            return map(train_on, several, parts)
+        if self._pool is None:  # not before it is needed: all may be finished already
+            self._pool = ProcessPoolExecutor(
+                self._parallel,
+                mp_context=multiprocessing.get_context("spawn"),
+                initializer=_leave_interrupts_to_the_parent,
+            )
+        return self._pool.map(train_on, several, parts)
+
+
+@contextmanager
+def part_trainer(params: TrainParams, *, parallel: int) -> Iterator[PartTrainer]:
+    """A `PartTrainer` whose processes end with the block, at once if it fails."""
+    trainer = PartTrainer(params, parallel=parallel)
+    try:
+        yield trainer
+    except BaseException:
+        trainer.close(at_once=True)
+        raise
+    trainer.close(at_once=False)
+
+
+def train_on(params: TrainParams, sample_ids: Ids) -> Outcome:
+    """Train from scratch on some training samples as `projects.train` does, then evaluate once.
+
+    Pixels are normalised by those of these samples alone.
+
+    Args:
+        params: The training; the same seed gives the same initial weights on any samples.
+        sample_ids: int64 or str (n,).
+
+    Raises:
+        DataError: The dataset can't be read.
+    """
+    start = time.monotonic()
+    data = _Data.load(params)
+    train = _take(data.train, np.flatnonzero(np.isin(data.train.ids, sample_ids)))
+    session = Session.prepare(params, choose_compute(params), (train, data.test))
+    weights = _digest(session.model)
+    _train(session)
+    correct = _correct(session)
+    return Outcome(
+        n_images=len(train),
+        accuracy=float(correct.mean()),
+        choosing_accuracy=float(correct[data.choosing].mean()),
+        held_out_accuracy=float(correct[~data.choosing].mean()),
+        n_test=len(correct),
+        seconds=time.monotonic() - start,
+        initial_weights=weights,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Data:
+    """Both splits, and which half of the test split, bool (n_test,), a choice may be made by."""
+
+    train: ImageSplit
+    test: ImageSplit
+    choosing: NDArray[np.bool_]
+
+    @classmethod
+    @lru_cache(maxsize=1)
+    def load(cls, params: TrainParams) -> Self:
+        """Read the data, once in each process."""
+        train, test = load_dataset(params)
+        half = stratified_subset(
+            test.ids,
+            test.labels.numpy(),
+            n_classes=test.n_classes,
+            total=len(test) // 2,
+            seed=params.split_seed,
+        )
+        return cls(train, test, np.isin(np.arange(len(test)), half))
+
+
+def _take(split: ImageSplit, picked: NDArray[np.int64]) -> ImageSplit:
+    """The samples at some positions."""
+    soft = split.soft_labels
+    return replace(
+        split,
+        images=split.images[picked],
+        labels=split.labels[picked],
+        ids=split.ids[picked],
+        paths=None if split.paths is None else tuple(split.paths[each] for each in picked),
+        true_labels=None if split.true_labels is None else split.true_labels[picked],
+        soft_labels=None if soft is None else soft[picked],
+    )
+
+
+def _train(session: Session) -> None:
+    params = session.params
+    optimizer = make_optimizer(session.model, params)
+    for epoch in range(params.epochs):
+        set_learning_rate(optimizer, params, epoch)
+        train_epoch(
+            session.model,
+            optimizer,
+            session.train,
+            params=params,
+            compute=session.compute,
+            normalisation=session.normalisation,
+            generator=session.generator,
+            observe=lambda *_: None,
+        )
+
+
+def _correct(session: Session) -> NDArray[np.bool_]:
+    """Whether each test sample is classified right, (n_test,), in the split's own order."""
+    predicted: list[Tensor] = []
+    evaluate(
+        session.model,
+        session.test,
+        compute=session.compute,
+        normalisation=session.normalisation,
+        observe=lambda _ids, logits, _targets: predicted.append(logits.argmax(dim=1).cpu()),
+    )
+    correct: NDArray[np.bool_] = (torch.cat(predicted) == session.test.labels).numpy()
+    return correct
+
+
+def _digest(model: nn.Module) -> str:
+    """Digest of all weights, 16 hex characters."""
+    return digest_inputs(
+        digest_input(each.detach().cpu().numpy()) for each in model.state_dict().values()
+    )[:16]
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

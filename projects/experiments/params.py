@@ -1,0 +1,90 @@
+"""What the parameters of all experiments share: a scale whose preset fills what is not given."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from projects.params import Dataset, Params, TrainParams, validate
+
+__all__ = ["AUTO", "ExperimentParams", "Scale", "ScaledParams", "auto"]
+
+Scale = Literal["smoke", "cpu", "paper"]
+AUTO = "auto"
+
+_COMPUTE: dict[str, dict[str, object]] = {
+    "smoke": {"parallel": 1, "threads": 1, "precision": "float32"},
+    "cpu": {"parallel": 2, "threads": 1, "precision": "bf16"},
+    "paper": {"parallel": 1, "threads": 0, "precision": "auto"},
+}
+_DATA: dict[str, dict[str, object]] = {
+    "smoke": {"dataset": "digits", "subset": 0, "test_subset": 0},
+    "cpu": {"dataset": "cifar10", "subset": 10_000, "test_subset": 0},
+    "paper": {"dataset": "cifar10", "subset": 0, "test_subset": 0},
+}
+
+
+def auto(**options: Any) -> Any:  # pydantic types it so
+    """A field that the preset of the scale fills unless it is given."""
+    return Field(AUTO, **options)
+
+
+def _as_in_training(name: str) -> Any:  # pydantic types it so
+    """The field of `TrainParams` of this name."""
+    return TrainParams.model_fields[name]
+
+
+class ScaledParams(Params):
+    """Base of the parameters of an experiment.
+
+    A subclass adds fields and, in `presets`, their values at each scale. A field of a preset has
+    the default ``auto``: whoever passes nothing, or ``auto``, gets the preset's value.
+    """
+
+    presets: ClassVar[Mapping[str, Mapping[str, object]]] = {}
+
+    scale: Scale = Field(
+        "smoke", description="digits in a minute, CIFAR-10 on 2 cores, or the paper's own settings"
+    )
+    data_dir: str = _as_in_training("data_dir")
+    subset: int = auto(ge=0, description="training images to use, by class; 0 = all")
+    test_subset: int = auto(ge=0, description="test images to use, by class; 0 = all")
+    epochs: int = auto(ge=1, description="passes over the training split")
+    parallel: int = auto(ge=1, description="training runs at once; 1 = in this process")
+    threads: int = auto(ge=0, description="of PyTorch in each run, on the CPU; 0 = its default")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to compute")
+    precision: Literal["auto", "float32", "bf16"] = auto(
+        description="of the forward pass; auto = bf16 on CUDA, else float32"
+    )
+
+    @classmethod
+    def preset(cls, scale: str) -> dict[str, object]:
+        """All values that a scale fills in."""
+        known = scale if scale in _COMPUTE else "smoke"
+        values = _DATA[known] | _COMPUTE[known] | dict(cls.presets.get(known, {}))
+        return {name: each for name, each in values.items() if name in cls.model_fields}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, values: Any) -> Any:
+        """Put the preset's values where none are given; an unknown scale is refused later."""
+        given = {name: each for name, each in dict(values).items() if each != AUTO}
+        kept = {name: AUTO for name, each in dict(values).items() if each == AUTO}
+        return kept | cls.preset(str(values.get("scale", "smoke"))) | given
+
+    def training(self, **changes: object) -> TrainParams:
+        """One training of this experiment: the parameters of the same name, and `changes`.
+
+        It makes no report of its own: the experiment makes one.
+
+        Raises:
+            ParameterError: if the training can't have them.
+        """
+        shared = {name: each for name, each in self if name in TrainParams.model_fields}
+        return validate(TrainParams, shared | {"report": False} | changes)
+
+
+class ExperimentParams(ScaledParams):
+    """Parameters of an experiment on one dataset."""
+
+    dataset: Dataset = auto(description="images to train on")

@@ -1,0 +1,125 @@
+"""Parameters of `mlflow run . -e train_segmentation`."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from actiontrack.errors import ParameterError
+from projects.datasets.masks import MaskSettings
+from projects.params import LoopParams
+from projects.tasks.detection_params import Names
+from projects.tasks.segmentation_losses import SegmentationLoss
+
+__all__ = ["SegmentationParams"]
+
+_MASKS, _CITYSCAPES = "masks:", "cityscapes:"
+_RULE = "must be masks:IMAGES,MASKS or cityscapes:PATH"
+
+
+def _to_dataset(value: object) -> object:
+    """Accept ``masks:IMAGES,MASKS`` and ``cityscapes:PATH`` with paths that are not empty."""
+    text = str(value)
+    folders = text.removeprefix(_MASKS).split(",") if text.startswith(_MASKS) else []
+    is_masks = len(folders) == 2 and all(folders)
+    is_cityscapes = text.startswith(_CITYSCAPES) and text != _CITYSCAPES
+    if not is_masks and not is_cityscapes:
+        raise ValueError(value)
+    return text
+
+
+Dataset = Annotated[str, BeforeValidator(_to_dataset), Field(json_schema_extra={"rule": _RULE})]
+
+
+class SegmentationParams(LoopParams):
+    """Train a U-Net and record the loss of every image and of every pixel."""
+
+    dataset: Dataset = Field(
+        "masks:camvid/images,camvid/masks", description="images and a mask for each"
+    )
+    model: Literal["unet_vgg16"] = Field("unet_vgg16", description="U-Net with a VGG-16 encoder")
+    epochs: int = Field(24, ge=1, description="passes over the training split")
+    batch_size: int = Field(8, ge=1, description="images per update")
+    optimizer: Literal["adam", "sgd", "adamw"] = Field("adamw", description="update rule")
+    learning_rate: float = Field(3e-3, gt=0, description="step size at its peak")
+    weight_decay: float = Field(0.01, ge=0, description="L2 penalty (adamw: decoupled)")
+    schedule: Literal["constant", "cosine", "step"] = Field(
+        "cosine", description="learning rate over the epochs"
+    )
+    warmup_epochs: int = Field(1, ge=0, description="epochs of linear warm-up, fewer than epochs")
+    classes: Names = Field(
+        (), description="name of each class id from 0; empty = their numbers (cityscapes: its own)"
+    )
+    void_id: int = Field(
+        -1, ge=-1, le=255, description="id of pixels without a class; -1 = none (cityscapes: own)"
+    )
+    void: Literal["counted", "ignored"] = Field(
+        "counted", description="void is a class like others, as in the paper, or counts nowhere"
+    )
+    height: int = Field(180, ge=0, description="images and masks are resized to it; 0 = as stored")
+    width: int = Field(240, ge=0, description="images and masks are resized to it; 0 = as stored")
+    width_divisor: int = Field(
+        8, ge=1, le=64, description="of the channels of VGG-16; 1 = the paper's size"
+    )
+    encoder_weights: Literal["none", "imagenet"] = Field(
+        "none", description="of the encoder to start from; imagenet downloads them"
+    )
+    augment: Literal["none", "flip"] = Field(
+        "flip", description="training images only: mirror every other one"
+    )
+    dice_weight: float = Field(1.0, ge=0, description="of the dice loss in the sum")
+    jaccard_weight: float = Field(1.0, ge=0, description="of the Jaccard loss in the sum")
+    focal_weight: float = Field(1.0, ge=0, description="of the focal loss in the sum")
+    focal_gamma: float = Field(2.0, ge=0, description="focusing parameter of the focal loss")
+    pixel_loss: Literal["focal", "cross_entropy"] = Field(
+        "focal", description="loss of a pixel that the maps add up"
+    )
+    map_factor: int = Field(
+        1, ge=1, description="maps keep the mean of each block of so many pixels a side"
+    )
+    map_dtype: Literal["float32", "float16"] = Field("float32", description="of the stored maps")
+
+    @model_validator(mode="after")
+    def _check_weights(self) -> Self:
+        if not any((self.dice_weight, self.jaccard_weight, self.focal_weight)):
+            raise ParameterError(
+                "dice_weight",
+                "must be above 0, or jaccard_weight or focal_weight must be",
+                self.dice_weight,
+                "Pass a weight of 1 for one of the three.",
+            )
+        return self
+
+    @property
+    def is_cityscapes(self) -> bool:
+        """Whether the dataset is Cityscapes."""
+        return self.dataset.startswith(_CITYSCAPES)
+
+    @property
+    def settings(self) -> MaskSettings:
+        """What to read of the dataset."""
+        if self.is_cityscapes:
+            images, masks = self.dataset.removeprefix(_CITYSCAPES), ""
+        else:
+            images, masks = self.dataset.removeprefix(_MASKS).split(",")
+        return MaskSettings(
+            images=images,
+            masks=masks,
+            class_names=self.classes,
+            void_id=self.void_id,
+            height=self.height,
+            width=self.width,
+            subset=self.subset,
+            test_subset=self.test_subset,
+            test_fraction=self.test_fraction,
+            split_seed=self.split_seed,
+        )
+
+    def loss(self, ignored: int | None) -> SegmentationLoss:
+        """The loss, with the class whose pixels count nowhere."""
+        return SegmentationLoss(
+            dice=self.dice_weight,
+            jaccard=self.jaccard_weight,
+            focal=self.focal_weight,
+            gamma=self.focal_gamma,
+            ignored=ignored,
+        )

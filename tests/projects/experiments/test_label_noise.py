@@ -1,0 +1,212 @@
+"""The experiment of section 4.4, on digits; expectations by scikit-learn and plain pandas."""
+
+import sys
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import message
+from sklearn import metrics
+
+from actiontrack.errors import MissingDependencyError, ParameterError
+from actiontrack.store import RunQuery, Store
+from projects.cross_validation import OutOfFold
+from projects.datasets import load_dataset
+from projects.experiments import label_noise
+from projects.experiments.label_noise import LabelNoiseParams
+from projects.params import parse
+
+SMALL = ["--models", "cnn3", "--seeds", "2", "--subset", "240", "--test_subset", "60",
+         "--epochs", "3", "--cleanlab", "true"]  # fmt: skip
+SCORES = {
+    "action", "mean_loss", "final_loss", "loss_variance", "aum", "confidence", "variability",
+    "el2n", "forgetting", "final_entropy",
+}  # fmt: skip
+CLEANLAB = {
+    "cleanlab_self_confidence", "cleanlab_normalized_margin",
+    "cleanlab_confidence_weighted_entropy",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("label_noise")
+
+
+@pytest.fixture(scope="module")
+def found(home):
+    """The store in which the experiment has run once, and the folder of its page."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        patch.setenv("ACTIONTRACK_SPOOL", str(home / "spool"))
+        mlflow.set_tracking_uri(f"sqlite:///{home / 'mlflow.db'}")
+        label_noise.main(SMALL)
+    (page,) = home.glob("mlruns/*/*/artifacts/label_noise")
+    return Store(f"sqlite:///{home / 'mlflow.db'}"), page
+
+
+def table(page, name):
+    (path,) = (page / "tables").glob(f"*-{name}.parquet")
+    return pd.read_parquet(path)
+
+
+def test_every_method_has_a_row_with_its_cost(found):
+    frame = table(found[1], "every-method").set_index("method")
+    assert set(frame.index) == SCORES | CLEANLAB
+    assert (frame.loc[list(SCORES), "runs"] == 2).all()
+    assert (frame.loc[list(CLEANLAB), "runs"] == 1).all()
+    assert (frame["trainings"] == 1).all()  # 2 folds: each on one half
+    assert frame["AUROC"].is_monotonic_decreasing
+    assert " ± " in frame.loc["action", "P@24"]
+
+
+def test_the_action_is_measured_as_scikit_learn_does(found):
+    store, page = found
+    frame = table(page, "every-run").query("score == 'action'")
+    assert len(frame) == 2 * 2  # two runs, two k
+    for row in frame.itertuples():
+        scores = store.open_record(row.run_id, "train-probe").scores()
+        wrong = (scores["label"] != scores["true_label"]).to_numpy()
+        assert wrong.sum() == row.n_noisy == 24
+        assert row.auroc == pytest.approx(metrics.roc_auc_score(wrong, scores["action"]))
+        expected = metrics.average_precision_score(wrong, scores["action"])
+        assert row.average_precision == pytest.approx(expected)
+        top = scores["action"].nlargest(row.k).index
+        assert row.precision_at_k == pytest.approx(wrong[top].mean())
+
+
+def test_the_table_prints_mean_and_standard_deviation_of_the_runs(found):
+    runs = table(found[1], "every-run").query("score == 'action' and k == 24")["auroc"]
+    (shown,) = table(found[1], "every-method").query("method == 'action'")["AUROC"]
+    assert shown == f"{runs.mean():.3f} ± {runs.std(ddof=1):.3f}"
+
+
+def test_cleanlab_is_measured_on_the_wrong_labels_of_the_run_of_the_same_seed(found):
+    store, page = found
+    row = table(page, "every-run").query("score == 'cleanlab_self_confidence'").iloc[0]
+    (path,) = page.parents[2].glob("*/artifacts/cross_validation/probabilities.parquet")
+    kept = OutOfFold.load(path)
+    record = store.open_record(row["run_id"], "train-probe")
+    assert record.run.params["seed"] == "0"
+    np.testing.assert_array_equal(record.samples.sample_ids, kept.sample_ids)
+    np.testing.assert_array_equal(record.samples.labels, kept.labels)
+    wrong = record.samples.labels != record.samples.true_labels
+    own = kept.probabilities[np.arange(len(kept.labels)), kept.labels]
+    assert row["auroc"] == pytest.approx(metrics.roc_auc_score(wrong, -own), abs=1e-6)
+
+
+def test_each_seed_draws_other_wrong_labels(found):
+    store, _ = found
+    wrong = []
+    for run in store.find_runs(RunQuery(record="train-probe")):
+        samples = store.open_record(run, "train-probe").samples
+        wrong.append(set(samples.sample_ids[samples.labels != samples.true_labels].tolist()))
+    assert len(wrong) == 2
+    assert wrong[0] != wrong[1]
+
+
+def test_the_page_has_every_section_and_figure(found):
+    _, page = found
+    text = (page / "report.md").read_text()
+    headings = [line[3:].replace("\\", "") for line in text.splitlines() if line[:3] == "## "]
+    assert headings == [
+        "Finding", "Every method", "Distributions of the action", "cnn3 seed 0: hardest samples",
+        "cnn3 seed 0: hardest samples with a right label", "cnn3: which wrong labels are found",
+        "Mean and standard deviation over seeds", "Every run", "Runs", "How to read this",
+        "Settings", "Steps",
+    ]  # fmt: skip
+    figures = sorted(path.stem.partition("-")[2] for path in (page / "figures").glob("*.png"))
+    assert figures == [
+        "cnn3-seed-0-hardest-samples", "cnn3-seed-0-hardest-samples-with-a-right-label",
+        "cnn3-which-wrong-labels-are-found", "distributions-of-the-action", "every-method",
+    ]  # fmt: skip
+
+
+def test_the_distributions_are_of_noisy_clean_and_test_samples(found):
+    frame = table(found[1], "distributions-of-the-action").set_index("group")
+    assert frame["count"].to_dict() == {"clean": 2 * 216, "noisy": 2 * 24, "test": 2 * 60}
+    assert frame.loc["noisy", "mean"] > frame.loc["clean", "mean"]
+
+
+def test_the_same_again_does_no_step_twice_and_finds_the_same(found, home, capsys, monkeypatch):
+    store, page = found
+    monkeypatch.chdir(home)
+    mlflow.set_tracking_uri(store.tracking_uri)
+    before = list(page.parents[2].iterdir())
+    label_noise.main(SMALL)
+    assert capsys.readouterr().out.count(": skipped, finished already in run ") == 3
+    (again,) = set(page.parents[2].iterdir()) - set(before)  # the new parent alone
+    other = again / "artifacts" / "label_noise"
+    for name in ("every-method", "every-run"):
+        pd.testing.assert_frame_equal(table(other, name), table(page, name))
+
+
+def test_the_finding_tells_the_noise_the_scores_and_the_price_of_cleanlab(found):
+    finding = (found[1] / "report.md").read_text().replace("\\", "")
+    assert (
+        "With 24 of 240 training labels wrong (symmetric noise), 3 epochs: cnn3: wrong labels are "
+        "found at AUROC 0."
+    ) in finding
+    assert (
+        "cleanlab's self-confidence by 2-fold cross-validation, which costs 1 training more, "
+        "reaches cnn3 0."
+    ) in finding
+
+
+@pytest.fixture
+def here(experiment, monkeypatch):
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", experiment)
+
+
+ONE = [*SMALL[:2], "--subset", "120", "--test_subset", "30", "--epochs", "2"]
+
+
+def test_a_user_s_own_wrong_labels_are_the_only_ones_and_cleanlab_may_be_missing(
+    here, tmp_path, capsys, monkeypatch
+):
+    split, _ = load_dataset(parse(LabelNoiseParams, ONE).training())
+    given = pd.DataFrame({"id": split.ids[:9], "label": (split.labels[:9].numpy() + 1) % 10})
+    given.to_csv(tmp_path / "labels.csv", index=False)
+    monkeypatch.setattr(label_noise, "has_cleanlab", lambda: False)
+    label_noise.main([*ONE, "--noisy_labels", str(tmp_path / "labels.csv")])
+    printed = capsys.readouterr().out
+    assert "no cleanlab, no comparison with it: pip install 'actiontrack[cleanlab]'" in printed
+    assert "With 9 of 120 training labels wrong (from a file), 2 epochs: cnn3: " in printed
+    assert "best of 10 scores is " in printed
+
+
+def test_cleanlab_that_is_asked_for_and_missing_stops_before_any_training(here, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cleanlab", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'actiontrack\[cleanlab\]'"):
+        label_noise.main([*ONE, "--cleanlab", "true"])
+
+
+def test_no_noise_is_refused():
+    text = (
+        "label_noise: must be above 0 without noisy_labels, got 0.0. "
+        "Pass for instance --label_noise 0.1."
+    )
+    with pytest.raises(ParameterError, match=message(text)):
+        parse(LabelNoiseParams, ["--label_noise", "0"])
+
+
+def test_a_file_and_a_fraction_are_refused():
+    params = parse(LabelNoiseParams, ["--noisy_labels", "labels.csv", "--label_noise", "0.2"])
+    with pytest.raises(ParameterError, match=r"^noisy_labels: must be empty with label_noise 0.2"):
+        params.trainings()
+
+
+@pytest.mark.parametrize(("scale", "runs"), [("smoke", 2), ("cpu", 4), ("paper", 10)])
+def test_every_scale_trains_both_models_of_the_paper_on_one_tenth_of_wrong_labels(scale, runs):
+    trainings = parse(LabelNoiseParams, ["--scale", scale]).trainings()
+    assert len(trainings) == runs
+    assert {each.model for each in trainings} == {"cnn3", "resnet_v2"}
+    assert {each.label_noise for each in trainings} == {0.1}
+    assert all(each.effective_noise_seed == each.seed for each in trainings)
+    assert {each.record for each in trainings} == {("train", "test")}
+
+
+def test_the_paper_s_scale_has_the_paper_s_epochs_on_all_images():
+    params = parse(LabelNoiseParams, ["--scale", "paper"])
+    assert (params.epochs, params.subset, params.seeds) == (85, 0, 5)

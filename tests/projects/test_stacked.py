@@ -1,0 +1,154 @@
+"""Models trained at once against the same models trained one after the other, on digits."""
+
+import numpy as np
+import pytest
+import torch
+from helpers import message
+from torch import nn
+
+from actiontrack.errors import ParameterError
+from projects import stacked
+from projects import train as training
+from projects.loop import make_optimizer
+from projects.models import build_model
+from projects.params import TrainParams, to_strings, validate
+from projects.stacked import StackedModels, train_stacked
+
+SMALL = {"model": "cnn3", "epochs": 2, "subset": 80, "test_subset": 40, "batch_size": 32}
+SMALL |= {"device": "cpu", "threads": 1, "thumbnails": "never"}
+SEEDS = (3, 4)
+
+
+def trainings(**values):
+    return [validate(TrainParams, SMALL | values | {"seed": seed}) for seed in SEEDS]
+
+
+@pytest.fixture
+def in_experiment(experiment, monkeypatch):
+    """Runs go to the test's experiment, without reports, which are not what is tested here."""
+    import mlflow
+
+    mlflow.set_experiment(experiment)
+    for module in (training, stacked):
+        monkeypatch.setattr(module, "log_run_report", lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("options", "tolerance"),
+    [
+        ({"augment": "flip_crop", "schedule": "cosine", "warmup_epochs": 1}, 1e-4),
+        # In float32, batch norm amplifies the rounding of gradients that are zero in theory.
+        ({"model": "resnet_v2", "optimizer": "sgd", "learning_rate": 0.01}, 1e-2),
+        ({"record": "train", "mode": "both", "record_initial": True}, 1e-4),
+    ],
+)
+def test_losses_are_those_of_one_training_after_the_other(in_experiment, store, options, tolerance):
+    wanted = trainings(**options)
+    at_once = train_stacked(wanted, store)
+    for run, params in zip(at_once, wanted, strict=True):
+        alone, _ = training.train(params, store)
+        for record in run.records:
+            ours, theirs = (store.open_record(each.run_id, record) for each in (run, alone))
+            assert ours.manifest.digests == theirs.manifest.digests
+            assert ours.manifest.steps == theirs.manifest.steps
+            np.testing.assert_allclose(
+                ours.history().losses, theirs.history().losses, rtol=tolerance, atol=tolerance
+            )
+
+
+@pytest.mark.parametrize(
+    ("name", "optimizer"),
+    [
+        ("cnn3", "adam"),
+        ("cnn3", "adamw"),
+        ("resnet_v2", "adam"),
+        ("resnet_v2", "sgd"),
+        ("xception_mini", "sgd"),
+    ],
+)
+def test_updates_in_double_precision_are_those_of_each_model_alone(name, optimizer):
+    params = validate(TrainParams, {"optimizer": optimizer, "weight_decay": 0.01})
+    models = []
+    for seed in SEEDS:
+        torch.manual_seed(seed)
+        models.append(build_model(name, in_channels=1, image_size=8, n_classes=5).double())
+    at_once = StackedModels(models).train()
+    images, labels = torch.randn(2, 3, 16, 1, 8, 8).double(), torch.randint(5, (2, 3, 16))
+    ours = make_optimizer(at_once, params)
+    for step in range(3):
+        logits = at_once(images[:, step])
+        loss = nn.functional.cross_entropy(logits.flatten(0, 1), labels[:, step].flatten())
+        ours.zero_grad()
+        (loss * len(SEEDS)).backward()
+        ours.step()
+    seen = at_once.eval()(images[0, 0])
+    for row, model in enumerate(models):
+        own = make_optimizer(model.train(), params)
+        for step in range(3):
+            own.zero_grad()
+            nn.functional.cross_entropy(model(images[row, step]), labels[row, step]).backward()
+            own.step()
+        expected = model.eval()(images[0, 0])
+        torch.testing.assert_close(seen[row], expected, rtol=1e-6, atol=1e-6)
+        model.load_state_dict(at_once.unstacked()[row])
+        torch.testing.assert_close(model(images[0, 0]), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_dropout_draws_another_mask_for_each_model():
+    torch.manual_seed(0)
+    model = build_model("cnn_keras", in_channels=1, image_size=8, n_classes=5)
+    twins, images = StackedModels([model, model]), torch.randn(4, 1, 8, 8)
+    first, second = twins.train()(images)
+    assert not torch.allclose(first, second)
+    first, second = twins.eval()(images)
+    assert torch.equal(first, second)
+
+
+def test_each_model_has_a_run_of_its_own_below_the_active_one(in_experiment, store):
+    wanted = trainings(epochs=1, save_probabilities=True)
+    with store.run(name="parent") as parent:
+        runs = train_stacked(wanted, store, tags=[{"place": "first"}, {"place": "second"}])
+    assert [each.status for each in runs] == ["FINISHED", "FINISHED"]
+    assert [each.tags["mlflow.parentRunId"] for each in runs] == [parent.run_id] * 2
+    assert [each.tags["place"] for each in runs] == ["first", "second"]
+    for run, params in zip(runs, wanted, strict=True):
+        expected = to_strings(params)
+        assert {name: run.params[name] for name in ("seed", "model", "epochs")} == {
+            name: expected[name] for name in ("seed", "model", "epochs")
+        }
+        record = store.open_record(run)
+        np.testing.assert_array_equal(
+            record.probabilities().argmax(axis=1), record.history().measures["predicted"][-1]
+        )
+
+
+def test_all_runs_are_marked_failed_if_training_fails(
+    in_experiment, store, monkeypatch, experiment
+):
+    def fail(*_, **__):
+        raise RuntimeError("the power went")
+
+    monkeypatch.setattr(stacked, "evaluate", fail)
+    with pytest.raises(RuntimeError, match="the power went"):
+        train_stacked(trainings(), store)
+    runs = store._client.search_runs([store._experiment_ids([experiment])[0]])
+    assert [each.info.status for each in runs] == ["FAILED", "FAILED"]
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"checkpoint": "last.pt"}, "checkpoint: must be empty{when}, got 'last.pt'."),
+        ({"run_id": "abc"}, "run_id: must be empty{when}, got 'abc'."),
+        ({"delta_n": "wall_time"}, "delta_n: must be epoch or batch{when}, got 'wall_time'."),
+        (
+            {"label_noise": 0.1},
+            "trainings: must agree in all but the seed to be trained at once, got 'noise_seed'.",
+        ),
+    ],
+)
+def test_what_belongs_to_a_training_of_its_own_is_refused(store, options, problem):
+    text = problem.format(when=" to train several models at once")
+    remedy = " Train them one after the other with projects.train."
+    with pytest.raises(ParameterError, match=message(text + remedy)):
+        train_stacked(trainings(**options), store)
