@@ -378,3 +378,41 @@ def test_a_running_score_of_no_steps_is_refused():
     text = "history: must have at least one step, got 0. Record an epoch before asking for scores."
     with pytest.raises(ParameterError, match=message(text)):
         scores.running_score(history(np.zeros((0, 2))))
+
+
+# Pixels
+
+
+def test_the_action_of_pixels_is_the_weighted_sum_of_their_maps():
+    maps = np.random.default_rng(0).exponential(size=(4, 3, 5)).astype(np.float32)
+    deltas = [1.0, 0.5, 2.0, 3.0]
+    expected = np.tensordot(deltas, maps.astype(np.float64), axes=1)
+    found = scores.pixel_action(maps, deltas)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_pixel_actions_summed_in_parts_are_the_same_bits():
+    maps = np.random.default_rng(1).exponential(size=(6, 3, 5)).astype(np.float32)
+    half = scores.pixel_action(maps[:3], [1.0] * 3)
+    again = scores.pixel_action(maps[3:], [1.0] * 3, start=half)
+    np.testing.assert_array_equal(again, scores.pixel_action(maps, [1.0] * 6))
+
+
+def test_pixel_actions_need_a_map():
+    with pytest.raises(ParameterError, match=r"^maps: must hold one map at least, got 0\."):
+        scores.pixel_action([], [])
+
+
+@pytest.mark.parametrize(("factor", "shape"), [(1, (5, 7)), (2, (3, 4)), (7, (1, 1)), (9, (1, 1))])
+def test_pooling_takes_the_mean_of_what_is_in_each_block(factor, shape):
+    values = np.random.default_rng(2).normal(size=(5, 7))
+    values[0, 0] = np.nan
+    found = scores.pool_map(values, factor)
+    assert found.shape == shape
+    for row, column in np.ndindex(shape):
+        block = values[row * factor : (row + 1) * factor, column * factor : (column + 1) * factor]
+        if np.isnan(block).all():
+            assert np.isnan(found[row, column])
+        else:
+            assert found[row, column] == pytest.approx(np.nanmean(block), rel=1e-6)

@@ -88,8 +88,8 @@ class PartTrainer:
             DataError: The dataset can't be read.
             ActionTrackError: A process died.
         """
-        work = self._outcomes(parts)
         try:
+            work = self._outcomes(parts)
             return list(tqdm(work, total=len(parts), desc=description, unit="training"))
         except BrokenProcessPool as error:
             raise ActionTrackError(

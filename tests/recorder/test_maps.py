@@ -406,7 +406,7 @@ def test_a_full_disk_is_a_clear_error_and_what_was_recorded_is_safe(
         opened.update_maps(IDS, epoch_maps(2, 60, 60))
         with contextlib.suppress(OSError):
             (small_disk / "filler").write_bytes(bytes(2**20))
-        with pytest.raises(StoreError, match="^cannot write .*accumulator: No space left on dev"):
+        with pytest.raises(StoreError, match=r"^cannot write .*accumulator: No space left on dev"):
             opened.end_epoch()
         (small_disk / "filler").unlink()
         opened.end_epoch()

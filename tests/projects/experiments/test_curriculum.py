@@ -229,7 +229,6 @@ def test_the_order_in_which_a_part_is_named_does_not_matter(outcomes):
     assert replace(again, seconds=0.0) == replace(first, seconds=0.0)
 
 
-@pytest.mark.long
 def test_processes_come_to_the_same_outcome(outcomes):
     params, expected = outcomes
     ids = training_ids(params)

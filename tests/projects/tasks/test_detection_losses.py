@@ -17,6 +17,12 @@ def packed(name):
     return PackedSSD(ssd, mean=torch.full((3,), 0.4), std=torch.full((3,), 0.2))
 
 
+@pytest.fixture(autouse=True)
+def _no_gradients():
+    with torch.no_grad():
+        yield
+
+
 @pytest.fixture(scope="module")
 def small():
     return packed("ssd_small")
@@ -64,7 +70,6 @@ def test_the_three_losses_of_a_batch_add_up_to_torchvisions(small, targets):
     torch.testing.assert_close(ours.batch, theirs["classification"] + theirs["bbox_regression"])
 
 
-@torch.no_grad()
 def test_the_losses_of_ssd300_add_up_to_torchvisions():
     detector, side = packed("ssd300_vgg16"), DETECTORS["ssd300_vgg16"].side
     seen = {}
@@ -87,7 +92,6 @@ def test_the_training_loss_is_torchvisions_own(small):
     torch.testing.assert_close(ours, theirs["classification"] + theirs["bbox_regression"])
 
 
-@torch.no_grad()
 def test_the_losses_of_an_image_do_not_depend_on_the_images_beside_it(small):
     small.eval()
     images, targets = pixels(3, 192), scaled([MANY, EMPTY, ONE], 192)
@@ -103,7 +107,6 @@ def test_an_image_alone_has_torchvisions_loss_of_a_batch_of_one(small):
     torch.testing.assert_close(total[0], theirs["classification"] + theirs["bbox_regression"])
 
 
-@torch.no_grad()
 def test_an_image_without_an_object_has_no_loss(small):
     _, ours = both(small, [EMPTY, ONE], 192)
     assert {name: float(each[0]) for name, each in ours.of_images().items()} == {
