@@ -14,7 +14,7 @@ from actiontrack.testing import make_history, record_history
 
 COMMANDS = [
     "accuracy", "classes", "compare", "completion", "curves", "doctor", "export", "gallery",
-    "neighbours", "noise", "report", "runs", "scores", "stability", "sync",
+    "maps", "neighbours", "noise", "report", "runs", "scores", "stability", "sync",
 ]  # fmt: skip
 
 

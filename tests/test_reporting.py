@@ -44,6 +44,7 @@ def test_a_run_report_has_these_sections(record):
         "Clusters of loss curves",
         "Hardest samples",
         "Easiest samples",
+        "When recording could have stopped",
         "How to read this",
     ]
 

@@ -64,7 +64,7 @@ class ModelBiasParams(ScaledParams):
         },
         "cpu": {
             "datasets": ("cifar10",),
-            "models": ("cnn_keras", "resnet_v2", "xception_mini"),
+            "models": ("cnn_keras", "resnet_v2"),
             "seeds": 2,
             "epochs": 12,
             "bootstrap": 500,

@@ -23,5 +23,6 @@ def test_one_training_gives_clusters_galleries_neighbours_and_when_to_stop(
         "hardest-samples",
         "easiest-samples",
         "nearest-neighbours-of-the-hardest-samples",
+        "samples-in-feature-space",
         "when-recording-could-have-stopped",
     }
