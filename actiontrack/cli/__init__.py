@@ -1,0 +1,11 @@
+"""The command line: `actiontrack COMMAND`, on the runs of a tracking server.
+
+Exit codes: 0 success, 2 wrong usage, and those of `actiontrack.errors`. Tables go to stdout,
+everything else to stderr, so that output can be piped. One module per group of commands; importing
+it adds its commands to `cli`.
+"""
+
+from actiontrack.cli import comparing, pictures, reports, tables, upkeep
+from actiontrack.cli.root import cli, main
+
+__all__ = ["cli", "comparing", "main", "pictures", "reports", "tables", "upkeep"]

@@ -1,0 +1,86 @@
+"""Options that several commands share, and the runs that they choose."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from actiontrack import analysis
+from actiontrack.errors import ParameterError
+from actiontrack.store import RunQuery, Store, StoredRecord
+
+__all__ = [
+    "FORMATS",
+    "MISMATCH",
+    "PLOT",
+    "SCORE",
+    "UP_TO",
+    "one_record",
+    "open_records",
+    "output_options",
+    "query_options",
+]
+
+FORMATS = ("table", "csv", "json", "parquet")
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+SCORE = click.option("--score", default="action", show_default=True, help="Score to use.")
+UP_TO = click.option(
+    "--up-to", "up_to_step", type=click.IntRange(min=0), help="Score up to this step only."
+)
+MISMATCH = click.option(
+    "--on-mismatch",
+    type=click.Choice(["error", "inner"]),
+    default="error",
+    show_default=True,
+    help="If samples differ: refuse, or compare those that all runs share.",
+)
+PLOT = click.option(
+    "--plot", type=click.Path(path_type=Path), help="Also draw to STEM.png and .svg."
+)
+
+
+def query_options(command: _Command) -> _Command:
+    """The options by which runs are chosen."""
+    options = [
+        click.option("--tracking-uri", metavar="URI", help="Tracking server or local store."),
+        click.option("--run", "run_ids", multiple=True, metavar="ID", help="Run id or its start."),
+        click.option("--experiment", "experiments", multiple=True, help="Name of an experiment."),
+        click.option("--filter", "filter_string", default="", help="MLflow filter string."),
+        click.option("--record", help='Record to read, such as "test-probe".'),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def output_options(command: _Command) -> _Command:
+    """The options by which a table is written."""
+    options = [
+        click.option(
+            "--format", "kind", type=click.Choice(FORMATS), default="table", show_default=True
+        ),
+        click.option(
+            "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to a file."
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def open_records(query: dict[str, Any]) -> list[StoredRecord]:
+    """Open the records that the options of `query_options` choose."""
+    store = Store(query.pop("tracking_uri"))
+    return analysis.load_records(RunQuery(**query), store=store)
+
+
+def one_record(query: dict[str, Any]) -> StoredRecord:
+    """Open the only record that the options choose; several are an error."""
+    records = open_records(query)
+    if len(records) > 1:
+        raise ParameterError(
+            "--run", "must choose one run", f"{len(records)} runs", "Name one with --run ID."
+        )
+    return records[0]

@@ -1,0 +1,73 @@
+"""How tables, figures and notes leave a command."""
+
+import io
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import pandas as pd
+
+from actiontrack import plots
+from actiontrack.errors import ParameterError, StoreError
+
+__all__ = ["for_terminal", "save_plot", "tell_missing", "write"]
+
+
+def for_terminal(frame: pd.DataFrame, kind: str) -> pd.DataFrame:
+    """Without the columns that only repeat themselves, where a person reads the table."""
+    if kind != "table":
+        return frame
+    hidden = ["run_id", "record", "label", "complete", "true_label"]
+    return frame.drop(columns=[each for each in hidden if each in frame.columns])
+
+
+def write(frame: pd.DataFrame, kind: str, output: Path | None) -> None:
+    """Write a table to a file, or to stdout without one; `kind` is one of `FORMATS`."""
+    if kind == "parquet":
+        if output is None and sys.stdout.isatty():
+            raise ParameterError(
+                "--format", "must go to a file or a pipe as parquet", kind, "Pass --output FILE."
+            )
+        buffer = io.BytesIO()
+        frame.to_parquet(buffer, index=False)
+        content = buffer.getvalue()
+    else:
+        content = _text(frame, kind).encode()
+    if output is None:
+        sys.stdout.buffer.write(content)
+        sys.stdout.flush()
+        return
+    try:
+        output.write_bytes(content)
+    except OSError as error:
+        raise StoreError(
+            f"cannot write {output}: {error.strerror}. Choose a file that can be written."
+        ) from error
+    click.echo(str(output))
+
+
+def tell_missing(missing: int, total: int) -> None:
+    """Say how many images of a figure could not be found."""
+    if missing:
+        click.echo(
+            f"{missing} of {total} images are neither stored with the run nor at the dataset's "
+            "folder on this machine.",
+            err=True,
+        )
+
+
+def save_plot(stem: Path | None, draw: Callable[[], Any]) -> None:
+    """Draw to STEM.png and STEM.svg where a stem is given."""
+    if stem is not None:
+        for path in plots.save_figure(draw().figure, stem):
+            click.echo(str(path), err=True)
+
+
+def _text(frame: pd.DataFrame, kind: str) -> str:
+    if kind == "csv":
+        return frame.to_csv(index=False)
+    if kind == "json":
+        return str(frame.to_json(orient="records", force_ascii=False, double_precision=15)) + "\n"
+    return frame.to_string(index=False, float_format=lambda value: f"{value:.4g}") + "\n"

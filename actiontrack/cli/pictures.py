@@ -1,0 +1,132 @@
+"""Commands that draw samples."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+import pandas as pd
+
+from actiontrack import analysis, plots, reporting
+from actiontrack.cli.options import (
+    PLOT,
+    SCORE,
+    one_record,
+    open_records,
+    output_options,
+    query_options,
+)
+from actiontrack.cli.output import for_terminal, tell_missing, write
+from actiontrack.cli.root import cli
+from actiontrack.errors import ParameterError
+from actiontrack.store import StoredRecord
+
+__all__ = ["gallery", "maps", "neighbours"]
+
+
+@cli.command()
+@query_options
+@SCORE
+@click.option("-n", "n", type=click.IntRange(min=1), default=12, show_default=True)
+@click.option("--easiest", is_flag=True, help="The easiest samples instead of the hardest.")
+@click.option("--class", "class_name", help="Only samples of this class.")
+@click.option("--plot", type=click.Path(path_type=Path), default=Path("gallery"), show_default=True)
+def gallery(
+    score: str,
+    n: int,
+    easiest: bool,
+    class_name: str | None,
+    plot: Path,
+    **query: Any,
+) -> None:
+    """Draw the hardest samples of one run, with label and score."""
+    record = one_record(query)
+    rows = _extreme_rows(record, n, score=score, easiest=easiest, class_name=class_name)
+    figure, missing = reporting.gallery(record, rows, score=score)
+    for path in plots.save_figure(figure, plot):
+        click.echo(str(path))
+    tell_missing(missing, len(rows))
+
+
+@cli.command()
+@query_options
+@output_options
+@click.option("--sample", "samples", multiple=True, metavar="ID", help="Sample id.")
+@click.option("-n", "n", type=click.IntRange(min=1), default=4, show_default=True)
+@click.option("--easiest", is_flag=True, help="The easiest samples instead of the hardest.")
+@click.option("--plot", type=click.Path(path_type=Path), default=Path("maps"), show_default=True)
+def maps(
+    kind: str,
+    output: Path | None,
+    samples: tuple[str, ...],
+    n: int,
+    easiest: bool,
+    plot: Path,
+    **query: Any,
+) -> None:
+    """Draw the action of each pixel of given or of the N hardest samples, and rank the classes.
+
+    Of two runs or more, print the correlation of the maps of each sample instead.
+    """
+    records = open_records(query)
+    if len(records) > 1:
+        frame = analysis.map_correlation(records)
+        write(for_terminal(frame, kind), kind, output)
+        click.echo(reporting.describe_map_correlation(frame), err=True)
+        return
+    record = records[0]
+    rows = analysis.score_frame(records)
+    if samples:
+        rows = rows.iloc[analysis.positions(record, samples)]
+    else:
+        rows = (analysis.easiest if easiest else analysis.hardest)(rows, n)
+    figure, missing = reporting.pixel_figure(record, rows)
+    if reporting.has_pixel_classes(record):
+        write(for_terminal(analysis.pixel_classes(record), kind), kind, output)
+    for path in plots.save_figure(figure, plot):
+        click.echo(str(path), err=True)
+    tell_missing(missing, len(rows))
+
+
+@cli.command()
+@query_options
+@output_options
+@SCORE
+@click.option("--sample", "samples", multiple=True, metavar="ID", help="Sample id.")
+@click.option("-n", "n", type=click.IntRange(min=1), default=6, show_default=True)
+@click.option("-k", "k", type=click.IntRange(min=1), default=8, show_default=True)
+@PLOT
+def neighbours(
+    kind: str,
+    output: Path | None,
+    score: str,
+    samples: tuple[str, ...],
+    n: int,
+    k: int,
+    plot: Path | None,
+    **query: Any,
+) -> None:
+    """Find the K nearest neighbours, in feature space, of given or of the N hardest samples."""
+    record = one_record(query)
+    frame = analysis.neighbours(record, list(samples) or None, n=n, k=k, score=score)
+    write(for_terminal(frame, kind), kind, output)
+    click.echo(reporting.describe_neighbours(frame), err=True)
+    if plot is not None:
+        figure, missing = reporting.neighbour_gallery(record, frame)
+        for path in plots.save_figure(figure, plot):
+            click.echo(str(path), err=True)
+        tell_missing(missing, frame["query_id"].nunique() * (k + 1))
+
+
+def _extreme_rows(
+    record: StoredRecord, n: int, *, score: str, easiest: bool, class_name: str | None
+) -> pd.DataFrame:
+    frame = analysis.score_frame([record])
+    if class_name is not None:
+        known = sorted(str(each) for each in frame["class"].unique())
+        if class_name not in known:
+            raise ParameterError(
+                "--class", f"must be one of {', '.join(known)}", class_name, "Choose one of these."
+            )
+        frame = frame.loc[frame["class"] == class_name]
+    choose = analysis.easiest if easiest else analysis.hardest
+    return choose(frame, n, by=score)

@@ -1,0 +1,154 @@
+"""Commands that print one table of one or more runs."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from actiontrack import analysis, plots, reporting
+from actiontrack.cli.options import (
+    PLOT,
+    SCORE,
+    UP_TO,
+    one_record,
+    open_records,
+    output_options,
+    query_options,
+)
+from actiontrack.cli.output import for_terminal, save_plot, write
+from actiontrack.cli.root import cli
+
+__all__ = ["accuracy", "classes", "curves", "noise", "runs", "scores", "stability"]
+
+
+@cli.command()
+@query_options
+@output_options
+def runs(kind: str, output: Path | None, **query: Any) -> None:
+    """List the runs that hold a record."""
+    records = open_records(query)
+    frame = analysis.runs_frame(records)
+    if kind == "table":
+        frame = frame.assign(run_id=frame["run_id"].str[:8])
+    write(frame, kind, output)
+
+
+@cli.command()
+@query_options
+@output_options
+@UP_TO
+@click.option("--top", type=click.IntRange(min=1), help="Only the hardest of each run.")
+@SCORE
+@PLOT
+def scores(
+    kind: str,
+    output: Path | None,
+    up_to_step: int | None,
+    top: int | None,
+    score: str,
+    plot: Path | None,
+    **query: Any,
+) -> None:
+    """Print the scores of every sample; --plot draws their distribution."""
+    frame = analysis.score_frame(open_records(query), up_to_step=up_to_step)
+    shown = analysis.hardest(frame, top, by=score) if top else frame
+    write(for_terminal(shown, kind), kind, output)
+    save_plot(plot, lambda: plots.score_histogram(frame, score=score, hue="run_name"))
+
+
+@cli.command()
+@query_options
+@output_options
+@SCORE
+@PLOT
+def classes(kind: str, output: Path | None, score: str, plot: Path | None, **query: Any) -> None:
+    """Summarise a score per class, hardest class first."""
+    frame = analysis.score_frame(open_records(query))
+    write(for_terminal(analysis.class_distributions(frame, score=score), kind), kind, output)
+    save_plot(plot, lambda: plots.class_distributions(frame, score=score))
+
+
+@cli.command()
+@query_options
+@output_options
+@click.option("--sample", "samples", multiple=True, metavar="ID", help="Sample id.")
+@click.option("-n", "n", type=click.IntRange(min=1), default=6, show_default=True)
+@click.option(
+    "--clusters",
+    type=click.IntRange(min=1),
+    metavar="K",
+    help="Cluster all curves instead: K centres and the curves closest to each (Fig. 2).",
+)
+@PLOT
+def curves(
+    kind: str,
+    output: Path | None,
+    samples: tuple[str, ...],
+    n: int,
+    clusters: int | None,
+    plot: Path | None,
+    **query: Any,
+) -> None:
+    """Print loss against step, of given samples or of the hardest of each run."""
+    if clusters is not None:
+        if samples:
+            raise click.UsageError("--clusters looks at all curves: leave --sample out.")
+        centres = analysis.curve_clusters(one_record(query), clusters)
+        write(for_terminal(centres, kind), kind, output)
+        click.echo(reporting.describe_clusters(centres), err=True)
+        save_plot(plot, lambda: plots.curve_clusters(centres))
+        return
+    frame = analysis.loss_curves(open_records(query), list(samples) or None, n=n)
+    write(for_terminal(frame, kind), kind, output)
+    save_plot(plot, lambda: plots.loss_curves(frame))
+
+
+@cli.command()
+@query_options
+@output_options
+@SCORE
+@PLOT
+def stability(kind: str, output: Path | None, score: str, plot: Path | None, **query: Any) -> None:
+    """Correlate a score after each epoch with the full score: when could one have stopped?"""
+    frame = analysis.stability(open_records(query), score=score)
+    write(for_terminal(frame, kind), kind, output)
+    click.echo(reporting.describe_stability(frame), err=True)
+    save_plot(plot, lambda: plots.stability_curves(frame))
+
+
+@cli.command()
+@query_options
+@output_options
+@SCORE
+@UP_TO
+@click.option("-k", "ks", type=click.IntRange(min=1), multiple=True, help="For precision at k.")
+@click.option("--each", is_flag=True, help="One row per run instead of means over runs.")
+@PLOT
+def noise(
+    kind: str,
+    output: Path | None,
+    score: str,
+    up_to_step: int | None,
+    ks: tuple[int, ...],
+    each: bool,
+    plot: Path | None,
+    **query: Any,
+) -> None:
+    """Measure how well every score finds wrong labels; --plot draws --score of noisy and clean."""
+    records = open_records(query)
+    detected = analysis.noise_detection(records, ks=ks or None, up_to_step=up_to_step)
+    summary = analysis.noise_summary(detected)
+    write(for_terminal(detected, kind) if each else summary, kind, output)
+    click.echo(reporting.describe_noise(summary), err=True)
+    save_plot(plot, lambda: plots.noise_distributions(analysis.noise_scores(records), score=score))
+
+
+@cli.command()
+@query_options
+@output_options
+@PLOT
+def accuracy(kind: str, output: Path | None, plot: Path | None, **query: Any) -> None:
+    """Print accuracy among samples above thresholds on action, entropy and loss variance."""
+    frame = analysis.accuracy_by_threshold(open_records(query))
+    write(for_terminal(frame, kind), kind, output)
+    save_plot(plot, lambda: plots.accuracy_curves(frame))

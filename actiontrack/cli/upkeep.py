@@ -1,0 +1,117 @@
+"""Commands about the installation, the server and the local spool."""
+
+import importlib.metadata
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import pandas as pd
+from click.shell_completion import get_completion_class
+
+import actiontrack
+from actiontrack.cli.options import open_records, output_options, query_options
+from actiontrack.cli.output import write
+from actiontrack.cli.root import cli
+from actiontrack.errors import ActionTrackError, CorruptRecordError, StoreError
+from actiontrack.recorder import spool_root, sync
+from actiontrack.store import Store, StoredRecord
+
+__all__ = ["completion", "doctor", "sync_command"]
+
+_SHELLS = ("bash", "zsh", "fish")
+
+
+@cli.command("sync")
+@click.argument(
+    "folder", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path)
+)
+def sync_command(folder: Path | None) -> None:
+    """Upload records that a crash or an unreachable server left in the local spool."""
+    synced = sync(folder or spool_root())
+    for name in synced:
+        click.echo(f"uploaded {name}")
+    if not synced:
+        click.echo(f"nothing to upload in {folder or spool_root()}", err=True)
+
+
+@cli.command()
+@query_options
+@output_options
+def doctor(kind: str, output: Path | None, **query: Any) -> None:
+    """Check versions, the tracking server, and that every record is whole and its ids are sound."""
+    rows = [*_versions(), ("spool", *_spool_state())]
+    store: Store | None = None
+    try:
+        store = Store(query["tracking_uri"])
+        store.ping()
+        rows.append(("tracking server", "ok", store.tracking_uri))
+    except ActionTrackError as error:
+        rows.append(("tracking server", "failed", str(error)))
+        store = None
+    if store is not None:
+        rows += [_check_record(each) for each in _records_or_none(query, rows)]
+    write(pd.DataFrame(rows, columns=["what", "state", "detail"]), kind, output)
+    failed = [what for what, state, _ in rows if state == "failed"]
+    if failed:
+        raise StoreError(f"{len(failed)} checks failed: {', '.join(failed)}.")
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(_SHELLS))
+def completion(shell: str) -> None:
+    """Print the completion script of a shell.
+
+    For bash: eval "$(actiontrack completion bash)" in ~/.bashrc.
+    """
+    kind = get_completion_class(shell)
+    assert kind is not None  # noqa: S101 - the choice is limited to what click knows
+    click.echo(kind(cli, {}, "actiontrack", "_ACTIONTRACK_COMPLETE").source())
+
+
+def _versions() -> list[tuple[str, str, str]]:
+    rows = [
+        ("actiontrack", "ok", actiontrack.__version__),
+        ("python", "ok", sys.version.split()[0]),
+    ]
+    for package in ("mlflow", "numpy", "pandas", "pyarrow", "scipy", "seaborn", "torch"):
+        try:
+            rows.append((package, "ok", importlib.metadata.version(package)))
+        except importlib.metadata.PackageNotFoundError:
+            optional = package == "torch"
+            rows.append(
+                (package, "ok" if optional else "failed", "not installed (needed for training)")
+            )
+    return rows
+
+
+def _spool_state() -> tuple[str, str]:
+    waiting = sorted(spool_root().glob("*/*/manifest.json"))
+    if not waiting:
+        return "ok", f"nothing waits in {spool_root()}"
+    return "waiting", f"{len(waiting)} records in {spool_root()}: upload with 'actiontrack sync'"
+
+
+def _records_or_none(query: dict[str, Any], rows: list[tuple[str, str, str]]) -> list[StoredRecord]:
+    try:
+        return open_records(dict(query))
+    except ActionTrackError as error:
+        state = "failed" if isinstance(error, CorruptRecordError) else "ok"
+        rows.append(("records", state, str(error)))
+        return []
+
+
+def _check_record(record: StoredRecord) -> tuple[str, str, str]:
+    what = f"{record.run.run_id[:8]} {record.name}"
+    try:
+        history = record.history()
+    except ActionTrackError as error:
+        return what, "failed", str(error)
+    state = "complete" if record.manifest.complete else f"unfinished, run {record.run.status}"
+    detail = f"{history.n_samples} samples × {history.n_steps} steps, {state}"
+    if history.n_nonfinite:
+        detail += f", {history.n_nonfinite} losses not finite"
+    missing = int((~history.seen).sum())
+    if missing:
+        detail += f", {missing} missing"
+    return what, "ok", detail
