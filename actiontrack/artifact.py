@@ -9,6 +9,7 @@ Layout of a record, format version 1::
         features.parquet           optional: sample, features (last-layer features)
         probabilities.parquet      optional: sample, probabilities (of the classes, final model)
         thumbnails.parquet         optional: sample, png
+        boxes.parquet              optional: sample, kind, class, score, sides of boxes
         pictures/NAME.parquet      optional: sample, png, such as the label or the prediction
         maps/index.parquet         optional: where the map of pixel actions of each sample is
         maps/000000.parquet        optional: sample, height, width, map; whole maps of few samples
@@ -48,14 +49,17 @@ __all__ = [
     "Fetch",
     "FileEntry",
     "Manifest",
+    "Pictures",
     "Samples",
     "StepEntry",
     "block_path",
     "check_name",
     "check_scores",
     "copy_file",
+    "manifest_digest",
     "map_path",
     "picture_path",
+    "read_boxes",
     "read_features",
     "read_history",
     "read_manifest",
@@ -67,6 +71,7 @@ __all__ = [
     "read_scores",
     "read_thumbnail",
     "write_block",
+    "write_boxes",
     "write_features",
     "write_manifest",
     "write_maps",
@@ -85,8 +90,15 @@ SCORES = "scores.parquet"
 FEATURES = "features.parquet"
 PROBABILITIES = "probabilities.parquet"
 THUMBNAILS = "thumbnails.parquet"
+BOXES = "boxes.parquet"
 MAPS, PICTURES = "maps", "pictures"
 MAP_INDEX = f"{MAPS}/index.parquet"
+
+#: Columns of boxes.parquet. Sides are in pixels of the image, whose size is width x height.
+BOX_COLUMNS = (
+    *("sample", "kind", "class", "score"),
+    *("left", "top", "right", "bottom", "width", "height"),
+)
 
 #: Gives the local path of a file of the record, downloading it where needed.
 Fetch = Callable[[str], Path]
@@ -330,6 +342,39 @@ def write_pictures(folder: Path, name: str, images: Sequence[bytes]) -> FileEntr
     return _write_pngs(folder / picture_path(name), images)
 
 
+def write_boxes(folder: Path, boxes: pd.DataFrame) -> FileEntry:
+    """Write boxes.parquet, one row per annotated or predicted box.
+
+    Args:
+        folder: folder of the record.
+        boxes: `BOX_COLUMNS` in any order of rows; see docs/format.md.
+
+    Raises:
+        ParameterError: a missing column, a kind that is neither "truth" nor "predicted", or a
+            side or size that is not finite.
+    """
+    missing = [each for each in BOX_COLUMNS if each not in boxes.columns]
+    if missing:
+        rule = f"must have the columns {', '.join(BOX_COLUMNS[1:])}"
+        raise ParameterError("boxes", rule, f"none named {missing[0]}", "Add the column.")
+    kinds = set(boxes["kind"]) - {"truth", "predicted"}
+    if kinds:
+        rule = 'must have the kind "truth" or "predicted" in each row'
+        raise ParameterError("boxes", rule, min(map(str, kinds)), "Name one of the two.")
+    numbers = boxes.loc[:, list(BOX_COLUMNS[4:])].to_numpy(dtype=np.float32)
+    if not np.isfinite(numbers).all():
+        rule = "must have finite sides and sizes"
+        row = int(np.flatnonzero(~np.isfinite(numbers).all(axis=1))[0])
+        raise ParameterError("boxes", rule, f"row {row}: {numbers[row]}", "Leave the box out.")
+    ordered = boxes.sort_values("sample", kind="stable")
+    columns: dict[str, Any] = {
+        "sample": ordered["sample"].to_numpy(dtype=np.int32),
+        **{each: pa.array(ordered[each].astype(str), pa.string()) for each in ("kind", "class")},
+        **{each: ordered[each].to_numpy(dtype=np.float32) for each in BOX_COLUMNS[3:]},
+    }
+    return _write_table(folder / BOXES, _table(columns))
+
+
 def _write_pngs(path: Path, images: Sequence[bytes]) -> FileEntry:
     columns = {
         "sample": np.arange(len(images), dtype=np.int32),
@@ -428,6 +473,11 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     body["checksum"] = _checksum(body)
     text = json.dumps(body, indent=1, ensure_ascii=False)
     _write_file(folder / MANIFEST, lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def manifest_digest(manifest: Manifest) -> str:
+    """The checksum that the manifest's file carries: sha256 of its other fields."""
+    return _checksum({"format": FORMAT, "version": FORMAT_VERSION} | asdict(manifest))
 
 
 def _check_distributions(probabilities: npt.NDArray[np.floating]) -> None:
@@ -659,17 +709,35 @@ def _read_vectors(
     return np.asarray(column.flatten().to_numpy(), dtype=np.float32).reshape(manifest.n_samples, -1)
 
 
+class Pictures:
+    """A file of PNGs, one per sample: verified once, then read one row group at a time.
+
+    Args:
+        manifest: the record's manifest.
+        fetch: gives the local path of a file of the record.
+        name: path of the file inside the record, `THUMBNAILS` or a `picture_path`.
+
+    Raises:
+        NotFoundError: if the record holds no such file.
+        CorruptRecordError: if the file is missing, truncated or altered.
+    """
+
+    def __init__(self, manifest: Manifest, fetch: Fetch, name: str) -> None:
+        self._name, self._path = name, _verified(manifest, name, fetch)
+        with _corrupt_on_error(name):
+            self._metadata = pq.read_metadata(self._path)
+
+    def read(self, sample: int) -> bytes:
+        """The PNG of the sample at a row position, opening its row group only."""
+        with _corrupt_on_error(self._name):
+            group, row = divmod(sample, _THUMBNAIL_ROW_GROUP)
+            file = pq.ParquetFile(self._path, metadata=self._metadata)
+            return bytes(file.read_row_group(group, columns=["png"])["png"][row].as_py())
+
+
 def read_thumbnail(manifest: Manifest, fetch: Fetch, sample: int) -> bytes:
     """Read the PNG of the sample at one row position, opening its row group only."""
-    return _read_png(manifest, fetch, THUMBNAILS, sample)
-
-
-def _read_png(manifest: Manifest, fetch: Fetch, name: str, sample: int) -> bytes:
-    path = _verified(manifest, name, fetch)
-    with _corrupt_on_error(name):
-        group, row = divmod(sample, _THUMBNAIL_ROW_GROUP)
-        table = pq.ParquetFile(path).read_row_group(group, columns=["png"])
-        return bytes(table["png"][row].as_py())
+    return Pictures(manifest, fetch, THUMBNAILS).read(sample)
 
 
 def read_picture(manifest: Manifest, fetch: Fetch, name: str, sample: int) -> bytes:
@@ -679,7 +747,24 @@ def read_picture(manifest: Manifest, fetch: Fetch, name: str, sample: int) -> by
         NotFoundError: if the record holds no pictures of that name.
         CorruptRecordError: if the file is missing, truncated or altered.
     """
-    return _read_png(manifest, fetch, picture_path(name), sample)
+    return Pictures(manifest, fetch, picture_path(name)).read(sample)
+
+
+def read_boxes(manifest: Manifest, fetch: Fetch) -> pd.DataFrame:
+    """Read boxes.parquet, a row per box, see `write_boxes`.
+
+    Raises:
+        NotFoundError: if the record holds none.
+        CorruptRecordError: if the file is missing, truncated, altered, or about samples that the
+            record does not have.
+    """
+    boxes: pd.DataFrame = _read_table(manifest, BOXES, fetch, columns=BOX_COLUMNS).to_pandas()
+    if not boxes["sample"].between(0, manifest.n_samples - 1).all():
+        raise CorruptRecordError(
+            f"{BOXES} names samples beyond the {manifest.n_samples} of the record {manifest.name}. "
+            "Restore the file, or record the run again."
+        )
+    return boxes
 
 
 def read_map_index(manifest: Manifest, fetch: Fetch, *, under: str = MAPS) -> pd.DataFrame:
@@ -789,11 +874,11 @@ def _read_table(
 
 
 def _open(manifest: Manifest, name: str, fetch: Fetch) -> pq.ParquetFile:
-    """A verified table of the record, one row per sample."""
+    """A verified table of the record, one row per sample (boxes: any number)."""
     path = _verified(manifest, name, fetch)
     with _corrupt_on_error(name):
         file = pq.ParquetFile(path)
-    if file.metadata.num_rows != manifest.n_samples:
+    if name != BOXES and file.metadata.num_rows != manifest.n_samples:
         raise CorruptRecordError(
             f"{name} has {file.metadata.num_rows} rows where the manifest says "
             f"{manifest.n_samples}. Restore the file, or record the run again."

@@ -35,7 +35,6 @@ __all__ = [
     "ensemble_sections",
     "gallery",
     "has_pixel_classes",
-    "log_boxes",
     "log_report",
     "log_run_report",
     "neighbour_gallery",
@@ -59,8 +58,6 @@ _REGIONS = {
 _MAPS = 4  # hardest and easiest samples shown with the action of their pixels
 _MIN_STEPS = 3  # below, a curve has no shape
 _LABEL = "label"  # name of the pictures whose pixel values are classes
-_BOXES = "boxes.parquet"
-_BOXES_TAG = "actiontrack.boxes"
 _SHOWN_SCORE = 0.5  # of predicted boxes in a gallery
 
 
@@ -210,7 +207,7 @@ def gallery(
         f"{label} {value:.3g}" for label, value in zip(rows["class"], rows[score], strict=True)
     ]
     ids = rows["sample_id"].tolist()
-    boxes = _boxes(record)
+    boxes = record.boxes
     if boxes is None:
         return _pictures(record, ids, titles)
     titles = [f"{each} {value:.3g}" for each, value in zip(ids, rows[score], strict=True)]
@@ -585,31 +582,6 @@ def log_report(store: Store, run_id: str, report: Report, folder: str) -> None:
             store.upload(run_id, path, folder if parent == "." else f"{folder}/{parent}")
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def log_boxes(store: Store, run_id: str, record: str, boxes: pd.DataFrame) -> None:
-    """Keep annotated and predicted boxes beside a record: galleries and reports draw them.
-
-    Args:
-        store: the tracking server.
-        run_id: the run.
-        record: name of the record, such as "test-probe".
-        boxes: one row per box: sample_id, width and height of the image in pixels, and the
-            columns of `plots.gallery`.
-    """
-    with tempfile.TemporaryDirectory(prefix="actiontrack-") as folder:
-        path = Path(folder) / _BOXES
-        boxes.to_parquet(path, index=False)
-        store.upload(run_id, path, f"{ARTIFACT_ROOT}/{record}")
-    store.set_tags(run_id, {f"{_BOXES_TAG}.{record}": _BOXES})
-
-
-def _boxes(record: StoredRecord) -> pd.DataFrame | None:
-    """Boxes that were logged beside a record, or None."""
-    if f"{_BOXES_TAG}.{record.name}" not in record.run.tags:
-        return None
-    path = record.fetch(_BOXES)
-    return pd.read_parquet(path) if path.exists() else None
 
 
 def log_run_report(record: StoredRecord) -> None:

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import FrameType
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -139,6 +139,8 @@ class Store:
     Args:
         tracking_uri: as in MLflow. Default: MLFLOW_TRACKING_URI, or MLflow's local store.
         client: an MlflowClient to use instead.
+        artifacts_destination: where a server keeps the artifacts that it proxies. With it they are
+            read there, as the server itself does, and not by a request to the server.
 
     Raises:
         StoreError: if the server does not answer.
@@ -149,11 +151,13 @@ class Store:
         tracking_uri: str | None = None,
         *,
         client: Any = None,
+        artifacts_destination: str | None = None,
     ) -> None:
         import mlflow  # noqa: PLC0415 - two seconds that a mere import should not cost
 
         self.tracking_uri: str = str(tracking_uri or mlflow.get_tracking_uri())
         self._given_client = client
+        self._artifacts_destination = artifacts_destination
         self._experiments: dict[str, str] = {}
 
     @cached_property
@@ -242,12 +246,27 @@ class Store:
             raise NotFoundError(_without_record(info))
         return StoredRecord(store=self, run=info, name=name)
 
+    def artifact_root(self, run: RunInfo) -> str:
+        """Where the run's artifacts are: their URI, resolved where this store is the server's.
+
+        Raises:
+            NotFoundError: if the URI points out of the server's artifacts.
+        """
+        parts = urlsplit(run.artifact_uri)
+        if parts.scheme != "mlflow-artifacts" or self._artifacts_destination is None:
+            return run.artifact_uri
+        inside = PurePosixPath(unquote(parts.path).lstrip("/"))
+        if ".." in inside.parts:
+            raise NotFoundError(f"the artifacts of run {run.run_id} are not below the server's.")
+        return f"{self._artifacts_destination.rstrip('/')}/{inside}"
+
     def local_root(self, run: RunInfo) -> Path | None:
         """Folder of the run's artifacts, where they are on this machine."""
-        parts = urlsplit(run.artifact_uri)
+        uri = self.artifact_root(run)
+        parts = urlsplit(uri)
         if parts.scheme == "file":
             return Path(unquote(parts.path))
-        return Path(run.artifact_uri) if not parts.scheme and run.artifact_uri else None
+        return Path(uri) if not parts.scheme and uri else None
 
     def download(self, run: RunInfo, path: str, folder: Path) -> Path:
         """Download one artifact into `folder`, under its own name.
@@ -256,14 +275,43 @@ class Store:
             NotFoundError: if there is no such artifact.
         """
         with _translated(f"artifact {path!r} of run {run.run_id}"), _quiet_progress():
+            if self.artifact_root(run) != run.artifact_uri:
+                return Path(self._repository(run).download_artifacts(path, str(folder)))
             return Path(self._client.download_artifacts(run.run_id, path, str(folder)))
+
+    def list_files(self, run: RunInfo, folder: str) -> list[str]:
+        """Paths of the files in an artifact folder of the run, ascending; none if it is missing.
+
+        Raises:
+            StoreError: if the artifact store does not answer.
+        """
+        root = self.local_root(run)
+        if root is not None:
+            found = [each.name for each in (root / folder).glob("*") if each.is_file()]
+            return [f"{folder}/{name}" for name in sorted(found)]
+        with _translated(f"artifacts of run {run.run_id}"):
+            if self.artifact_root(run) != run.artifact_uri:
+                listed = self._repository(run).list_artifacts(folder)
+            else:
+                listed = self._client.list_artifacts(run.run_id, folder)
+        return sorted(each.path for each in listed if not each.is_dir)
+
+    def _repository(self, run: RunInfo) -> Any:
+        from mlflow.store.artifact.artifact_repository_registry import (  # noqa: PLC0415
+            get_artifact_repository,
+        )
+
+        return get_artifact_repository(self.artifact_root(run))
 
     # Writing
 
     def upload(self, run_id: str, local: Path, folder: str) -> None:
         """Upload one file into an artifact folder of the run."""
         with _translated(f"upload of {local.name} to run {run_id}"):
-            self._client.log_artifact(run_id, str(local), folder)
+            if self._artifacts_destination is not None:
+                self._repository(self.get_run(run_id)).log_artifact(str(local), folder)
+            else:
+                self._client.log_artifact(run_id, str(local), folder)
 
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Set tags of a run."""
@@ -509,6 +557,12 @@ class StoredRecord:
         root = store.local_root(run)
         self._local = root / ARTIFACT_ROOT / name if root else None
         self.manifest = self._read_manifest()
+        self._pictures: dict[str, artifact.Pictures] = {}
+
+    @cached_property
+    def digest(self) -> str:
+        """The checksum of the manifest: it changes whenever anything of the record does."""
+        return artifact.manifest_digest(self.manifest)
 
     def scores(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """Scores, one row per sample; of an unfinished record, from its history so far.
@@ -607,7 +661,35 @@ class StoredRecord:
         Raises:
             NotFoundError: if there are no pictures of that name.
         """
-        return artifact.read_picture(self.manifest, self.fetch, name, sample)
+        return self._picture_file(artifact.picture_path(name)).read(sample)
+
+    def _picture_file(self, path: str) -> artifact.Pictures:
+        """A file of PNGs, verified when it is first read from."""
+        if path not in self._pictures:
+            self._pictures[path] = artifact.Pictures(self.manifest, self.fetch, path)
+        return self._pictures[path]
+
+    @cached_property
+    def boxes(self) -> pd.DataFrame | None:
+        """Annotated and predicted boxes, None where none were recorded.
+
+        A row per box in the order of the samples: sample_id, kind ("truth" or "predicted"),
+        class, score (NaN for the truth), left, top, right, bottom, width and height of the
+        image, all in pixels of the image.
+
+        Raises:
+            CorruptRecordError: if the file is damaged.
+        """
+        if artifact.BOXES not in self.manifest.files:
+            return None
+        boxes = artifact.read_boxes(self.manifest, self.fetch)
+        boxes.insert(0, "sample_id", self.samples.sample_ids[boxes.pop("sample").to_numpy()])
+        return boxes
+
+    @property
+    def has_thumbnails(self) -> bool:
+        """Whether the record holds small images of the samples."""
+        return artifact.THUMBNAILS in self.manifest.files
 
     def image_bytes(self, sample: int) -> bytes:
         """Encoded image of the sample at a row position.
@@ -618,8 +700,8 @@ class StoredRecord:
         Raises:
             NotFoundError: if neither is there.
         """
-        if artifact.THUMBNAILS in self.manifest.files:
-            return artifact.read_thumbnail(self.manifest, self.fetch, sample)
+        if self.has_thumbnails:
+            return self._picture_file(artifact.THUMBNAILS).read(sample)
         source = self.manifest.source or {}
         if source.get("kind") != "folder" or "root" not in source or self.samples.paths is None:
             raise NotFoundError(
@@ -635,8 +717,12 @@ class StoredRecord:
         target = self._scratch / self._prefix / path
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(NotFoundError):
-                self.store.download(self.run, f"{self._prefix}/{path}", target.parent)
+            # Beside its place and then moved: no other thread sees half of it.
+            with (
+                tempfile.TemporaryDirectory(dir=self._scratch) as beside,
+                contextlib.suppress(NotFoundError),
+            ):
+                self.store.download(self.run, f"{self._prefix}/{path}", Path(beside)).replace(target)
         return target
 
     @cached_property

@@ -166,8 +166,6 @@ def train(
         session = Session.prepare(params, compute, splits, group, task)
         log_setup(store, run, session)
         synced = _train_and_record(session, store, run)
-        if synced:
-            task.publish(store, run)
         if synced and params.report:
             for record in store.get_run(run.run_id).records:
                 log_run_report(store.open_record(run.run_id, record))

@@ -118,15 +118,18 @@ def with_boxes(tmp_path, new_run, store, spool):
             recorder.update(names, losses, components={"box_regression": losses / 4})
             recorder.end_epoch()
         recorder.log_thumbnails(names, [png.getvalue()] * 2)
+        recorder.log_boxes(_two_kinds_of_boxes())
+    return store.open_record(run_id)
+
+
+def _two_kinds_of_boxes():
     sides = {"left": 2, "top": 0, "right": 6, "bottom": 4, "width": 8, "height": 4}
     rows = [
         {"sample_id": "a", "kind": "truth", "class": "cat", "score": np.nan},
         {"sample_id": "a", "kind": "predicted", "class": "dog", "score": 0.9},
         {"sample_id": "a", "kind": "predicted", "class": "dog", "score": 0.2},
     ]
-    boxes = pd.DataFrame([row | sides for row in rows])
-    reporting.log_boxes(store, run_id, "test-probe", boxes)
-    return store.open_record(run_id)
+    return pd.DataFrame([row | sides for row in rows])
 
 
 def test_a_gallery_draws_annotated_boxes_and_confident_predictions(with_boxes):

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 import actiontrack
 from actiontrack import artifact
@@ -418,6 +419,37 @@ class Recorder(FinishOnExit):
             ordered = [images[each] for each in self._in_order(ids)]
             entry = artifact.write_pictures(self._spool.folder, name, ordered)
             self._spool.add_file(artifact.picture_path(name), entry)
+            self._submit()
+
+    def log_boxes(self, boxes: pd.DataFrame) -> None:
+        """Keep annotated and predicted boxes with the run: galleries and reports draw them.
+
+        Boxes of an earlier epoch are dropped when the next one is recorded.
+
+        Args:
+            boxes: one row per box: sample_id; kind, "truth" or "predicted"; class, its name;
+                score, NaN for the truth; left, top, right, bottom in pixels of the image, from
+                0 and without the last; width and height of the image. Samples without a box
+                have no row.
+
+        Raises:
+            ParameterError: a missing column, an unknown kind, or a side that is not finite.
+            RecordingError: the id of a sample that the record does not have.
+        """
+        if self._spool is not None:
+            if "sample_id" not in boxes.columns:
+                rule = "must have the column sample_id"
+                raise ParameterError("boxes", rule, list(boxes.columns), "Add the column.")
+            found = canonical_ids(boxes["sample_id"].to_numpy())
+            known = self._ids if self._ids is not None else found[:0]
+            rows = pd.Index(known).get_indexer(pd.Index(found))
+            if (rows < 0).any():
+                raise RecordingError(
+                    f"boxes: sample_id {found[rows < 0][0]!s} is none of the record {self.name}. "
+                    "Declare the samples or record an epoch first."
+                )
+            entry = artifact.write_boxes(self._spool.folder, boxes.assign(sample=rows))
+            self._spool.add_file(artifact.BOXES, entry)
             self._submit()
 
     def discard_epoch(self) -> None:

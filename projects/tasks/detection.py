@@ -18,8 +18,6 @@ from torch import Tensor
 
 from actiontrack.errors import MissingDependencyError
 from actiontrack.recorder import EpochSummary, Recorder
-from actiontrack.reporting import log_boxes
-from actiontrack.store import RunInfo, Store
 from projects.datasets.voc import DetectionSplit, open_voc
 from projects.loading import Normalisation
 from projects.loop import evaluate
@@ -94,7 +92,6 @@ class Detection(Task):
         self._detector: PackedSSD | None = None
         self._metric: MeanAveragePrecision | None = None
         self._measured = False
-        self._boxes: dict[str, pd.DataFrame] = {}
         self.found: dict[str, float] = {}  # the latest value of each metric
 
     # What training asks for
@@ -155,13 +152,12 @@ class Detection(Task):
         }
         return {"loss_name": IMAGE_LOSS, "objects": objects}
 
-    def start_pass(self, record: str, *, last: bool) -> None:
+    def start_pass(self, record: str, *, last: bool) -> None:  # noqa: ARG002
         """Note whether detections are to be measured."""
         when = self._params.metric
         self._measured = when == "epoch" or (when == "end" and last)
         if self._metric is not None:
             self._metric.reset()
-        self._boxes.pop(record, None)
 
     def record(self, recorder: Any, ids: Any, outputs: Tensor, targets: Tensor) -> None:
         """Record each image and each object; measure the detections of an evaluation pass."""
@@ -218,12 +214,7 @@ class Detection(Task):
             ),
             batch_size=self.probe_batch,
         )
-        self._boxes[recorder.name] = box_table(images, [each for _, each in found])
-
-    def publish(self, store: Store, run: RunInfo) -> None:
-        """Keep the annotated and the detected boxes beside each record."""
-        for record, boxes in self._boxes.items():
-            log_boxes(store, run.run_id, record, boxes)
+        recorder.log_boxes(box_table(images, [each for _, each in found]))
 
     # How
 

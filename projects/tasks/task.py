@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from actiontrack.recorder import Recorder
-from actiontrack.store import RunInfo, Store
 from projects.datasets.split import SplitName
 from projects.loading import Split
 from projects.loop import PROBE_BATCH
@@ -126,12 +125,4 @@ class Task(ABC):
             session: the `projects.train.Session` with the model.
             recorder: of a split.
             images: the split.
-        """
-
-    def publish(self, store: Store, run: RunInfo) -> None:  # noqa: B027
-        """Log beside the finished records what their reports show.
-
-        Args:
-            store: the tracking server.
-            run: the run.
         """

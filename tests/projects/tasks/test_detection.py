@@ -8,7 +8,6 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -245,7 +244,7 @@ def test_the_logged_mean_average_precision_is_that_of_torchvisions_detections(tr
 
 def test_boxes_are_kept_in_pixels_of_the_stored_image(trained, cells):
     store, run = trained
-    boxes = pd.read_parquet(store.open_record(run, "test-probe").fetch("boxes.parquet"))
+    boxes = store.open_record(run, "test-probe").boxes
     _, test = splits(cells)
     truth = boxes[(boxes["kind"] == "truth") & (boxes["sample_id"] == test.ids[2])]
     sides = truth[["left", "top", "right", "bottom"]].to_numpy()
