@@ -1,0 +1,53 @@
+"""Reports of runs: what the records hold, as tables, figures and plain sentences with numbers."""
+
+from actiontrack.reporting.comparison import comparison_report
+from actiontrack.reporting.ensemble import ensemble_sections
+from actiontrack.reporting.noise import detection_figure, noise_sections
+from actiontrack.reporting.pictures import (
+    gallery,
+    has_pixel_classes,
+    neighbour_gallery,
+    noise_gallery,
+    pixel_figure,
+    region_gallery,
+)
+from actiontrack.reporting.run import run_report
+from actiontrack.reporting.saving import log_report, log_run_report
+from actiontrack.reporting.sentences import (
+    describe_clusters,
+    describe_comparison,
+    describe_disattenuated,
+    describe_ensemble,
+    describe_map_correlation,
+    describe_neighbours,
+    describe_noise,
+    describe_pixel_classes,
+    describe_stability,
+)
+from actiontrack.reporting.terminal import describe_run
+
+__all__ = [
+    "comparison_report",
+    "describe_clusters",
+    "describe_comparison",
+    "describe_disattenuated",
+    "describe_ensemble",
+    "describe_map_correlation",
+    "describe_neighbours",
+    "describe_noise",
+    "describe_pixel_classes",
+    "describe_run",
+    "describe_stability",
+    "detection_figure",
+    "ensemble_sections",
+    "gallery",
+    "has_pixel_classes",
+    "log_report",
+    "log_run_report",
+    "neighbour_gallery",
+    "noise_gallery",
+    "noise_sections",
+    "pixel_figure",
+    "region_gallery",
+    "run_report",
+]

@@ -1,0 +1,66 @@
+"""What the parts of a report share: units, numbers, figures."""
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from actiontrack.compare import HIGH_ACTION, HIGH_ENTROPY
+from actiontrack.store import StoredRecord
+
+__all__ = [
+    "GALLERY",
+    "REGIONS",
+    "count_runs",
+    "figure_of",
+    "has_classes",
+    "pixel_unit_of",
+    "short_number",
+    "span",
+    "unit_of",
+]
+
+GALLERY = 12
+REGIONS = {
+    HIGH_ACTION: "the models tend to be certain of another class than the label.",
+    HIGH_ENTROPY: "the models tend to hesitate, and not to contradict the label.",
+}
+
+
+def figure_of(axes: object) -> Figure:
+    """The figure of axes that a plot has returned."""
+    figure = getattr(axes, "figure", None)
+    assert isinstance(figure, Figure)  # noqa: S101 - plots make their own figures
+    return figure
+
+
+def unit_of(record: StoredRecord) -> str:
+    """Unit of the action of a record."""
+    return {"epoch": "loss × epochs", "batch": "loss × updates", "wall_time": "loss × s"}[
+        record.manifest.delta_kind
+    ]
+
+
+def pixel_unit_of(record: StoredRecord) -> str:
+    """Unit of the action of a pixel of a record."""
+    loss = record.manifest.pixel_loss_name.replace("_", " ")
+    return unit_of(record).replace("loss", loss)
+
+
+def short_number(value: float) -> str:
+    """A number as sentences show it: four digits."""
+    return f"{value:.4g}"
+
+
+def span(values: "pd.Series[float]") -> str:
+    """The smallest and the largest of some correlations, or the only one."""
+    low, high = values.min(), values.max()
+    return f"{low:.3f}" if len(values) == 1 else f"{low:.3f} to {high:.3f}"
+
+
+def count_runs(count: int) -> str:
+    """A number of runs in words."""
+    return "1 run" if count == 1 else f"{count} runs"
+
+
+def has_classes(scores: pd.DataFrame) -> bool:
+    """Whether a score frame holds more than one class."""
+    return len(scores["class"].unique()) > 1

@@ -1,0 +1,103 @@
+"""Sections on an ensemble: action against entropy (4.1)."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from actiontrack import analysis, plots
+from actiontrack.report import Section
+from actiontrack.reporting.common import GALLERY, REGIONS, figure_of
+from actiontrack.reporting.pictures import region_gallery
+from actiontrack.store import StoredRecord
+
+__all__ = ["ensemble_sections"]
+
+
+def ensemble_sections(
+    records: Sequence[StoredRecord],
+    scores: pd.DataFrame,
+    correlations: pd.DataFrame,
+    *,
+    share: float = 0.02,
+    n_images: int = GALLERY,
+) -> list[Section]:
+    """Sections on an ensemble: action against entropy, accuracy by threshold, regions (4.1).
+
+    Args:
+        records: open records of its models; the images are those of the first.
+        scores: frame of `analysis.ensemble_scores` of these records.
+        correlations: frame of `analysis.ensemble_correlations` of these scores.
+        share: part of the samples in each region, see `compare.regions_of_interest`.
+        n_images: samples of each gallery.
+
+    Raises:
+        ParameterError: if the share is not above 0 and at most 0.5.
+    """
+    regions = analysis.ensemble_regions(scores, share=share)
+    accuracy = analysis.ensemble_accuracy(records, scores)
+    marked = scores.merge(regions[["sample_id", "region"]], on="sample_id", how="left")
+    return [
+        _joint_distribution(scores, regions, share),
+        _masked_accuracy(accuracy),
+        *(_region(records[0], regions, name, n_images) for name in REGIONS),
+        Section(
+            heading="Correlation of the scores",
+            text="Correlation of action, entropy and loss variance over the samples, with 95 % "
+            "bootstrap intervals over the samples.",
+            frame=correlations,
+        ),
+        Section(heading="Runs", text="The models.", frame=analysis.runs_frame(records)),
+        Section(
+            heading="Accuracy at each threshold",
+            text="The curves of accuracy by threshold, as numbers.",
+            frame=analysis.accuracy_summary(accuracy),
+        ),
+        Section(
+            heading="Every sample",
+            text="Scores of the ensemble, the hardest sample first.",
+            frame=marked.sort_values("action", ascending=False, kind="stable", ignore_index=True),
+        ),
+    ]
+
+
+def _joint_distribution(scores: pd.DataFrame, regions: pd.DataFrame, share: float) -> Section:
+    return Section(
+        heading="Action against entropy",
+        text="The action of each sample is its mean over the models, the entropy that of their "
+        "mean prediction; both are min–max normalised. The regions of interest hold "
+        f"the {share:.0%} of the samples whose action exceeds their entropy most, and the "
+        f"{share:.0%} whose entropy exceeds their action most.",
+        figure=figure_of(plots.joint_distribution(scores, regions)),
+        caption="Joint distribution of action and entropy, with both regions of interest (paper, "
+        "Fig. 6b).",
+    )
+
+
+def _masked_accuracy(accuracy: pd.DataFrame) -> Section:
+    return Section(
+        heading="Accuracy by threshold",
+        text="Accuracy of the models on the samples at or above a threshold on each normalised "
+        "score of the ensemble: mean over the models, 95 % confidence interval by Student's t. "
+        "The lower a curve lies, the better its score finds the samples that are misclassified.",
+        figure=figure_of(plots.accuracy_curves(accuracy)),
+        caption="Accuracy against a threshold on action, entropy and loss variance (paper, "
+        "Fig. 6c).",
+    )
+
+
+def _region(record: StoredRecord, regions: pd.DataFrame, name: str, n_images: int) -> Section:
+    rows = regions.loc[regions["region"] == name]
+    shown = rows.head(n_images)
+    text = f"{len(rows)} samples have {name}: {REGIONS[name]}"
+    if shown.empty:
+        return Section(heading=name.capitalize(), text=text)
+    figure, missing = region_gallery(record, shown)
+    columns = ["place", "sample_id", "class", "predicted", "action", "entropy", "member_accuracy"]
+    return Section(
+        heading=name.capitalize(),
+        text=text,
+        frame=shown[columns],
+        figure=figure if missing < len(shown) else None,
+        caption="Label → class predicted by the ensemble, and action–entropy, under each image; "
+        "first the samples whose two scores differ most (paper, Fig. 7).",
+    )

@@ -1,0 +1,103 @@
+"""Sections on wrong labels (4.4)."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from actiontrack import analysis, plots
+from actiontrack.report import Section
+from actiontrack.reporting.common import GALLERY, figure_of
+from actiontrack.reporting.pictures import noise_gallery
+from actiontrack.store import StoredRecord
+
+__all__ = ["detection_figure", "noise_sections"]
+
+
+def noise_sections(
+    records: Sequence[StoredRecord], others: Sequence[StoredRecord] = ()
+) -> list[Section]:
+    """Sections on wrong labels: distributions, hardest samples, and which classes are taken (4.4).
+
+    Args:
+        records: open records whose samples have true labels, of one model or several.
+        others: records of another split of the same runs, such as the test split.
+
+    Returns:
+        The distributions of the action per model; for the first record of each model a gallery of
+        the hardest samples and one of the hardest whose label is right; and for each model the
+        wrong labels found, by true and given class.
+
+    Raises:
+        NotFoundError: if a record holds no true labels.
+    """
+    scores = analysis.noise_scores([*records, *others])
+    sections = [_noise_distributions(scores)]
+    firsts: dict[str, StoredRecord] = {}
+    for record in records:
+        firsts.setdefault(record.manifest.model or record.run.model, record)
+    for record in firsts.values():
+        sections += _noise_galleries(record)
+    pairs = analysis.noise_pairs(records)
+    sections += [_noise_pairs(model, pairs[pairs["model"] == model]) for model in firsts]
+    return sections
+
+
+def detection_figure(summary: pd.DataFrame) -> Figure:
+    """The figure of `plots.detection_scores` of a frame of `analysis.noise_summary`."""
+    return figure_of(plots.detection_scores(summary))
+
+
+def _noise_distributions(scores: pd.DataFrame) -> Section:
+    groups = scores.groupby(["model", "group"], sort=False)["action"]
+    return Section(
+        heading="Distributions of the action",
+        text="Samples with a wrong label (noisy) and with a right one (clean), and samples of any "
+        "other split by its name, which no model was trained on.",
+        frame=groups.describe().reset_index(),
+        figure=plots.noise_panels(scores),
+        caption="Density of the action, mean over the runs of a model in a band from the lowest "
+        "to the highest run (paper, Fig. 12).",
+    )
+
+
+def _noise_galleries(record: StoredRecord) -> list[Section]:
+    """The hardest samples of a record, and the hardest of those whose label is right."""
+    scores = analysis.score_frame([record])
+    right = scores[scores["label"] == scores["true_label"]]
+    sections = []
+    hardest = analysis.hardest(scores, 2 * GALLERY)
+    wrong = int((hardest["label"] != hardest["true_label"]).sum())
+    for what, text, rows in (
+        ("hardest samples", f"{wrong} of these {len(hardest)} labels are wrong.", hardest),
+        (
+            "hardest samples with a right label",
+            "Right by the labels that the dataset came with: an error of theirs would be here.",
+            analysis.hardest(right, GALLERY),
+        ),
+    ):
+        drawn, missing = noise_gallery(record, rows)
+        seen = missing < len(rows)
+        section = Section(
+            heading=f"{record.run.name}: {what}",
+            text=text,
+            figure=drawn if seen else None,
+            caption="Given label, true label and action under each image."
+            if seen
+            else "No images: record with thumbnails to see them.",
+        )
+        sections.append(section)
+    return sections
+
+
+def _noise_pairs(model: str, pairs: pd.DataFrame) -> Section:
+    found, wrong = int(pairs["n_found"].sum()), int(pairs["n_wrong"].sum())
+    return Section(
+        heading=f"{model}: which wrong labels are found",
+        text="Of each run the samples with the largest action are taken, as many as there are "
+        f"wrong labels: {found} of {wrong} wrong labels are among them ({found / wrong:.1%}).",
+        frame=pairs.sort_values(["share", "n_wrong"], ascending=[True, False], ignore_index=True),
+        figure=figure_of(plots.noise_pairs(pairs)),
+        caption="Wrong labels found of all, by true and given class, summed over the runs; the "
+        "table begins with the pairs that are found least.",
+    )

@@ -1,0 +1,188 @@
+"""The findings of an analysis in plain sentences with numbers."""
+
+import numpy as np
+import pandas as pd
+
+from actiontrack.analysis import Comparison
+from actiontrack.reporting.common import REGIONS, count_runs, short_number, span
+
+__all__ = [
+    "describe_clusters",
+    "describe_comparison",
+    "describe_disattenuated",
+    "describe_ensemble",
+    "describe_map_correlation",
+    "describe_neighbours",
+    "describe_noise",
+    "describe_pixel_classes",
+    "describe_stability",
+]
+
+
+def describe_clusters(clusters: pd.DataFrame) -> str:
+    """The finding of `analysis.curve_clusters` in one sentence with numbers."""
+    centres = clusters.query("rank == 0").groupby("cluster", sort=False)
+    total = int(centres["n_samples"].first().sum())
+    parts = [
+        f"{rows['n_samples'].iloc[0] / total:.1%} {rows['trend'].iloc[0]} (from "
+        f"{short_number(rows['loss'].iloc[0])} to {short_number(rows['loss'].iloc[-1])})"
+        for _, rows in centres
+    ]
+    return f"The mean loss curves of {len(parts)} clusters, hardest first: {', '.join(parts)}."
+
+
+def describe_comparison(comparison: Comparison) -> str:
+    """The finding of a comparison in plain sentences with numbers."""
+    overall = comparison.groups.query("method == 'spearman' and `class` == 'overall'")
+    same = overall.loc[overall["kind"] == "same-model", "mean"]
+    cross = overall.loc[overall["kind"] == "cross-model", "mean"]
+    n_samples = int(overall["n_samples"].max()) if len(overall) else 0
+    record = comparison.runs["record"].iloc[0]
+    what = f"the {comparison.score} of {n_samples} samples ({record})"
+    sentences = [f"{len(comparison.runs)} runs are compared by {what}."]
+    if comparison.note:
+        sentences.append(comparison.note.capitalize() + ".")
+    if len(same) and len(cross):
+        every = "every" if same.min() > cross.max() else "not every"
+        sentences.append(
+            f"Spearman's ρ between two runs of the same model is {span(same)}, between "
+            f"different models {span(cross)}: {every} same-model value lies above every "
+            "cross-model value."
+        )
+    elif len(overall):
+        sentences.append(f"Spearman's ρ is {span(overall['mean'])}.")
+    dropped = int(overall["n_dropped"].max()) if len(overall) else 0
+    if dropped:
+        sentences.append(f"{dropped} samples without a finite score are left out.")
+    return " ".join(sentences)
+
+
+def describe_disattenuated(corrected: pd.DataFrame) -> str:
+    """The finding of `analysis.disattenuated_correlations` in one sentence with numbers."""
+    overall = corrected.query("method == 'spearman' and `class` == 'overall'")
+    parts = [
+        f"{row.model_a} / {row.model_b} {row.cross:.3f} becomes {row.disattenuated:.3f}"
+        for row in overall.itertuples()
+    ]
+    return f"Spearman's ρ overall: {', '.join(parts)}."
+
+
+def describe_ensemble(
+    scores: pd.DataFrame, regions: pd.DataFrame, correlations: pd.DataFrame, n_models: int
+) -> str:
+    """The finding of an ensemble in one sentence with numbers.
+
+    Args:
+        scores: frame of `analysis.ensemble_scores`.
+        regions: frame of `analysis.ensemble_regions`.
+        correlations: frame of `analysis.ensemble_correlations`.
+        n_models: models in the ensemble.
+    """
+    chosen = correlations.query(
+        "method == 'spearman' and `class` == 'overall' and score_a == 'action' and "
+        "score_b == 'entropy'"
+    ).iloc[0]
+    interval = ""
+    if np.isfinite(chosen["ci_low"]):
+        interval = f" (95 % interval {chosen['ci_low']:.3f} to {chosen['ci_high']:.3f})"
+    told = (
+        f"Over an ensemble of {n_models} models, Spearman's ρ of action and entropy is "
+        f"{chosen['value']:.3f}{interval} on {chosen['n_samples']} samples; the ensemble is right "
+        f"on {scores['correct'].mean():.1%} of them (one model on "
+        f"{scores['member_accuracy'].mean():.1%})"
+    )
+    for name in REGIONS:
+        right = regions.loc[regions["region"] == name, "correct"]
+        share = f"on {right.mean():.1%} of the" if len(right) else "and there are"
+        told += f", {share} {len(right)} with {name.replace(',', ' and')}"
+    return f"{told}."
+
+
+def describe_map_correlation(correlations: pd.DataFrame) -> str:
+    """The finding of `analysis.map_correlation` in one sentence with numbers."""
+    chosen = correlations.loc[correlations["method"] == "spearman"]
+    parts = []
+    for kind, values in chosen.groupby("kind", sort=False)["value"]:
+        low, median, high = values.quantile([0.25, 0.5, 0.75])
+        parts.append(f"{kind} median {median:.3f} (middle half {low:.3f} to {high:.3f})")
+    n_samples = chosen["sample_id"].nunique()
+    return (
+        f"Spearman's ρ of the pixel actions of a sample between runs, over {n_samples} samples: "
+        f"{', '.join(parts)}."
+    )
+
+
+def describe_neighbours(neighbours: pd.DataFrame) -> str:
+    """The finding of `analysis.neighbours` in one sentence with numbers."""
+    shares = neighbours.groupby("query_id", sort=False)["same_class"].mean()
+    alone = int((shares < 0.5).sum())
+    verb = "lies" if alone == 1 else "lie"
+    queries = "1 sample" if len(shares) == 1 else f"{len(shares)} samples"
+    return (
+        f"{neighbours['same_class'].mean():.1%} of the {int(neighbours['rank'].max())} nearest "
+        f"neighbours of {queries} are of the sample's own class; {alone} of them "
+        f"{verb} mostly among other classes."
+    )
+
+
+def describe_noise(summary: pd.DataFrame) -> str:
+    """The finding of `analysis.noise_summary` in one sentence per model, with numbers."""
+    sentences = []
+    for model, rows in summary.groupby("model", sort=False):
+        scores = rows.dropna(subset="auroc_mean").drop_duplicates("score").set_index("score")
+        means, deviations = scores["auroc_mean"], scores["auroc_std"]
+        spelled = {
+            name: f"{mean:.3f}" if np.isnan(deviation) else f"{mean:.3f} ± {deviation:.3f}"
+            for name, mean, deviation in zip(scores.index, means, deviations, strict=True)
+        }
+        told = [name for name in ("action", "final_loss") if name in spelled]
+        values = ", ".join(f"{spelled[name]} by {name}" for name in told)
+        best, runs = means.idxmax(), int(rows["n_runs"].max())
+        fewer = int(scores["n_runs"].to_dict()[best])
+        over = "" if fewer == runs else f" over {count_runs(fewer)}"
+        spread = "mean ± standard deviation" if runs > 1 else "mean"
+        sentences.append(
+            f"{model}: wrong labels are found at AUROC {values}; best of {len(scores)} scores is "
+            f"{best} with {spelled[best]}{over} ({spread} over {count_runs(runs)})."
+        )
+    return " ".join(sentences)
+
+
+def describe_pixel_classes(classes: pd.DataFrame) -> str:
+    """The finding of `analysis.pixel_classes` in one sentence with numbers."""
+    known = classes.loc[np.isfinite(classes["mean"].to_numpy(dtype=np.float64))]
+    parts = [
+        f"{row['class']} {short_number(row['mean'])} ({row['share_pixels']:.1%} of pixels, "
+        f"{row['share_action']:.1%} of the action)"
+        for _, row in known.iterrows()
+    ]
+    return f"Mean action of a pixel by its class, hardest first: {', '.join(parts)}."
+
+
+def describe_stability(stability: pd.DataFrame, *, level: float = 0.95) -> str:
+    """The finding of `analysis.stability` in one sentence with numbers.
+
+    Args:
+        stability: the frame of `analysis.stability`, with Spearman's ρ.
+        level: from which ρ on, for all further steps too, a score counts as settled.
+    """
+    chosen = stability.loc[stability["method"] == "spearman"]
+    ends, settled = [], []
+    for _, rows in chosen.sort_values("step", kind="stable").groupby("run_id", sort=False):
+        steps, below = rows["step"].to_numpy(), ~(rows["value"].to_numpy() >= level)
+        ends.append(int(steps[-1]))
+        after = int(np.flatnonzero(below)[-1]) + 1 if below.any() else 0
+        if after < len(steps):
+            settled.append(int(steps[after]))
+    last = f"{min(ends)} to {max(ends)}" if min(ends) < max(ends) else f"{ends[0]}"
+    if len(settled) < len(ends):
+        undefined = len(ends) - len(settled)
+        return (
+            f"Spearman's ρ with the full score is not defined in {undefined} of {len(ends)} runs: "
+            "fewer than 3 samples have a score, or all have the same."
+        )
+    where = "in every run" if len(ends) > 1 else "in the run"
+    return (
+        f"After {max(settled)} of {last} epochs Spearman's ρ with the full score is at least "
+        f"{level:g} {where}, and stays there."
+    )
