@@ -314,10 +314,13 @@ class Store:
                 self._client.log_artifact(run_id, str(local), folder)
 
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
-        """Set tags of a run."""
+        """Set tags of a run in one request, which records that finish at once can do."""
+        import mlflow.entities as me  # noqa: PLC0415
+
         with _translated(f"tags of run {run_id}"):
-            for key, value in tags.items():
-                self._client.set_tag(run_id, key, value)
+            self._client.log_batch(
+                run_id, tags=[me.RunTag(key, str(value)) for key, value in tags.items()]
+            )
 
     def tag_record(self, run_id: str, manifest: artifact.Manifest) -> None:
         """Mark the run as one that holds this record, so that queries find it."""

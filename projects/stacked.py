@@ -25,6 +25,7 @@ from projects.distributed import ALONE
 from projects.loading import Batch, batches
 from projects.loop import Observe, choose_compute, evaluate, make_optimizer, set_learning_rate
 from projects.params import TrainParams, to_strings
+from projects.tasks.task import Task
 from projects.train import (
     RunningLoss,
     Session,
@@ -153,7 +154,7 @@ class StackedTrainer:
             logits = self._compute.forward(self._models, images)
             # The sum over the models of the mean over each one's batch.
             total = nn.functional.cross_entropy(
-                logits.flatten(0, 1), labels.flatten(), reduction="sum"
+                logits.flatten(0, 1), labels.flatten(0, 1), reduction="sum"
             )
             self._optimizer.zero_grad(set_to_none=True)
             (total / labels.shape[1]).backward()  # type: ignore[no-untyped-call]
@@ -177,9 +178,10 @@ class StackedTrainer:
     def _observe(self, step: Sequence[Batch], logits: Tensor) -> None:
         for running, (_, _, labels), own in zip(self._running, step, logits, strict=True):
             running.add(own, labels)
+        record = self._sessions[0].task.record
         for (_, inline), (ids, _, labels), own in zip(self._recorders, step, logits, strict=True):
             if inline is not None:
-                inline.update(ids, logits=own, labels=labels)
+                record(inline, ids, own, labels)
 
     def _probe(
         self, *, epoch: int, delta: float, metrics: Sequence[Mapping[str, float]]
@@ -193,7 +195,7 @@ class StackedTrainer:
                 first.split(split),
                 compute=self._compute,
                 normalisation=first.normalisation,
-                observe=_into_each(recorders),
+                observe=_into_each(recorders, first.task),
             )
             summaries = [
                 recorder.end_epoch(epoch, delta=delta, metrics=own)
@@ -203,10 +205,10 @@ class StackedTrainer:
         return summary
 
 
-def _into_each(recorders: Sequence[Recorder]) -> Observe:
+def _into_each(recorders: Sequence[Recorder], task: Task) -> Observe:
     def observe(ids: object, logits: Tensor, labels: Tensor) -> None:
         for recorder, own in zip(recorders, logits, strict=True):
-            recorder.update(ids, logits=own, labels=labels)
+            task.record(recorder, ids, own, labels)
 
     return observe
 

@@ -1,5 +1,7 @@
 """Models trained at once against the same models trained one after the other, on digits."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from torch import nn
 from actiontrack.errors import ParameterError
 from projects import stacked
 from projects import train as training
+from projects.datasets import load_dataset
 from projects.loop import make_optimizer
 from projects.models import build_model
 from projects.params import TrainParams, to_strings, validate
@@ -53,6 +56,30 @@ def test_losses_are_those_of_one_training_after_the_other(in_experiment, store, 
             assert ours.manifest.steps == theirs.manifest.steps
             np.testing.assert_allclose(
                 ours.history().losses, theirs.history().losses, rtol=tolerance, atol=tolerance
+            )
+
+
+def test_soft_labels_are_trained_on_and_recorded_as_one_after_the_other(
+    in_experiment, store, monkeypatch
+):
+    def load_soft(params):
+        splits = load_dataset(params)
+        hot = [nn.functional.one_hot(each.labels, each.n_classes) for each in splits]
+        return tuple(
+            replace(each, soft_labels=0.75 * shares + 0.25 / each.n_classes)
+            for each, shares in zip(splits, hot, strict=True)
+        )
+
+    for module in (training, stacked):
+        monkeypatch.setattr(module, "load_dataset", load_soft)
+    wanted = trainings(mode="both", record="train")
+    for run, params in zip(train_stacked(wanted, store), wanted, strict=True):
+        alone, _ = training.train(params, store)
+        for record in run.records:
+            ours, theirs = (store.open_record(each.run_id, record) for each in (run, alone))
+            assert ours.manifest.loss_name == "soft_cross_entropy"
+            np.testing.assert_allclose(
+                ours.history().losses, theirs.history().losses, rtol=1e-3, atol=1e-3
             )
 
 
