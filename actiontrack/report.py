@@ -1,18 +1,19 @@
 """A report: headings, words, tables and figures, as one HTML page or a folder of files.
 
 The page holds everything it shows, loads nothing and runs no script. Whatever it is given is
-text: a class name that looks like HTML or Markdown is shown as it was written. The same report
-gives the same bytes.
+text: a class name that looks like HTML, Markdown or LaTeX is shown as it was written. The same
+report gives the same bytes. Sections name the runs that their numbers come from.
 """
 
 import base64
 import html
+import json
 import re
 import tempfile
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import asdict, dataclass, field
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,36 @@ from matplotlib.figure import Figure
 from actiontrack.errors import ParameterError
 from actiontrack.plots import save_figure
 
-__all__ = ["Report", "Section"]
+__all__ = ["Report", "Section", "Source", "latex_table"]
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _MAX_ROWS = 200  # of a table on the page; its file holds all
+_NAMED_RUNS = 8  # of a section in Markdown; the page and report.json name all
+_SHORT_ID = 8  # characters of a run id, as in tables on a terminal
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|~$])")
+_LONG_TABLE = 40  # rows of a LaTeX table from which on it breaks across pages
+_LATEX = {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "<": r"\textless{}", ">": r"\textgreater{}",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A record that a report has its numbers from.
+
+    Attributes:
+        run_id: Id of the run.
+        name: Name of the run.
+        record: Name of the record, such as "test-probe".
+        digest: sha256 of the record's manifest, which holds the digest of every file of it.
+    """
+
+    run_id: str
+    name: str
+    record: str
+    digest: str
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,6 +68,8 @@ class Section:
         figure: A matplotlib figure, or the bytes of a PNG file.
         caption: One sentence below the figure or above the table, and the figure's alternative
             text.
+        run_ids: The runs that its numbers come from; each is one of the report's sources.
+        level: 2 for a section of the report, 3 for one that belongs to the section before it.
     """
 
     heading: str
@@ -49,14 +77,19 @@ class Section:
     frame: pd.DataFrame | None = None
     figure: Figure | bytes | None = None
     caption: str = ""
+    run_ids: tuple[str, ...] = ()
+    level: int = 2
 
     def __post_init__(self) -> None:
         """Refuse what can't be written.
 
         Raises:
-            ParameterError: ``figure`` is bytes without the PNG signature, or two columns of
-                ``frame`` (its index counts, where it is shown) have the same name.
+            ParameterError: ``figure`` is bytes without the PNG signature, two columns of
+                ``frame`` (its index counts, where it is shown) have the same name, or the level
+                is neither 2 nor 3.
         """
+        if self.level not in {2, 3}:
+            raise ParameterError("level", "must be 2 or 3", self.level, "Leave it out for 2.")
         if self.frame is not None:
             names = list(_flat(self.frame).columns)
             twice = sorted({name for name in names if names.count(name) > 1})
@@ -75,6 +108,11 @@ class Report:
     Attributes:
         title: Title of the page.
         sections: Its parts, in order.
+        sources: The records that its numbers come from.
+
+    Raises:
+        ParameterError: A section names a run that is no source, or the first section belongs to
+            none.
 
     Example:
         >>> page = Report(title="Runs", sections=[Section(heading="Hard", text="a < b")]).to_html()
@@ -84,30 +122,50 @@ class Report:
 
     title: str
     sections: Sequence[Section] = field(default=())
+    sources: Sequence[Source] = field(default=())
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that lead nowhere."""
+        known = {each.run_id for each in self.sources}
+        for section in self.sections:
+            unknown = [each for each in section.run_ids if each not in known]
+            if unknown:
+                rule = f"must be sources of the report (section {section.heading!r})"
+                raise ParameterError("run_ids", rule, unknown[0], "Add the record to the sources.")
+        if self.sections and self.sections[0].level != 2:
+            level = self.sections[0].level
+            raise ParameterError("level", "must be 2 for the first section", level, "Leave it out.")
 
     def to_html(self) -> str:
         """Write the report as one self-contained HTML page.
 
         Images are inlined, there is no script and no link to anywhere else; the page follows the
-        reader's dark mode, prints, and fits a telephone (wide tables scroll).
+        reader's dark mode, prints (a browser's "save as PDF" gives numbered A4 pages), and fits a
+        telephone (wide tables scroll).
 
         Returns:
             The page, HTML 5 in UTF-8.
         """
-        names = self._names()
         return _template().render(
             title=self.title,
+            sources=self._sources(),
+            sources_text=_SOURCES,
             sections=[
                 {
                     "anchor": name,
                     "heading": section.heading,
+                    "level": section.level,
                     "paragraphs": _paragraphs(section.text),
-                    "image": base64.b64encode(_png(section.figure)).decode(),
+                    "image": base64.b64encode(png).decode(),
                     "alt": _alternative(section),
                     "caption": section.caption,
                     "table": None if section.frame is None else _table(section.frame),
+                    "runs": [(each, _short(each)) for each in section.run_ids],
+                    "runs_note": self._runs_note(section),
                 }
-                for name, section in zip(names, self.sections, strict=True)
+                for name, section, png in zip(
+                    self._names(), self.sections, self._images, strict=True
+                )
             ],
         )
 
@@ -123,7 +181,7 @@ class Report:
         self._save_figures(directory)
         parts = [f"# {_escaped(self.title)}"]
         for name, section in zip(self._names(), self.sections, strict=True):
-            parts.append(f"## {_escaped(section.heading)}")
+            parts.append(f"{'#' * section.level} {_escaped(section.heading)}")
             parts += [_escaped(paragraph) for paragraph in _paragraphs(section.text)]
             if section.figure is not None:
                 parts.append(f"![{_escaped(_alternative(section))}](figures/{name}.png)")
@@ -131,7 +189,32 @@ class Report:
                 parts.append(f"*{_escaped(section.caption)}*")
             if section.frame is not None:
                 parts.append(_markdown_table(section.frame))
+            parts += self._markdown_runs(section)
+        if self.sources:
+            frame = pd.DataFrame([asdict(each) for each in self.sources])
+            parts += ["## Sources", _escaped(_SOURCES), _markdown_table(frame)]
         return "\n\n".join(parts) + "\n"
+
+    def to_json(self) -> str:
+        """Which runs each section, table and figure comes from, for programs.
+
+        Returns:
+            ``title``, ``sources`` (run_id, name, record, digest) and ``sections``, each with
+            ``heading``, ``anchor`` (on the page), ``run_ids``, ``tables`` and ``figures`` (paths
+            of the files that `save` writes).
+        """
+        sections = [
+            {
+                "heading": section.heading,
+                "anchor": name,
+                "run_ids": list(section.run_ids),
+                "tables": [] if section.frame is None else _files("tables", name, _TABLES),
+                "figures": _files("figures", name, _figure_formats(section)),
+            }
+            for name, section in zip(self._names(), self.sections, strict=True)
+        ]
+        content = {"title": self.title, "sources": [asdict(each) for each in self.sources]}
+        return json.dumps(content | {"sections": sections}, indent=1, ensure_ascii=False) + "\n"
 
     def save(self, directory: Path) -> dict[str, Path]:
         """Write the report as files that people and programs can read.
@@ -140,14 +223,20 @@ class Report:
             directory: Made if it is missing; files of the same name are overwritten.
 
         Returns:
-            The paths by their name below ``directory``: ``report.html``, ``report.md``, for each
-            table ``tables/<section>.csv`` and ``.parquet`` with all of its rows, for each figure
+            The paths by their name below ``directory``: ``report.html``, ``report.md``,
+            ``report.json`` (see `to_json`), for each table ``tables/<section>.csv`` and
+            ``.parquet`` with all of its rows and ``.tex`` with those of the page, for each figure
             ``figures/<section>.png`` and, unless it was given as PNG, ``.svg``.
         """
         directory.mkdir(parents=True, exist_ok=True)
-        (directory / "report.md").write_text(self.to_markdown(directory), encoding="utf-8")
-        (directory / "report.html").write_text(self.to_html(), encoding="utf-8")
-        paths = [directory / "report.html", directory / "report.md"]
+        texts = {
+            "report.html": self.to_html(),
+            "report.md": self.to_markdown(directory),
+            "report.json": self.to_json(),
+        }
+        for name, text in texts.items():
+            (directory / name).write_text(text, encoding="utf-8")
+        paths = [directory / name for name in texts]
         paths += [*self._save_tables(directory), *self._figure_paths(directory)]
         return {path.relative_to(directory).as_posix(): path for path in paths}
 
@@ -161,28 +250,59 @@ class Report:
         """A file name and anchor for each section: its number and its heading in plain letters."""
         return [f"{i:02d}-{_slug(section.heading)}" for i, section in enumerate(self.sections, 1)]
 
+    @cached_property
+    def _images(self) -> list[bytes]:
+        """The figure of each section as PNG, drawn once; nothing for a section without one."""
+        return [_png(section.figure) for section in self.sections]
+
+    def _sources(self) -> list[dict[str, str]]:
+        """The sources; a run with several records has one anchor."""
+        first = {each.run_id: each for each in reversed(self.sources)}
+        return [
+            asdict(each) | {"anchor": f"run-{each.run_id}" if each is first[each.run_id] else ""}
+            for each in self.sources
+        ]
+
+    def _runs_note(self, section: Section) -> str:
+        """Which runs a section has its numbers from; nothing where that is plain."""
+        known = {each.run_id for each in self.sources}
+        if len(known) < 2 or not section.run_ids:
+            return ""
+        if set(section.run_ids) == known:
+            return f"From all {len(known)} runs of this report."
+        count = len(section.run_ids)
+        return "From run" if count == 1 else f"From {count} runs:"
+
+    def _markdown_runs(self, section: Section) -> list[str]:
+        note = self._runs_note(section)
+        if not note or note.endswith("."):
+            return [f"*{_escaped(note)}*"] if note else []
+        named = ", ".join(f"`{_short(each)}`" for each in section.run_ids[:_NAMED_RUNS])
+        further = len(section.run_ids) - _NAMED_RUNS
+        return [f"*{note}* {named}" + (f" and {further} more" if further > 0 else "")]
+
     def _save_tables(self, directory: Path) -> list[Path]:
         paths = []
         for name, section in zip(self._names(), self.sections, strict=True):
             if section.frame is not None:
-                paths += _save_table(section.frame, directory / "tables" / name)
+                paths += _save_table(section, directory / "tables" / name)
         return paths
 
     def _save_figures(self, directory: Path) -> None:
-        for name, section in zip(self._names(), self.sections, strict=True):
-            stem = directory / "figures" / name
+        for name, section, png in zip(self._names(), self.sections, self._images, strict=True):
+            if section.figure is None:
+                continue
+            path = directory / "figures" / f"{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(png)
             if isinstance(section.figure, Figure):
-                save_figure(section.figure, stem)
-            elif section.figure is not None:
-                stem.parent.mkdir(parents=True, exist_ok=True)
-                (stem.parent / f"{name}.png").write_bytes(section.figure)
+                save_figure(section.figure, path.with_suffix(""), formats=("svg",))
 
     def _figure_paths(self, directory: Path) -> list[Path]:
         return [
-            directory / "figures" / f"{name}.{suffix}"
+            directory / path
             for name, section in zip(self._names(), self.sections, strict=True)
-            if section.figure is not None
-            for suffix in (("png", "svg") if isinstance(section.figure, Figure) else ("png",))
+            for path in _files("figures", name, _figure_formats(section))
         ]
 
 
@@ -193,6 +313,24 @@ def _template() -> jinja2.Template:
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
     return environment.get_template("report.html.j2")
+
+
+_TABLES = ("csv", "parquet", "tex")
+_SOURCES = "The records that the numbers come from, with the sha256 of each record's manifest."
+
+
+def _files(folder: str, name: str, suffixes: Sequence[str]) -> list[str]:
+    return [f"{folder}/{name}.{suffix}" for suffix in suffixes]
+
+
+def _figure_formats(section: Section) -> tuple[str, ...]:
+    if section.figure is None:
+        return ()
+    return ("png", "svg") if isinstance(section.figure, Figure) else ("png",)
+
+
+def _short(run_id: str) -> str:
+    return run_id[:_SHORT_ID]
 
 
 def _alternative(section: Section) -> str:
@@ -252,13 +390,51 @@ def _cell(value: Any) -> str:
     return str(value)
 
 
-def _save_table(frame: pd.DataFrame, stem: Path) -> list[Path]:
+def _save_table(section: Section, stem: Path) -> list[Path]:
+    assert section.frame is not None  # noqa: S101 - asked for by the caller
     stem.parent.mkdir(parents=True, exist_ok=True)
-    flat = _flat(frame)
-    paths = [stem.parent / f"{stem.name}.{suffix}" for suffix in ("csv", "parquet")]
+    flat = _flat(section.frame)
+    paths = [stem.parent / f"{stem.name}.{suffix}" for suffix in _TABLES]
     flat.to_csv(paths[0], index=False, lineterminator="\n", encoding="utf-8")
     flat.to_parquet(paths[1], index=False)
+    text = latex_table(section.frame, caption=_alternative(section), label=stem.name)
+    paths[2].write_text(text, encoding="utf-8")
     return paths
+
+
+def latex_table(frame: pd.DataFrame, *, caption: str = "", label: str = "") -> str:
+    """Write a table in LaTeX: booktabs' rules, numbers to the right, four digits.
+
+    Args:
+        frame: As in a `Section`; the first 200 rows are written.
+        caption: Its caption, plain text.
+        label: Its label is ``tab:<label>``.
+
+    Returns:
+        A ``table``, or a ``longtable`` from 40 rows on, for a document that loads booktabs and
+        longtable. Letters such as ρ need LuaLaTeX or XeLaTeX. Nothing that it was given acts as
+        LaTeX.
+    """
+    flat = _flat(frame)
+    note = f" The first {_MAX_ROWS} of {len(flat)} rows." if len(flat) > _MAX_ROWS else ""
+    numeric = [pd.api.types.is_numeric_dtype(dtype) for dtype in flat.dtypes]
+    cells = [[_latex(cell) for cell in row] for row in _cells(flat)]
+    escaped = pd.DataFrame(cells, columns=[_latex(name) for name in flat.columns], dtype=object)
+    long = len(cells) >= _LONG_TABLE
+    text = escaped.style.hide(axis="index").to_latex(
+        column_format="".join("r" if number else "l" for number in numeric),
+        hrules=True,
+        caption=_latex(f"{caption}{note}") or None,
+        label=f"tab:{label}" if label else None,
+        environment="longtable" if long else None,
+        position_float=None if long else "centering",
+    )
+    return str(text)
+
+
+def _latex(text: str) -> str:
+    """Text that LaTeX shows as it is, on one line."""
+    return "".join(_LATEX.get(character, character) for character in " ".join(text.split()))
 
 
 def _markdown_table(frame: pd.DataFrame) -> str:

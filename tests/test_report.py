@@ -1,7 +1,10 @@
 import base64
 import html.parser
 import io
+import json
 import re
+import shutil
+import subprocess
 
 import numpy as np
 import pandas as pd
@@ -10,8 +13,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from actiontrack import plots
+from actiontrack import report as report_module
 from actiontrack.errors import ParameterError
-from actiontrack.report import Report, Section
+from actiontrack.report import Report, Section, Source, latex_table
 
 EVIL = '<script>alert("x")</script><img src=x onerror=alert(1)> | [a](javascript:b) `c` *d* {{ e }}'
 
@@ -227,7 +231,8 @@ def test_save_writes_every_file_it_names_and_no_other(report, tmp_path):
     paths = report.save(tmp_path / "deep" / "report")
     assert sorted(paths) == [
         "figures/02-curves-mas.png", "figures/02-curves-mas.svg", "figures/03-picture.png",
-        "report.html", "report.md", "tables/01-classes.csv", "tables/01-classes.parquet",
+        "report.html", "report.json", "report.md",
+        "tables/01-classes.csv", "tables/01-classes.parquet", "tables/01-classes.tex",
     ]  # fmt: skip
     written = {path for path in (tmp_path / "deep" / "report").rglob("*") if path.is_file()}
     assert written == set(paths.values())
@@ -270,6 +275,171 @@ def test_headings_without_plain_letters_still_get_distinct_names(tmp_path):
     sections = [Section(heading="动作", frame=table()), Section(heading="../..", frame=table())]
     paths = Report(title="t", sections=sections).save(tmp_path)
     assert {"tables/01-section.csv", "tables/02-section.csv"} <= set(paths)
+
+
+def test_each_figure_is_drawn_once_per_format(report, tmp_path, monkeypatch):
+    drawn = []
+    original = report_module.save_figure
+
+    def counted(figure, stem, formats=("png", "svg")):
+        drawn.extend(formats)
+        return original(figure, stem, formats)
+
+    monkeypatch.setattr(report_module, "save_figure", counted)
+    report.save(tmp_path)
+    report.to_html()
+    assert sorted(drawn) == ["png", "svg"]
+
+
+# ---------------------------------------------------------------- sources
+
+
+def source(run_id, record="test-probe"):
+    return Source(run_id=run_id, name=f"name of {run_id}", record=record, digest=run_id[0] * 64)
+
+
+A, B, C = (letter * 32 for letter in "abc")
+
+
+@pytest.fixture
+def traced():
+    """A report of three runs, one of which has two records."""
+    sections = [
+        Section(heading="All", text="1.", run_ids=(A, B, C)),
+        Section(heading="One", text="2.", run_ids=(B,), frame=table()),
+        Section(heading="Two", text="3.", run_ids=(A, C), level=3, figure=png()),
+        Section(heading="Words", text="No numbers."),
+    ]
+    sources = [source(A), source(B), source(C), source(C, "train-probe")]
+    return Report(title="Traced", sections=sections, sources=sources)
+
+
+def test_every_section_names_its_runs_and_links_to_them(traced):
+    text = traced.to_html()
+    page = Page(text)
+    assert page.open == []
+    runs = [part.get("data-runs") for part in page.all("section")]
+    assert runs == [f"{A} {B} {C}", B, f"{A} {C}", None, None]
+    anchors = [row["id"] for row in page.all("tr") if "id" in row]
+    assert anchors == [f"run-{each}" for each in (A, B, C)]
+    links = [link["href"] for link in page.all("a") if link["href"].startswith("#run-")]
+    assert links == [f"#run-{each}" for each in (B, A, C)]
+    assert "From all 3 runs of this report." in page.text
+
+
+def test_the_table_of_sources_holds_whole_ids_and_digests(traced, tmp_path):
+    for text in (traced.to_html(), traced.to_markdown(tmp_path)):
+        assert text.count("train-probe") + text.count(r"train\-probe") == 1
+        assert all(each * 64 in text for each in "abc")
+
+
+def test_markdown_names_the_runs_of_a_section(traced, tmp_path):
+    text = traced.to_markdown(tmp_path)
+    assert "*From run* `bbbbbbbb`\n" in text
+    assert "*From 2 runs:* `aaaaaaaa`, `cccccccc`\n" in text
+    assert "*From all 3 runs of this report\\.*\n" in text
+
+
+def test_a_report_of_one_run_does_not_repeat_it(tmp_path):
+    report = Report(
+        title="t", sections=[Section(heading="h", text="1", run_ids=(A,))], sources=[source(A)]
+    )
+    assert "From run" not in report.to_html() + report.to_markdown(tmp_path)
+    assert f'data-runs="{A}"' in report.to_html()
+
+
+def test_json_says_which_runs_each_file_comes_from(traced, tmp_path):
+    paths = traced.save(tmp_path)
+    content = json.loads(paths["report.json"].read_text(encoding="utf-8"))
+    assert content["title"] == "Traced"
+    assert [each["run_id"] for each in content["sources"]] == [A, B, C, C]
+    assert [each["run_ids"] for each in content["sections"]] == [[A, B, C], [B], [A, C], []]
+    named = [path for each in content["sections"] for path in each["tables"] + each["figures"]]
+    assert {"report.html", "report.md", "report.json", *named} == set(paths)
+
+
+def test_a_run_that_is_no_source_is_refused():
+    text = (
+        f"run_ids: must be sources of the report (section 'h'), got '{A}'. "
+        "Add the record to the sources."
+    )
+    with pytest.raises(ParameterError, match=f"^{re.escape(text)}$"):
+        Report(title="t", sections=[Section(heading="h", run_ids=(A,))])
+
+
+# ---------------------------------------------------------------- levels
+
+
+def test_a_part_of_a_section_is_nested_in_the_contents(traced, tmp_path):
+    text = traced.to_html()
+    contents = re.sub(r"\s+", "", text[text.index("<nav") : text.index("</nav>")])
+    assert '<li><ahref="#02-one">One</a><ul><li><ahref="#03-two">Two</a></li></ul></li>' in contents
+    assert "<h3>Two</h3>" in text
+    assert "\n### Two\n" in traced.to_markdown(tmp_path)
+
+
+@pytest.mark.parametrize("level", [1, 4])
+def test_other_levels_are_refused(level):
+    with pytest.raises(ParameterError, match=r"^level: must be 2 or 3"):
+        Section(heading="h", level=level)
+
+
+def test_a_report_cannot_begin_with_a_part():
+    with pytest.raises(ParameterError, match=r"^level: must be 2 for the first section"):
+        Report(title="t", sections=[Section(heading="h", level=3)])
+
+
+# ---------------------------------------------------------------- LaTeX
+
+HOSTILE_TEX = r"\input{/etc/passwd} 50% & $x^2_3$ #1 ~ {<a>} \\"
+
+
+def tex_rows(text):
+    body = text[text.index(r"\toprule") : text.index(r"\bottomrule")]
+    return [line for line in body.splitlines() if line.endswith(r"\\")]
+
+
+def test_a_latex_table_has_its_rows_rules_caption_and_label():
+    text = latex_table(table(), caption="By class.", label="x")
+    assert tex_rows(text) == [
+        r"class & action & n \\", r"cat & 3.142 & 10000 \\", r"dog & – & 2 \\"
+    ]  # fmt: skip
+    assert r"\begin{tabular}{lrr}" in text
+    assert r"\caption{By class.}" in text
+    assert r"\label{tab:x}" in text
+
+
+def test_a_long_latex_table_breaks_across_pages_and_is_cut_as_on_the_page():
+    text = latex_table(pd.DataFrame({"x": range(250)}), caption="Many.")
+    assert r"\begin{longtable}{r}" in text
+    assert r"\caption{Many. The first 200 of 250 rows.}" in text
+    assert "199 " in text
+    assert "200 \\" not in text.replace("The first 200", "")
+
+
+def test_no_text_acts_as_latex():
+    frame = pd.DataFrame({HOSTILE_TEX: [HOSTILE_TEX], "n": [1]})
+    text = latex_table(frame, caption=HOSTILE_TEX)
+    assert r"\input" not in text
+    for row in tex_rows(text):
+        assert len(re.findall(r"(?<!\\)&", row)) == 1
+        assert not re.search(r"(?<!\\)[$#%_]", row)
+
+
+@pytest.mark.parametrize("frame", [table(), pd.DataFrame({"ρ": range(60), HOSTILE_TEX: EVIL})])
+def test_a_latex_engine_sets_the_table(frame, tmp_path):
+    engine = shutil.which("lualatex")
+    if engine is None:
+        pytest.skip("no lualatex on this machine")
+    body = latex_table(frame, caption=HOSTILE_TEX, label="t")
+    document = (
+        "\\documentclass{article}\\usepackage{booktabs,longtable}\n"
+        f"\\begin{{document}}\n{body}\\end{{document}}\n"
+    )
+    (tmp_path / "t.tex").write_text(document, encoding="utf-8")
+    command = [engine, "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "t.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
 
 
 # ---------------------------------------------------------------- checks
