@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 from actiontrack import compare
 from actiontrack.errors import NotComparableError, NotFoundError, ParameterError, StoreError
 from actiontrack.history import LossHistory, check_choice
+from actiontrack.scores import action as score_action
 from actiontrack.scores import (
     ensemble_entropy,
     ensemble_mean,
@@ -38,6 +39,8 @@ __all__ = [
     "accuracy_by_threshold",
     "accuracy_summary",
     "align",
+    "check_score",
+    "class_column",
     "class_distributions",
     "class_name",
     "compare_runs",
@@ -159,7 +162,7 @@ def class_distributions(scores: pd.DataFrame, *, score: str = "action") -> pd.Da
     Raises:
         ParameterError: if there is no such score.
     """
-    _check_column(scores, score)
+    check_score(scores, score)
     keys = ["run_id", "run_name", "model"]
     frames = []
     for key, rows in scores.groupby(keys, sort=False, observed=True):
@@ -294,7 +297,7 @@ def neighbours(
             "Recorder.log_features."
         )
     table = score_frame([record])
-    _check_column(table, score)
+    check_score(table, score)
     known = record.samples.sample_ids
     if sample_ids is None:
         sample_ids = hardest(table, n, by=score)["sample_id"].tolist()
@@ -411,7 +414,7 @@ def noise_pairs(
     frames = []
     for record in records:
         table, noisy = _with_truth(record, None)
-        _check_column(table, score)
+        check_score(table, score)
         values = table[score].to_numpy(dtype=np.float64) * (-1.0 if score in LOW_IS_HARD else 1.0)
         order = np.argsort(-values, kind="stable")[: noisy.sum() if k is None else k]
         found = np.zeros(len(table), dtype=np.bool_)
@@ -470,7 +473,7 @@ def accuracy_by_threshold(
     for record in records:
         table = record.scores()
         for score in ("correct", *scores):
-            _check_column(table, score)
+            check_score(table, score)
         values = {score: min_max(table[score].to_numpy(dtype=np.float64)) for score in scores}
         frames.append(_masked_accuracy(record, values, table["correct"], n_thresholds))
     return pd.concat(frames, ignore_index=True)
@@ -543,7 +546,7 @@ def ensemble_scores(records: Sequence[StoredRecord]) -> pd.DataFrame:
         {
             "sample_id": aligned.sample_ids,
             "label": labels,
-            "class": _label_names(aligned),
+            "class": class_column(aligned),
             "action": min_max(action),
             "entropy": min_max(entropy),
             "loss_variance": min_max(variance),
@@ -581,7 +584,7 @@ def ensemble_accuracy(
         ParameterError: if there is no such score.
     """
     for score in by:
-        _check_column(scores, score)
+        check_score(scores, score)
     values = {score: scores[score].to_numpy(dtype=np.float64) for score in by}
     labels = scores["label"].to_numpy()
     frames = [
@@ -637,7 +640,7 @@ def ensemble_correlations(
         ParameterError: if there is no such score.
     """
     for score in by:
-        _check_column(scores, score)
+        check_score(scores, score)
     codes, names = pd.factorize(scores["class"], sort=True)
     found = compare.correlations(
         scores[list(by)].to_numpy(dtype=np.float64).T,
@@ -913,7 +916,7 @@ def contrasts(aligned: Alignment, *, n: int = 12) -> pd.DataFrame:
     ranks = (compare.average_ranks(_difficulty(aligned)[:, finite]) - 1) / max(finite.sum() - 1, 1)
     models = aligned.runs["model"].astype(str)
     means = pd.DataFrame(ranks).groupby(models.to_numpy(), sort=False).mean()
-    names = _label_names(aligned)[finite]
+    names = class_column(aligned)[finite]
     frames = []
     for hard, easy in permutations(means.index, 2):
         difference = means.loc[hard].to_numpy() - means.loc[easy].to_numpy()
@@ -938,8 +941,8 @@ def _difficulty(aligned: Alignment) -> npt.NDArray[np.float64]:
     return np.multiply(sign, aligned.values)
 
 
-def _label_names(aligned: Alignment) -> npt.NDArray[np.object_]:
-    """Name of the class of each sample, "all" without labels."""
+def class_column(aligned: Alignment) -> npt.NDArray[np.object_]:
+    """Name of the class of each sample of aligned runs, "all" without labels."""
     if aligned.labels is None:
         return np.full(len(aligned.sample_ids), "all", dtype=object)
     names = aligned.class_names or _default_names(aligned.labels)
@@ -1162,7 +1165,7 @@ def feature_map(record: StoredRecord, *, score: str = "action") -> pd.DataFrame:
             "features. Record them with Recorder.log_features."
         )
     table = score_frame([record])
-    _check_column(table, score)
+    check_score(table, score)
     points: npt.NDArray[Any] = record.features()
     names = ["feature 1", "feature 2"]
     if points.shape[1] != 2:
@@ -1364,7 +1367,7 @@ def _score_column(
         frame = record.scores([score]) if record.manifest.complete else record.scores()
     else:
         frame = _scores(record, up_to_step)
-    _check_column(frame, score)
+    check_score(frame, score)
     return frame[score].to_numpy(dtype=np.float64)
 
 
@@ -1395,7 +1398,7 @@ def _default_names(labels: npt.NDArray[Any] | None) -> tuple[str, ...]:
 def _extremes(
     scores: pd.DataFrame, n: int, *, by: str, per_class: bool, ascending: bool
 ) -> pd.DataFrame:
-    _check_column(scores, by)
+    check_score(scores, by)
     if n < 1:
         raise ParameterError("n", "must be 1 or more", n, "Ask for at least one sample.")
     keys = ["run_id", "class"] if per_class else ["run_id"]
@@ -1411,12 +1414,13 @@ def _extremes(
 def _curves(
     record: StoredRecord, history: LossHistory, sample_ids: Sequence[Any] | None, n: int
 ) -> pd.DataFrame:
-    table = score_table(history)
-    action = table["action"].to_numpy()
     if sample_ids is None:
-        rows = np.argsort(-np.nan_to_num(action, nan=-np.inf), kind="stable")[:n]
+        hard = score_action(history.losses, history.deltas)
+        rows = np.argsort(-np.nan_to_num(hard, nan=-np.inf), kind="stable")[:n]
     else:
         rows = _positions(record, history.sample_ids, sample_ids)
+    losses = history.losses[:, rows]
+    action = score_action(losses, history.deltas)
     names = history.class_names
     labels = history.labels
     frame = pd.DataFrame(
@@ -1424,8 +1428,8 @@ def _curves(
             **_run_head(record),
             "sample_id": np.repeat(history.sample_ids[rows], history.n_steps),
             "step": np.tile(history.steps, len(rows)),
-            "loss": history.losses[:, rows].T.ravel(),
-            "action": np.repeat(action[rows], history.n_steps),
+            "loss": losses.T.ravel(),
+            "action": np.repeat(action, history.n_steps),
         }
     )
     if labels is not None:
@@ -1437,14 +1441,28 @@ def _curves(
 def _positions(
     record: StoredRecord, known: npt.NDArray[Any], wanted: Sequence[Any]
 ) -> npt.NDArray[np.intp]:
-    where = {str(each): row for row, each in enumerate(known.tolist())}
-    missing = [each for each in wanted if str(each) not in where]
+    rows = [_position(known, each) for each in wanted]
+    missing = [each for each, row in zip(wanted, rows, strict=True) if row < 0]
     if missing:
         raise NotFoundError(
             f"record {record.name} of run {record.run.run_id} has no sample {missing[0]!r}. "
             f"Its ids look like {known[0]!s}."
         )
-    return np.array([where[str(each)] for each in wanted], dtype=np.intp)
+    return np.array(rows, dtype=np.intp)
+
+
+def _position(known: npt.NDArray[Any], wanted: Any) -> int:
+    """Row of an id among ascending ones, -1 if it is none of them; integers may come as text."""
+    value: Any = str(wanted)
+    if known.dtype.kind in "iu":
+        try:
+            value = int(value)
+        except ValueError:
+            return -1
+        if not np.iinfo(known.dtype).min <= value <= np.iinfo(known.dtype).max:
+            return -1
+    row = int(np.searchsorted(known, value))
+    return row if row < len(known) and str(known[row]) == str(wanted) else -1
 
 
 def _check_same_measure(records: Sequence[StoredRecord], up_to_step: int | None) -> None:
@@ -1522,8 +1540,13 @@ def _sample_index(record: StoredRecord) -> pd.MultiIndex:
     return pd.MultiIndex.from_frame(pd.DataFrame(parts))
 
 
-def _check_column(frame: pd.DataFrame, name: str) -> None:
-    if name not in frame.columns:
+def check_score(frame: pd.DataFrame, name: str) -> None:
+    """Refuse a name that is no column of a score frame, or one that holds no numbers.
+
+    Raises:
+        ParameterError: names the score and those that there are.
+    """
+    if name not in frame.columns or not pd.api.types.is_numeric_dtype(frame[name]):
         numeric = frame.select_dtypes("number").columns.difference(["label", "true_label"])
         raise ParameterError(
             "score", f"must be one of {', '.join(numeric)}", name, "Choose one of these."

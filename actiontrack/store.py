@@ -51,6 +51,7 @@ __all__ = [
     "Store",
     "StoredRecord",
     "Terminated",
+    "choose_record",
 ]
 
 logger = logging.getLogger("actiontrack")
@@ -131,6 +132,10 @@ class RunInfo:
     end_time: int = 0
     artifact_uri: str = ""
     experiment_id: str = ""
+
+    def record_state(self, record: str) -> str:
+        """State of a record as the run's tag tells: "recording", "complete", or "" for none."""
+        return self.tags.get(f"{_RECORD_TAG}{record}", "")
 
 
 class Store:
@@ -241,7 +246,7 @@ class Store:
             CorruptRecordError: if the manifest is damaged.
         """
         info = run if isinstance(run, RunInfo) else self.get_run(run)
-        name = _choose_record(info, record)
+        name = choose_record(info, record)
         if isinstance(run, RunInfo) and record is None and not info.records:
             raise NotFoundError(_without_record(info))
         return StoredRecord(store=self, run=info, name=name)
@@ -725,7 +730,9 @@ class StoredRecord:
                 tempfile.TemporaryDirectory(dir=self._scratch) as beside,
                 contextlib.suppress(NotFoundError),
             ):
-                self.store.download(self.run, f"{self._prefix}/{path}", Path(beside)).replace(target)
+                self.store.download(self.run, f"{self._prefix}/{path}", Path(beside)).replace(
+                    target
+                )
         return target
 
     @cached_property
@@ -775,7 +782,13 @@ def _read_below(root: Path, relative: str) -> bytes:
         ) from error
 
 
-def _choose_record(run: RunInfo, record: str | None) -> str:
+def choose_record(run: RunInfo, record: str | None) -> str:
+    """Name of the record that is meant: the one named, the only one, or the test probe.
+
+    Raises:
+        NotFoundError: if the run holds none.
+        ParameterError: if the name is no record's, or none is named and several are held.
+    """
     if record is not None:
         split, _, mode = record.rpartition("-")
         artifact.check_name("record", split or record)

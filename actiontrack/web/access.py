@@ -1,0 +1,153 @@
+"""Who may read and write what, and the defence against forged requests.
+
+MLflow's basic auth logs users in, and tells what they may do (`permissions.Permissions`). Every
+route of ours is checked here before its function runs. Without basic auth everybody may do
+everything, as in MLflow itself.
+
+A form that writes carries a token that only a page of ours can know: made from a secret of the
+server, a random cookie of the browser, and the name of the user. A request that writes must also
+come from a page of this server, if the browser says where it comes from.
+"""
+
+import hashlib
+import hmac
+import os
+import secrets
+from urllib.parse import urlsplit
+
+import flask
+
+from actiontrack.errors import ActionTrackError, ParameterError
+from actiontrack.web.permissions import EDIT
+from actiontrack.web.routes import PREFIX, Route, current_site
+
+__all__ = [
+    "CSRF_COOKIE",
+    "CSRF_FIELD",
+    "CSRF_HEADER",
+    "MAX_RUNS",
+    "USER_VARIABLE",
+    "ForbiddenError",
+    "check_forgery",
+    "check_route",
+    "csrf_token",
+    "run_ids",
+    "set_csrf_cookie",
+    "user_name",
+]
+
+CSRF_COOKIE = "actiontrack_csrf"
+CSRF_FIELD = "csrf_token"
+CSRF_HEADER = "X-CSRF-Token"
+#: Runs that one request may name.
+MAX_RUNS = 100
+#: Name of the reviewer on a server without login.
+USER_VARIABLE = "ACTIONTRACK_USER"
+_NONCE_BYTES = 24
+_MAX_NAME = 200
+
+
+class ForbiddenError(ActionTrackError):
+    """The user may not do this, or the request was made by another site's page."""
+
+
+def run_ids() -> list[str]:
+    """The runs that the present request names, in the query or in the form, without repeats.
+
+    Raises:
+        ParameterError: if there are more than `MAX_RUNS`.
+    """
+    request = flask.request
+    named = request.args.getlist("run") + request.form.getlist("run")
+    found = list(dict.fromkeys(each.strip() for each in named if each.strip()))
+    if len(found) > MAX_RUNS:
+        rule = f"must name at most {MAX_RUNS} runs"
+        raise ParameterError("run", rule, len(found), "Compare fewer runs at once.")
+    return found
+
+
+def check_route(route: Route) -> None:
+    """Refuse the present request unless its user has the route's right on every run it names.
+
+    Raises:
+        ForbiddenError: if the user lacks it or the run does not exist, which is not told apart.
+    """
+    permissions = current_site().permissions
+    for each in run_ids():
+        if not permissions.may_use_run(each, route.needs):
+            what = "edit" if route.needs == EDIT else "read"
+            raise ForbiddenError(f"run {each!r}: you have no permission to {what} it.")
+
+
+def user_name() -> str:
+    """Who the user is, for verdicts: the login; without one ACTIONTRACK_USER or "anonymous"."""
+    known = current_site().permissions.user() or os.environ.get(USER_VARIABLE, "")
+    return known.strip()[:_MAX_NAME] or "anonymous"
+
+
+def csrf_token() -> str:
+    """The token that a form of the present user must send back, in `CSRF_FIELD` or a header."""
+    return _token(_nonce())
+
+
+def set_csrf_cookie(response: flask.Response) -> None:
+    """Hand the browser the random cookie, if a token was made of a new one."""
+    nonce = flask.g.get("actiontrack_nonce")
+    if nonce is not None:
+        response.set_cookie(
+            CSRF_COOKIE,
+            nonce,
+            path=_cookie_path(),
+            secure=flask.request.is_secure,
+            httponly=True,
+            samesite="Lax",
+        )
+
+
+def check_forgery() -> None:
+    """Refuse a request that writes unless a page of this server made it.
+
+    Raises:
+        ForbiddenError: if it comes from another origin, or its token is missing or wrong.
+    """
+    _check_origin()
+    request = flask.request
+    given = request.headers.get(CSRF_HEADER) or request.form.get(CSRF_FIELD, "")
+    cookie = request.cookies.get(CSRF_COOKIE, "")
+    if not cookie or not hmac.compare_digest(given.encode(), _token(cookie).encode()):
+        raise ForbiddenError("the form is out of date or not ours. Reload the page and try again.")
+
+
+def _check_origin() -> None:
+    headers, site = flask.request.headers, current_site()
+    origin = headers.get("Origin") or headers.get("Referer")
+    if origin is None:
+        if headers.get("Sec-Fetch-Site", "same-origin") not in {"same-origin", "none"}:
+            raise ForbiddenError("the request comes from another site.")
+        return
+    parts = urlsplit(origin)
+    if (
+        parts.netloc != flask.request.host
+        and f"{parts.scheme}://{parts.netloc}" not in site.origins
+    ):
+        raise ForbiddenError(f"the request comes from another site: {parts.netloc or origin!r}.")
+
+
+def _token(nonce: str) -> str:
+    site = current_site()
+    text = f"{nonce}\n{site.permissions.user() or ''}"
+    return hmac.new(site.key, text.encode(), hashlib.sha256).hexdigest()
+
+
+def _nonce() -> str:
+    known = flask.request.cookies.get(CSRF_COOKIE)
+    if known:
+        return known
+    if "actiontrack_nonce" not in flask.g:
+        flask.g.actiontrack_nonce = secrets.token_urlsafe(_NONCE_BYTES)
+    return str(flask.g.actiontrack_nonce)
+
+
+def _cookie_path() -> str:
+    path = flask.request.path
+    return path[: path.index(PREFIX) + len(PREFIX)] if PREFIX in path else "/"

@@ -1,0 +1,132 @@
+"""Encoded images that are safe to hand to a browser, and from where they may be read.
+
+A record says where its images are, and whoever writes a record may write anything there. So a
+server reads image files only below folders that its operator has allowed, after following links,
+and hands out nothing but raster images, recognised by their content. SVG is a document that may
+hold scripts: it is never handed out.
+"""
+
+import io
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from actiontrack.errors import NotFoundError, ParameterError
+from actiontrack.store import StoredRecord
+
+__all__ = ["ROOTS_VARIABLE", "ImageRoots", "checked", "map_png", "sample_image"]
+
+ROOTS_VARIABLE = "ACTIONTRACK_IMAGE_ROOTS"
+_RECORDED = "recorded"
+_MAX_BYTES = 64 * 2**20
+_MAX_PIXELS = 2**26
+_QUANTILE = 0.995  # of a map, where its colours end: as in the figures of pixel maps
+_DIRECT = {"PNG": "image/png", "JPEG": "image/jpeg", "GIF": "image/gif", "WEBP": "image/webp"}
+_OTHER = ("BMP", "PPM", "TIFF")  # handed out as PNG: not every browser shows them
+
+
+@dataclass(frozen=True)
+class ImageRoots:
+    """Folders below which image files may be read.
+
+    Attributes:
+        folders: resolved folders.
+        recorded: whether the folder that a record names is allowed, whatever it is. Only for a
+            store whose records are all the user's own.
+    """
+
+    folders: tuple[Path, ...] = ()
+    recorded: bool = False
+
+    @classmethod
+    def from_environment(cls) -> "ImageRoots":
+        """From ACTIONTRACK_IMAGE_ROOTS: folders with a colon between, or the word "recorded".
+
+        Raises:
+            ParameterError: if a folder is not absolute.
+        """
+        parts = [each for each in os.environ.get(ROOTS_VARIABLE, "").split(os.pathsep) if each]
+        folders = [each for each in parts if each != _RECORDED]
+        for each in folders:
+            if not Path(each).is_absolute():
+                rule = "must name absolute folders"
+                raise ParameterError(ROOTS_VARIABLE, rule, each, "Write the whole path.")
+        resolved = tuple(Path(each).resolve() for each in folders)
+        return cls(folders=resolved, recorded=_RECORDED in parts)
+
+    def allows(self, source: Mapping[str, Any] | None) -> bool:
+        """Whether images of a record with this source may be read."""
+        root = _root(source)
+        return root is not None and (self.recorded or self._below(root.resolve()))
+
+    def _below(self, path: Path) -> bool:
+        return any(path == each or path.is_relative_to(each) for each in self.folders)
+
+
+def sample_image(record: StoredRecord, sample: int, roots: ImageRoots) -> tuple[bytes, str]:
+    """Encoded image of the sample at a row position, and its MIME type.
+
+    From the thumbnails of the record, else from the recorded folder where `roots` allows it.
+
+    Raises:
+        NotFoundError: if neither is there, or it is no raster image.
+    """
+    if not record.has_thumbnails and not roots.allows(record.manifest.source):
+        raise NotFoundError(
+            f"record {record.name} of run {record.run.run_id} holds no thumbnails, and this server "
+            f"may not read its images. Record with thumbnails, or name the folder in "
+            f"{ROOTS_VARIABLE} where the server runs."
+        )
+    return checked(record.image_bytes(sample))
+
+
+def checked(content: bytes) -> tuple[bytes, str]:
+    """A raster image as it may be handed to a browser, and its MIME type.
+
+    Raises:
+        NotFoundError: if the content is none, or too large.
+    """
+    if len(content) > _MAX_BYTES:
+        raise NotFoundError(f"the image has {len(content)} bytes: too many to show.")
+    try:
+        with Image.open(io.BytesIO(content), formats=[*_DIRECT, *_OTHER]) as image:
+            if image.width * image.height > _MAX_PIXELS:
+                raise NotFoundError(f"the image has {image.width} × {image.height} pixels.")
+            kind = str(image.format)
+            return (content, _DIRECT[kind]) if kind in _DIRECT else (_png(image), "image/png")
+    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
+        raise NotFoundError("the file is no image that can be shown.") from error
+
+
+def map_png(action: npt.NDArray[np.floating]) -> bytes:
+    """The action of each pixel as a PNG in colours, transparent where there is none.
+
+    Args:
+        action: (H, W). Colours run from 0 to the 99.5 % quantile of its finite values.
+    """
+    finite = np.isfinite(action)
+    top = float(np.quantile(action[finite], _QUANTILE)) if finite.any() else 0.0
+    scaled = np.where(finite, action, 0.0) / (top or 1.0)
+    colours = mpl.colormaps["magma"](np.clip(scaled, 0, 1), bytes=True)
+    colours[~finite, 3] = 0
+    return _png(Image.fromarray(colours, "RGBA"))
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    shown = image if image.mode in {"1", "L", "LA", "P", "RGB", "RGBA"} else image.convert("RGB")
+    shown.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _root(source: Mapping[str, Any] | None) -> Path | None:
+    if not source or source.get("kind") != "folder" or not isinstance(source.get("root"), str):
+        return None
+    return Path(source["root"])

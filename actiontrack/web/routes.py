@@ -1,0 +1,74 @@
+"""What a route is: an exact path, what a user needs for it, and the function that answers.
+
+Paths have no parameters, because MLflow's basic auth knows routes by their exact path. Runs are
+named in the query or the form as `run=ID`, repeated for several, and nowhere else: so one check
+covers every route.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import flask
+
+from actiontrack.web.data import Data
+from actiontrack.web.permissions import READ, Permissions
+
+__all__ = ["NAME", "PREFIX", "Route", "Site", "current_site"]
+
+#: Name of the blueprint and of the extension.
+NAME = "actiontrack"
+#: Below this path are all pages and the API.
+PREFIX = "/actiontrack"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Route:
+    """One path and method.
+
+    Attributes:
+        path: below `PREFIX`, such as "/api/scores"; "/" for the first page.
+        function: called without arguments inside a Flask request; what it returns is answered.
+        method: "GET" (HEAD comes with it) or "POST".
+        needs: the right that a user needs on every run that the request names.
+    """
+
+    path: str
+    function: Callable[[], Any]
+    method: str = "GET"
+    needs: str = READ
+
+    @property
+    def endpoint(self) -> str:
+        """Name of the route: `flask.url_for("actiontrack.run")` for "/run".
+
+        "index" for "/", "api_scores" for "/api/scores", "review_post" for POST.
+        """
+        stem = "".join(each if each.isalnum() else "_" for each in self.path.strip("/"))
+        return (stem or "index") + ("" if self.method == "GET" else f"_{self.method.lower()}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """What the routes of one server work with.
+
+    Attributes:
+        data: records of the server's store.
+        permissions: what the user of the present request may do.
+        key: secret by which form tokens are made, shared by all workers of the server.
+        origins: other origins from which forms may come, such as "https://mlflow.example.org".
+        mlflow_url: path of MLflow's own first page, such as "/".
+    """
+
+    data: Data
+    permissions: Permissions
+    key: bytes
+    origins: tuple[str, ...] = ()
+    mlflow_url: str = "/"
+
+
+def current_site() -> Site:
+    """The site of the present request."""
+    site = flask.current_app.extensions[NAME]
+    assert isinstance(site, Site)  # noqa: S101 - set by `app.install`
+    return site
