@@ -137,7 +137,7 @@ def noise_distributions(
     """Draw how a score is distributed over noisy and clean samples (paper Fig. 12).
 
     Args:
-        frame: As :func:`actiontrack.analysis.noise_scores` returns it: ``run_id``, the column
+        frame: As `actiontrack.analysis.noise_scores` returns it: ``run_id``, the column
             ``score`` and ``group``, "noisy", "clean" or the name of another split.
         score: Column to draw, in ``unit``.
         bins: Number of bins, shared by all groups and runs.
@@ -182,7 +182,7 @@ def detection_scores(summary: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """Draw how well each score finds wrong labels, a marker per model.
 
     Args:
-        summary: As :func:`actiontrack.analysis.noise_summary` returns it: ``model``, ``score``,
+        summary: As `actiontrack.analysis.noise_summary` returns it: ``model``, ``score``,
             ``auroc_mean``, ``auroc_std``.
         ax: Where to draw; None makes a figure whose height follows the number of scores.
 
@@ -222,7 +222,7 @@ def noise_panels(frame: pd.DataFrame, *, score: str = "action", unit: str = _UNI
     """Draw `noise_distributions` of each model, one below the other (paper Fig. 12).
 
     Args:
-        frame: As :func:`noise_distributions` takes it, with the column ``model``.
+        frame: As `noise_distributions` takes it, with the column ``model``.
         score: Column to draw, in ``unit``.
         unit: Unit of the score, for the axis labels; "" for none.
 
@@ -250,7 +250,7 @@ def noise_pairs(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """Draw which share of the wrong labels is found, by true and given class.
 
     Args:
-        frame: As :func:`actiontrack.analysis.noise_pairs` returns it for one model:
+        frame: As `actiontrack.analysis.noise_pairs` returns it for one model:
             ``true_class``, ``given_class``, ``n_wrong``, ``n_found``, ``share``.
         ax: Where to draw; None makes a figure whose size follows the number of classes.
 
@@ -425,9 +425,9 @@ def joint_distribution(
     """Draw how action and entropy of an ensemble go together, with their margins (paper Fig. 6b).
 
     Args:
-        scores: As :func:`actiontrack.analysis.ensemble_scores` returns it: ``action`` and
+        scores: As `actiontrack.analysis.ensemble_scores` returns it: ``action`` and
             ``entropy``, normalised to [0, 1].
-        regions: As :func:`actiontrack.analysis.ensemble_regions` returns it: rows of ``scores``
+        regions: As `actiontrack.analysis.ensemble_regions` returns it: rows of ``scores``
             to mark, with their ``region``.
         ax: Where to draw; None makes a figure. The margins are drawn outside of it, above and on
             the right.
@@ -506,7 +506,7 @@ def correlation_heatmap(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """Draw the table of correlations, each cell with its value (paper Table 1).
 
     Args:
-        table: As :func:`actiontrack.compare.table1` lays it out: rows are pairs of models, the
+        table: As `actiontrack.compare.table1` lays it out: rows are pairs of models, the
             same-model rows ("a twice") last; columns are "overall" and the classes.
         ax: Where to draw; None makes a figure whose size follows the table.
 
@@ -549,7 +549,7 @@ def quantile_curves(
     """Draw the correlation among ever harder samples (paper Fig. 14).
 
     Args:
-        frame: As :func:`actiontrack.compare.correlation_by_quantile` returns it: ``method``,
+        frame: As `actiontrack.compare.correlation_by_quantile` returns it: ``method``,
             ``kind``, ``model_a``, ``model_b``, ``quantile``, ``mean``.
         method: Which correlation to draw.
         ax: Where to draw; None makes a figure.
@@ -593,7 +593,7 @@ def stability_curves(
     """Draw how soon a score has settled: its correlation with the full score after each step.
 
     Args:
-        frame: As :func:`actiontrack.analysis.stability` returns it: ``run_id``, ``run_name``,
+        frame: As `actiontrack.analysis.stability` returns it: ``run_id``, ``run_name``,
             ``model``, ``step``, ``method``, ``value``.
         method: Which correlation to draw.
         level: Where to draw a dashed line.
@@ -636,7 +636,7 @@ def accuracy_curves(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """Draw accuracy against a threshold on normalised scores (paper Fig. 6c).
 
     Args:
-        frame: As :func:`actiontrack.analysis.accuracy_by_threshold` returns it: ``run_id``,
+        frame: As `actiontrack.analysis.accuracy_by_threshold` returns it: ``run_id``,
             ``model``, ``score``, ``threshold``, ``accuracy``.
         ax: Where to draw; None makes a figure.
 
@@ -708,7 +708,7 @@ def mean_score_curves(
         ax: Where to draw; None makes a figure.
 
     Returns:
-        The Axes, as :func:`learning_curves` draws it.
+        The Axes, as `learning_curves` draws it.
 
     Raises:
         ParameterError: A column is missing.
@@ -812,7 +812,7 @@ def curve_clusters(
     """Draw the centres of clusters of loss curves and the curves closest to them (paper Fig. 2).
 
     Args:
-        frame: As :func:`actiontrack.analysis.curve_clusters` returns it for one record:
+        frame: As `actiontrack.analysis.curve_clusters` returns it for one record:
             ``cluster``, ``trend``, ``n_samples``, ``kind``, ``rank``, ``step``, ``loss``.
         step_name: What a step is, for the axis label.
         loss_name: What the loss is, with its unit if it has one, for the axis label.
