@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import flask
+import flask.typing
+from werkzeug.exceptions import HTTPException
 
 from actiontrack.errors import (
     ActionTrackError,
@@ -183,6 +185,7 @@ def install(
             view_func=_answering(route),
             methods=[route.method],
         )
+    blueprint.register_error_handler(Exception, _unexpected)
     blueprint.after_request(_finish)
     app.register_blueprint(blueprint)
     app.after_request(_link_from_mlflow)
@@ -246,7 +249,6 @@ class BasicAuth:
 
 def _answering(route: Route) -> Callable[[], Any]:
     """The route's function after every check, with errors turned into answers."""
-    is_api = route.path.startswith("/api/")
 
     def answer() -> Any:
         try:
@@ -258,9 +260,24 @@ def _answering(route: Route) -> Callable[[], Any]:
             status = next((code for kind, code in _STATUS if isinstance(error, kind)), 500)
             if status == 500:
                 logger.exception("%s failed", flask.request.path)
-            return (api.error_answer if is_api else pages.error_page)(str(error), status)
+            return _error(type(error).__name__, str(error), status)
 
     return answer
+
+
+def _unexpected(error: Exception) -> flask.typing.ResponseReturnValue:
+    """An error that is nobody's on purpose: logged, and not told to the user in detail."""
+    if isinstance(error, HTTPException):
+        status = error.code or 500
+        return _error(error.name, error.description or error.name, status)
+    logger.error("%s failed", flask.request.path, exc_info=error)
+    return _error("InternalError", "this failed on the server; its log says why.", 500)
+
+
+def _error(kind: str, message: str, status: int) -> flask.Response:
+    if flask.request.path.startswith(_prefixed(f"{PREFIX}/api/")):
+        return api.error_answer(kind, message, status)
+    return pages.error_page(message, status)
 
 
 def _finish(response: flask.Response) -> flask.Response:
