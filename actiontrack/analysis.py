@@ -71,6 +71,7 @@ __all__ = [
     "runs_frame",
     "save_frame",
     "score_frame",
+    "split_comparable",
     "stability",
     "top_k_overlaps",
 ]
@@ -730,14 +731,18 @@ def align(
             "Compare runs on the same data, or ask for the samples that all share with "
             "on_mismatch='inner' (--on-mismatch inner)."
         )
-    columns = _concurrently(lambda each: _score_column(each, score, up_to_step), records, "scores")
     positions, note = _shared_samples(records) if difference else (None, "")
-    if positions is not None:
-        columns = [values[at] for values, at in zip(columns, positions, strict=True)]
     samples = records[0].samples
     keep = slice(None) if positions is None else positions[0]
+    values = np.empty((len(records), samples.sample_ids[keep].size))
+
+    def load(row: int) -> None:  # into its place: all scores are in memory once, not twice
+        column = _score_column(records[row], score, up_to_step)
+        values[row] = column if positions is None else column[positions[row]]
+
+    _concurrently(load, range(len(records)), "scores")
     return Alignment(
-        values=np.stack(columns),
+        values=values,
         sample_ids=samples.sample_ids[keep],
         labels=None if samples.labels is None else samples.labels[keep].astype(np.int64),
         class_names=records[0].manifest.class_names,
@@ -745,6 +750,81 @@ def align(
         score=score,
         note=note,
     )
+
+
+def split_comparable(
+    records: Sequence[StoredRecord], *, on_mismatch: str = "error", up_to_step: int | None = None
+) -> tuple[list[StoredRecord], pd.DataFrame]:
+    """The largest set of records that can be compared, and why the others can't be.
+
+    Of sets of one size the one with more models is taken, then the one that comes first.
+
+    Args:
+        records: open records.
+        on_mismatch: with "inner", records of different samples count as comparable, see `align`.
+        up_to_step: compare up to this step only: the number of steps may differ then.
+
+    Returns:
+        The records of the set in their order, and one row per other record: run_id, run_name,
+        model, record, reason.
+
+    Raises:
+        NotFoundError: if no record has a complete epoch.
+    """
+    check_choice("on_mismatch", on_mismatch, ("error", "inner"))
+    usable = [each for each in records if not _too_short(each, up_to_step)]
+    if not usable:
+        raise NotFoundError(
+            f"none of the {len(records)} records can be scored: the first has "
+            f"{_too_short(records[0], up_to_step)}. Wait for it, or lower up_to_step (--up-to)."
+        )
+
+    def differences(first: StoredRecord, other: StoredRecord) -> list[str]:
+        found = [
+            f"{what} is {b!r}, not {a!r}"
+            for what, a, b in _measure_differences(first, other, up_to_step)
+        ]
+        samples = "" if on_mismatch == "inner" else _sample_difference([first, other])
+        return [*found, *([samples] if samples else [])]
+
+    best: list[StoredRecord] = []
+    seen: set[int] = set()
+    for start in usable:  # a record that an earlier set holds would only give that set again
+        if id(start) in seen:
+            continue
+        chosen = [start]
+        for other in usable:
+            if other is not start and not any(differences(each, other) for each in chosen):
+                chosen.append(other)
+        seen |= {id(each) for each in chosen}
+        best = max(best, chosen, key=lambda each: (len(each), len({_model(one) for one in each})))
+    kept = {id(each) for each in best}
+    rows = [
+        {
+            **_run_head(record),
+            "record": record.manifest.name,
+            "reason": _too_short(record, up_to_step)
+            or "; ".join(differences(best[0], record))
+            or "differs from another of the runs compared",
+        }
+        for record in records
+        if id(record) not in kept
+    ]
+    columns = ["run_id", "run_name", "model", "record", "reason"]
+    return [each for each in records if id(each) in kept], pd.DataFrame(rows, columns=columns)
+
+
+def _too_short(record: StoredRecord, up_to_step: int | None) -> str:
+    """Why a record can't be scored, or the empty string."""
+    steps = record.manifest.steps
+    if not steps:
+        return "no complete epoch yet"
+    last = steps[-1].step
+    return "" if up_to_step is None or last >= up_to_step else f"no step beyond {last}"
+
+
+def _model(record: StoredRecord) -> str:
+    return record.manifest.model or record.run.model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -1275,9 +1355,11 @@ def _run_row(record: StoredRecord) -> dict[str, object]:
 
 def _run_head(record: StoredRecord) -> dict[str, Any]:
     """The columns that say which run a row is of."""
-    run = record.run
-    model = record.manifest.model or run.model
-    return {"run_id": run.run_id, "run_name": run.name, "model": model}
+    return {
+        "run_id": record.run.run_id,
+        "run_name": record.run.name,
+        "model": _model(record),
+    }
 
 
 def _tidy_scores(record: StoredRecord, up_to_step: int | None) -> pd.DataFrame:
@@ -1356,8 +1438,7 @@ def _further(
 
 
 def _by_model_and_time(record: StoredRecord) -> tuple[str, int, str]:
-    model = record.manifest.model or record.run.model
-    return model, record.run.start_time, record.run.run_id
+    return _model(record), record.run.start_time, record.run.run_id
 
 
 def _score_column(
@@ -1468,16 +1549,24 @@ def _position(known: npt.NDArray[Any], wanted: Any) -> int:
 def _check_same_measure(records: Sequence[StoredRecord], up_to_step: int | None) -> None:
     first = records[0]
     for other in records[1:]:
-        for what, get in _MEASURED:
-            if what == "number of steps" and up_to_step is not None:
-                continue
-            a, b = get(first), get(other)
-            if a != b:
-                raise NotComparableError(
-                    f"the runs do not measure the same thing: {what} is {a!r} in run "
-                    f"{first.run.run_id} ({first.run.name}) and {b!r} in run "
-                    f"{other.run.run_id} ({other.run.name}). {_REMEDY.get(what, _CHOOSE)}"
-                )
+        for what, a, b in _measure_differences(first, other, up_to_step):
+            raise NotComparableError(
+                f"the runs do not measure the same thing: {what} is {a!r} in run "
+                f"{first.run.run_id} ({first.run.name}) and {b!r} in run "
+                f"{other.run.run_id} ({other.run.name}). {_REMEDY.get(what, _CHOOSE)}"
+            )
+
+
+def _measure_differences(
+    first: StoredRecord, other: StoredRecord, up_to_step: int | None
+) -> list[tuple[str, object, object]]:
+    """What two records measure differently: its name, and its value in either."""
+    values = [(what, get(first), get(other)) for what, get in _MEASURED]
+    return [
+        (what, a, b)
+        for what, a, b in values
+        if a != b and not (what == "number of steps" and up_to_step is not None)
+    ]
 
 
 _CHOOSE = "Choose runs that agree in it."

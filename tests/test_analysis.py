@@ -98,6 +98,74 @@ def test_records_without_labels_have_one_class(record, history):
     assert set(frame["class"]) == {"all"}
 
 
+# ---------------------------------------------------------------- what can be compared
+
+
+def reasons(left_out):
+    return dict(zip(left_out["run_id"], left_out["reason"], strict=True))
+
+
+def test_the_largest_set_is_compared_and_the_others_say_why_not(record, history):
+    kept = [record(history, model="a"), record(history, model="b")]
+    shorter = record(replace(make_history(3, N_SAMPLES, 3)), model="a")
+    moved = replace(history, labels=(history.labels + 1) % 3)
+    inline = replace(moved, mode="inline", loss_name="hinge")
+    other, two_reasons = record(moved), record(inline)
+    chosen, left_out = analysis.split_comparable([shorter, kept[0], other, kept[1], two_reasons])
+    assert [each.run.run_id for each in chosen] == [each.run.run_id for each in kept]
+    found = reasons(left_out)
+    assert list(found) == [each.run.run_id for each in (shorter, other, two_reasons)]
+    assert found[shorter.run.run_id] == "number of steps is 3, not 4"
+    assert found[other.run.run_id].startswith("labels of run ")
+    assert found[two_reasons.run.run_id].startswith(
+        "record is 'test-inline', not 'test-probe'; mode is 'inline', not 'probe'; loss is 'hinge'"
+    )
+
+
+def test_what_was_split_off_is_refused_and_what_was_kept_is_not(record, history):
+    moved = replace(history, labels=(history.labels + 1) % 3)
+    records = [record(history), record(moved), record(history)]
+    with pytest.raises(NotComparableError):
+        analysis.align(records)
+    chosen, _ = analysis.split_comparable(records)
+    assert analysis.align(chosen).values.shape == (2, N_SAMPLES)
+
+
+def test_other_samples_are_comparable_by_an_inner_join(record, history):
+    records = [record(history), record(make_history(4, 2 * N_SAMPLES, 3))]
+    chosen, left_out = analysis.split_comparable(records)
+    assert (len(chosen), len(left_out)) == (1, 1)
+    chosen, left_out = analysis.split_comparable(records, on_mismatch="inner")
+    assert (len(chosen), len(left_out)) == (2, 0)
+
+
+def test_fewer_steps_are_comparable_up_to_a_step_that_all_have(record, history):
+    shorter = record(make_history(3, N_SAMPLES, 3))
+    records = [record(history), shorter, record(history)]
+    assert len(analysis.split_comparable(records, up_to_step=3)[0]) == 3
+    chosen, left_out = analysis.split_comparable(records, up_to_step=4)
+    assert len(chosen) == 2
+    assert reasons(left_out) == {shorter.run.run_id: "no step beyond 3"}
+
+
+def test_of_sets_of_one_size_the_one_with_more_models_is_taken(record, history):
+    moved = replace(history, labels=(history.labels + 1) % 3)
+    same = [record(history, model="a"), record(history, model="a")]
+    different = [record(moved, model="a"), record(moved, model="b")]
+    chosen, _ = analysis.split_comparable([*same, *different])
+    assert [each.run.run_id for each in chosen] == [each.run.run_id for each in different]
+
+
+def test_a_record_without_a_complete_epoch_is_left_out(record, history):
+    whole, started = record(history), record(history)
+    started.manifest = replace(started.manifest, steps=())
+    chosen, left_out = analysis.split_comparable([started, whole])
+    assert [each.run.run_id for each in chosen] == [whole.run.run_id]
+    assert reasons(left_out) == {started.run.run_id: "no complete epoch yet"}
+    with pytest.raises(NotFoundError, match="none of the 1 records can be scored"):
+        analysis.split_comparable([started])
+
+
 def test_class_distributions_agree_with_pandas(record, history):
     scores = analysis.score_frame([record(history)])
     summary = analysis.class_distributions(scores).set_index("class")
