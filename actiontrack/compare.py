@@ -9,8 +9,8 @@ Arrays in, tidy frames out. Everything here is pure: no tracking server, no file
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, replace
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,7 @@ from scipy.spatial.distance import cdist
 from scipy.stats import rankdata, t
 
 from actiontrack.errors import ParameterError
+from actiontrack.matrices import Method, correlation_matrices, finite_samples
 
 __all__ = [
     "HIGH_ACTION",
@@ -50,8 +51,8 @@ __all__ = [
     "with_last",
 ]
 
-Method = Literal["spearman", "pearson"]
 Floats = NDArray[np.float64]
+Scores = NDArray[np.floating]
 Ints = NDArray[np.intp]
 
 HIGH_ACTION = "high action, low entropy"
@@ -59,6 +60,7 @@ HIGH_ENTROPY = "low action, high entropy"
 OVERALL = "overall"
 WITHIN_CLASS = "within-class"
 _MIN_SAMPLES = 3
+_AS_THEY_ARE = (np.dtype(np.float32), np.dtype(np.float64))
 _DETECTION = (
     "score", "auroc", "average_precision", "k", "precision_at_k", "n_samples", "n_noisy",
     "n_dropped",
@@ -68,6 +70,7 @@ _CHUNK = 2**19  # elements of a (resamples, runs, samples) block: temporaries of
 _ROWS = 16  # correlated with the last row at a time: a long history is not ranked all at once
 _TREND = 0.25  # share of its mean level by which a curve has to change, to count as changing
 _RESTARTS = 5  # of k-means, each from its own k-means++ start
+_RESTART_SAMPLE = 10_000  # curves that decide between the restarts of k-means
 _LLOYD = 10  # iterations of k-means between two looks at whether anything still moves
 _MAX_LLOYD = 10  # such looks
 _CONSTANT = 1e-28  # variance of a row scaled to |x| <= 1 below which it counts as constant
@@ -234,6 +237,16 @@ def _runs(values: ArrayLike, *, at_least: int = 0) -> Floats:
     return array.astype(np.float64, copy=False)
 
 
+def _kept(values: ArrayLike) -> Scores:
+    """Scores (R >= 2, N) in float32 or float64, without a copy if they are."""
+    array = np.asarray(values)
+    return (
+        array
+        if array.ndim == 2 and array.dtype in _AS_THEY_ARE and len(array) > 1
+        else (_runs(array, at_least=2))
+    )
+
+
 def _scaled(rows: Floats) -> Floats:
     """Shift each row by its first value (so a constant is exactly 0), centre, scale to |x| <= 1."""
     if rows.shape[-1] == 0:
@@ -333,6 +346,64 @@ def _class_means(rows: Floats, counts: Floats, starts: Ints) -> Floats:
     totals = np.maximum(np.add.reduceat(counts, starts, axis=1), 1.0)
     sums = np.add.reduceat(rows * counts[:, None, :], starts, axis=2)
     return np.repeat(sums / totals[:, None, :], sizes, axis=2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _PartSamples:
+    """The samples behind one value of the column ``class``.
+
+    Attributes:
+        name: the value.
+        n_samples: how many.
+        n_dropped: how many more there are that are not finite in some run.
+        columns: their positions, None for all.
+        classes: class of each, where scores are centred by class.
+    """
+
+    name: str
+    n_samples: int
+    n_dropped: int
+    columns: Ints | None = None
+    classes: Ints | None = None
+
+
+def _samples_of_parts(
+    values: Scores, labels: Ints | None, names: Sequence[str]
+) -> list[_PartSamples]:
+    keep = finite_samples(values)
+    n_dropped = int(keep.size - keep.sum())
+    columns = np.flatnonzero(keep) if n_dropped else None
+    n_samples = keep.size - n_dropped
+    overall = _PartSamples(name=OVERALL, n_samples=n_samples, n_dropped=n_dropped, columns=columns)
+    if labels is None:
+        return [overall]
+    kept = labels if columns is None else labels[columns]
+    order = np.argsort(kept, kind="stable")
+    positions = order if columns is None else columns[order]
+    edges = np.searchsorted(kept[order], np.arange(len(names) + 1))
+    dropped = np.bincount(labels[~keep], minlength=len(names))
+    classes = [
+        _PartSamples(
+            name=name,
+            n_samples=int(edges[code + 1] - edges[code]),
+            n_dropped=int(dropped[code]),
+            columns=positions[edges[code] : edges[code + 1]],
+        )
+        for code, name in enumerate(names)
+    ]
+    return [overall, replace(overall, name=WITHIN_CLASS, classes=kept), *classes]
+
+
+def _matrices(values: Scores, parts: Sequence[_PartSamples], methods: Sequence[Method]) -> Floats:
+    """Correlation matrices (M, K, R, R); NaN for a part of fewer than 3 samples."""
+    result = np.full((len(methods), len(parts), len(values), len(values)), np.nan)
+    for k, part in enumerate(parts):
+        for m, method in enumerate(methods):
+            if part.n_samples >= _MIN_SAMPLES:
+                result[m, k] = correlation_matrices(
+                    values, method, columns=part.columns, classes=part.classes
+                )
+    return result
 
 
 def _part(name: str, where: slice, n_dropped: int, rows: Floats) -> _Part:
@@ -466,18 +537,21 @@ def correlations(
     Raises:
         ParameterError: A shape, length, label, class name or option is wrong.
     """
-    scores = _runs(values, at_least=2)
+    scores = _kept(values)
     _check_groups(groups, n_runs=len(scores))
     _check_options(methods=methods, n_bootstrap=n_bootstrap, confidence=confidence)
     codes = None if labels is None else _checked_labels(labels, scores.shape[1], class_names)
-    parts, pairs = list(_parts(scores, codes, class_names)), _pairs(groups)
-    n_samples = parts[0].n_samples
-    estimates = pairs.take(_estimate(parts, methods, np.ones((1, n_samples))))  # (1, M, K, P)
-    means = pairs.means(estimates)[0]
-    draws = _bootstrap(parts, methods, pairs, n_samples=n_samples, times=n_bootstrap, seed=seed)
+    parts, pairs = _samples_of_parts(scores, codes, class_names), _pairs(groups)
+    estimates = pairs.take(_matrices(scores, parts, methods))  # (M, K, P)
+    means = pairs.means(estimates)
+    draws = np.full((1, *means.shape), np.nan)
+    if n_bootstrap:
+        drawn = list(_parts(scores.astype(np.float64, copy=False), codes, class_names))
+        n_samples = drawn[0].n_samples
+        draws = _bootstrap(drawn, methods, pairs, n_samples=n_samples, times=n_bootstrap, seed=seed)
     interval = np.where(np.isnan(means), np.nan, _interval(draws, confidence))
     return CorrelationResult(
-        pairs=_pairs_frame(parts, methods, pairs, estimates[0]),
+        pairs=_pairs_frame(parts, methods, pairs, estimates),
         groups=_groups_frame(parts, methods, pairs, means, interval),
     )
 
@@ -531,7 +605,7 @@ def _interval(draws: Floats, confidence: float) -> Floats:
 
 
 def _pairs_frame(
-    parts: Sequence[_Part], methods: Sequence[Method], pairs: _Pairs, estimates: Floats
+    parts: Sequence[_PartSamples], methods: Sequence[Method], pairs: _Pairs, estimates: Floats
 ) -> pd.DataFrame:
     return pd.DataFrame(
         {
@@ -543,7 +617,11 @@ def _pairs_frame(
 
 
 def _groups_frame(
-    parts: Sequence[_Part], methods: Sequence[Method], pairs: _Pairs, means: Floats, ci: Floats
+    parts: Sequence[_PartSamples],
+    methods: Sequence[Method],
+    pairs: _Pairs,
+    means: Floats,
+    ci: Floats,
 ) -> pd.DataFrame:
     inner = {"kind": pairs.kinds, "model_a": pairs.model_a, "model_b": pairs.model_b}
     return pd.DataFrame(
@@ -559,7 +637,7 @@ def _groups_frame(
 
 
 def _keys(
-    parts: Sequence[_Part],
+    parts: Sequence[_PartSamples],
     methods: Sequence[Method],
     inner: Mapping[str, ArrayLike],
 ) -> dict[str, NDArray[np.generic]]:
@@ -575,7 +653,7 @@ def _keys(
     }
 
 
-def _counts(parts: Sequence[_Part], methods: Sequence[Method], size: int) -> dict[str, Ints]:
+def _counts(parts: Sequence[_PartSamples], methods: Sequence[Method], size: int) -> dict[str, Ints]:
     n_samples = np.array([part.n_samples for part in parts])
     n_dropped = np.array([part.n_dropped for part in parts])
     return {
@@ -887,7 +965,7 @@ def cluster_curves(
     """Group loss curves by k-means: which samples are learnt, and which are not (paper Fig. 2).
 
     Euclidean k-means with k-means++ starts; the best of several restarts, the same for the same
-    seed. A centre's trend is that of the straight line fitted to it over the recorded steps:
+    seed. Of more than 10,000 curves a random part decides which start is the best. A centre's trend is that of the straight line fitted to it over the recorded steps:
     "decreasing" or "increasing" if the line falls or rises by more than a quarter of the centre's
     mean absolute level between the first step and the last, otherwise "flat". Two centres may
     have the same trend.
@@ -914,7 +992,11 @@ def cluster_curves(
     where = np.flatnonzero(np.isfinite(grid).all(axis=0))
     curves = np.ascontiguousarray(grid[:, where].T, dtype=np.float64)
     rng = np.random.default_rng(seed)
-    fits = [_kmeans(curves, _starts(curves, k, rng)) for _ in range(_RESTARTS)]
+    starts = [_starts(curves, k, rng) for _ in range(_RESTARTS)]
+    if len(curves) > _RESTART_SAMPLE:
+        part = curves[np.sort(rng.choice(len(curves), _RESTART_SAMPLE, replace=False))]
+        starts = [min((_kmeans(part, each) for each in starts), key=lambda fit: fit[0])[1]]
+    fits = [_kmeans(curves, each) for each in starts]
     inertia, centres, codes = min(fits, key=lambda fit: fit[0])
     order = np.argsort(-centres.mean(axis=1), kind="stable")
     centres, codes = centres[order], np.argsort(order)[codes]

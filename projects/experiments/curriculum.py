@@ -49,7 +49,7 @@ class CurriculumParams(ExperimentParams):
 
     presets: ClassVar = {
         "smoke": {"chunks": 3, "epochs": 6, "score_epochs": 3},
-        "cpu": {"chunks": 8, "epochs": 15, "score_epochs": 15, "subset": 8000, "test_subset": 5000},
+        "cpu": {"chunks": 6, "epochs": 12, "score_epochs": 12, "subset": 4800, "test_subset": 5000},
         "paper": {"chunks": 20, "epochs": 15, "score_epochs": 85},
     }
 
