@@ -25,6 +25,10 @@ def main(argv: Sequence[str]) -> int:
     if not synced:
         return StoreError.exit_code
     print(describe_run(store, run))
+    print()
+    for name in store.get_run(run.run_id).records:
+        errors = store.open_record(run.run_id, name).scores(["final_loss"])["final_loss"]
+        print(f"{f'{name}/mean_squared_error':<40} {errors.mean():.4f}")
     return 0
 
 

@@ -11,6 +11,7 @@ from sklearn.metrics import mean_squared_error
 
 from actiontrack import analysis, plots, reporting
 from projects import train as training
+from projects import train_autoencoder
 from projects.loading import Normalisation
 from projects.models.autoencoder import Autoencoder
 from projects.params import validate
@@ -121,3 +122,14 @@ def test_a_reconstruction_is_as_large_as_the_image(size):
     assert made.shape == (2, 3, *size)
     assert model.features(torch.zeros(2, 3, *size)).shape == (2, 2)
     assert 0 <= made.min() <= made.max() <= 1
+
+
+def test_main_prints_scores_and_the_reconstruction_error(experiment, capsys):
+    mlflow.set_experiment(experiment)
+    assert train_autoencoder.main([f"--{name}={value}" for name, value in VALUES.items()]) == 0
+    printed = capsys.readouterr().out
+    line = next(each for each in printed.splitlines() if "mean_squared_error" in each)
+    (run,) = mlflow.search_runs(experiment_names=[experiment], output_format="list")
+    assert line.split()[0] == "test-probe/mean_squared_error"
+    logged = run.data.metrics["test-probe/mean_loss"]
+    assert float(line.split()[1]) == pytest.approx(logged, abs=6e-5)

@@ -16,9 +16,10 @@ from sklearn.metrics import accuracy_score, jaccard_score
 from actiontrack import analysis, reporting
 from actiontrack.errors import ParameterError
 from projects import train as training
+from projects import train_segmentation
 from projects.loading import Normalisation
 from projects.models.unet import UNet
-from projects.params import parse, validate
+from projects.params import parse, to_strings, validate
 from projects.tasks.segmentation import Segmentation, intersection_over_union
 from projects.tasks.segmentation_params import SegmentationParams
 
@@ -208,3 +209,13 @@ def test_a_loss_without_any_part_is_refused():
     weights = {f"{name}_weight": 0 for name in ("dice", "jaccard", "focal")}
     with pytest.raises(ParameterError, match=message(expected)):
         validate(SegmentationParams, weights)
+
+
+def test_main_prints_classes_by_difficulty_and_the_metrics(camvid, experiment, capsys):
+    mlflow.set_experiment(experiment)
+    argv = [f"--{name}={text}" for name, text in to_strings(parameters(camvid, epochs=1)).items()]
+    assert train_segmentation.main(argv) == 0
+    printed = capsys.readouterr().out
+    (run,) = mlflow.search_runs(experiment_names=[experiment], output_format="list")
+    line = next(each for each in printed.splitlines() if each.startswith("test-probe/miou"))
+    assert float(line.split()[1]) == pytest.approx(run.data.metrics["test-probe/miou"], abs=6e-4)
