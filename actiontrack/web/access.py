@@ -13,6 +13,7 @@ import hashlib
 import hmac
 import os
 import secrets
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 import flask
@@ -111,11 +112,17 @@ def check_forgery() -> None:
         ForbiddenError: if it comes from another origin, or its token is missing or wrong.
     """
     _check_origin()
-    request = flask.request
-    given = request.headers.get(CSRF_HEADER) or request.form.get(CSRF_FIELD, "")
-    cookie = request.cookies.get(CSRF_COOKIE, "")
-    if not cookie or not hmac.compare_digest(given.encode(), _token(cookie).encode()):
+    cookie = flask.request.cookies.get(CSRF_COOKIE, "")
+    if not cookie or not hmac.compare_digest(_given_token().encode(), _token(cookie).encode()):
         raise ForbiddenError("the form is out of date or not ours. Reload the page and try again.")
+
+
+def _given_token() -> str:
+    """From the header, else from the form or JSON object."""
+    request = flask.request
+    body: object = request.get_json(silent=True) if request.is_json else request.form
+    inside = body.get(CSRF_FIELD, "") if isinstance(body, Mapping) else ""
+    return request.headers.get(CSRF_HEADER) or str(inside)
 
 
 def _check_origin() -> None:

@@ -562,12 +562,18 @@ def _plain(column: "pd.Series[Any]") -> list[Any]:
 
 
 def _arrow(frame: pd.DataFrame) -> pa.Table:
-    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
-    for position, column in enumerate(table.schema):
-        if pa.types.is_dictionary(column.type):
-            plain = table.column(position).cast(pa.string())
-            table = table.set_column(position, column.name, plain)
-    return table
+    return pa.table({str(name): _arrow_array(frame[name]) for name in frame.columns})
+
+
+def _arrow_array(column: "pd.Series[Any]") -> pa.Array:
+    """Categories as text, and times in UTC."""
+    if isinstance(column.dtype, pd.DatetimeTZDtype):
+        naive = column.dt.tz_convert("UTC").dt.tz_localize(None)
+        return pa.array(naive.to_numpy(), pa.timestamp("us")).cast(pa.timestamp("us", "UTC"))
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        column = column.astype("string")
+    found = pa.array(column, from_pandas=True)
+    return found.cast(pa.string()) if pa.types.is_null(found.type) else found
 
 
 def _csv(frame: pd.DataFrame) -> bytes:
