@@ -37,10 +37,18 @@ def upload_threads():
 
 
 class Server:
-    """An `mlflow server` of its own process group, with proxied artifacts."""
+    """An `mlflow server` of its own process group, with proxied artifacts.
 
-    def __init__(self, folder, port=None):
+    Args:
+        folder: for its database, artifacts and log.
+        port: Default: a free one.
+        app_name: of its application. Default: MLflow's own.
+        environment: further variables.
+    """
+
+    def __init__(self, folder, port=None, *, app_name=None, environment=None):
         self.folder = Path(folder)
+        self._app_name, self._environment = app_name, environment or {}
         self.port = port or _free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
         self._process = None
@@ -51,7 +59,10 @@ class Server:
         command += ["--port", str(self.port), "--workers", "1"]
         command += ["--backend-store-uri", f"sqlite:///{self.folder / 'server.db'}"]
         command += ["--artifacts-destination", str(self.folder / "artifacts")]
+        if self._app_name:
+            command += ["--app-name", self._app_name]
         environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        environment |= self._environment
         environment.pop("MLFLOW_RUN_ID", None)
         with (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(

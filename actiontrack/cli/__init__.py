@@ -5,7 +5,7 @@ everything else to stderr, so that output can be piped. One module per group of 
 it adds its commands to `cli`.
 """
 
-from actiontrack.cli import comparing, pictures, reports, tables, upkeep
+from actiontrack.cli import comparing, pictures, reports, reviewing, tables, upkeep
 from actiontrack.cli.root import cli, main
 
-__all__ = ["cli", "comparing", "main", "pictures", "reports", "tables", "upkeep"]
+__all__ = ["cli", "comparing", "main", "pictures", "reports", "reviewing", "tables", "upkeep"]

@@ -1,0 +1,111 @@
+"""Looking at samples by hand: the pages of a local store, and what people said there."""
+
+import getpass
+import os
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+import pandas as pd
+
+from actiontrack import analysis, exploration
+from actiontrack import verdicts as stored
+from actiontrack.cli.options import SCORE, one_record, output_options, query_options
+from actiontrack.cli.output import write
+from actiontrack.cli.root import cli
+from actiontrack.errors import ParameterError
+from actiontrack.store import Store
+
+__all__ = ["ui", "verdicts"]
+
+_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+
+
+@cli.command()
+@query_options
+@output_options
+@SCORE
+@click.option("-k", "ks", type=click.IntRange(min=1), multiple=True, help="For --precision.")
+@click.option("--precision", is_flag=True, help="Print precision at k instead.")
+@click.option("--all", "everything", is_flag=True, help="Print replaced and withdrawn ones, too.")
+def verdicts(
+    kind: str,
+    output: Path | None,
+    score: str,
+    ks: tuple[int, ...],
+    precision: bool,
+    everything: bool,
+    **query: Any,
+) -> None:
+    """Print what people said of the samples of a run, and how many of the hardest are wrong."""
+    record = one_record(query)
+    given = stored.read(record)
+    current = stored.current(given)
+    found = exploration.verdict_precision(
+        analysis.score_frame([record]), current, score=score, ks=ks or None
+    )
+    shown = found if precision else given if everything else current
+    write(_with_texts(shown, kind), kind, output)
+    click.echo(_summary(current, found, score), err=True)
+
+
+@cli.command()
+@click.option("--tracking-uri", metavar="URI", help="Local store, a database.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
+@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True)
+def ui(tracking_uri: str | None, host: str, port: int, workers: int) -> None:
+    """Serve a local store: MLflow's own pages, and those of actiontrack below /actiontrack/.
+
+    On a loopback address images may be read from wherever a record says they are, and verdicts
+    carry your account's name. ACTIONTRACK_IMAGE_ROOTS and ACTIONTRACK_USER say otherwise.
+    """
+    store = Store(tracking_uri)
+    if urlsplit(store.tracking_uri).scheme in {"http", "https", "databricks"}:
+        raise ParameterError(
+            "--tracking-uri",
+            "must be a local store",
+            store.tracking_uri,
+            "Where that server runs, start it with: mlflow server --app-name actiontrack",
+        )
+    store.ping()
+    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    if host in _LOOPBACK:
+        environment |= {"ACTIONTRACK_IMAGE_ROOTS": "recorded", "ACTIONTRACK_USER": _account()}
+    command = [sys.executable, "-m", "mlflow", "server", "--app-name", "actiontrack"]
+    command += ["--backend-store-uri", store.tracking_uri, "--host", host, "--port", str(port)]
+    command += ["--workers", str(workers)]
+    click.echo(f"http://{host}:{port}/actiontrack/  (Ctrl-C ends it)", err=True)
+    sys.stderr.flush()
+    # This process becomes the server: a signal to it reaches the server.
+    os.execve(sys.executable, command, environment | os.environ)  # noqa: S606 - no shell is meant
+
+
+def _summary(current: pd.DataFrame, precision: pd.DataFrame, score: str) -> str:
+    counts = current["verdict"].value_counts()
+    parts = [f"{counts.get(each, 0)} {each.replace('_', ' ')}" for each in stored.VERDICTS[:3]]
+    text = f"{len(current)} samples judged: {', '.join(parts)}."
+    judged = list(precision.loc[precision["n_judged"] > 0].itertuples())
+    if not judged:
+        return text
+    last = judged[-1]
+    return (
+        f"{text} Of the {last.k} hardest by {score}, {last.n_judged} were judged and "
+        f"{last.n_wrong} have a wrong label: precision {last.precision:.3f}."
+    )
+
+
+def _with_texts(frame: pd.DataFrame, kind: str) -> pd.DataFrame:
+    """Times as ISO 8601 in formats that have no times."""
+    if kind == "parquet" or "when" not in frame.columns:
+        return frame
+    return frame.assign(when=[each.isoformat() for each in frame["when"]])
+
+
+def _account() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # an account without a name, as in some containers
+        return ""
