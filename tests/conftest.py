@@ -17,10 +17,13 @@ from actiontrack.store import Store
 
 # What MLflow's own code does with SQLAlchemy is not ours to mend.
 MLFLOW_WARNING = "ignore:The ``noload`` loader strategy is deprecated"
+# MLflow's server stands on a module of Starlette that is on its way out.
+STARLETTE_WARNING = "ignore:starlette.middleware.wsgi is deprecated"
 
 
 def pytest_configure(config):
     config.addinivalue_line("filterwarnings", MLFLOW_WARNING)
+    config.addinivalue_line("filterwarnings", STARLETTE_WARNING)
     os.environ.setdefault("KERAS_BACKEND", "torch")  # without it Keras looks for TensorFlow
 
 

@@ -1,0 +1,337 @@
+"""Who may see and do what, on a real server behind MLflow's login, with two users and an admin.
+
+alice may edit the open and the closed experiment, bob may read the open one only. Every route is
+taken from the application's own URL map.
+"""
+
+import base64
+import json
+import os
+import re
+import shutil
+import urllib.error
+import urllib.parse
+import urllib.request
+
+import flask
+import mlflow
+import pytest
+from helpers import Server
+
+from actiontrack.store import Store
+from actiontrack.testing import make_history, record_history
+from actiontrack.web.app import BasicAuth, install, routes
+from actiontrack.web.permissions import EDIT, Everybody
+
+PASSWORD = "correct horse battery staple"  # noqa: S105 - of a server that lives for this test
+SECRET = "closed-to-bob"  # noqa: S105 - a name to look for
+
+
+class Answer:
+    """Status, headers and text of an answer, whatever the status is."""
+
+    def __init__(self, raw):
+        self.status, self.headers = raw.status, raw.headers
+        self.text = raw.read().decode(errors="replace")
+
+    def json(self):
+        return json.loads(self.text)
+
+
+class NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_arguments):
+        return None
+
+
+class Fort:
+    """A server with basic auth, and what is in it."""
+
+    def __init__(self, folder, empty_database):
+        config = folder / "auth.ini"
+        config.write_text(
+            "[mlflow]\ndefault_permission = NO_PERMISSIONS\n"
+            f"database_uri = sqlite:///{folder / 'auth.db'}\nadmin_username = admin\n"
+            "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+            "auth_cache_ttl_seconds = 600\n"
+        )
+        shutil.copy(empty_database, folder / "server.db")
+        environment = {
+            "MLFLOW_AUTH_CONFIG_PATH": str(config),  # no other switch: this alone closes the door
+            "MLFLOW_AUTH_ADMIN_PASSWORD": PASSWORD,
+            "MLFLOW_FLASK_SERVER_SECRET_KEY": "a static key",
+            "MLFLOW_BASIC_AUTH_FAIL_CLOSED": "true",
+        }
+        self.server = Server(folder, app_name="actiontrack", environment=environment)
+        self.uri = self.server.uri
+
+    def fill(self, spool):
+        """Two experiments with a run each, written through the login as trainings would be."""
+        client = mlflow.MlflowClient(tracking_uri=self.uri)
+        users = mlflow.server.get_app_client("basic-auth", tracking_uri=self.uri)
+        self.runs = {}
+        for name in ("open", SECRET):
+            experiment = client.create_experiment(name)
+            run_id = client.create_run(
+                experiment, run_name=f"{name} run", tags={"project": f"{name} tag"}
+            ).info.run_id
+            client.log_param(run_id, "dataset", f"{name} data")
+            record_history(make_history(n_samples=20), run_id, Store(self.uri), spool, name)
+            self.runs[name] = run_id
+            users_of = {"alice": "EDIT"} | ({"bob": "READ"} if name == "open" else {})
+            for user, permission in users_of.items():
+                if name == "open":
+                    users.create_user(user, PASSWORD)
+                users.grant_user_permission(user, "experiment", experiment, permission)
+
+    def ask(self, url, user=None, method="GET", data=None, **headers):
+        if user:
+            token = base64.b64encode(f"{user}:{PASSWORD}".encode()).decode()
+            headers["Authorization"] = f"Basic {token}"
+        headers = {key.replace("_", "-"): value for key, value in headers.items()}
+        body = None if data is None else urllib.parse.urlencode(data, doseq=True).encode()
+        request = urllib.request.Request(  # noqa: S310 - our own server
+            self.uri + url, body, headers, method=method
+        )
+        try:
+            return Answer(urllib.request.build_opener(NoRedirect).open(request, timeout=60))
+        except urllib.error.HTTPError as error:
+            return Answer(error)
+
+    def token(self, user):
+        """A form token of a user and the cookie that belongs to it."""
+        answer = self.ask("/actiontrack/api/me", user)
+        cookie = answer.headers["Set-Cookie"].partition(";")[0]
+        return answer.json()["csrf_token"], cookie
+
+
+@pytest.fixture(scope="module")
+def fort(tmp_path_factory, empty_database):
+    folder = tmp_path_factory.mktemp("fort")
+    before = {name: os.environ.get(name) for name in ("MLFLOW_TRACKING_USERNAME",)}
+    built = Fort(folder, empty_database)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
+        patch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
+        built.fill(folder / "spool")
+    assert before["MLFLOW_TRACKING_USERNAME"] == os.environ.get("MLFLOW_TRACKING_USERNAME")
+    yield built
+    built.server.kill()
+
+
+def url_map():
+    """Path and method of everything that the application serves below /actiontrack."""
+    app = flask.Flask("map")
+    install(app, Everybody(), store=Store("sqlite:///unused.db"), key=b"key")
+    found = []
+    for rule in app.url_map.iter_rules():
+        if not rule.rule.startswith("/actiontrack"):
+            continue
+        paths = [rule.rule]
+        if rule.arguments:
+            assert rule.endpoint == "actiontrack.static", "only static files may have arguments"
+            folder = app.blueprints["actiontrack"].static_folder
+            names = [
+                os.path.relpath(os.path.join(where, name), folder)  # noqa: PTH118
+                for where, _, files in os.walk(folder)
+                for name in files
+            ]
+            paths = [f"/actiontrack/static/{name}" for name in sorted(names)[:3]]
+        found += [(path, method) for path in paths for method in sorted(rule.methods)]
+    return found
+
+
+ROUTES = url_map()
+READING = [each for each in ROUTES if each[1] in {"GET", "HEAD"}]
+WRITING = [each for each in ROUTES if each[1] not in {"GET", "HEAD", "OPTIONS"}]
+LISTS = [("/actiontrack/", "GET"), ("/actiontrack/api/runs", "GET")]
+
+
+def query(*run_ids):
+    """A query with what any route may ask for; a route that doesn't know a name answers 400."""
+    return "?" + urllib.parse.urlencode([("run", each) for each in run_ids])
+
+
+def test_the_url_map_holds_pages_api_and_static_files():
+    paths = {path for path, _ in ROUTES}
+    assert {"/actiontrack/", "/actiontrack/run", "/actiontrack/api/scores"} <= paths
+    assert any(path.startswith("/actiontrack/static/") for path in paths)
+    assert len(routes()) == len({(each.path, each.method) for each in routes()})
+
+
+@pytest.mark.parametrize(("path", "method"), ROUTES)
+def test_nobody_gets_anything_without_login(fort, path, method):
+    answer = fort.ask(path + query(fort.runs["open"]), method=method)
+    assert answer.status == 401
+    assert "open" not in answer.text
+
+
+@pytest.mark.parametrize(("path", "method"), READING + WRITING)
+def test_a_run_that_a_user_may_not_read_is_forbidden_everywhere(fort, path, method):
+    if path.startswith("/actiontrack/static/"):
+        pytest.skip("static files are about no run")
+    for named in (query(fort.runs[SECRET]), query(fort.runs["open"], fort.runs[SECRET])):
+        answer = fort.ask(path + named, "bob", method)
+        assert answer.status == 403
+        assert SECRET not in answer.text
+
+
+@pytest.mark.parametrize(("path", "method"), READING)
+def test_a_reader_is_let_in_where_he_may_read(fort, path, method):
+    answer = fort.ask(path + query(fort.runs["open"]), "bob", method)
+    assert answer.status not in {401, 403, 500}
+
+
+@pytest.mark.parametrize(("path", "method"), WRITING)
+def test_a_reader_may_not_write_even_with_a_token(fort, path, method):
+    token, cookie = fort.token("bob")
+    data = {"csrf_token": token, "id": "1", "verdict": "fine", "run": fort.runs["open"]}
+    answer = fort.ask(path + query(fort.runs["open"]), "bob", method, data, Cookie=cookie)
+    assert answer.status == 403
+
+
+@pytest.mark.parametrize(("path", "method"), WRITING)
+def test_a_run_named_in_the_form_is_checked_too(fort, path, method):
+    token, cookie = fort.token("bob")
+    data = {"csrf_token": token, "run": fort.runs[SECRET], "id": "1", "verdict": "fine"}
+    assert fort.ask(path, "bob", method, data, Cookie=cookie).status == 403
+
+
+@pytest.mark.parametrize(("path", "method"), LISTS)
+def test_lists_hold_only_what_the_user_may_read(fort, path, method):
+    seen = fort.ask(path, "bob", method)
+    assert seen.status == 200
+    assert "open run" in seen.text
+    for secret in (SECRET, fort.runs[SECRET]):
+        assert secret not in seen.text
+    assert SECRET in fort.ask(path, "alice", method).text
+
+
+@pytest.mark.parametrize(("path", "method"), [each for each in ROUTES if each[1] == "GET"])
+def test_no_route_without_a_run_tells_of_what_is_closed(fort, path, method):
+    text = fort.ask(path, "bob", method).text
+    assert SECRET not in text
+    assert fort.runs[SECRET] not in text
+
+
+def test_an_admin_sees_everything(fort):
+    rows = fort.ask("/actiontrack/api/runs", "admin").json()
+    assert {each[1] for each in rows["rows"]} == {"open run", f"{SECRET} run"}
+
+
+def test_an_unknown_run_is_not_told_from_a_closed_one(fort):
+    unknown = fort.ask("/actiontrack/api/scores" + query("f" * 32), "bob")
+    closed = fort.ask("/actiontrack/api/scores" + query(fort.runs[SECRET]), "bob")
+    assert unknown.status == closed.status == 403
+    assert re.sub("[0-9a-f]{32}", "", unknown.text) == re.sub("[0-9a-f]{32}", "", closed.text)
+
+
+def test_scores_of_a_proxied_record_are_read_where_the_server_keeps_them(fort):
+    body = fort.ask("/actiontrack/api/scores" + query(fort.runs["open"]), "bob").json()
+    assert body["total"] == 20
+
+
+def test_the_reviewer_of_a_verdict_is_the_login(fort):
+    url = "/actiontrack/api/verdicts" + query(fort.runs[SECRET])
+    token, cookie = fort.token("alice")
+    data = {"csrf_token": token, "id": "3", "verdict": "ambiguous"}
+    assert fort.ask(url, "alice", "POST", data, Cookie=cookie).status == 201
+    body = fort.ask(url, "alice").json()
+    row = dict(zip(body["columns"], body["rows"][0], strict=True))
+    assert (row["sample_id"], row["verdict"], row["who"]) == (3, "ambiguous", "alice")
+
+
+@pytest.mark.parametrize(
+    ("change", "headers"),
+    [
+        ({"csrf_token": ""}, {}),
+        ({"csrf_token": "0" * 64}, {}),
+        ({}, {"Cookie": ""}),
+        ({}, {"Cookie": "actiontrack_csrf=another"}),
+        ({}, {"Origin": "https://evil.example"}),
+        ({}, {"Origin": "null"}),
+        ({}, {"Origin": "http://localhost:9"}),
+        ({}, {"Referer": "https://evil.example/page"}),
+        ({}, {"Sec_Fetch_Site": "cross-site"}),
+    ],
+)
+def test_a_forged_form_is_refused(fort, change, headers):
+    url = "/actiontrack/api/verdicts" + query(fort.runs["open"])
+    token, cookie = fort.token("alice")
+    data = {"csrf_token": token, "id": "3", "verdict": "fine"} | change
+    answer = fort.ask(url, "alice", "POST", data, **({"Cookie": cookie} | headers))
+    assert answer.status == 403
+    assert fort.ask(url, "alice").json()["total"] == 0
+
+
+def test_the_token_of_another_user_is_refused(fort):
+    url = "/actiontrack/api/verdicts" + query(fort.runs["open"])
+    token, cookie = fort.token("bob")
+    data = {"csrf_token": token, "id": "3", "verdict": "fine"}
+    assert fort.ask(url, "alice", "POST", data, Cookie=cookie).status == 403
+
+
+def test_a_form_of_this_server_passes_with_its_origin(fort):
+    url = "/actiontrack/api/verdicts" + query(fort.runs["open"])
+    token, cookie = fort.token("alice")
+    data = {"csrf_token": token, "id": "3", "verdict": "withdrawn"}
+    answer = fort.ask(url, "alice", "POST", data, Cookie=cookie, Origin=fort.uri)
+    assert answer.status == 201
+
+
+def test_answers_may_not_be_framed_sniffed_or_kept_by_others(fort):
+    headers = fort.ask("/actiontrack/api/runs", "bob").headers
+    assert "default-src 'self'" in headers["Content-Security-Policy"]
+    assert "unsafe" not in headers["Content-Security-Policy"]
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Cache-Control"].startswith("private")
+
+
+def test_mlflow_is_still_there_and_leads_to_us(fort):
+    page = fort.ask("/", "bob")
+    assert page.status == 200
+    assert 'href="/actiontrack/"' in page.text
+    assert 'id="root"' in page.text
+    again = fort.ask("/", "bob", If_None_Match=page.headers["ETag"])
+    assert again.status == 304
+
+
+@pytest.mark.parametrize("path", ["/actiontrack", "/actiontrack/nothing", "/actiontrack/api/"])
+def test_what_does_not_exist_needs_a_login_all_the_same(fort, path):
+    assert fort.ask(path).status == 401
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/actiontrack/static/../app.py",
+        "/actiontrack/static/..%2fapp.py",
+        "/actiontrack/static/%2e%2e/%2e%2e/store.py",
+        "/actiontrack/static//etc/passwd",
+    ],
+)
+def test_static_files_come_from_their_folder_only(fort, path):
+    answer = fort.ask(path, "admin")
+    assert answer.status in {308, 400, 404}  # 308: double slashes are merged, and asked for again
+    assert "root:" not in answer.text
+    assert "import" not in answer.text
+
+
+@pytest.fixture
+def mlflow_auth():
+    from mlflow.server import auth
+
+    return auth
+
+
+def test_what_we_ask_of_mlflow_is_there(mlflow_auth):
+    """The names of MLflow's inside that `BasicAuth` uses; a new version may lose them."""
+    names = ("authorize", "_run_requirement", "_role_based_read_predicate", "Requirement")
+    for name in (*names, "RESOURCE_TYPE_RUN", "RESOURCE_TYPE_EXPERIMENT", "ACTION_NOT_DENIED"):
+        assert hasattr(mlflow_auth, name), name
+
+
+def test_nobody_may_do_anything_when_no_user_is_known(mlflow_auth):
+    with flask.Flask("x").test_request_context():
+        nobody = BasicAuth(mlflow_auth)
+        assert not nobody.may_use_run("run", EDIT)
+        assert not nobody.may_read_experiment("1")
