@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 RUN = $(VENV)/.run-installed
 DEV = $(VENV)/.dev-installed
 
-.PHONY: train demo test test-long lint clean
+.PHONY: train demo test test-long lint docs clean
 
 train: $(RUN)
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/mlflow run . -e train --env-manager local
@@ -26,6 +26,10 @@ lint: $(DEV)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The site, in site/; warnings are errors, and nothing is fetched.
+docs: $(DEV)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
@@ -39,4 +43,4 @@ $(DEV): pyproject.toml | $(BIN)/python
 	touch $@ $(RUN)
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) site .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,142 @@
+"""What the site adds to the pages in docs/: pages from other files, links to the reference.
+
+- The README of the experiments, the table of the models and the changelog become pages.
+- The tutorial notebook becomes a page with its outputs as images; the notebook itself is beside it.
+- Each public module of the package gets a page of the API reference.
+- A name in backticks, such as `actiontrack.scores.action`, becomes a link to its entry.
+"""
+# ruff: noqa: INP001
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from nbconvert import MarkdownExporter
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "actiontrack"
+
+#: Files outside docs/ that are pages, and where their relative links lead.
+PAGES = {
+    "experiments.md": ("projects/README.md", {"models/README.md": "models.md"}),
+    "models.md": ("projects/models/README.md", {}),
+    "changelog.md": ("CHANGELOG.md", {}),
+}
+NOTEBOOKS = ("tutorial.ipynb",)
+
+#: Modules that only serve other modules; the commands and the web pages have pages of their own.
+INTERNAL = re.compile(
+    r"actiontrack\.(cli|web|reporting)\..*|actiontrack\.(cli|web|templates)"
+    r"|actiontrack\.recorder\.(arrays|context|epoch|maps|probe|recorder|spool|torch_probe|uploader)"
+)
+_OFFERED = (
+    "`import actiontrack` offers the names in the first table; it loads neither MLflow nor a "
+    "training library until one of them is used."
+)
+_NAME = re.compile(r"<code>(actiontrack(?:\.\w+)+)</code>")
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Put the pages of the API reference into the navigation."""
+    for section in config.nav or []:
+        if isinstance(section, dict) and "API reference" in section:
+            section["API reference"] = ["reference/index.md", *map(_path, public_modules())]
+    return config
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pages that are made from other files."""
+    made: dict[str, str | bytes] = {"reference/index.md": _index()}
+    for name, (source, links) in PAGES.items():
+        text = (ROOT / source).read_text(encoding="utf-8")
+        for old, new in links.items():
+            text = text.replace(f"]({old})", f"]({new})")
+        made[name] = text
+    for name in NOTEBOOKS:
+        made |= _notebook(Path(config.docs_dir) / name)
+    made |= {_path(name): f"# {name}\n\n::: {name}\n" for name in public_modules()}
+    for name, content in made.items():
+        files.append(File.generated(config, name, content=content))
+    return files
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Link names of the package to their entries in the reference, where they have one."""
+    return _NAME.sub(r'<autoref optional identifier="\1"><code>\1</code></autoref>', html)
+
+
+def public_modules() -> list[str]:
+    """Modules that users import from, such as "actiontrack.scores"."""
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        name = ".".join(parts).removesuffix(".__init__")
+        if name != "actiontrack" and not INTERNAL.fullmatch(name):
+            found.append(name)
+    return sorted(found)
+
+
+def _path(module: str) -> str:
+    return f"reference/{module.removeprefix('actiontrack.')}.md"
+
+
+def _notebook(path: Path) -> dict[str, str | bytes]:
+    """A page of a notebook, and the images of its outputs."""
+    text, resources = MarkdownExporter().from_filename(
+        str(path), resources={"output_files_dir": f"{path.stem}_files"}
+    )
+    link = f"\n*This page is a notebook: [{path.name}]({path.name}).*\n"
+    title, _, rest = text.lstrip().partition("\n")
+    page = f"{title}\n{link}{rest}"
+    return {f"{path.stem}.md": page} | dict(resources["outputs"])
+
+
+def _index() -> str:
+    """The names that `actiontrack` itself offers, with a line on each, and all modules."""
+    names = [f"| `{home}.{name}` | {line} |" for name, home, line in _exported()]
+    modules = [
+        f"| [{name}]({_path(name).removeprefix('reference/')}) | {_first_line(_tree(name))} |"
+        for name in public_modules()
+    ]
+    return "\n".join(
+        [
+            "# API reference", "",
+            _OFFERED, "",
+            "| name | |", "|---|---|", *names, "",
+            "## Modules", "",
+            "| module | |", "|---|---|", *modules, "",
+        ]
+    )  # fmt: skip
+
+
+def _exported() -> Iterator[tuple[str, str, str]]:
+    """Name, module that defines it, and first line of its docstring."""
+    for node in ast.walk(_tree("actiontrack")):
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("actiontrack."):
+            for alias in node.names:
+                yield alias.name, *_definition(str(node.module), alias.name)
+
+
+def _definition(module: str, name: str) -> tuple[str, str]:
+    tree = _tree(module)
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
+            return module, _first_line(node)
+        if isinstance(node, ast.ImportFrom) and name in {each.name for each in node.names}:
+            return module, _definition(str(node.module), name)[1]
+    raise KeyError(f"{module} has no {name}")
+
+
+def _tree(module: str) -> ast.Module:
+    path = ROOT.joinpath(*module.split("."))
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+def _first_line(node: ast.Module | ast.ClassDef | ast.FunctionDef) -> str:
+    text = (ast.get_docstring(node) or "").split("\n\n")[0]
+    return " ".join(text.split()).replace("|", r"\|")

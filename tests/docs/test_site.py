@@ -1,0 +1,225 @@
+"""The built site holds every command, option, field, score, plot, route and name that there is."""
+
+import re
+from dataclasses import fields
+from urllib.parse import urldefrag
+
+import click
+import pytest
+import yaml
+from bs4 import BeautifulSoup
+from helpers import ROOT
+from PIL import Image
+
+import actiontrack
+from actiontrack import artifact, errors, plots, scores
+from actiontrack.cli import cli
+from actiontrack.history import MEASURES
+from actiontrack.testing import make_history
+
+FIGURES = ROOT / "docs" / "figures"
+MAX_FIGURE_BYTES, MAX_FIGURES_BYTES = 120_000, 1_500_000
+
+
+@pytest.fixture(scope="session")
+def page(site):
+    """A function from the name of a page to its parsed content."""
+    parsed = {}
+
+    def get(name):
+        if name not in parsed:
+            text = (site / name).read_text(encoding="utf-8")
+            parsed[name] = BeautifulSoup(text, "html.parser")
+        return parsed[name]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def words(page):
+    """A function from the name of a page to the texts of its code spans, and of all its text."""
+
+    def get(name):
+        article = page(name).find("article")
+        return {each.get_text() for each in article.find_all("code")}, article.get_text(" ")
+
+    return get
+
+
+def all_commands():
+    """(name, command) of every command."""
+    return [
+        ("actiontrack", cli),
+        *((f"actiontrack {name}", each) for name, each in cli.commands.items()),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "command"), all_commands(), ids=lambda each: each if isinstance(each, str) else ""
+)
+def test_the_command_reference_holds_every_command_and_option(name, command, page):
+    text = _section(page("cli.html"), name.replace(" ", "-"))
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            for option in (*parameter.opts, *parameter.secondary_opts):
+                assert option in re.split(r"[\s,/`]+", text), f"{name} {option}"
+    summary = (command.help or "").split("\n\n")[0].split(". ")[0]
+    assert " ".join(summary.split()) in " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+    "kind", [artifact.Manifest, artifact.StepEntry, artifact.FileEntry, artifact.Samples]
+)
+def test_the_format_holds_every_field(kind, words):
+    code, _ = words("format.html")
+    names = {"sample_ids": "sample_id", "labels": "label", "true_labels": "true_label"}
+    names |= {"paths": "path", "input_digests": "input_digest"}
+    for field in fields(kind):
+        name = names.get(field.name, field.name) if kind is artifact.Samples else field.name
+        assert name in code, f"docs/format.md does not describe {kind.__name__}.{field.name}"
+
+
+def test_the_format_holds_every_file_measure_and_column_of_boxes(words):
+    code, _ = words("format.html")
+    files = [
+        *(artifact.MANIFEST, artifact.SAMPLES, artifact.SCORES, artifact.FEATURES),
+        *(artifact.PROBABILITIES, artifact.THUMBNAILS, artifact.BOXES, artifact.MAP_INDEX),
+        *(artifact.block_path(1), artifact.map_path(0), artifact.picture_path("NAME")),
+    ]
+    for name in (*files, *MEASURES, *artifact.BOX_COLUMNS):
+        assert name in code, f"docs/format.md does not describe {name}"
+
+
+def test_every_score_is_explained(words):
+    history = make_history()
+    columns = scores.score_table(history).columns.drop(["sample_id", "label"])
+    code, _ = words("scores.html")
+    assert set(columns) <= code
+
+
+@pytest.mark.parametrize("name", [each for each in plots.__all__ if each != "save_figure"])
+def test_every_plot_is_shown_with_a_picture_and_its_call(name, page):
+    section = page("plots.html").find(id=name)
+    assert section is not None, f"docs/plots.md has no section {name}"
+    parts = _until_next_heading(section)
+    sources = [image["src"] for part in parts for image in part.find_all("img")]
+    assert f"figures/{name}.png" in sources
+    called = "".join(part.get_text() for part in parts)
+    assert f"plots.{name}(" in called or f"reporting.{_FETCHING.get(name)}(" in called
+    with Image.open(FIGURES / f"{name}.png") as image:
+        assert len(image.convert("RGB").getcolors(2**24)) > 8  # something is drawn
+
+
+_FETCHING = {"gallery": "gallery", "pixel_maps": "pixel_figure"}
+
+
+def test_figures_are_small():
+    sizes = [each.stat().st_size for each in FIGURES.iterdir()]
+    assert max(sizes) <= MAX_FIGURE_BYTES
+    assert sum(sizes) <= MAX_FIGURES_BYTES
+
+
+def test_every_figure_is_one_of_a_plot():
+    assert {each.stem for each in FIGURES.iterdir()} <= set(plots.__all__)
+
+
+def test_every_entry_point_is_in_the_map_of_the_paper_or_the_experiments(words):
+    entries = yaml.safe_load((ROOT / "MLproject").read_text(encoding="utf-8"))["entry_points"]
+    _, text = words("paper.html")
+    _, more = words("experiments.html")
+    missing = [
+        each
+        for each in set(entries) - {"main", "compare", "report"}
+        if f"-e {each}" not in text and f"-e {each}" not in more
+    ]
+    assert not missing
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        *(f"Fig. {each}" for each in range(1, 15)),
+        *("Table 1", "eq. 1", "eq. 3", "eq. 4", "eq. 6", "eq. 7", "Supplement"),
+        *("4.1", "4.2", "4.3", "4.4", "4.5", "4.6"),
+    ],
+)
+def test_the_map_of_the_paper_names_every_section_figure_and_table(what, words):
+    _, text = words("paper.html")
+    if what.startswith("Fig. "):
+        assert int(what.removeprefix("Fig. ")) in _numbers(text)
+    else:
+        assert what in text
+
+
+def _numbers(text):
+    """Numbers of the figures that a text names, also as "Fig. 1, 4" or "Fig. 1 to 5"."""
+    found = set()
+    for group in re.findall(r"Fig\. (\d+\w?(?:(?:, | to )\d+)*)", text):
+        found |= {int(re.sub(r"\D", "", each)) for each in re.split(", | to ", group)}
+    return found
+
+
+def test_the_reference_holds_every_name_that_the_package_offers(page):
+    index = page("reference/index.html")
+    for name in actiontrack.__all__:
+        link = index.find("a", string=re.compile(rf"\.{name}$"))
+        assert link is not None, f"the reference does not link {name}"
+        target, anchor = urldefrag(link["href"])
+        assert page(f"reference/{target}").find(id=anchor) is not None
+
+
+def test_every_public_function_of_the_core_has_an_entry(page):
+    for module in (scores, plots, errors):
+        short = module.__name__.removeprefix("actiontrack.")
+        for name in (each for each in module.__all__ if callable(getattr(module, each))):
+            assert page(f"reference/{short}.html").find(id=f"{module.__name__}.{name}") is not None
+
+
+def test_exit_codes_are_listed(words):
+    _, text = words("cli.html")
+    for name in errors.__all__:
+        kind = getattr(errors, name)
+        if kind is not errors.ActionTrackError:
+            assert re.search(rf"\b{kind.exit_code}\b[^\n]*\n[^|]*?{name}", text) or name in text
+
+
+def test_the_questions_name_csl_and_aul(words):
+    _, text = words("faq.html")
+    assert "CSL" in text
+    assert "AUL" in text
+
+
+def test_no_page_loads_anything_from_elsewhere(site):
+    loaded = []
+    for path in site.rglob("*.html"):
+        text = path.read_text(encoding="utf-8")
+        loaded += re.findall(r"<(?:script|img|iframe|source)\b[^>]*?\bsrc=\"([^\"]+)", text)
+        loaded += re.findall(r"<link\b[^>]*?\bhref=\"([^\"]+)", text)
+    assert any(each.endswith(".css") for each in loaded)
+    assert any(each.endswith(".js") for each in loaded)
+    for path in site.rglob("*.css"):
+        loaded += re.findall(r"url\(['\"]?([^'\")]+)", path.read_text(encoding="utf-8"))
+    assert not [each for each in loaded if re.match(r"(https?:)?//", each)]
+
+
+def test_pages_do_not_name_a_machine(site):
+    for path in site.rglob("*.html"):
+        text = path.read_text(encoding="utf-8")
+        assert "/work/" not in text, path.name
+        assert str(ROOT) not in text, path.name
+
+
+def _section(soup, anchor):
+    """Text from the heading with this id to the next heading of any command."""
+    heading = soup.find(id=anchor)
+    assert heading is not None, f"no heading with the id {anchor}"
+    return " ".join(each.get_text(" ") for each in [heading, *_until_next_heading(heading)])
+
+
+def _until_next_heading(heading):
+    parts = []
+    for each in heading.find_next_siblings():
+        if each.name in {"h1", "h2", "h3"}:
+            break
+        parts.append(each)
+    return parts

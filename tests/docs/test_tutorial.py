@@ -1,0 +1,58 @@
+"""The tutorial notebook runs as it stands, and holds outputs of a moderate size."""
+
+import nbformat
+import pytest
+from helpers import ROOT
+from nbclient import NotebookClient
+
+NOTEBOOK = ROOT / "docs" / "tutorial.ipynb"
+MAX_BYTES = 300_000
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory):
+    """The notebook after a run in a folder of its own."""
+    folder = tmp_path_factory.mktemp("tutorial")
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ACTIONTRACK_SPOOL", str(folder / "spool"))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        client.execute()
+    return notebook
+
+
+def kinds(notebook):
+    """Of each code cell the kinds of its outputs, log lines left out."""
+    return [
+        sorted(
+            kind
+            for output in cell["outputs"]
+            if output.get("name") != "stderr"
+            for kind in (output.get("data") or {output["name"]: ""})
+        )
+        for cell in notebook["cells"]
+        if cell["cell_type"] == "code"
+    ]
+
+
+def test_the_notebook_runs_and_shows_what_it_is_kept_with(executed):
+    assert kinds(executed) == kinds(nbformat.read(NOTEBOOK, as_version=4))
+
+
+def test_it_finds_that_seeds_of_a_network_agree_better_than_networks(executed):
+    said = [
+        output["text"]
+        for cell in executed["cells"]
+        for output in cell.get("outputs", [])
+        if output.get("name") == "stdout"
+    ]
+    assert any("4 runs are compared by the action of 597 samples" in each for each in said)
+
+
+def test_it_is_kept_with_outputs_of_moderate_size_and_without_machine_names():
+    text = NOTEBOOK.read_text(encoding="utf-8")
+    assert len(text) <= MAX_BYTES
+    assert "image/png" in text
+    assert "mlruns" not in text  # a path of the machine that ran it
+    assert "stderr" not in text
