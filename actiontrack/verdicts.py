@@ -110,14 +110,15 @@ def read(record: StoredRecord) -> pd.DataFrame:
     """
     rows: list[dict[str, Any]] = []
     for path in list_files(record):
-        rows += _read_file(record.fetch(path), path)
+        rows += _read_file(record.fetch(path), path, int if _has_numbers(record) else str)
     names = record.manifest.class_names
     frame = pd.DataFrame(rows, columns=[each for each in COLUMNS if each != "new_class"])
+    labels = [row.get("new_label") for row in rows]
     classes = [
         None if each is None else (names[each] if each < len(names) else str(each))
-        for each in frame["new_label"]
+        for each in labels
     ]
-    frame["new_label"] = pd.array(frame["new_label"].tolist(), dtype="Int64")
+    frame["new_label"] = pd.array(labels, dtype="Int64")
     frame["new_class"] = pd.array(classes, dtype="string")
     frame["when"] = pd.to_datetime(frame["when"], utc=True, format="ISO8601")
     ids = frame["sample_id"]
@@ -176,23 +177,29 @@ def _line(verdict: Verdict, now: datetime) -> dict[str, Any]:
     }
 
 
-def _read_file(path: Path, name: str) -> list[dict[str, Any]]:
+def _read_file(path: Path, name: str, kind: type) -> list[dict[str, Any]]:
     try:
         with path.open(encoding="utf-8") as file:
             text = file.read(_MAX_FILE_CHARACTERS)
-        return [_parsed(json.loads(line)) for line in text.splitlines() if line.strip()]
+        return [_parsed(json.loads(line), kind) for line in text.splitlines() if line.strip()]
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise CorruptRecordError(
             f"{name} can't be read as verdicts: {str(error).rstrip('.')}. Restore or remove it."
         ) from error
 
 
-def _parsed(line: Any) -> dict[str, Any]:
+def _parsed(line: Any, kind: type) -> dict[str, Any]:
     if not isinstance(line, dict) or line.get("format") != FORMAT:
         raise ValueError("a line is no verdict")
     if not isinstance(line.get("version"), int) or line["version"] > FORMAT_VERSION:
         raise ValueError(f"version {line.get('version')} is newer than {FORMAT_VERSION}")
+    if type(line.get("sample_id")) is not kind:
+        raise ValueError(f"sample_id {line.get('sample_id')!r} is not of the record's kind")
+    if not isinstance(line.get("new_label"), int | None):
+        raise TypeError(f"new_label {line['new_label']!r} is no class index")
     when = datetime.fromisoformat(line.get("when", ""))
+    if when.tzinfo is None:
+        raise ValueError(f"when {line['when']!r} does not say in which time zone")
     Verdict(
         sample_id=line["sample_id"],
         verdict=line.get("verdict", ""),

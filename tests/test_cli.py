@@ -14,7 +14,8 @@ from actiontrack.testing import make_history, record_history
 
 COMMANDS = [
     "accuracy", "classes", "compare", "completion", "curves", "doctor", "export", "gallery",
-    "maps", "neighbours", "noise", "report", "runs", "scores", "stability", "sync",
+    "maps", "neighbours", "noise", "report", "runs", "scores", "stability", "sync", "ui",
+    "verdicts",
 ]  # fmt: skip
 
 
