@@ -1,7 +1,10 @@
 """Every piece of code that the documentation prints: Python is run, shell commands are checked."""
 
 import contextlib
+import re
+import threading
 
+import flask
 import mlflow
 import pytest
 import shell
@@ -11,6 +14,10 @@ from stage import Stage
 from sybil.document import Document
 from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown import CodeBlockParser
+from werkzeug.serving import make_server
+
+from actiontrack.web.app import install
+from actiontrack.web.permissions import Everybody
 
 DOCUMENTS = [
     "README.md",
@@ -21,13 +28,26 @@ DOCUMENTS = [
 ]
 #: What stands in printed code, and what stands for it here: no server, runs of the stage.
 STAGED = {"http://localhost:5000": "{uri}", 'experiments=("Default",)': 'experiments=("models",)'}
-SNIPPET = '--8<-- "'
 
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory, tracking_uri):
     """Runs that printed code can read."""
     return Stage(tmp_path_factory.mktemp("stage"), tracking_uri)
+
+
+@pytest.fixture(scope="module")
+def pages(stage):
+    """Address of a server with our pages on the stage's store."""
+    app = flask.Flask("docs")
+    install(app, Everybody(), store=stage.store, key=b"docs")
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
 
 
 def blocks(document, language, evaluator=None):
@@ -41,17 +61,15 @@ def in_documents(language):
 
 
 @pytest.mark.parametrize("document", in_documents("python"))
-def test_printed_python_runs(document, stage, tmp_path, monkeypatch):
+def test_printed_python_runs(document, stage, tmp_path, monkeypatch, request):
     run = PythonEvaluator()
+    uri = request.getfixturevalue("pages") if document == "docs/web.md" else stage.uri
 
     def evaluate(example):
-        if example.parsed.startswith(SNIPPET):  # a script of examples/, which has a test of its own
-            assert (ROOT / example.parsed.removeprefix(SNIPPET).strip().strip('"')).is_file()
-            return
         printed = example.parsed
         text = str(printed)
         for name, instead in STAGED.items():
-            text = text.replace(name, instead.format(uri=stage.uri))
+            text = text.replace(name, instead.format(uri=uri))
         example.parsed = type(printed)(text, printed.offset, printed.line_offset)
         run(example)
 
@@ -93,13 +111,16 @@ def test_a_command_that_does_not_exist_is_found(command):
 
 
 def test_every_fenced_block_says_what_it_is():
+    """A block with a title is filled with an example, which is run by a test of its own."""
     for document in DOCUMENTS:
-        fences = [
-            line.strip()
-            for line in (ROOT / document).read_text(encoding="utf-8").splitlines()
-            if line.strip().startswith("```")
-        ]
-        assert {*fences[::2]} <= {f"```{each}" for each in ("python", "sh", "text", "yaml", "json")}
+        lines = (ROOT / document).read_text(encoding="utf-8").splitlines()
+        fences = [line.strip().removeprefix("```") for line in lines if "```" in line.lstrip()[:3]]
+        for name in fences[::2]:
+            titled = re.fullmatch(r'python title="(examples/\w+\.py)"', name)
+            if titled:
+                assert (ROOT / titled[1]).is_file()
+            else:
+                assert name in {"python", "sh", "text", "yaml", "json"}, f"{document}: {name}"
 
 
 def _experiment(folder):
