@@ -2,17 +2,21 @@
 
 - The README of the experiments, the table of the models and the changelog become pages.
 - The tutorial notebook becomes a page with its outputs as images; the notebook itself is beside it.
+- The page of the commands gets every command with its options.
+- A block of code whose title is a file of examples/ is filled with that file.
 - Each public module of the package gets a page of the API reference.
 - A name in backticks, such as `actiontrack.scores.action`, becomes a link to its entry.
 """
 # ruff: noqa: INP001
 
 import ast
+import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from nbconvert import MarkdownExporter
@@ -37,6 +41,8 @@ _OFFERED = (
     "`import actiontrack` offers the names in the first table; it loads neither MLflow nor a "
     "training library until one of them is used."
 )
+_EXAMPLE = re.compile(r'```python title="(?P<file>examples/\w+\.py)"\n```')
+_COMMANDS = re.compile("<!-- commands: [^>]* -->")
 _NAME = re.compile(r"<code>(actiontrack(?:\.\w+)+)</code>")
 
 
@@ -44,7 +50,8 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Put the pages of the API reference into the navigation."""
     for section in config.nav or []:
         if isinstance(section, dict) and "API reference" in section:
-            section["API reference"] = ["reference/index.md", *map(_path, public_modules())]
+            modules = [{_short(each): _path(each)} for each in public_modules()]
+            section["API reference"] = [{"Overview": "reference/index.md"}, *modules]
     return config
 
 
@@ -58,14 +65,29 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         made[name] = text
     for name in NOTEBOOKS:
         made |= _notebook(Path(config.docs_dir) / name)
-    made |= {_path(name): f"# {name}\n\n::: {name}\n" for name in public_modules()}
+    made |= {_path(name): f"::: {name}\n" for name in public_modules()}
     for name, content in made.items():
         files.append(File.generated(config, name, content=content))
     return files
 
 
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Fill blocks of code with the examples that they are titled by, and list the commands."""
+
+    def block(found: re.Match[str]) -> str:
+        code = (ROOT / found["file"]).read_text(encoding="utf-8")
+        return f'```python title="{found["file"]}"\n{code}```'
+
+    markdown = _EXAMPLE.sub(block, markdown)
+    return _COMMANDS.sub(lambda _: _commands(), markdown)
+
+
 def on_page_content(html: str, **_: Any) -> str:
-    """Link names of the package to their entries in the reference, where they have one."""
+    """Link names of the package to their entries in the reference, where they have one.
+
+    The double colon before a block of code in a docstring is that of reStructuredText.
+    """
+    html = re.sub(r"<p>::</p>\s*", "", html).replace("::</p>", ":</p>")
     return _NAME.sub(r'<autoref optional identifier="\1"><code>\1</code></autoref>', html)
 
 
@@ -80,8 +102,12 @@ def public_modules() -> list[str]:
     return sorted(found)
 
 
+def _short(module: str) -> str:
+    return module.removeprefix("actiontrack.")
+
+
 def _path(module: str) -> str:
-    return f"reference/{module.removeprefix('actiontrack.')}.md"
+    return f"reference/{_short(module)}.md"
 
 
 def _notebook(path: Path) -> dict[str, str | bytes]:
@@ -90,9 +116,40 @@ def _notebook(path: Path) -> dict[str, str | bytes]:
         str(path), resources={"output_files_dir": f"{path.stem}_files"}
     )
     link = f"\n*This page is a notebook: [{path.name}]({path.name}).*\n"
+    text = re.sub(r"<style scoped>.*?</style>", "", text, flags=re.DOTALL)
+    text = text.replace('<table border="1" class="dataframe">', "<table>")  # styled as any other
     title, _, rest = text.lstrip().partition("\n")
     page = f"{title}\n{link}{rest}"
     return {f"{path.stem}.md": page} | dict(resources["outputs"])
+
+
+def _commands() -> str:
+    """A section per command, in the words of its help."""
+    from actiontrack.cli import cli  # noqa: PLC0415 - only this page needs it
+
+    root = click.Context(cli, info_name="actiontrack", **cli.context_settings)
+    parts = [f"## actiontrack\n\n{_command(root)}"]
+    for name, command in sorted(cli.commands.items()):
+        context = click.Context(command, info_name=name, parent=root)
+        parts.append(f"### actiontrack {name}\n\n{_command(context)}")
+    return "\n\n".join(parts)
+
+
+def _command(context: click.Context) -> str:
+    command = context.command
+    usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
+    rows = [_option(each, context) for each in command.get_params(context)]
+    options = ["| option | |", "|---|---|", *(each for each in rows if each)]
+    words = inspect.cleandoc(command.help or "").replace("\b\n", "")
+    return "\n".join([words, "", f"```text\n{usage}\n```", "", *options])
+
+
+def _option(parameter: click.Parameter, context: click.Context) -> str:
+    record = parameter.get_help_record(context)
+    if record is None:
+        return ""  # an argument: the usage shows it
+    names, text = record
+    return f"| `{names}` | {text} |"
 
 
 def _index() -> str:

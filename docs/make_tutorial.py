@@ -11,6 +11,7 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from PIL import Image
 
 NOTEBOOK = Path(__file__).parent / "tutorial.ipynb"
@@ -30,6 +31,7 @@ def main() -> None:
             for output in cell["outputs"]:
                 if "image/png" in output.get("data", {}):
                     output["data"]["image/png"] = _shrunk(output["data"]["image/png"])
+    notebook, _ = CoalesceStreamsPreprocessor().preprocess(notebook, {})
     nbformat.write(notebook, NOTEBOOK)
     print(f"{NOTEBOOK.name}: {NOTEBOOK.stat().st_size // 1024} kB")
 

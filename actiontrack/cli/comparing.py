@@ -28,10 +28,18 @@ __all__ = ["compare"]
 @UP_TO
 @MISMATCH
 @click.option(
-    "--method", type=click.Choice(["spearman", "pearson"]), default="spearman", show_default=True
+    "--method",
+    type=click.Choice(["spearman", "pearson"]),
+    default="spearman",
+    show_default=True,
+    help="Correlation to print as a table.",
 )
 @click.option(
-    "--bootstrap", type=click.IntRange(min=0), default=500, show_default=True, help="0 for none."
+    "--bootstrap",
+    type=click.IntRange(min=0),
+    default=500,
+    show_default=True,
+    help="Resamples for the confidence intervals, 0 for none.",
 )
 @click.option("--tidy", is_flag=True, help="One row per value, with confidence intervals.")
 @click.option("--quantiles", is_flag=True, help="By quantile of the score (Fig. 14) instead.")

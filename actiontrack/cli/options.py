@@ -59,7 +59,12 @@ def output_options(command: _Command) -> _Command:
     """The options by which a table is written."""
     options = [
         click.option(
-            "--format", "kind", type=click.Choice(FORMATS), default="table", show_default=True
+            "--format",
+            "kind",
+            type=click.Choice(FORMATS),
+            default="table",
+            show_default=True,
+            help="How to print the table.",
         ),
         click.option(
             "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to a file."

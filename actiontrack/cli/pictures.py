@@ -26,10 +26,18 @@ __all__ = ["gallery", "maps", "neighbours"]
 @cli.command()
 @query_options
 @SCORE
-@click.option("-n", "n", type=click.IntRange(min=1), default=12, show_default=True)
+@click.option(
+    "-n", "n", type=click.IntRange(min=1), default=12, show_default=True, help="Number of samples."
+)
 @click.option("--easiest", is_flag=True, help="The easiest samples instead of the hardest.")
 @click.option("--class", "class_name", help="Only samples of this class.")
-@click.option("--plot", type=click.Path(path_type=Path), default=Path("gallery"), show_default=True)
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path),
+    default=Path("gallery"),
+    show_default=True,
+    help="Draw to STEM.png and .svg.",
+)
 def gallery(
     score: str,
     n: int,
@@ -51,9 +59,17 @@ def gallery(
 @query_options
 @output_options
 @click.option("--sample", "samples", multiple=True, metavar="ID", help="Sample id.")
-@click.option("-n", "n", type=click.IntRange(min=1), default=4, show_default=True)
+@click.option(
+    "-n", "n", type=click.IntRange(min=1), default=4, show_default=True, help="Number of samples."
+)
 @click.option("--easiest", is_flag=True, help="The easiest samples instead of the hardest.")
-@click.option("--plot", type=click.Path(path_type=Path), default=Path("maps"), show_default=True)
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path),
+    default=Path("maps"),
+    show_default=True,
+    help="Draw to STEM.png and .svg.",
+)
 def maps(
     kind: str,
     output: Path | None,
@@ -92,8 +108,12 @@ def maps(
 @output_options
 @SCORE
 @click.option("--sample", "samples", multiple=True, metavar="ID", help="Sample id.")
-@click.option("-n", "n", type=click.IntRange(min=1), default=6, show_default=True)
-@click.option("-k", "k", type=click.IntRange(min=1), default=8, show_default=True)
+@click.option(
+    "-n", "n", type=click.IntRange(min=1), default=6, show_default=True, help="Number of samples."
+)
+@click.option(
+    "-k", "k", type=click.IntRange(min=1), default=8, show_default=True, help="Neighbours of each."
+)
 @PLOT
 def neighbours(
     kind: str,

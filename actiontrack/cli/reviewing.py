@@ -54,8 +54,16 @@ def verdicts(
 @cli.command()
 @click.option("--tracking-uri", metavar="URI", help="Local store, a database.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
-@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
-@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option(
+    "--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="Port to serve."
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Processes that answer.",
+)
 def ui(tracking_uri: str | None, host: str, port: int, workers: int) -> None:
     """Serve a local store: MLflow's own pages, and those of actiontrack below /actiontrack/.
 

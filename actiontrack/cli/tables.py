@@ -72,7 +72,9 @@ def classes(kind: str, output: Path | None, score: str, plot: Path | None, **que
 @query_options
 @output_options
 @click.option("--sample", "samples", multiple=True, metavar="ID", help="Sample id.")
-@click.option("-n", "n", type=click.IntRange(min=1), default=6, show_default=True)
+@click.option(
+    "-n", "n", type=click.IntRange(min=1), default=6, show_default=True, help="Number of samples."
+)
 @click.option(
     "--clusters",
     type=click.IntRange(min=1),

@@ -16,6 +16,8 @@ from actiontrack import artifact, errors, plots, scores
 from actiontrack.cli import cli
 from actiontrack.history import MEASURES
 from actiontrack.testing import make_history
+from actiontrack.web.app import routes
+from actiontrack.web.routes import PREFIX
 
 FIGURES = ROOT / "docs" / "figures"
 MAX_FIGURE_BYTES, MAX_FIGURES_BYTES = 120_000, 1_500_000
@@ -63,6 +65,7 @@ def test_the_command_reference_holds_every_command_and_option(name, command, pag
         if isinstance(parameter, click.Option):
             for option in (*parameter.opts, *parameter.secondary_opts):
                 assert option in re.split(r"[\s,/`]+", text), f"{name} {option}"
+            assert parameter.help, f"{name} {parameter.name} has no help"
     summary = (command.help or "").split("\n\n")[0].split(". ")[0]
     assert " ".join(summary.split()) in " ".join(text.split())
 
@@ -111,6 +114,16 @@ def test_every_plot_is_shown_with_a_picture_and_its_call(name, page):
 
 
 _FETCHING = {"gallery": "gallery", "pixel_maps": "pixel_figure"}
+
+
+@pytest.mark.parametrize("path", sorted({each.path for each in routes()}))
+def test_every_page_and_route_of_the_server_is_listed(path, words):
+    pages, _ = words("deployment.html")
+    api, _ = words("web.html")
+    if path.startswith("/api/"):
+        assert path.removeprefix("/api/") in api
+    else:
+        assert f"{PREFIX}{path}" in pages
 
 
 def test_figures_are_small():

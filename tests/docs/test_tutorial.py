@@ -25,12 +25,12 @@ def executed(tmp_path_factory):
 def kinds(notebook):
     """Of each code cell the kinds of its outputs, log lines left out."""
     return [
-        sorted(
+        {
             kind
             for output in cell["outputs"]
             if output.get("name") != "stderr"
             for kind in (output.get("data") or {output["name"]: ""})
-        )
+        }
         for cell in notebook["cells"]
         if cell["cell_type"] == "code"
     ]
