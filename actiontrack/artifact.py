@@ -30,6 +30,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -108,6 +109,9 @@ _MAX_MANIFEST_BYTES = 256 * 2**20
 _THUMBNAIL_ROW_GROUP = 64
 _MAP_FILE_BYTES = 64 * 2**10  # of maps in one file: more only if a single map is larger
 _MAX_MAP_PIXELS = 2**28
+_READERS = 4  # blocks that are read at once
+_THREADED_ROWS = 2**19  # rows of a file from which its columns are decoded by several threads
+_IN_MEMORY = 2**27  # bytes of a file up to which it is read at once
 _SUM_TOLERANCE = 1e-3  # by which a distribution of bfloat16 or float32 numbers may miss 1
 
 
@@ -835,12 +839,18 @@ def _read_grids(
     shape = (manifest.n_steps, manifest.n_samples)
     grids = {name: np.empty(shape, dtype=_grid_dtype(name)) for name in names}
     seen = np.ones(shape, dtype=np.bool_)
-    for row, step in enumerate(manifest.steps):
+
+    def read(row: int) -> None:
+        step = manifest.steps[row]
         table = _read_table(manifest, block_path(step.step), fetch, columns=names)
         if step.n_seen < manifest.n_samples:
             seen[row] = table["loss"].is_valid().to_numpy()
         for name in names:
             grids[name][row] = _filled(table[name], grids[name].dtype)
+
+    with ThreadPoolExecutor(_READERS) as pool:  # decoding and digests release the GIL
+        for _ in pool.map(read, range(manifest.n_steps)):
+            pass
     return grids, seen
 
 
@@ -869,15 +879,16 @@ def _read_table(
             f"{name} lacks the columns {', '.join(sorted(missing))}. "
             "Restore the file, or record the run again."
         )
+    threads = file.metadata.num_rows > _THREADED_ROWS
     with _corrupt_on_error(name):
-        return file.read(columns=None if columns is None else list(columns))
+        return file.read(columns=None if columns is None else list(columns), use_threads=threads)
 
 
 def _open(manifest: Manifest, name: str, fetch: Fetch) -> pq.ParquetFile:
     """A verified table of the record, one row per sample (boxes: any number)."""
-    path = _verified(manifest, name, fetch)
+    source = _source(manifest, name, fetch)
     with _corrupt_on_error(name):
-        file = pq.ParquetFile(path)
+        file = pq.ParquetFile(source)
     if name != BOXES and file.metadata.num_rows != manifest.n_samples:
         raise CorruptRecordError(
             f"{name} has {file.metadata.num_rows} rows where the manifest says "
@@ -886,27 +897,56 @@ def _open(manifest: Manifest, name: str, fetch: Fetch) -> pq.ParquetFile:
     return file
 
 
+def _source(manifest: Manifest, name: str, fetch: Fetch) -> Path | pa.BufferReader:
+    """A verified file: its bytes, read once for the digest and for the reader, if they are few."""
+    promised = _promised(manifest, name)
+    if promised.bytes > _IN_MEMORY:
+        return _verified(manifest, name, fetch)
+    path = _present(manifest, name, fetch)
+    try:
+        with path.open("rb") as file:
+            data = file.read(promised.bytes + 1)
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {error.strerror}.") from error
+    if len(data) != promised.bytes or hashlib.sha256(data).hexdigest() != promised.sha256:
+        raise _altered(manifest, name)
+    return pa.BufferReader(data)
+
+
 def _verified(manifest: Manifest, name: str, fetch: Fetch) -> Path:
     """Local path of a file whose size and sha256 are those of the manifest."""
+    promised, path = _promised(manifest, name), _present(manifest, name, fetch)
+    try:
+        as_promised = path.stat().st_size == promised.bytes and _entry(path) == promised
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {error.strerror}.") from error
+    if not as_promised:
+        raise _altered(manifest, name)
+    return path
+
+
+def _promised(manifest: Manifest, name: str) -> FileEntry:
     promised = manifest.files.get(name)
     if promised is None:
         raise NotFoundError(f"the record {manifest.name} has no {name}.")
+    return promised
+
+
+def _present(manifest: Manifest, name: str, fetch: Fetch) -> Path:
     path = fetch(name)
     if not path.is_file() or path.is_symlink():
         raise CorruptRecordError(
             f"{name} is named in the manifest of {manifest.name} but missing. "
             "Restore the file, or record the run again."
         )
-    try:
-        as_promised = path.stat().st_size == promised.bytes and _entry(path) == promised
-    except OSError as error:
-        raise StoreError(f"cannot read {path}: {error.strerror}.") from error
-    if not as_promised:
-        raise CorruptRecordError(
-            f"{name} of {manifest.name} is truncated or altered: its sha256 is not that of the "
-            "manifest. Restore the file, or record the run again."
-        )
     return path
+
+
+def _altered(manifest: Manifest, name: str) -> CorruptRecordError:
+    return CorruptRecordError(
+        f"{name} of {manifest.name} is truncated or altered: its sha256 is not that of the "
+        "manifest. Restore the file, or record the run again."
+    )
 
 
 @contextlib.contextmanager

@@ -248,24 +248,25 @@ def classification_measures(logits: Any, labels: Any) -> dict[str, Any]:
     if logits.dtype.itemsize < 4:
         logits = xp.astype(logits, xp.float32)
     shifted = logits - xp.max(logits, axis=1, keepdims=True)
-    log_p = shifted - xp.log(xp.sum(xp.exp(shifted), axis=1, keepdims=True))
-    p = xp.exp(log_p)
+    exponentials = xp.exp(shifted)
+    total = xp.sum(exponentials, axis=1, keepdims=True)
+    p, log_total = exponentials / total, xp.log(total)[:, 0]
     columns = xp.arange(logits.shape[1], dtype=labels.dtype, device=device(logits))
     is_label = columns[None, :] == labels[:, None]
     zero, lowest = xp.zeros_like(logits), xp.full_like(logits, -float("inf"))
     # 0 where the label is a class, else NaN
     unknown = xp.where(xp.any(is_label, axis=1), zero[:, 0], zero[:, 0] + float("nan"))
-    target_probability = xp.sum(xp.where(is_label, p, zero), axis=1) + unknown
-    target_logit = xp.sum(xp.where(is_label, logits, zero), axis=1) + unknown
+    of_label = xp.sum(xp.where(is_label, shifted, zero), axis=1) + unknown
+    of_others = xp.max(xp.where(is_label, lowest, shifted), axis=1)
+    log_p_label = of_label - log_total
     error = p - xp.astype(is_label, p.dtype)
     predicted = xp.argmax(logits, axis=1)
     return {
-        # 0 - …, so that a perfect prediction has loss 0.0 and not -0.0
-        "cross_entropy": 0 - xp.sum(xp.where(is_label, log_p, zero), axis=1) + unknown,
-        "target_probability": target_probability,
-        "margin": target_logit - xp.max(xp.where(is_label, lowest, logits), axis=1),
+        "cross_entropy": 0 - log_p_label,  # a perfect prediction has loss 0.0 and not -0.0
+        "target_probability": xp.exp(log_p_label),
+        "margin": of_label - of_others,
         "el2n": xp.sqrt(xp.sum(error * error, axis=1)) + unknown,
-        "entropy": 0 - xp.sum(xp.where(p > 0, p * log_p, zero), axis=1),
+        "entropy": log_total - xp.sum(xp.where(p > 0, p * shifted, zero), axis=1),
         "predicted": predicted,
         "correct": predicted == labels,
     }

@@ -65,6 +65,7 @@ _PARENT_TAG = "mlflow.parentRunId"
 _PING_TIMEOUT_S = 5.0
 _DOWNLOAD_THREADS = 8
 _PAGE = 1000
+_METRICS_PER_REQUEST = 1000  # as many as MLflow takes
 _MANIFEST_ATTEMPTS = 3
 
 
@@ -348,13 +349,28 @@ class Store:
             step: n of eq. 3.
             time_ms: when they were measured, in ms since the epoch of Unix. Default: now.
         """
+        self.log_steps(run_id, [(metrics, step, time_ms)])
+
+    def log_steps(
+        self, run_id: str, steps: Sequence[tuple[Mapping[str, float], int, int | None]]
+    ) -> None:
+        """Log aggregate metrics of several steps in few requests, see `log_metrics`.
+
+        Args:
+            run_id: the run.
+            steps: values by name, step and time in ms of each.
+        """
         import mlflow.entities as me  # noqa: PLC0415
 
-        now = int(time.time() * 1000) if time_ms is None else time_ms
+        now = int(time.time() * 1000)
+        points = [
+            me.Metric(key, value, now if time_ms is None else time_ms, step)
+            for values, step, time_ms in steps
+            for key, value in values.items()
+        ]
         with _translated(f"metrics of run {run_id}"):
-            self._client.log_batch(
-                run_id, metrics=[me.Metric(key, value, now, step) for key, value in metrics.items()]
-            )
+            for start in range(0, len(points), _METRICS_PER_REQUEST):
+                self._client.log_batch(run_id, points[start : start + _METRICS_PER_REQUEST])
 
     def log_params(self, run_id: str, params: Mapping[str, object]) -> None:
         """Log parameters that the run has not yet; those that it has are compared.
@@ -566,6 +582,9 @@ class StoredRecord:
         self._local = root / ARTIFACT_ROOT / name if root else None
         self.manifest = self._read_manifest()
         self._pictures: dict[str, artifact.Pictures] = {}
+        self._histories: weakref.WeakValueDictionary[tuple[str, ...] | None, LossHistory] = (
+            weakref.WeakValueDictionary()
+        )
 
     @cached_property
     def digest(self) -> str:
@@ -592,9 +611,17 @@ class StoredRecord:
         return frame if columns is None else frame[list(columns)]
 
     def history(self, columns: Sequence[str] | None = None) -> LossHistory:
-        """The loss history up to the last complete step, see `artifact.read_history`."""
-        self._prefetch([artifact.block_path(each.step) for each in self.manifest.steps])
-        return artifact.read_history(self.manifest, self.fetch, columns=columns)
+        """The loss history up to the last complete step, see `artifact.read_history`.
+
+        While a caller keeps a history, others that ask for the same columns get the same one.
+        """
+        key = None if columns is None else tuple(columns)
+        history = self._histories.get(key)
+        if history is None:
+            self._prefetch([artifact.block_path(each.step) for each in self.manifest.steps])
+            history = artifact.read_history(self.manifest, self.fetch, columns=columns)
+            self._histories[key] = history
+        return history
 
     @cached_property
     def samples(self) -> artifact.Samples:

@@ -101,6 +101,9 @@ class _Replay(Recorder):
         measures: Mapping[str, Any] = logits or {}
         return {**super()._columns(losses, None, labels), **measures}
 
+    def _outputs(self, logits: Any, labels: Any, size: int) -> None:  # noqa: ARG002
+        return None
+
 
 def _replay_step(recorder: Recorder, history: LossHistory, row: int) -> None:
     seen = history.seen[row]

@@ -86,6 +86,7 @@ def in_turns(
     turns: int = 7,
     warm_up: int = 1,
     clock: Callable[[], float] = time.perf_counter,
+    after: Callable[[], object] = lambda: None,
 ) -> dict[str, list[float]]:
     """Seconds of each way in each turn, after turns that do not count.
 
@@ -94,6 +95,7 @@ def in_turns(
         turns: how many count.
         warm_up: how many do not, before them.
         clock: what counts seconds; `time.process_time` leaves out what others took.
+        after: tidies up after each way, outside the time.
     """
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(warm_up + turns):
@@ -101,8 +103,10 @@ def in_turns(
         for name in order:
             start = clock()
             ways[name]()
+            taken = clock() - start
+            after()
             if turn >= warm_up:
-                seconds[name].append(clock() - start)
+                seconds[name].append(taken)
     return seconds
 
 

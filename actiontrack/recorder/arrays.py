@@ -9,7 +9,7 @@ from array_api_compat import array_namespace, is_torch_array
 
 from actiontrack.errors import ParameterError, RecordingError
 
-__all__ = ["canonical_ids", "shape_error", "snapshot", "to_host"]
+__all__ = ["canonical_ids", "joined", "shape_error", "snapshot", "to_host"]
 
 
 def snapshot(values: Any) -> Any:
@@ -26,14 +26,18 @@ def to_host(batches: Sequence[Any]) -> npt.NDArray[Any]:
 
     bfloat16 and float16 become float32, which holds them exactly.
     """
+    whole = joined(batches)
+    if is_torch_array(whole):
+        whole = whole.float() if whole.is_floating_point() and whole.itemsize < 4 else whole
+        return np.asarray(whole.cpu().numpy())
+    return np.asarray(whole)
+
+
+def joined(batches: Sequence[Any]) -> Any:
+    """One array from those of several batches, where they live."""
     if isinstance(batches[0], np.ndarray):
         return np.concatenate(batches)
-    xp = array_namespace(batches[0])
-    joined = xp.concat(list(batches))
-    if is_torch_array(joined):
-        joined = joined.float() if joined.is_floating_point() and joined.itemsize < 4 else joined
-        return np.asarray(joined.cpu().numpy())
-    return np.asarray(joined)
+    return array_namespace(batches[0]).concat(list(batches))
 
 
 def canonical_ids(ids: Any) -> npt.NDArray[Any]:

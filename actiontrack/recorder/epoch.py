@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from actiontrack.errors import RecordingError
-from actiontrack.recorder.arrays import canonical_ids, to_host
+from actiontrack.recorder.arrays import canonical_ids, joined, to_host
+from actiontrack.scores import classification_measures
 
 __all__ = ["Columns", "EpochBuffer", "EpochRows", "Gather", "scatter"]
 
@@ -18,6 +19,7 @@ Columns = dict[str, npt.NDArray[Any]]
 Gather = Callable[[Columns], "list[Columns] | None"]
 
 _SHOWN_IDS = 5
+_OUTPUTS = 2**19  # logits that wait for their measures: 2 MB of float32, and few calls
 _NOT_FLOATS = frozenset({"label", "predicted", "correct"})
 
 
@@ -40,30 +42,73 @@ class EpochRows:
 
 @dataclass
 class EpochBuffer:
-    """Batches as they come; nothing is copied from a device before `rows`."""
+    """Batches as they come; nothing is copied from a device before `rows`.
+
+    Logits wait until there are enough of them: the measures of many batches cost what those of one
+    do, as long as the batches are small.
+    """
 
     ids: list[Any] = field(default_factory=list)
     columns: dict[str, list[Any]] = field(default_factory=dict)
     sizes: list[int] = field(default_factory=list)
+    outputs: list[tuple[Any, Any]] = field(default_factory=list)
+    _given: frozenset[str] | None = None
 
     def __len__(self) -> int:
         """Number of batches."""
         return len(self.sizes)
 
-    def add(self, ids: Any, size: int, columns: Mapping[str, Any]) -> None:
+    def add(
+        self,
+        ids: Any,
+        size: int,
+        columns: Mapping[str, Any],
+        outputs: tuple[Any, Any] | None = None,
+    ) -> None:
         """Keep one batch.
+
+        Args:
+            ids: (size,).
+            size: number of samples.
+            columns: name -> (size,).
+            outputs: logits (size, n_classes) and labels (size,) whose measures are columns too.
 
         Raises:
             RecordingError: if the batch has other columns than those before it.
         """
-        if self.columns and columns.keys() != self.columns.keys():
+        given = frozenset(columns) | ({"logits"} if outputs else frozenset())
+        if self._given is None:
+            self._given = given
+        if given != self._given:
             raise RecordingError(
-                f"update: this batch brings {sorted(columns)}, earlier ones brought "
-                f"{sorted(self.columns)}. Pass the same arguments for every batch."
+                f"update: this batch brings {sorted(given)}, earlier ones brought "
+                f"{sorted(self._given)}. Pass the same arguments for every batch."
             )
         self.ids.append(ids)
         self.sizes.append(size)
         for name, values in columns.items():
+            self.columns.setdefault(name, []).append(values)
+        if outputs:
+            self._await(outputs)
+
+    def _await(self, outputs: tuple[Any, Any]) -> None:
+        if self.outputs and _kind(self.outputs[-1]) != _kind(outputs):
+            self._measure()
+        self.outputs.append(outputs)
+        shapes = (logits.shape for logits, _ in self.outputs)
+        if sum(rows * n_classes for rows, n_classes in shapes) >= _OUTPUTS:
+            self._measure()
+
+    def _measure(self) -> None:
+        if not self.outputs:
+            return
+        logits, labels = (joined(each) for each in zip(*self.outputs, strict=True))
+        self.outputs = []
+        measures = classification_measures(logits, labels)
+        cross_entropy = measures.pop("cross_entropy")
+        if self._given is not None and "loss" not in self._given:
+            measures["loss"] = cross_entropy
+        for name, values in measures.items():
             self.columns.setdefault(name, []).append(values)
 
     def rows(self, gather: Gather | None, *, check_uniform: bool = False) -> EpochRows | None:
@@ -92,12 +137,20 @@ class EpochBuffer:
     def _host(self) -> Columns:
         if not self.sizes:
             return {}
+        self._measure()
         host: Columns = {
             name: _storable(name, to_host(values)) for name, values in self.columns.items()
         }
         host["ids"] = _joined_ids([canonical_ids(each) for each in self.ids])
         host["batch"] = np.repeat(np.arange(len(self.sizes)), self.sizes)
         return host
+
+
+def _kind(outputs: tuple[Any, Any]) -> tuple[Any, ...]:
+    """What batches must share to be joined."""
+    return tuple(
+        (type(each), each.dtype, getattr(each, "device", None), each.shape[1:]) for each in outputs
+    )
 
 
 def _storable(name: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:

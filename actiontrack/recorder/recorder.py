@@ -31,7 +31,6 @@ from actiontrack.recorder.epoch import EpochBuffer, EpochRows, Gather, scatter, 
 from actiontrack.recorder.maps import PixelMaps
 from actiontrack.recorder.spool import Destination, Spool, StepMetrics, lock_spool, spool_root
 from actiontrack.recorder.uploader import Uploader
-from actiontrack.scores import classification_measures
 from actiontrack.store import Store
 
 __all__ = ["EpochSummary", "Recorder"]
@@ -202,12 +201,14 @@ class Recorder(FinishOnExit):
         """
         size = len(ids)
         columns = self._columns(losses, logits, labels)
+        outputs = self._outputs(logits, labels, size)
         for name, values in (components or {}).items():
             columns[_component_name(name)] = snapshot(values)
         for name, values in columns.items():
             if tuple(values.shape) != (size,):
                 raise shape_error(name, tuple(values.shape), size)
-        self._buffer.add(snapshot(ids) if hasattr(ids, "shape") else list(ids), size, columns)
+        kept = snapshot(ids) if hasattr(ids, "shape") else list(ids)
+        self._buffer.add(kept, size, columns, outputs)
 
     def update_maps(self, ids: Any, maps: Any) -> None:
         """Add the loss of each pixel of one batch of the present epoch (section 4.3, eq. 7).
@@ -516,24 +517,34 @@ class Recorder(FinishOnExit):
         self._uploader = Uploader(self._spool, destination, store=store, uploaded=uploaded)
 
     def _columns(self, losses: Any, logits: Any, labels: Any) -> dict[str, Any]:
+        """What was given for each sample."""
         columns: dict[str, Any] = {}
-        if logits is not None:
-            if labels is None:
-                raise ParameterError("labels", "must be given with logits", None, "Pass labels.")
-            logits = logits.detach() if hasattr(logits, "detach") else logits
-            self._n_classes = int(logits.shape[-1])
-            columns |= classification_measures(logits, labels)
-            columns["loss"] = columns.pop("cross_entropy")
-        if losses is not None:
-            columns["loss"] = snapshot(losses)
-        if "loss" not in columns:
+        if losses is None and logits is None:
             raise ParameterError(
                 "losses", "must be given, or logits with labels", None, "Pass one of the two."
             )
+        if losses is not None:
+            columns["loss"] = snapshot(losses)
         if labels is not None:
             columns["label"] = snapshot(labels)
         self._given_losses = losses is not None
         return columns
+
+    def _outputs(self, logits: Any, labels: Any, size: int) -> tuple[Any, Any] | None:
+        """Logits and labels, whose measures are computed for many batches at once."""
+        if logits is None:
+            return None
+        if labels is None:
+            raise ParameterError("labels", "must be given with logits", None, "Pass labels.")
+        if len(logits.shape) != 2 or logits.shape[0] != size:
+            raise ParameterError(
+                "logits",
+                f"must have shape ({size}, n_classes), one row per id",
+                tuple(logits.shape),
+                "Pass the outputs of the same batch as the ids.",
+            )
+        self._n_classes = int(logits.shape[1])
+        return snapshot(logits), snapshot(labels)
 
     def _next_step(self, epoch: int | None, delta: float | None) -> int:
         last = self.last_step

@@ -8,6 +8,7 @@ import logging
 import tempfile
 import threading
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +29,7 @@ __all__ = ["Uploader", "sync"]
 
 logger = logging.getLogger("actiontrack")
 
+_UPLOADS = 4  # files at once
 _BACKOFF_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
 
@@ -151,21 +153,34 @@ class Uploader:
             self._upload_files(store, work.manifest)
             upload_manifest(store, run_id, work.manifest)
             self._tag(store, work.manifest)
-        for each in work.metrics:
-            store.log_metrics(run_id, each.values, each.step, each.time_ms)
+        store.log_steps(run_id, [(each.values, each.step, each.time_ms) for each in work.metrics])
         with self._changed:
             self._pending.remove(work)
             self._progress += 1
             self._changed.notify_all()
 
     def _upload_files(self, store: Store, manifest: Manifest) -> None:
-        for name, entry in manifest.files.items():
-            if self._uploaded.get(name) != entry:
-                upload_files(store, self._destination.run_id, self._spool, [name])
-                self._uploaded[name] = entry
-                with self._changed:
-                    self._progress += 1
-                    self._changed.notify_all()
+        def upload(name: str) -> None:
+            upload_files(store, self._destination.run_id, self._spool, [name])
+            with self._changed:
+                self._uploaded[name] = manifest.files[name]
+                self._progress += 1
+                self._changed.notify_all()
+
+        changed = [
+            name for name, each in manifest.files.items() if self._uploaded.get(name) != each
+        ]
+        if len(changed) == 1:
+            upload(changed[0])
+            return
+        with ThreadPoolExecutor(_UPLOADS) as pool:  # a request is mostly waiting
+            work = [pool.submit(upload, name) for name in changed]
+            try:
+                for each in work:
+                    each.result()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)  # not all of them against a wall
+                raise
 
     def _connect(self) -> Store:
         if self._store is None:
@@ -267,8 +282,7 @@ def _carry(spool: Spool, run_id: str, store: Store) -> None:
     upload_files(store, run_id, spool, changed)
     upload_manifest(store, run_id, manifest)
     store.tag_record(run_id, manifest)
-    for each in spool.metrics():
-        store.log_metrics(run_id, each.values, each.step, each.time_ms)
+    store.log_steps(run_id, [(each.values, each.step, each.time_ms) for each in spool.metrics()])
 
 
 def _remote_manifest(store: Store, run_id: str, record: str) -> Manifest | None:

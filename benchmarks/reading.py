@@ -1,0 +1,115 @@
+"""Scores from a tracking server: `python -m benchmarks.reading`.
+
+One run of 50,000 samples x 20 epochs: its scores against a download of the same file and a bare
+read by pyarrow. A thousand runs of 1,000 samples: search and load against a client that asks for
+one run after the other. Both by a real `mlflow server` with SQLite and proxied artifacts.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pyarrow.parquet as pq
+
+from actiontrack.analysis import load_scores
+from actiontrack.store import RunQuery, Store
+from actiontrack.testing import make_history, record_history
+from benchmarks.measure import Figure, Spread, in_turns, keep, ratios
+from benchmarks.upload import server
+
+SCORES = "actiontrack/test-probe/scores.parquet"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Record, read both ways in turns, and print."""
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("--runs", type=int, default=1000)
+    parser.add_argument("--turns", type=int, default=3)
+    given = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory() as scratch, server(Path(scratch)) as uri:
+        os.environ["MLFLOW_TRACKING_URI"] = uri
+        keep(_one_run(uri, Path(scratch) / "spool", given.turns * 3))
+        keep(_many_runs(uri, Path(scratch) / "spool", given.runs, given.turns))
+    return 0
+
+
+def _one_run(uri: str, spool: Path, turns: int) -> Figure:
+    store = Store(uri)
+    (run_id,) = _recorded(store, spool, "one", 1, n_steps=20, n_samples=50_000)
+
+    def bare() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = mlflow.artifacts.download_artifacts(
+                run_id=run_id, artifact_path=SCORES, dst_path=folder
+            )
+            pq.read_table(path, columns=["action"]).to_pandas()
+
+    seconds = in_turns(
+        {
+            "ours": lambda: Store(uri).open_record(run_id).scores(["action"]),
+            "bare": bare,
+        },
+        turns=turns,
+    )
+    return Figure(
+        name="scores of a run of 50,000 samples",
+        against="download and a bare read",
+        value=ratios(seconds, "ours", "bare"),
+        target="<= 1.2",
+        details={name: f"{Spread.of(each)} s" for name, each in seconds.items()},
+    )
+
+
+def _many_runs(uri: str, spool: Path, n_runs: int, turns: int) -> Figure:
+    _recorded(Store(uri), spool, "many", n_runs, n_steps=1, n_samples=1000)
+
+    def one_after_the_other() -> pd.DataFrame:
+        client = mlflow.MlflowClient(uri)
+        experiment = client.get_experiment_by_name("many")
+        assert experiment is not None
+        frames, token = [], None
+        while True:
+            found = client.search_runs([experiment.experiment_id], page_token=token)
+            for run in found:
+                with tempfile.TemporaryDirectory() as folder:
+                    path = client.download_artifacts(run.info.run_id, SCORES, folder)
+                    frames.append(pd.read_parquet(path))
+            token = found.token
+            if not token:
+                return pd.concat(frames)
+
+    seconds = in_turns(
+        {
+            "ours": lambda: load_scores(RunQuery(experiments=("many",)), tracking_uri=uri),
+            "one after the other": one_after_the_other,
+        },
+        turns=turns,
+        warm_up=0,
+    )
+    return Figure(
+        name=f"search and load of {n_runs:,} runs: times faster",
+        against="a client that asks for one after the other",
+        value=ratios(seconds, "one after the other", "ours"),
+        target=">= 4",
+        details={name: f"{Spread.of(each)} s" for name, each in seconds.items()},
+    )
+
+
+def _recorded(store: Store, spool: Path, experiment: str, n_runs: int, **size: int) -> list[str]:
+    mlflow.set_experiment(experiment)
+    history = make_history(n_classes=10, **size)
+    found = []
+    for number in range(n_runs):
+        with store.run(name=f"run {number}") as run:
+            record_history(history, run.run_id, store, spool, model=f"model {number % 5}")
+        found.append(run.run_id)
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
