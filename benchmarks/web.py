@@ -175,7 +175,7 @@ def routes_of(run_ids: list[str]) -> dict[str, str]:
         "page /compare of all runs": page("/compare", every),
     }
     for view in ("correlations", "scatter", "contrasts", "entropy"):
-        found[f"page /compare, {view}"] = page("/compare", every, tab=view)
+        found[f"page /compare, {view}"] = page("/compare", every, view=view)
     api = {
         "runs": ([], {}),
         "scores": ([one], {}),

@@ -39,6 +39,7 @@ MAX_ROWS = 100_000
 _CACHE_MB = 512
 _DISK_BYTES = 4 * 2**30
 _LISTED_S = 3.0  # for how long a list of runs is shown again without asking the store
+_ASKED_S = 1.0  # the same for a single run
 _KNOWN_S = 10.0  # the same for the manifest of a record on another machine
 _SIBLINGS = 12
 _Value = TypeVar("_Value")
@@ -204,6 +205,7 @@ class Data:
         self._records = Cache(disk_bytes, _disk_bytes)
         self._known: dict[tuple[str, str], tuple[object, _Record]] = {}
         self._listed: tuple[float, list[RunInfo]] | None = None
+        self._infos: dict[str, tuple[float, RunInfo]] = {}
         self._lock = threading.Lock()
 
     # Runs
@@ -635,10 +637,21 @@ class Data:
         Raises:
             NotFoundError: if there is no such run or record, or the user may not read it.
         """
-        info = self.store.get_run(run_id)
+        info = self._info(run_id)
         if not self.permissions.may_read_experiment(info.experiment_id):
             raise NotFoundError(f"run {run_id!r}: not found.")
         return self._open(info, choose_record(info, record))
+
+    def _info(self, run_id: str) -> RunInfo:
+        """A run as the store knows it, or knew it a second ago: a page asks for it many times."""
+        known = self._infos.get(run_id)
+        if known is None or time.monotonic() - known[0] > _ASKED_S:
+            known = (time.monotonic(), self.store.get_run(run_id))
+            with self._lock:
+                self._infos[run_id] = known
+                while len(self._infos) > _KNOWN:
+                    del self._infos[next(iter(self._infos))]
+        return known[1]
 
     def _all(self, run_ids: Sequence[str], record: str | None) -> list[_Record]:
         if not run_ids:
