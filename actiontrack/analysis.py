@@ -864,6 +864,7 @@ def compare_runs(
     records: Sequence[StoredRecord],
     *,
     score: str = "action",
+    methods: Sequence[compare.Method] = ("spearman", "pearson"),
     n_bootstrap: int = 500,
     seed: int = 0,
     on_mismatch: str = "error",
@@ -874,6 +875,7 @@ def compare_runs(
     Args:
         records: open records of two runs or more.
         score: column of `scores.score_table`.
+        methods: which of "spearman" and "pearson" to compute.
         n_bootstrap: resamples of the samples for the 95 % confidence intervals; 0 for none.
         seed: seed of the resampling.
         on_mismatch: see `align`.
@@ -889,6 +891,7 @@ def compare_runs(
         aligned.labels,
         groups=aligned.runs["model"].tolist(),
         class_names=aligned.class_names or _default_names(aligned.labels),
+        methods=methods,
         n_bootstrap=n_bootstrap,
         seed=seed,
     )
