@@ -90,6 +90,10 @@ function setUpForms() {
     [...event.formData.keys()].forEach((name) => event.formData.delete(name));
     kept.forEach(([name, value]) => event.formData.append(name, value));
   });
+  // A choice that changes more than the results asks for the page, and htmx need not know of it.
+  document.addEventListener("input", (event) => {
+    if (event.target.matches("[data-reload]")) event.stopPropagation();
+  }, true);
   document.addEventListener("change", (event) => {
     if (event.target.matches("[data-reload]")) event.target.form.submit();
   });

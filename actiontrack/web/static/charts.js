@@ -109,10 +109,11 @@ function histogram(rows, looks, { score, low, high, log }) {
     },
     xAxis: axis(looks, score, { type: "value", min: bins[0].low, max: bins.at(-1).high, axisLabel: { formatter: shown, showMinLabel: false, showMaxLabel: false } }),
     yAxis: axis(looks, log ? "samples (log)" : "samples", { type: log ? "log" : "value", minInterval: 1, min: log ? 0.5 : 0 }),
-    brush: { xAxisIndex: 0, brushStyle: { color: "rgba(128,128,128,.18)", borderColor: looks.focus } },
+    // No series follows the brush: the bars are coloured by what the address says.
+    brush: { xAxisIndex: 0, seriesIndex: [], brushStyle: { color: "rgba(128,128,128,.18)", borderColor: looks.focus } },
     toolbox: { show: false },
     series: [{
-      type: "custom",
+      type: "custom", zlevel: 0, // ECharts 6.1 warns of its own default for this kind of series
       encode: { x: [0, 1], y: 2 },
       data: bins.map((bin) => [bin.low, bin.high, bin.count]),
       renderItem: (parameters, api) => {
