@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from actiontrack import analysis, artifact, exploration, verdicts
+from actiontrack import analysis, artifact, compare, exploration, verdicts
 from actiontrack.errors import CorruptRecordError, NotFoundError, ParameterError, StoreError
 from actiontrack.exploration import SampleFilter
 from actiontrack.history import LossHistory, check_choice
@@ -459,7 +459,18 @@ class Data:
             on_mismatch: "error" or "inner".
         """
         _check_count("bootstrap", bootstrap, 1000, least=0)
-        groups = self._comparison(run_ids, record, score, bootstrap, on_mismatch).groups
+        if method is not None:
+            check_choice("method", method, _METHODS)
+        # Without intervals both methods are a moment's work; with them each costs its resamples.
+        only = method if bootstrap else None
+        groups = self._comparison(
+            run_ids,
+            record,
+            score=score,
+            on_mismatch=on_mismatch,
+            bootstrap=bootstrap,
+            method=only,
+        ).groups
         return _of_method(groups, method)
 
     def finding(
@@ -471,7 +482,9 @@ class Data:
         on_mismatch: str = "error",
     ) -> str:
         """A comparison in plain sentences, see `reporting.describe_comparison`."""
-        return describe_comparison(self._comparison(run_ids, record, score, 0, on_mismatch))
+        return describe_comparison(
+            self._comparison(run_ids, record, score=score, on_mismatch=on_mismatch)
+        )
 
     def run_correlations(
         self,
@@ -483,7 +496,7 @@ class Data:
         on_mismatch: str = "error",
     ) -> pd.DataFrame:
         """Correlation per pair of runs and class, see `analysis.Comparison.pairs`."""
-        pairs = self._comparison(run_ids, record, score, 0, on_mismatch).pairs
+        pairs = self._comparison(run_ids, record, score=score, on_mismatch=on_mismatch).pairs
         return _of_method(pairs, method)
 
     def quantiles(
@@ -698,18 +711,26 @@ class Data:
         self,
         run_ids: Sequence[str],
         record: str | None,
+        *,
         score: str,
-        bootstrap: int,
         on_mismatch: str,
+        bootstrap: int = 0,
+        method: str | None = None,
     ) -> analysis.Comparison:
         records = self._all(run_ids, record)
+        methods = tuple(each for each in _METHODS if method in {None, each})
 
         def compute() -> analysis.Comparison:
             return analysis.compare_runs(
-                records, score=score, n_bootstrap=bootstrap, on_mismatch=on_mismatch
+                records,
+                score=score,
+                methods=methods,
+                n_bootstrap=bootstrap,
+                on_mismatch=on_mismatch,
             )
 
-        return self._together(records, ("comparison", score, bootstrap, on_mismatch), compute)
+        key = ("comparison", score, bootstrap, on_mismatch, methods)
+        return self._together(records, key, compute)
 
     def _readable_runs(self) -> list[RunInfo]:
         """Runs with a record that the user may read, newest first."""
@@ -748,6 +769,7 @@ class Data:
         return dict(analysis.runs_frame([found]).iloc[0]) | times
 
 
+_METHODS: tuple[compare.Method, ...] = ("spearman", "pearson")
 _KNOWN = 4096  # records of which it is remembered that they were opened
 _RUN_COLUMNS = [
     *("run_id", "run_name", "experiment", "experiment_id", "model", "dataset", "seed", "record"),
@@ -819,6 +841,6 @@ def _classes_in_order(record: StoredRecord, frame: pd.DataFrame) -> list[Any]:
 def _of_method(frame: pd.DataFrame, method: str | None) -> pd.DataFrame:
     if method is None:
         return frame
-    check_choice("method", method, ("spearman", "pearson"))
+    check_choice("method", method, _METHODS)
     chosen: pd.DataFrame = frame.loc[frame["method"] == method].reset_index(drop=True)
     return chosen
