@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 RUN = $(VENV)/.run-installed
 DEV = $(VENV)/.dev-installed
 
-.PHONY: train demo test test-long lint docs clean
+.PHONY: train demo test test-long browser lint docs clean
 
 train: $(RUN)
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/mlflow run . -e train --env-manager local
@@ -19,6 +19,11 @@ test: $(DEV)
 
 test-long: $(DEV)
 	$(BIN)/python -m pytest -m long
+
+# A browser for the tests of the pages, where there is none; without one they are skipped.
+browser:
+	command -v chromium || command -v chromium-browser || command -v google-chrome || \
+	( apt-get update -q && apt-get install -yq --no-install-recommends chromium fonts-dejavu-core )
 
 lint: $(DEV)
 	$(BIN)/ruff format --check .
