@@ -203,7 +203,7 @@ class Data:
         self.permissions: Permissions = permissions or Everybody()
         self._cache = Cache(_cache_bytes() if cache_bytes is None else cache_bytes)
         self._records = Cache(disk_bytes, _disk_bytes)
-        self._known: dict[tuple[str, str], tuple[object, _Record]] = {}
+        self._known: dict[tuple[str, str], tuple[object, tuple[str, ...]]] = {}
         self._listed: tuple[float, list[RunInfo]] | None = None
         self._infos: dict[str, tuple[float, RunInfo]] = {}
         self._lock = threading.Lock()
@@ -675,18 +675,23 @@ class Data:
 
     def _open(self, info: RunInfo, name: str) -> _Record:
         """The record that was opened before, if nothing of it has changed."""
+
+        def read() -> _Record:
+            return _Record(self._cache, store=self.store, run=info, name=name)
+
         stamp = self._stamp(info, name)
         known = self._known.get((info.run_id, name))
-        if known is None or known[0] != stamp:
-            fresh = _Record(self._cache, store=self.store, run=info, name=name)
+        if known is not None and known[0] == stamp:
+            opened = self._records.get(known[1], read)
+        else:
+            fresh = read()
             opened = self._records.get(fresh.key, lambda: fresh)
-            known = (stamp, opened)
             with self._lock:
-                self._known[info.run_id, name] = known
+                self._known[info.run_id, name] = (stamp, fresh.key)
                 while len(self._known) > _KNOWN:
                     del self._known[next(iter(self._known))]
-        found = copy.copy(known[1])
-        found.run, found.origin = info, known[1]
+        found = copy.copy(opened)
+        found.run, found.origin = info, opened
         return found
 
     def _stamp(self, info: RunInfo, name: str) -> object:
@@ -790,9 +795,9 @@ def _cache_bytes() -> int:
 
 
 def _disk_bytes(record: _Record) -> int:
-    """Bytes that a record may take in the scratch folder; a small number for one at hand."""
+    """Bytes that a record may take in its scratch folder; of one at hand, about its manifest."""
     if record.store.local_root(record.run) is not None:
-        return 2**16
+        return 2**20
     return sum(each.bytes for each in record.manifest.files.values())
 
 

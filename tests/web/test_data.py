@@ -1,6 +1,7 @@
 """`Data`: frames agree with the record; caches are bounded and follow the record."""
 
 import contextlib
+import gc
 import threading
 from functools import partial
 from pathlib import Path
@@ -271,7 +272,55 @@ def test_a_record_that_grows_is_read_anew(new_run, store, spool):
             before = data.version([run_id], "test-probe")
             frame = data.scores(run_id, "test-probe").frame
             assert frame["n_steps"].tolist() == [n_steps] * 3
-    assert data.version([run_id]) != before
+    assert data.version([run_id], "test-probe") != before
+
+
+@pytest.fixture
+def remote(recorded, monkeypatch):
+    """The recorded store as if its artifacts were elsewhere, and the paths that it downloads."""
+    store, paths = Store(recorded[0]), []
+    download = store.download
+
+    def counted(run, path, folder):
+        paths.append(path)
+        return download(run, path, folder)
+
+    monkeypatch.setattr(store, "local_root", lambda _run: None)
+    monkeypatch.setattr(store, "download", counted)
+    return store, paths
+
+
+def test_files_of_a_record_elsewhere_are_downloaded_once_by_many_threads(remote, runs, recorded):
+    store, paths = remote
+    data, frames = Data(store), []
+
+    def look():
+        frames.append(data.curves([runs["mlp-0"]], sample_ids=[3]))
+        data.image(runs["mlp-0"], None, 3)
+
+    threads = [threading.Thread(target=look) for _ in range(4)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join(60)
+    expected = Data(Store(recorded[0])).curves([runs["mlp-0"]], sample_ids=[3])
+    for frame in frames:
+        pd.testing.assert_frame_equal(frame, expected)
+    assert len(frames) == 4
+    blocks = [each for each in paths if "/blocks/" in each]
+    assert len(blocks) == len(set(blocks)) == 12
+
+
+def test_downloads_of_records_that_left_the_cache_leave_the_disk(remote, runs):
+    store, _ = remote
+    data = Data(store, disk_bytes=1)
+    record = data.record(runs["mlp-0"])
+    folder = record._scratch
+    record.scores()
+    assert (folder / "actiontrack/test-probe/scores.parquet").is_file()
+    del record
+    gc.collect()
+    assert not folder.exists()
 
 
 def test_an_unchanged_record_is_read_once(recorded, runs, monkeypatch):
