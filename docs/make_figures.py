@@ -186,7 +186,7 @@ def _scores_of_two(runs: Runs) -> pd.DataFrame:
     first = [runs.models[0], runs.models[3]]
     frame = score_frame(first)
     wide = frame.pivot_table(index=["sample_id", "class"], columns="model", values="action")
-    return wide.dropna().reset_index("class").rename_axis(columns=None)
+    return wide.dropna().reset_index("class").rename_axis(columns=None).sort_values("class")
 
 
 def _joint(runs: Runs) -> Figure:
