@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 RUN = $(VENV)/.run-installed
 DEV = $(VENV)/.dev-installed
 
-.PHONY: train demo test test-long browser lint docs clean
+.PHONY: train demo test test-long bench browser lint docs clean
 
 train: $(RUN)
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/mlflow run . -e train --env-manager local
@@ -19,6 +19,11 @@ test: $(DEV)
 
 test-long: $(DEV)
 	$(BIN)/python -m pytest -m long
+
+# Every benchmark, and benchmarks/RESULTS.md. Best on a machine that does nothing else.
+bench: $(DEV)
+	$(BIN)/python -m pip install --quiet -e '.[bench]'
+	$(BIN)/python -m benchmarks
 
 # A browser for the tests of the pages, where there is none; without one they are skipped.
 browser:

@@ -1,0 +1,178 @@
+"""What recording costs a training: `python -m benchmarks.training`.
+
+Images of CIFAR-10's size with random pixels (time does not depend on what they show), cnn3, the
+loop of `projects/train.py`. Three ratios, each of two ways in turns on the same data:
+
+* an epoch of training with an inline recorder against the same epoch without it;
+* an evaluation pass that records (the probe) against a bare one;
+* an epoch of `projects/train.py`'s loop against the shortest honest loop in PyTorch: the same
+  model, batches, normalisation and optimiser, in a dozen lines.
+
+On the CPU time is that of the process, which leaves out what other programs take; on CUDA it is
+the clock, with the device waited for.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from actiontrack.recorder import Recorder
+from actiontrack.store import Store
+from benchmarks.measure import Figure, Spread, in_turns, keep, ratios
+from projects.datasets import ImageSplit
+from projects.loop import choose_compute, evaluate, make_optimizer, train_epoch
+from projects.params import TrainParams, validate
+from projects.train import Session
+
+
+@dataclass
+class Setting:
+    """A session with data of its own, and a recorder of each kind."""
+
+    session: Session
+    inline: Recorder
+    probe: Recorder
+
+    def finish(self) -> None:
+        """Wait for the device, so that what is timed is done."""
+        if self.session.compute.device.type == "cuda":
+            torch.cuda.synchronize()
+
+
+def main(argv: Sequence[str]) -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--turns", type=int, default=7)
+    parser.add_argument("--device", default="auto")
+    given = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory() as folder:
+        setting = _setting(Path(folder), given.images, given.device)
+        cuda = setting.session.compute.device.type == "cuda"
+        clock = time.perf_counter if cuda else time.process_time
+        ways = {
+            "training, recorded": lambda: _train(setting, record=True),
+            "training": lambda: _train(setting, record=False),
+            "shortest loop": lambda: _shortest(setting),
+            "probe": lambda: _evaluate(setting, record=True),
+            "bare evaluation": lambda: _evaluate(setting, record=False),
+        }
+        seconds = in_turns(ways, turns=given.turns, clock=clock)
+    details = {name: f"{Spread.of(each)} s" for name, each in seconds.items()}
+    size = f"{given.images:,} images"
+    keep(
+        Figure(
+            name=f"inline recording of an epoch, {size}",
+            against="the same epoch without it",
+            value=ratios(seconds, "training, recorded", "training"),
+            target="<= 1.01",
+            details=details,
+        ),
+        Figure(
+            name=f"probe, {size}",
+            against="a bare evaluation pass",
+            value=ratios(seconds, "probe", "bare evaluation"),
+            target="<= 1.05",
+        ),
+        Figure(
+            name=f"training loop of projects/train.py, {size}",
+            against="the shortest loop in PyTorch",
+            value=ratios(seconds, "training", "shortest loop"),
+            target="<= 1.03",
+        ),
+    )
+    return 0
+
+
+def _setting(folder: Path, n_images: int, device: str) -> Setting:
+    rng = np.random.default_rng(0)
+    split = ImageSplit(
+        images=torch.from_numpy(rng.integers(0, 256, (n_images, 3, 32, 32), dtype=np.uint8)),
+        labels=torch.from_numpy(rng.integers(0, 10, n_images)),
+        ids=np.arange(n_images),
+        class_names=tuple(map(str, range(10))),
+        name="random",
+        split="train",
+    )
+    params = validate(TrainParams, {"model": "cnn3", "device": device, "deterministic": False})
+    session = Session.prepare(params, choose_compute(params), (split, split))
+    store = Store(f"sqlite:///{folder / 'mlflow.db'}")
+    with store.run(name="benchmark") as run:
+        options: Any = {"run_id": run.run_id, "store": store, "spool": folder / "spool"}
+        return Setting(
+            session,
+            Recorder("train", mode="inline", **options),
+            Recorder("train", mode="probe", **options),
+        )
+
+
+def _train(setting: Setting, *, record: bool) -> None:
+    session, inline = setting.session, setting.inline
+    train_epoch(
+        session.model,
+        make_optimizer(session.model, session.params),
+        session.train,
+        params=session.params,
+        compute=session.compute,
+        normalisation=session.normalisation,
+        generator=session.generator,
+        observe=(
+            (lambda ids, logits, labels: inline.update(ids, logits=logits, labels=labels))
+            if record
+            else (lambda *_: None)
+        ),
+    )
+    if record:
+        inline.end_epoch()
+    setting.finish()
+
+
+def _evaluate(setting: Setting, *, record: bool) -> None:
+    session, probe = setting.session, setting.probe
+    evaluate(
+        session.model,
+        session.train,
+        compute=session.compute,
+        normalisation=session.normalisation,
+        observe=(
+            (lambda ids, logits, labels: probe.update(ids, logits=logits, labels=labels))
+            if record
+            else (lambda *_: None)
+        ),
+    )
+    if record:
+        probe.end_epoch()
+    setting.finish()
+
+
+def _shortest(setting: Setting) -> None:
+    session = setting.session
+    images, labels, model = session.train.images, session.train.labels, session.model
+    device, autocast = session.compute.device, session.compute.autocast
+    mean = images.float().mean(dim=(0, 2, 3)).view(3, 1, 1).to(device)
+    deviation = images.float().std(dim=(0, 2, 3)).view(3, 1, 1).to(device)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    model.train()
+    for batch in torch.randperm(len(images)).split(session.params.batch_size):
+        inputs = ((images[batch].to(device).float() - mean) / deviation).contiguous(
+            memory_format=torch.channels_last
+        )
+        with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+            loss = nn.functional.cross_entropy(model(inputs), labels[batch].to(device))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+    setting.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
