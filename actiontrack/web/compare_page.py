@@ -14,7 +14,7 @@ from actiontrack.web import query
 from actiontrack.web.asked import SIZES, asked, model_name, paged
 from actiontrack.web.data import Data, Page, RunView
 from actiontrack.web.query import Parameter
-from actiontrack.web.rendering import api_link, link, number, render, rows
+from actiontrack.web.rendering import api_link, fixed, link, number, render, rows
 from actiontrack.web.routes import current_site
 
 __all__ = ["compare_page"]
@@ -163,6 +163,7 @@ def _fill_scatter(data: Data, context: Context) -> Context:
         "pair": runs,
         "names": names,
         "source": api_link("pairs", run=runs, record=record, score=score),
+        "told": f"{score} of {names[0]} / of {names[1]}; the hardest for {names[0]} first",
         **_region(context, ordered, ("score_a", "score_b"), runs[0]),
     }
 
@@ -190,7 +191,11 @@ def _fill_contrasts(data: Data, context: Context) -> Context:
     return {
         "hard": hard,
         "easy": easy,
-        "rows": rows(frame.loc[(frame["hard_for"] == hard) & (frame["easy_for"] == easy)]),
+        "rows": [
+            row | {"extra": f"{fixed(row['rank_hard'])} → {fixed(row['rank_easy'])}"}
+            for row in rows(frame)
+            if (row["hard_for"], row["easy_for"]) == (hard, easy)
+        ],
         "source": api_link("contrasts", run=runs, record=record, **options),
         **_images(context["views"]),
     }
@@ -220,6 +225,7 @@ def _fill_entropy(data: Data, context: Context) -> Context:
         "of": of,
         "ensemble": ensemble,
         "source": api_link("entropy", run=runs, record=record),
+        "told": "action / entropy; the greatest action first",
         **_region(context, ordered, ("action", "entropy"), runs[0]),
     }
 
