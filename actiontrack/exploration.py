@@ -203,16 +203,16 @@ def verdict_precision(
         ParameterError: if there is no such score, or a k is out of range.
     """
     ranked = choose_samples(scores, score=score, order="hardest")["sample_id"]
+    places = np.flatnonzero(ranked.isin(verdicts["sample_id"]))  # judged, the hardest first
     named = verdicts.set_index("sample_id")["verdict"]
-    found = ranked.map(named).to_numpy(dtype=object)
-    judged = np.array([isinstance(each, str) for each in found], dtype=np.bool_)
-    sizes = _sizes(ks, judged)
-    ends = np.array(sizes, dtype=np.int64) - 1
+    found = named.reindex(ranked.iloc[places]).to_numpy(dtype=object)
+    sizes = _sizes(ks, places, len(ranked))
+    ends = np.searchsorted(places, sizes)  # how many of them are among the k hardest
     counts = {
-        name: np.cumsum(found == value)[ends]
+        name: np.r_[0, np.cumsum(found == value)][ends]
         for name, value in (("wrong", "wrong_label"), ("ambiguous", "ambiguous"), ("fine", "fine"))
     }
-    n_judged = np.cumsum(judged)[ends]
+    n_judged = ends
     with np.errstate(invalid="ignore"):
         precision = counts["wrong"] / np.where(n_judged > 0, n_judged, np.nan)
     return pd.DataFrame(
@@ -227,11 +227,10 @@ def verdict_precision(
     )
 
 
-def _sizes(ks: Sequence[int] | None, judged: npt.NDArray[np.bool_]) -> list[int]:
-    total = len(judged)
+def _sizes(ks: Sequence[int] | None, places: npt.NDArray[np.intp], total: int) -> list[int]:
     if ks is None:
         usual = {each for each in (10, 20, 50, 100, 200, 500, 1000) if each <= total}
-        last = int(np.flatnonzero(judged)[-1]) + 1 if judged.any() else total
+        last = int(places[-1]) + 1 if len(places) else total
         return sorted(usual | {last})
     wrong = [each for each in ks if not 1 <= each <= total]
     if wrong:

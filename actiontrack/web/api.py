@@ -40,11 +40,12 @@ _IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 _MAX_BODY = 2**16
 
 
-class _Image(NamedTuple):
-    """An encoded image."""
+class _Content(NamedTuple):
+    """What is answered, without what depends on the single request."""
 
-    content: bytes
+    body: bytes
     mimetype: str
+    headers: dict[str, str] = {}  # noqa: RUF012 - of a named tuple, never changed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -319,7 +320,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
         path="image",
         about="The image of a sample.",
-        answer=lambda data, values: _Image(
+        answer=lambda data, values: _Content(
             *data.image(values["run"], values["record"], values["id"])
         ),
         parameters=(*_OF_RUN, query.SAMPLE),
@@ -328,7 +329,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
         path="picture",
         about="A further picture of a sample, such as its label or prediction.",
-        answer=lambda data, values: _Image(
+        answer=lambda data, values: _Content(
             *data.picture(values["run"], values["record"], values["id"], values["name"])
         ),
         parameters=(
@@ -341,7 +342,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
         path="map",
         about="The action of each pixel of a sample, as an image.",
-        answer=lambda data, values: _Image(
+        answer=lambda data, values: _Content(
             data.map_png(values["run"], values["record"], values["id"]), "image/png"
         ),
         parameters=(*_OF_RUN, query.SAMPLE),
@@ -434,22 +435,28 @@ def _respond(endpoint: Endpoint) -> flask.Response:
     values = query.parse(endpoint.all_parameters, flask.request.args)
     data = current_site().data
     kind = _format(values) if endpoint.kind == "table" else endpoint.kind
-    if not endpoint.changes:
+    if endpoint.changes:
+        content = _content(endpoint, values, kind)
+        etag = hashlib.sha256(content.body).hexdigest()[:32]
+    else:
         etag = _etag(data, values, kind)
         if flask.request.if_none_match.contains(etag):
             return _with_etag(flask.Response(status=304), etag)
-    answer = endpoint.answer(data, values)
-    if isinstance(answer, _Image):
-        response = flask.Response(answer.content, mimetype=answer.mimetype)
-    elif endpoint.kind == "object":
-        response = flask.Response(_json(answer), mimetype=_TYPES["json"])
-    else:
-        response = _table(answer, values, kind)
-    if endpoint.changes:
-        etag = hashlib.sha256(response.get_data()).hexdigest()[:32]
+        content = data.kept(("answer", etag), lambda: _content(endpoint, values, kind))
+    response = flask.Response(content.body, mimetype=content.mimetype)
+    response.headers.update(content.headers)
     response = _with_etag(response, etag)
     response.make_conditional(flask.request)
     return response
+
+
+def _content(endpoint: Endpoint, values: Values, kind: str) -> _Content:
+    answer = endpoint.answer(current_site().data, values)
+    if isinstance(answer, _Content):
+        return answer
+    if endpoint.kind == "object":
+        return _Content(_json(answer), _TYPES["json"])
+    return _table(answer, values, kind)
 
 
 def _receive(endpoint: Endpoint) -> flask.Response:
@@ -494,10 +501,13 @@ def _with_etag(response: flask.Response, etag: str) -> flask.Response:
     return response
 
 
-def _table(answer: pd.DataFrame | Page, values: Values, kind: str) -> flask.Response:
+def _table(answer: pd.DataFrame | Page, values: Values, kind: str) -> _Content:
     page = answer if isinstance(answer, Page) else _paged(answer, values)
     frame = _chosen(page.frame, values["columns"])
     after = _next_url(page)
+    headers = {"X-Total-Count": str(page.total)}
+    if after:
+        headers["Link"] = f'<{after}>; rel="next"'
     if kind == "json":
         body = {
             "columns": [str(each) for each in frame.columns],
@@ -508,16 +518,12 @@ def _table(answer: pd.DataFrame | Page, values: Values, kind: str) -> flask.Resp
             "next": after,
             "run_ids": access.run_ids(),
         }
-        response = flask.Response(_json(body), mimetype=_TYPES[kind])
+        content = _json(body)
     else:
-        write = _csv if kind == "csv" else _parquet
-        response = flask.Response(write(frame), mimetype=_TYPES[kind])
+        content = (_csv if kind == "csv" else _parquet)(frame)
         stem = flask.request.path.rpartition("/")[2]
-        response.headers["Content-Disposition"] = f'attachment; filename="{stem}.{kind}"'
-    response.headers["X-Total-Count"] = str(page.total)
-    if after:
-        response.headers["Link"] = f'<{after}>; rel="next"'
-    return response
+        headers["Content-Disposition"] = f'attachment; filename="{stem}.{kind}"'
+    return _Content(content, _TYPES[kind], headers)
 
 
 def _paged(frame: pd.DataFrame, values: Values) -> Page:

@@ -704,6 +704,14 @@ class Data:
             return None
         return state.st_mtime_ns, state.st_size, state.st_ino
 
+    def kept(self, key: Hashable, compute: Callable[[], _Value]) -> _Value:
+        """The value of a key that names everything it depends on, computed once.
+
+        Raises:
+            Exception: what `compute` raises.
+        """
+        return self._cache.get(key, compute)
+
     def _scores(self, found: _Record) -> pd.DataFrame:
         return found.cached("score frame", lambda: analysis.score_frame([found]))
 

@@ -149,6 +149,13 @@ def test_the_same_again_is_answered_by_304(answer, endpoint):
     assert again.headers["ETag"] == etag
 
 
+def test_an_answer_that_is_kept_keeps_its_headers(answer):
+    first, again = (answer("scores", per_page=7) for _ in range(2))
+    assert first.data == again.data
+    for name in ("Link", "X-Total-Count", "ETag", "Content-Type"):
+        assert first.headers[name] == again.headers[name]
+
+
 def test_another_query_or_format_has_another_etag(answer):
     tags = {
         answer("classes").headers["ETag"],
@@ -213,7 +220,8 @@ def test_what_nobody_foresaw_is_logged_and_not_told(site, runs, monkeypatch, cap
         raise RuntimeError("password of the database")
 
     monkeypatch.setattr(Data, "classes", fail)
-    answer = site.get("/actiontrack/api/classes", query_string={"run": runs["mlp-0"]})
+    query = {"run": runs["mlp-0"], "score": "variability"}  # which no other test has asked for
+    answer = site.get("/actiontrack/api/classes", query_string=query)
     assert answer.status_code == 500
     assert "password" not in answer.get_data(as_text=True)
     assert answer.get_json()["error"]["type"] == "InternalError"
