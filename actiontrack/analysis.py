@@ -39,6 +39,7 @@ __all__ = [
     "accuracy_by_threshold",
     "accuracy_summary",
     "align",
+    "check_same_measure",
     "check_score",
     "class_column",
     "class_distributions",
@@ -60,6 +61,7 @@ __all__ = [
     "load_scores",
     "loss_curves",
     "map_correlation",
+    "mean_ranks",
     "neighbours",
     "noise_detection",
     "noise_pairs",
@@ -70,6 +72,7 @@ __all__ = [
     "positions",
     "runs_frame",
     "save_frame",
+    "score_column",
     "score_frame",
     "split_comparable",
     "stability",
@@ -723,7 +726,7 @@ def align(
     """
     check_choice("on_mismatch", on_mismatch, ("error", "inner"))
     records = sorted(records, key=_by_model_and_time)
-    _check_same_measure(records, up_to_step)
+    check_same_measure(records, up_to_step)
     difference = _sample_difference(records)
     if difference and on_mismatch == "error":
         raise NotComparableError(
@@ -737,7 +740,7 @@ def align(
     values = np.empty((len(records), samples.sample_ids[keep].size))
 
     def load(row: int) -> None:  # into its place: all scores are in memory once, not twice
-        column = _score_column(records[row], score, up_to_step)
+        column = score_column(records[row], score, up_to_step)
         values[row] = column if positions is None else column[positions[row]]
 
     _concurrently(load, range(len(records)), "scores")
@@ -975,6 +978,36 @@ def top_k_overlaps(
     return table.sort_values("kind", kind="stable", ignore_index=True)
 
 
+def mean_ranks(aligned: Alignment) -> pd.DataFrame:
+    """How hard each sample is over all runs: its rank, from 0 (easiest) to 1 (hardest).
+
+    Args:
+        aligned: the runs, see `align`.
+
+    Returns:
+        One row per sample, the hardest first: sample_id, class, rank (mean over the runs), lowest,
+        highest. Samples without a finite score in some run are left out.
+    """
+    finite = compare.finite_columns(aligned.values)
+    ranks = _ranks(aligned, finite)
+    frame = pd.DataFrame(
+        {
+            "sample_id": aligned.sample_ids[finite],
+            "class": class_column(aligned)[finite],
+            "rank": ranks.mean(axis=0),
+            "lowest": ranks.min(axis=0),
+            "highest": ranks.max(axis=0),
+        }
+    )
+    return frame.sort_values("rank", ascending=False, kind="stable", ignore_index=True)
+
+
+def _ranks(aligned: Alignment, finite: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """Rank of each sample within its run, 0 the easiest and 1 the hardest, (n_runs, n_finite)."""
+    ranks = compare.average_ranks(_difficulty(aligned)[:, finite]) - 1
+    return ranks / max(int(finite.sum()) - 1, 1)
+
+
 def contrasts(aligned: Alignment, *, n: int = 12) -> pd.DataFrame:
     """The samples that are hard for one model and easy for another, for every ordered pair.
 
@@ -996,7 +1029,7 @@ def contrasts(aligned: Alignment, *, n: int = 12) -> pd.DataFrame:
     if n < 1:
         raise ParameterError("n", "must be 1 or more", n, "Ask for at least one sample.")
     finite = compare.finite_columns(aligned.values)
-    ranks = (compare.average_ranks(_difficulty(aligned)[:, finite]) - 1) / max(finite.sum() - 1, 1)
+    ranks = _ranks(aligned, finite)
     models = aligned.runs["model"].astype(str)
     means = pd.DataFrame(ranks).groupby(models.to_numpy(), sort=False).mean()
     names = class_column(aligned)[finite]
@@ -1444,9 +1477,14 @@ def _by_model_and_time(record: StoredRecord) -> tuple[str, int, str]:
     return _model(record), record.run.start_time, record.run.run_id
 
 
-def _score_column(
+def score_column(
     record: StoredRecord, score: str, up_to_step: int | None
 ) -> npt.NDArray[np.float64]:
+    """One score of a record, (n_samples,) float64 in canonical order.
+
+    Raises:
+        ParameterError: if there is no such score, or the record does not reach the step.
+    """
     if up_to_step is None:
         frame = record.scores([score]) if record.manifest.complete else record.scores()
     else:
@@ -1549,7 +1587,12 @@ def _position(known: npt.NDArray[Any], wanted: Any) -> int:
     return row if row < len(known) and str(known[row]) == str(wanted) else -1
 
 
-def _check_same_measure(records: Sequence[StoredRecord], up_to_step: int | None) -> None:
+def check_same_measure(records: Sequence[StoredRecord], up_to_step: int | None) -> None:
+    """Refuse records that do not measure the same thing; their samples may differ.
+
+    Raises:
+        NotComparableError: names the difference, both runs and the remedy.
+    """
     first = records[0]
     for other in records[1:]:
         for what, a, b in _measure_differences(first, other, up_to_step):

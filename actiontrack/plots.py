@@ -33,6 +33,7 @@ from actiontrack.errors import ParameterError
 
 __all__ = [
     "accuracy_curves",
+    "class_changes",
     "class_distributions",
     "correlation_heatmap",
     "curve_clusters",
@@ -348,6 +349,38 @@ def class_distributions(
     axes.set_xlabel(_with_unit(score, unit))
     if len(shown) < len(order):
         _note(axes, f"the {len(shown)} hardest of {len(order)} classes")
+    return axes
+
+
+def class_changes(changes: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Draw how much each class changed between two sets of runs.
+
+    Args:
+        changes: As `actiontrack.changes.Changes.classes` is: ``class``, ``before``, ``relative``,
+            ``ci_low`` and ``ci_high``.
+        ax: Where to draw; None makes a figure whose height follows the number of classes.
+
+    Returns:
+        The Axes: a row per class in the order given, its relative change in percent with the
+        interval where there is one, and a line at no change.
+
+    Raises:
+        ParameterError: A column is missing.
+    """
+    _require(changes, "changes", "class", "before", "relative", "ci_low", "ci_high")
+    axes = _axes(ax, width=6.8, height=1.1 + 0.3 * max(len(changes), 2))
+    if changes.empty:
+        return _no_samples(axes)
+    relative = 100 * changes["relative"].to_numpy(np.float64)
+    scale = 100 / changes["before"].abs().to_numpy(np.float64)
+    ends = [changes[name].to_numpy(np.float64) * scale for name in ("ci_low", "ci_high")]
+    widths = np.nan_to_num(np.abs(np.vstack([relative - ends[0], ends[1] - relative])))
+    places = np.arange(len(changes))
+    axes.errorbar(relative, places, xerr=widths, fmt="o", color=_colour(), markersize=5, capsize=3)
+    axes.axvline(0.0, color="0.4", linewidth=0.8, linestyle="--")
+    axes.set_yticks(places, [_wrap(name) for name in changes["class"]])
+    axes.set_ylim(len(changes) - 0.4, -0.6)
+    axes.set_xlabel("change, % of the mean before (dashed: none)")
     return axes
 
 

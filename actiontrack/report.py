@@ -9,9 +9,10 @@ import base64
 import html
 import json
 import re
+import struct
 import tempfile
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -25,10 +26,10 @@ from matplotlib.figure import Figure
 from actiontrack.errors import ParameterError
 from actiontrack.plots import save_figure
 
-__all__ = ["Report", "Section", "Source", "latex_table"]
+__all__ = ["Report", "Section", "Source", "latex_table", "markdown_table", "markdown_text"]
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-_MAX_ROWS = 200  # of a table on the page; its file holds all
+_MAX_ROWS = 50  # of a table on the page; its file holds all
 _NAMED_RUNS = 8  # of a section in Markdown; the page and report.json name all
 _SHORT_ID = 8  # characters of a run id, as in tables on a terminal
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|~$])")
@@ -64,7 +65,7 @@ class Section:
     Attributes:
         heading: Its heading.
         text: Plain text; a blank line starts a new paragraph.
-        frame: A table. Its index is shown unless it is just 0..n-1; pages show the first 200 rows.
+        frame: A table. Its index is shown unless it is just 0..n-1; pages show the first 50 rows.
         figure: A matplotlib figure, or the bytes of a PNG file.
         caption: One sentence below the figure or above the table, and the figure's alternative
             text.
@@ -126,9 +127,8 @@ class Report:
 
     def __post_init__(self) -> None:
         """Refuse numbers that lead nowhere."""
-        known = {each.run_id for each in self.sources}
         for section in self.sections:
-            unknown = [each for each in section.run_ids if each not in known]
+            unknown = [each for each in section.run_ids if each not in self._known]
             if unknown:
                 rule = f"must be sources of the report (section {section.heading!r})"
                 raise ParameterError("run_ids", rule, unknown[0], "Add the record to the sources.")
@@ -146,6 +146,7 @@ class Report:
         Returns:
             The page, HTML 5 in UTF-8.
         """
+        known = self._known
         return _template().render(
             title=self.title,
             sources=self._sources(),
@@ -157,9 +158,10 @@ class Report:
                     "level": section.level,
                     "paragraphs": _paragraphs(section.text),
                     "image": base64.b64encode(png).decode(),
+                    "size": _size(png) if isinstance(section.figure, Figure) else None,
                     "alt": _alternative(section),
                     "caption": section.caption,
-                    "table": None if section.frame is None else _table(section.frame),
+                    "table": None if section.frame is None else _table(section.frame, known),
                     "runs": [(each, _short(each)) for each in section.run_ids],
                     "runs_note": self._runs_note(section),
                 }
@@ -179,20 +181,20 @@ class Report:
             The text, in the GitHub flavour; nothing it was given acts as Markdown or HTML.
         """
         self._save_figures(directory)
-        parts = [f"# {_escaped(self.title)}"]
+        parts = [f"# {markdown_text(self.title)}"]
         for name, section in zip(self._names(), self.sections, strict=True):
-            parts.append(f"{'#' * section.level} {_escaped(section.heading)}")
-            parts += [_escaped(paragraph) for paragraph in _paragraphs(section.text)]
+            parts.append(f"{'#' * section.level} {markdown_text(section.heading)}")
+            parts += [markdown_text(paragraph) for paragraph in _paragraphs(section.text)]
             if section.figure is not None:
-                parts.append(f"![{_escaped(_alternative(section))}](figures/{name}.png)")
+                parts.append(f"![{markdown_text(_alternative(section))}](figures/{name}.png)")
             if section.caption:
-                parts.append(f"*{_escaped(section.caption)}*")
+                parts.append(f"*{markdown_text(section.caption)}*")
             if section.frame is not None:
-                parts.append(_markdown_table(section.frame))
+                parts.append(markdown_table(section.frame, self._known))
             parts += self._markdown_runs(section)
         if self.sources:
             frame = pd.DataFrame([asdict(each) for each in self.sources])
-            parts += ["## Sources", _escaped(_SOURCES), _markdown_table(frame)]
+            parts += ["## Sources", markdown_text(_SOURCES), markdown_table(frame, frozenset())]
         return "\n\n".join(parts) + "\n"
 
     def to_json(self) -> str:
@@ -251,6 +253,11 @@ class Report:
         return [f"{i:02d}-{_slug(section.heading)}" for i, section in enumerate(self.sections, 1)]
 
     @cached_property
+    def _known(self) -> frozenset[str]:
+        """Ids of the runs among the sources."""
+        return frozenset(each.run_id for each in self.sources)
+
+    @cached_property
     def _images(self) -> list[bytes]:
         """The figure of each section as PNG, drawn once; nothing for a section without one."""
         return [_png(section.figure) for section in self.sections]
@@ -265,18 +272,17 @@ class Report:
 
     def _runs_note(self, section: Section) -> str:
         """Which runs a section has its numbers from; nothing where that is plain."""
-        known = {each.run_id for each in self.sources}
-        if len(known) < 2 or not section.run_ids:
+        if len(self._known) < 2 or not section.run_ids:
             return ""
-        if set(section.run_ids) == known:
-            return f"From all {len(known)} runs of this report."
+        if set(section.run_ids) == self._known:
+            return f"From all {len(self._known)} runs of this report."
         count = len(section.run_ids)
         return "From run" if count == 1 else f"From {count} runs:"
 
     def _markdown_runs(self, section: Section) -> list[str]:
         note = self._runs_note(section)
         if not note or note.endswith("."):
-            return [f"*{_escaped(note)}*"] if note else []
+            return [f"*{markdown_text(note)}*"] if note else []
         named = ", ".join(f"`{_short(each)}`" for each in section.run_ids[:_NAMED_RUNS])
         further = len(section.run_ids) - _NAMED_RUNS
         return [f"*{note}* {named}" + (f" and {further} more" if further > 0 else "")]
@@ -285,7 +291,7 @@ class Report:
         paths = []
         for name, section in zip(self._names(), self.sections, strict=True):
             if section.frame is not None:
-                paths += _save_table(section, directory / "tables" / name)
+                paths += _save_table(section, directory / "tables" / name, self._known)
         return paths
 
     def _save_figures(self, directory: Path) -> None:
@@ -354,6 +360,12 @@ def _png(figure: Figure | bytes | None) -> bytes:
         return path.read_bytes()
 
 
+def _size(png: bytes) -> tuple[int, int]:
+    """Width and height in CSS pixels of a figure that was drawn at 150 dots an inch."""
+    width, height = struct.unpack(">II", png[16:24])
+    return round(width * 96 / 150), round(height * 96 / 150)
+
+
 # ---------------------------------------------------------------- tables
 
 
@@ -368,14 +380,15 @@ def _column_name(name: object) -> str:
     return " ".join(map(str, name)) if isinstance(name, tuple) else str(name)
 
 
-def _table(frame: pd.DataFrame) -> dict[str, object]:
+def _table(frame: pd.DataFrame, known: frozenset[str]) -> dict[str, object]:
     flat = _flat(frame)
     note = f"The first {_MAX_ROWS} of {len(flat)} rows." if len(flat) > _MAX_ROWS else ""
     columns = [
         {"name": name, "number": pd.api.types.is_numeric_dtype(dtype)}
         for name, dtype in zip(flat.columns, flat.dtypes, strict=True)
     ]
-    return {"columns": columns, "rows": _cells(flat), "note": note}
+    rows = [[(each, _short(each) if each in known else "") for each in row] for row in _cells(flat)]
+    return {"columns": columns, "rows": rows, "note": note}
 
 
 def _cells(flat: pd.DataFrame) -> list[list[str]]:
@@ -390,25 +403,32 @@ def _cell(value: Any) -> str:
     return str(value)
 
 
-def _save_table(section: Section, stem: Path) -> list[Path]:
+def _save_table(section: Section, stem: Path, known: frozenset[str]) -> list[Path]:
     assert section.frame is not None  # noqa: S101 - asked for by the caller
     stem.parent.mkdir(parents=True, exist_ok=True)
     flat = _flat(section.frame)
     paths = [stem.parent / f"{stem.name}.{suffix}" for suffix in _TABLES]
     flat.to_csv(paths[0], index=False, lineterminator="\n", encoding="utf-8")
     flat.to_parquet(paths[1], index=False)
-    text = latex_table(section.frame, caption=_alternative(section), label=stem.name)
+    text = latex_table(section.frame, caption=_alternative(section), label=stem.name, run_ids=known)
     paths[2].write_text(text, encoding="utf-8")
     return paths
 
 
-def latex_table(frame: pd.DataFrame, *, caption: str = "", label: str = "") -> str:
+def latex_table(
+    frame: pd.DataFrame,
+    *,
+    caption: str = "",
+    label: str = "",
+    run_ids: Collection[str] = (),
+) -> str:
     """Write a table in LaTeX: booktabs' rules, numbers to the right, four digits.
 
     Args:
-        frame: As in a `Section`; the first 200 rows are written.
+        frame: As in a `Section`; the first 50 rows are written, run ids short.
         caption: Its caption, plain text.
         label: Its label is ``tab:<label>``.
+        run_ids: Ids of runs, of which the first 8 characters are written.
 
     Returns:
         A ``table``, or a ``longtable`` from 40 rows on, for a document that loads booktabs and
@@ -418,7 +438,9 @@ def latex_table(frame: pd.DataFrame, *, caption: str = "", label: str = "") -> s
     flat = _flat(frame)
     note = f" The first {_MAX_ROWS} of {len(flat)} rows." if len(flat) > _MAX_ROWS else ""
     numeric = [pd.api.types.is_numeric_dtype(dtype) for dtype in flat.dtypes]
-    cells = [[_latex(cell) for cell in row] for row in _cells(flat)]
+    cells = [
+        [_latex(_short(cell) if cell in run_ids else cell) for cell in row] for row in _cells(flat)
+    ]
     escaped = pd.DataFrame(cells, columns=[_latex(name) for name in flat.columns], dtype=object)
     long = len(cells) >= _LONG_TABLE
     text = escaped.style.hide(axis="index").to_latex(
@@ -437,16 +459,29 @@ def _latex(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in " ".join(text.split()))
 
 
-def _markdown_table(frame: pd.DataFrame) -> str:
-    table, flat = _table(frame), _flat(frame)
+def markdown_table(frame: pd.DataFrame, known: Collection[str] = ()) -> str:
+    """Write a table in Markdown, its first 50 rows.
+
+    Args:
+        frame: As in a `Section`.
+        known: Ids of runs, of which the first 8 characters are written.
+
+    Returns:
+        The table in the GitHub flavour; nothing that it was given acts as Markdown or HTML.
+    """
+    table, flat = _table(frame, frozenset()), _flat(frame)
     numeric = [pd.api.types.is_numeric_dtype(dtype) for dtype in flat.dtypes]
     rule = ["---:" if number else "---" for number in numeric]
-    rows = [[_escaped(cell) for cell in row] for row in [list(flat.columns), *_cells(flat)]]
-    lines = [f"| {' | '.join(row)} |" for row in [rows[0], rule, *rows[1:]]]
+    cells = [
+        [f"`{_short(cell)}`" if cell in known else markdown_text(cell) for cell in row]
+        for row in _cells(flat)
+    ]
+    head = [markdown_text(name) for name in flat.columns]
+    lines = [f"| {' | '.join(row)} |" for row in [head, rule, *cells]]
     return "\n".join(lines) + (f"\n\n{table['note']}" if table["note"] else "")
 
 
-def _escaped(text: str) -> str:
+def markdown_text(text: str) -> str:
     """Text that Markdown shows as it is, on one line."""
     line = " ".join(text.split())
     return _MARKDOWN.sub(r"\\\1", html.escape(line, quote=False))

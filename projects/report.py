@@ -5,9 +5,8 @@ from collections.abc import Sequence
 
 from actiontrack.analysis import load_records
 from actiontrack.report import Report
-from actiontrack.reporting import comparison_report, log_report, run_report
+from actiontrack.reporting import log_report, query_report
 from actiontrack.store import RunInfo, Store
-from projects.compare import compare_as_asked
 from projects.params import CompareParams, parse, run_main
 
 __all__ = ["main", "report"]
@@ -26,11 +25,13 @@ def main(argv: Sequence[str]) -> None:
 def report(params: CompareParams, store: Store, run: RunInfo) -> Report:
     """Make the report and save it in `run`."""
     records = load_records(params.query(run.experiment), store=store)
-    if len(records) == 1:
-        made = run_report(records[0])
-    else:
-        comparison = compare_as_asked(params, records)
-        made = comparison_report(records, comparison)
+    made = query_report(
+        records,
+        score=params.score,
+        n_bootstrap=params.bootstrap,
+        on_mismatch=params.on_mismatch,
+        up_to_step=params.step_limit,
+    )
     log_report(store, run.run_id, made, "report")
     return made
 

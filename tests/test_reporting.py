@@ -37,14 +37,17 @@ def section(report, heading):
 def test_a_run_report_has_these_sections(record):
     assert headings(reporting.run_report(record)) == [
         "Summary",
-        "Run",
+        "Data and run",
         "Distribution",
         "Difficulty per class",
-        "Loss of the hardest samples",
-        "Clusters of loss curves",
         "Hardest samples",
         "Easiest samples",
+        "Loss of the hardest samples",
+        "Clusters of loss curves",
+        "Action against entropy",
+        "Accuracy by threshold",
         "When recording could have stopped",
+        "What is not comparable",
         "How to read this",
     ]
 
@@ -59,7 +62,7 @@ def test_the_summary_states_samples_steps_median_and_hardest_class(record, histo
 
 
 def test_the_facts_name_run_loss_mode_and_digests(record):
-    frame = section(reporting.run_report(record), "Run").frame.set_index("what")["value"]
+    frame = section(reporting.run_report(record), "Data and run").frame.set_index("what")["value"]
     assert frame["run"] == record.run.run_id
     assert frame["loss"] == "cross_entropy"
     assert frame["split and mode"] == "test, probe"
@@ -467,3 +470,144 @@ def test_a_report_is_saved_beside_the_record(record, store):
     assert (folder / "report.html").is_file()
     assert {each.suffix for each in (folder / "figures").iterdir()} == {".png", ".svg"}
     assert store.open_record(record.run).manifest.complete
+
+
+# ---------------------------------------------------------------- reports of a query
+
+
+@pytest.fixture
+def mixed(new_run, store, spool, history):
+    """Two runs of a, two of b, one of a shorter training and one on other labels."""
+    rng = np.random.default_rng(0)
+    for model, spread in (("a", 0.1), ("a", 0.1), ("b", 3.0), ("b", 3.0)):
+        noise = rng.gamma(1.0, spread, size=history.losses.shape).astype(np.float32)
+        changed = replace(history, losses=history.losses + noise)
+        record_history(changed, new_run(), store, spool, model=model)
+    others = (make_history(3, 40, 3), replace(history, labels=(history.labels + 1) % 3))
+    for other in others:
+        record_history(other, new_run(), store, spool, model="a")
+    return store
+
+
+def test_a_query_of_runs_that_differ_is_reported_with_what_was_left_out(mixed, experiment):
+    from actiontrack.store import RunQuery
+
+    records = analysis.load_records(RunQuery(experiments=(experiment,)), store=mixed)
+    report = reporting.query_report(records, n_bootstrap=5)
+    part = section(report, "What is not comparable")
+    assert len(report.sources) == 4
+    left = set(part.frame["run_id"])
+    assert left == {each.run.run_id for each in records} - {e.run_id for e in report.sources}
+    reasons = part.frame["reason"].tolist()
+    assert any(each == "number of steps is 3, not 4" for each in reasons)
+    assert any(each.startswith("labels of run ") for each in reasons)
+    assert "2 of the 6 runs of the query are left out" in section(report, "Summary").text
+
+
+def test_every_number_of_a_comparison_leads_to_its_runs(mixed, experiment):
+    from actiontrack.store import RunQuery
+
+    records = analysis.load_records(RunQuery(experiments=(experiment,)), store=mixed)
+    report = reporting.query_report(records, n_bootstrap=5)
+    known = {each.run_id: each.digest for each in report.sources}
+    assert all(each.run_ids for each in report.sections)
+    assert {run for each in report.sections for run in each.run_ids} == set(known)
+    assert known == {r.run.run_id: r.digest for r in records if r.run.run_id in known}
+    single = section(report, "Loss of the hardest samples, b")
+    (run_id,) = single.run_ids
+    assert {each.run.run_id: each.manifest.model for each in records}[run_id] == "b"
+
+
+def test_runs_of_which_no_two_compare_give_the_report_of_one(new_run, store, spool, experiment):
+    from actiontrack.store import RunQuery
+
+    for steps in (3, 4):
+        record_history(make_history(steps, 40, 3), new_run(), store, spool)
+    records = analysis.load_records(RunQuery(experiments=(experiment,)), store=store)
+    report = reporting.query_report(records)
+    assert report.title.startswith("Action scores of ")
+    assert section(report, "What is not comparable").frame["run_id"].tolist() == [
+        records[1].run.run_id
+    ]
+
+
+CODE_OF_A_REPORT = """
+import sys
+from pathlib import Path
+from actiontrack import analysis, reporting
+from actiontrack.store import RunQuery, Store
+uri, experiment, folder = sys.argv[1:]
+records = analysis.load_records(RunQuery(experiments=(experiment,)), store=Store(uri))
+reporting.query_report(records, n_bootstrap=20).save(Path(folder))
+"""
+
+
+def test_other_processes_write_the_same_bytes(
+    mixed, experiment, tracking_uri, tmp_path, in_subprocess
+):
+    folders = [tmp_path / "first", tmp_path / "second"]
+    for seed, folder in enumerate(folders):
+        in_subprocess(CODE_OF_A_REPORT, tracking_uri, experiment, folder, PYTHONHASHSEED=str(seed))
+    first, second = (
+        {
+            path.relative_to(folder): path.read_bytes()
+            for path in folder.rglob("*")
+            if path.is_file()
+        }
+        for folder in folders
+    )
+    assert first.keys() == second.keys()
+    assert len(first) > 30
+    assert [str(name) for name in first if first[name] != second[name]] == []
+
+
+def test_a_record_with_wrong_labels_reports_how_well_they_are_found(noisy, history):
+    report = reporting.run_report(noisy[0])
+    part = section(report, "Wrong labels")
+    assert part.text in section(report, "Summary").text
+    wrong = np.arange(40) < 4
+    action = history.losses.astype(float).sum(axis=0)
+    above = (action[wrong][:, None] > action[~wrong][None]).mean()
+    row = part.frame.query("score == 'action'").iloc[0]
+    assert row["auroc_mean"] == pytest.approx(above, abs=1e-12)
+
+
+def test_entropy_is_reported_with_the_accuracy_of_each_region(record):
+    part = section(reporting.run_report(record), "Action against entropy")
+    table = record.scores()
+    rows = part.frame.set_index("sample_id")
+    known = table.set_index("sample_id").loc[rows.index]
+    assert rows["correct"].tolist() == known["correct"].tolist()
+    high = rows.loc[rows["region"] == "high action, low entropy", "correct"]
+    assert f"{len(high)} samples have high action, low entropy, {high.mean():.1%}" in part.text
+
+
+def test_runs_with_probabilities_are_reported_as_an_ensemble(ensemble):
+    comparison = analysis.compare_runs(ensemble, n_bootstrap=0)
+    report = reporting.comparison_report(ensemble, comparison, details=False)
+    assert section(report, "Entropy").text.startswith(
+        "The 2 runs taken as one ensemble. Over an ensemble of 2 models"
+    )
+    assert section(report, "High action, low entropy").level == 3
+
+
+def test_samples_of_all_runs_come_by_their_mean_rank(ensemble):
+    comparison = analysis.compare_runs(ensemble, n_bootstrap=0)
+    report = reporting.comparison_report(ensemble, comparison, details=False)
+    rows = section(report, "Hardest samples of all runs").frame
+    ranks = [
+        pd.Series(each.scores()["action"]).rank().sub(1).div(39).to_numpy() for each in ensemble
+    ]
+    mean = np.mean(ranks, axis=0)
+    assert rows["sample_id"].tolist() == np.argsort(-mean, kind="stable")[:12].tolist()
+    np.testing.assert_allclose(rows["rank"], np.sort(mean)[::-1][:12])
+
+
+def test_the_hundredth_of_the_hardest_is_told_with_its_share(new_run, store, spool):
+    history = make_history(3, 200, 3)
+    run_id = new_run()
+    record_history(history, run_id, store, spool)
+    text = section(reporting.run_report(store.open_record(run_id)), "Summary").text
+    action = np.sort(history.losses.astype(float).sum(axis=0))
+    share = action[-2:].sum() / action.sum()
+    assert f"The hardest 1 % of the samples hold {share:.1%} of all action." in text

@@ -1,6 +1,9 @@
 """Reports of runs: what the records hold, as tables, figures and plain sentences with numbers."""
 
-from actiontrack.reporting.comparison import comparison_report
+from actiontrack.reporting.card import model_card
+from actiontrack.reporting.changed import change_report, describe_changes
+from actiontrack.reporting.common import sources_of
+from actiontrack.reporting.comparison import comparison_report, query_report
 from actiontrack.reporting.ensemble import ensemble_sections
 from actiontrack.reporting.noise import detection_figure, noise_sections
 from actiontrack.reporting.pictures import (
@@ -27,7 +30,9 @@ from actiontrack.reporting.sentences import (
 from actiontrack.reporting.terminal import describe_run
 
 __all__ = [
+    "change_report",
     "comparison_report",
+    "describe_changes",
     "describe_clusters",
     "describe_comparison",
     "describe_disattenuated",
@@ -44,10 +49,13 @@ __all__ = [
     "has_pixel_classes",
     "log_report",
     "log_run_report",
+    "model_card",
     "neighbour_gallery",
     "noise_gallery",
     "noise_sections",
     "pixel_figure",
+    "query_report",
     "region_gallery",
     "run_report",
+    "sources_of",
 ]

@@ -1,9 +1,13 @@
-"""What the parts of a report share: units, numbers, figures."""
+"""What the parts of a report share: units, numbers, figures, sources."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from actiontrack.compare import HIGH_ACTION, HIGH_ENTROPY
+from actiontrack.report import Section, Source
 from actiontrack.store import StoredRecord
 
 __all__ = [
@@ -12,9 +16,13 @@ __all__ = [
     "count_runs",
     "figure_of",
     "has_classes",
+    "model_of",
+    "nested",
     "pixel_unit_of",
     "short_number",
+    "sources_of",
     "span",
+    "traced",
     "unit_of",
 ]
 
@@ -64,3 +72,27 @@ def count_runs(count: int) -> str:
 def has_classes(scores: pd.DataFrame) -> bool:
     """Whether a score frame holds more than one class."""
     return len(scores["class"].unique()) > 1
+
+
+def model_of(record: StoredRecord) -> str:
+    """Name of the model of a record, by which runs are grouped."""
+    return record.manifest.model or record.run.model
+
+
+def sources_of(records: Iterable[StoredRecord]) -> list[Source]:
+    """The records as sources of a report, in their order."""
+    return [
+        Source(run_id=each.run.run_id, name=each.run.name, record=each.name, digest=each.digest)
+        for each in records
+    ]
+
+
+def traced(sections: Iterable[Section], records: Sequence[StoredRecord]) -> list[Section]:
+    """The sections with these records' runs as the place that their numbers come from."""
+    run_ids = tuple(dict.fromkeys(each.run.run_id for each in records))
+    return [replace(each, run_ids=run_ids) for each in sections]
+
+
+def nested(sections: Iterable[Section]) -> list[Section]:
+    """The sections as parts of the section before them."""
+    return [replace(each, level=3) for each in sections]

@@ -7,11 +7,12 @@ from matplotlib.figure import Figure
 
 from actiontrack import analysis, plots
 from actiontrack.report import Section
-from actiontrack.reporting.common import GALLERY, figure_of
+from actiontrack.reporting.common import GALLERY, figure_of, model_of, nested
 from actiontrack.reporting.pictures import noise_gallery
+from actiontrack.reporting.sentences import describe_noise
 from actiontrack.store import StoredRecord
 
-__all__ = ["detection_figure", "noise_sections"]
+__all__ = ["detection_figure", "detection_sections", "holds_noise", "noise_sections"]
 
 
 def noise_sections(
@@ -35,12 +36,38 @@ def noise_sections(
     sections = [_noise_distributions(scores)]
     firsts: dict[str, StoredRecord] = {}
     for record in records:
-        firsts.setdefault(record.manifest.model or record.run.model, record)
+        firsts.setdefault(model_of(record), record)
     for record in firsts.values():
         sections += _noise_galleries(record)
     pairs = analysis.noise_pairs(records)
     sections += [_noise_pairs(model, pairs[pairs["model"] == model]) for model in firsts]
     return sections
+
+
+def holds_noise(record: StoredRecord) -> bool:
+    """Whether some labels of a record are known to be wrong."""
+    samples = record.samples
+    if samples.labels is None or samples.true_labels is None:
+        return False
+    return bool((samples.labels != samples.true_labels).any())
+
+
+def detection_sections(records: Sequence[StoredRecord]) -> list[Section]:
+    """How well each score finds the wrong labels, and what `noise_sections` shows.
+
+    Args:
+        records: open records, see `holds_noise`.
+    """
+    summary = analysis.noise_summary(analysis.noise_detection(records))
+    head = Section(
+        heading="Wrong labels",
+        text=describe_noise(summary),
+        frame=summary,
+        figure=detection_figure(summary),
+        caption="AUROC, average precision and precision at k of every score of the record (paper, "
+        "section 4.4).",
+    )
+    return [head, *nested(noise_sections(records))]
 
 
 def detection_figure(summary: pd.DataFrame) -> Figure:

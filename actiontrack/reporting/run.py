@@ -1,132 +1,96 @@
 """The report of one record."""
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
-from matplotlib.figure import Figure
 
 from actiontrack import analysis, plots
-from actiontrack.errors import ParameterError
 from actiontrack.report import Report, Section
 from actiontrack.reporting.common import (
-    GALLERY,
     figure_of,
     has_classes,
-    pixel_unit_of,
     short_number,
+    sources_of,
+    traced,
     unit_of,
 )
-from actiontrack.reporting.pictures import (
-    draw_samples,
-    gallery,
-    has_pixel_classes,
-    neighbour_gallery,
-    pixel_figure,
+from actiontrack.reporting.details import (
+    CLUSTERS,
+    NEIGHBOURS,
+    QUERIES,
+    detail_sections,
+    extremes,
+    stability_section,
 )
-from actiontrack.reporting.sentences import (
-    describe_clusters,
-    describe_neighbours,
-    describe_pixel_classes,
-    describe_stability,
-)
+from actiontrack.reporting.ensemble import entropy_sections
+from actiontrack.reporting.facts import incomparable_section, run_section
+from actiontrack.reporting.noise import detection_sections, holds_noise
 from actiontrack.store import StoredRecord
 
-__all__ = ["class_section", "how_to_read", "run_report"]
-
-_QUERIES, _NEIGHBOURS = 6, 8
-_OF_COMPONENT = 6  # hardest and easiest samples shown for each part of a loss
-_CURVES = 6
-_CLUSTERS = 3
-_MAPS = 4  # hardest and easiest samples shown with the action of their pixels
-_MIN_STEPS = 3  # below, a curve has no shape
+__all__ = ["class_section", "distribution_section", "run_report"]
 
 
 def run_report(
     record: StoredRecord,
     *,
-    n_clusters: int = _CLUSTERS,
-    n_queries: int = _QUERIES,
-    n_neighbours: int = _NEIGHBOURS,
+    n_clusters: int = CLUSTERS,
+    n_queries: int = QUERIES,
+    n_neighbours: int = NEIGHBOURS,
+    left_out: pd.DataFrame | None = None,
 ) -> Report:
-    """Report of one record: data, distribution per class, curves, hardest and easiest samples.
+    """Report of one record, with a section for everything that it holds.
 
     Args:
         record: an open record.
         n_clusters: clusters of loss curves.
         n_queries: hardest samples whose neighbours are shown, where features are recorded.
         n_neighbours: neighbours of each.
+        left_out: runs of the query that can't be compared with it, see
+            `analysis.split_comparable`.
 
     Raises:
         NotFoundError: if the record has no complete epoch.
     """
+    history = record.history(columns=())  # kept, so that it is read once for all sections
     scores = analysis.score_frame([record])
+    stability = stability_section(record)
+    noise = detection_sections([record]) if holds_noise(record) else []
     sections = [
-        Section(heading="Summary", text=_run_summary(record, scores)),
-        Section(heading="Run", text="What was recorded.", frame=_facts(record)),
-        _distribution(scores),
+        run_section(record),
+        distribution_section(scores),
         *([class_section(scores)] if has_classes(scores) else []),
-        _curves(record),
-        *_clusters(record, n_clusters),
-        *_extremes(record, scores),
-        *_component_extremes(record, scores),
-        *_pixel_sections(record, scores),
-        *_feature_section(record),
-        *_neighbours(record, n_queries, n_neighbours),
-        *_stability(record),
-        Section(heading="How to read this", text=how_to_read(record)),
+        *extremes(record, scores),
+        *detail_sections(
+            record,
+            scores,
+            n_clusters=n_clusters,
+            n_queries=n_queries,
+            n_neighbours=n_neighbours,
+        ),
+        *entropy_sections([record]),
+        *noise,
+        *stability,
+        incomparable_section(record, left_out),
+        Section(heading="How to read this", text=_how_to_read(record)),
     ]
-    title = f"Action scores of {record.run.name}, record {record.name}"
-    return Report(title=title, sections=sections)
+    del history
+    told = [_summary(record, scores), *(each.text for each in (*noise[:1], *stability))]
+    summary = Section(heading="Summary", text="\n\n".join(told))
+    return Report(
+        title=f"Action scores of {record.run.name}, record {record.name}",
+        sections=traced([summary, *sections], [record]),
+        sources=sources_of([record]),
+    )
 
 
-def _run_summary(record: StoredRecord, scores: pd.DataFrame) -> str:
-    manifest = record.manifest
-    classes = analysis.class_distributions(scores)
-    state = "" if manifest.complete else " The record is not complete: it holds up to there."
-    median = short_number(float(scores["action"].median()))
-    size = f"{manifest.n_samples} samples over {manifest.n_steps} steps"
-    text = [f"The action of {size} has median {median} ({unit_of(record)}).{state}"]
-    if len(classes) > 1:
-        text.append(
-            f"The hardest class is {classes['class'].iloc[0]} (median "
-            f"{short_number(classes['median'].iloc[0])}), the easiest {classes['class'].iloc[-1]} "
-            f"({short_number(classes['median'].iloc[-1])})."
-        )
-    if "correct" in scores.columns:
-        text.append(f"At the last step {scores['correct'].mean():.1%} are predicted right.")
-    nonfinite = int((~np.isfinite(scores["action"])).sum())
-    if nonfinite:
-        text.append(f"{nonfinite} samples have no finite action: see the step table.")
-    return " ".join(text)
-
-
-def _facts(record: StoredRecord) -> pd.DataFrame:
-    manifest = record.manifest
-    initial = "included" if manifest.has_initial_state else "not included"
-    facts = {
-        "run": record.run.run_id,
-        "experiment": record.run.experiment,
-        "model": manifest.model or record.run.model,
-        "split and mode": f"{manifest.split}, {manifest.mode}",
-        "loss": manifest.loss_name,
-        "Δn": manifest.delta_kind,
-        "untrained state n = 0": initial,
-        "steps": str(manifest.n_steps),
-        "samples": str(manifest.n_samples),
-        "losses that are not finite": str(sum(each.n_nonfinite for each in manifest.steps)),
-        "duplicates dropped": str(sum(each.n_duplicates for each in manifest.steps)),
-        "state": manifest.status,
-    }
-    optional = {"loss of a pixel": manifest.pixel_loss_name, "void": manifest.void}
-    facts |= {what: value for what, value in optional.items() if value}
-    facts |= {f"digest of {part}": value or "unknown" for part, value in manifest.digests.items()}
-    return pd.DataFrame({"what": list(facts), "value": list(facts.values())})
-
-
-def _distribution(scores: pd.DataFrame) -> Section:
+def distribution_section(scores: pd.DataFrame, *, hue: str | None = None) -> Section:
+    """How the action is distributed, one outline per value of a column."""
+    word = "run" if hue == "run_name" else hue
+    over = "all samples" if hue is None else f"all samples, one outline per {word}"
     return Section(
         heading="Distribution",
-        text="How the action is distributed over all samples.",
-        figure=figure_of(plots.score_histogram(scores)),
+        text=f"How the action is distributed over {over}.",
+        figure=figure_of(plots.score_histogram(scores, hue=hue)),
         caption="Histogram of the action. A heavy right tail holds the hard samples.",
     )
 
@@ -142,169 +106,39 @@ def class_section(scores: pd.DataFrame) -> Section:
     )
 
 
-def _curves(record: StoredRecord) -> Section:
-    curves = analysis.loss_curves([record], n=_CURVES)
-    return Section(
-        heading="Loss of the hardest samples",
-        text="Loss against step of the samples with the largest action.",
-        figure=figure_of(plots.loss_curves(curves)),
-        caption="A loss that rises while the model learns marks a sample that contradicts the "
-        "others: often a wrong label (paper, Fig. 3).",
-    )
-
-
-def _stability(record: StoredRecord) -> list[Section]:
-    if record.manifest.n_steps < _MIN_STEPS:
-        return []
-    frame = analysis.stability([record])
-    return [
-        Section(
-            heading="When recording could have stopped",
-            text=describe_stability(frame),
-            frame=frame.pivot(index="step", columns="method", values="value")  # noqa: PD010 - 1 value a cell
-            .reset_index()
-            .rename_axis(columns=None),
-            figure=figure_of(plots.stability_curves(frame)),
-            caption="Correlation of the action after each step with the full action.",
+def _summary(record: StoredRecord, scores: pd.DataFrame) -> str:
+    manifest = record.manifest
+    classes = analysis.class_distributions(scores)
+    state = "" if manifest.complete else " The record is not complete: it holds up to there."
+    median = short_number(float(scores["action"].median()))
+    size = f"{manifest.n_samples} samples over {manifest.n_steps} steps"
+    text = [f"The action of {size} has median {median} ({unit_of(record)}).{state}"]
+    share = _top_share(scores["action"].to_numpy(dtype=np.float64))
+    if share is not None:
+        text.append(f"The hardest 1 % of the samples hold {share:.1%} of all action.")
+    if len(classes) > 1:
+        text.append(
+            f"The hardest class is {classes['class'].iloc[0]} (median "
+            f"{short_number(classes['median'].iloc[0])}), the easiest {classes['class'].iloc[-1]} "
+            f"({short_number(classes['median'].iloc[-1])})."
         )
-    ]
+    if "correct" in scores.columns:
+        text.append(f"At the last step {scores['correct'].mean():.1%} are predicted right.")
+    nonfinite = int((~np.isfinite(scores["action"])).sum())
+    if nonfinite:
+        text.append(f"{nonfinite} samples have no finite action: see the step table.")
+    return " ".join(text)
 
 
-def _clusters(record: StoredRecord, k: int = _CLUSTERS) -> list[Section]:
-    if record.manifest.n_steps < _MIN_STEPS:
-        return []
-    try:
-        clusters = analysis.curve_clusters(record, k)
-    except ParameterError:  # fewer distinct curves than clusters
-        return []
-    first = clusters.loc[clusters["step"] == clusters["step"].min()]
-    section = Section(
-        heading="Clusters of loss curves",
-        text=describe_clusters(clusters),
-        frame=first[["cluster", "trend", "n_samples", "kind", "sample_id", "class"]],
-        figure=figure_of(plots.curve_clusters(clusters)),
-        caption="Centres of k-means over all loss curves, and the three curves closest to each "
-        "(paper, Fig. 2).",
-    )
-    closest = first.query("kind == 'closest'")
-    titles = [
-        f"{cluster}: {name}"
-        for cluster, name in zip(closest["cluster"], closest["class"], strict=True)
-    ]
-    drawn, missing = draw_samples(record, closest["sample_id"].tolist(), titles, columns=3)
-    if missing == len(closest):
-        return [section]
-    caption = "Cluster and label under each image, one row per cluster (paper, Fig. 2)."
-    heading = "Samples closest to the centre of each cluster"
-    return [section, Section(heading=heading, figure=drawn, caption=caption)]
+def _top_share(action: npt.NDArray[np.float64]) -> float | None:
+    """Share of the hardest hundredth in the sum of all actions, of 100 samples or more."""
+    finite = np.sort(action[np.isfinite(action)])
+    if finite.size < 100 or finite[0] < 0 or not finite.sum() > 0:
+        return None
+    return float(finite[-(finite.size // 100) :].sum() / finite.sum())
 
 
-def _neighbours(record: StoredRecord, n: int = _QUERIES, k: int = _NEIGHBOURS) -> list[Section]:
-    k = min(k, record.manifest.n_samples - 1)
-    if not record.has_features or k < 1:
-        return []
-    frame = analysis.neighbours(record, n=n, k=k)
-    if frame.empty:
-        return []
-    drawn, missing = neighbour_gallery(record, frame)
-    n_images = frame["query_id"].nunique() * (k + 1)
-    shown = ["query_id", "query_class", "rank", "sample_id", "class", "distance", "same_class"]
-    section = Section(
-        heading="Nearest neighbours of the hardest samples",
-        text=describe_neighbours(frame),
-        frame=frame[shown],
-        figure=drawn if missing < n_images else None,
-        caption="Each hardest sample, then its nearest neighbours by the last feature layer, with "
-        "label and distance (paper, Fig. 5).",
-    )
-    return [section]
-
-
-def _extremes(record: StoredRecord, scores: pd.DataFrame) -> list[Section]:
-    sections = []
-    for heading, rows in (
-        ("Hardest samples", analysis.hardest(scores, GALLERY)),
-        ("Easiest samples", analysis.easiest(scores, GALLERY)),
-    ):
-        drawn, missing = gallery(record, rows)
-        figure: Figure | None = drawn
-        caption = "Label and action under each image (paper, Fig. 1, 4)."
-        if missing == len(rows):
-            figure, caption = None, "No images: record with thumbnails to see them."
-        keep = ["sample_id", "class", "action", "final_loss", "aum", "forgetting", "predicted"]
-        frame = rows[[each for each in keep if each in rows.columns]]
-        sections.append(Section(heading=heading, frame=frame, figure=figure, caption=caption))
-    return sections
-
-
-def _component_extremes(record: StoredRecord, scores: pd.DataFrame) -> list[Section]:
-    """Hardest and easiest samples by the action of each part of the loss (Fig. 8 to 10)."""
-    sections = []
-    for name in record.manifest.components:
-        column = f"action_{name}"
-        for word, choose in (("Hardest", analysis.hardest), ("Easiest", analysis.easiest)):
-            rows = choose(scores, _OF_COMPONENT, by=column)
-            drawn, missing = gallery(record, rows, score=column)
-            shown = ["sample_id", "class", column, "action"]
-            section = Section(
-                heading=f"{word} samples by {name.replace('_', ' ')}",
-                frame=rows[shown],
-                figure=drawn if missing < len(rows) else None,
-                caption=f"Action of the loss {name.replace('_', ' ')} alone under each image.",
-            )
-            sections.append(section)
-    return sections
-
-
-def _feature_section(record: StoredRecord) -> list[Section]:
-    """Where the hard samples lie in feature space."""
-    if not record.has_features or min(record.features().shape) < 2:
-        return []
-    points = analysis.feature_map(record)
-    caption = "Each sample in the plane of its features, coloured by its action (supplement)."
-    if record.features().shape[1] != 2:
-        caption = f"First two principal components of the features. {caption}"
-    drawn = figure_of(plots.feature_scatter(points, unit=unit_of(record)))
-    return [Section(heading="Samples in feature space", figure=drawn, caption=caption)]
-
-
-def _pixel_sections(record: StoredRecord, scores: pd.DataFrame) -> list[Section]:
-    """Which class holds the hard pixels, and where they are in the hardest and easiest samples."""
-    if not record.has_maps:
-        return []
-    sections = []
-    if has_pixel_classes(record):
-        classes = analysis.pixel_classes(record)
-        sections.append(
-            Section(
-                heading="Difficulty of pixels per class",
-                text=describe_pixel_classes(classes),
-                frame=classes.drop(columns=["run_id", "run_name", "model"]),
-                figure=figure_of(plots.pixel_classes(classes, unit=pixel_unit_of(record))),
-                caption="Mean action of the pixels of each class; the dashed line is the mean over "
-                "all pixels (paper, section 4.3).",
-            )
-        )
-        regions = analysis.pixel_regions(record)
-        sections.append(
-            Section(
-                heading="Hardest regions",
-                text="Connected pixels of one class with the largest mean action.",
-                frame=regions.drop(columns=["run_id", "run_name", "model"]),
-            )
-        )
-    for heading, rows in (
-        ("Pixel actions of the hardest samples", analysis.hardest(scores, _MAPS)),
-        ("Pixel actions of the easiest samples", analysis.easiest(scores, _MAPS)),
-    ):
-        figure, _ = pixel_figure(record, rows)
-        caption = "Loss of each pixel, accumulated over training (paper, eq. 7 and Fig. 11)."
-        sections.append(Section(heading=heading, figure=figure, caption=caption))
-    return sections
-
-
-def how_to_read(record: StoredRecord) -> str:
-    """What a reader has to know about the numbers of a record."""
+def _how_to_read(record: StoredRecord) -> str:
     mode = (
         "Losses come from an evaluation pass after each epoch."
         if record.manifest.mode == "probe"
@@ -313,5 +147,10 @@ def how_to_read(record: StoredRecord) -> str:
     return (
         "The action of a sample is its loss accumulated over training, Σ loss · Δn: high is hard "
         f"to learn. {mode} Scores compare only with runs of the same samples, mode, loss, Δn and "
-        "number of steps. A hard sample is not a wrong label: look before you relabel."
+        "number of steps. A hard sample is not a wrong label: look before you relabel.\n\n"
+        "A curve that falls was learnt; one that stays high was not; one that rises while the "
+        "others fall contradicts them, and is often labelled wrong. High action with low entropy "
+        "means that the model is sure of another class than the label; low action with high "
+        "entropy that it hesitates. The report is saved with every table as CSV, Parquet and "
+        "LaTeX."
     )

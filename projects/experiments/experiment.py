@@ -175,6 +175,7 @@ class Experiment:
                     frame=pd.DataFrame(self._steps),
                 ),
             ],
+            sources=report.sources,
         )
         log_report(self.store, self.run.run_id, whole, self._name)
         self.store.set_tags(self.run.run_id, {"mlflow.note.content": finding})

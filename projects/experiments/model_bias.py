@@ -3,6 +3,7 @@
 import itertools
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, ClassVar, get_args
 
 import pandas as pd
@@ -10,7 +11,7 @@ from pydantic import BeforeValidator, Field
 
 from actiontrack.analysis import Comparison, compare_runs, load_records
 from actiontrack.report import Report, Section
-from actiontrack.reporting import comparison_report, describe_comparison
+from actiontrack.reporting import comparison_report, describe_comparison, sources_of
 from actiontrack.store import RunQuery, Store, StoredRecord
 from projects.experiments.experiment import Experiment, experiment
 from projects.experiments.params import ScaledParams, auto
@@ -97,7 +98,7 @@ def main(argv: Sequence[str]) -> None:
     """Train, compare, and report with the paper's values beside ours."""
     params = parse(ModelBiasParams, argv)
     with experiment("model_bias", params, Store()) as current:
-        findings, sections = [], []
+        findings, sections, sources = [], [], []
         for dataset in params.datasets:
             records = _train(current, params, dataset)
             comparison = compare_runs(records, score=params.score, n_bootstrap=params.bootstrap)
@@ -107,7 +108,9 @@ def main(argv: Sequence[str]) -> None:
             made = [*_beside_paper(records, comparison), *_told(records, comparison)]
             several = len(params.datasets) > 1
             sections += [_under(title, each) for each in made] if several else made
-        report = Report(title="Do models share their biases?", sections=sections)
+            sources += sources_of(records)
+        title = "Do models share their biases?"
+        report = Report(title=title, sections=sections, sources=sources)
         current.finish(report, " ".join(findings))
 
 
@@ -127,11 +130,11 @@ def _title(records: Sequence[StoredRecord]) -> str:
 
 
 def _told(records: Sequence[StoredRecord], comparison: Comparison) -> list[Section]:
-    return list(comparison_report(records, comparison).sections)
+    return list(comparison_report(records, comparison, details=False).sections)
 
 
 def _under(title: str, section: Section) -> Section:
-    return Section(**(vars(section) | {"heading": f"{title}: {section.heading}"}))
+    return replace(section, heading=f"{title}: {section.heading}")
 
 
 def _beside_paper(records: Sequence[StoredRecord], comparison: Comparison) -> list[Section]:
