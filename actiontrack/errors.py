@@ -10,7 +10,8 @@
     ├── CorruptRecordError      a damaged, truncated or too new record            (exit code 6)
     ├── StoreError              the tracking server or the disk fails             (exit code 7)
     ├── DataError               a missing data folder, an image that won't decode (exit code 8)
-    └── MissingDependencyError  an optional package is not installed              (exit code 9)
+    ├── MissingDependencyError  an optional package is not installed              (exit code 9)
+    └── ThresholdError          what was compared changed by more than was asked  (exit code 10)
 """
 
 from typing import ClassVar
@@ -25,6 +26,7 @@ __all__ = [
     "ParameterError",
     "RecordingError",
     "StoreError",
+    "ThresholdError",
 ]
 
 
@@ -89,3 +91,9 @@ class MissingDependencyError(ActionTrackError, ImportError):
     """An optional package is missing; the message names the pip command."""
 
     exit_code: ClassVar[int] = 9
+
+
+class ThresholdError(ActionTrackError):
+    """A change crossed the threshold that a job was to watch."""
+
+    exit_code: ClassVar[int] = 10

@@ -13,8 +13,8 @@ from actiontrack import cli
 from actiontrack.testing import make_history, record_history
 
 COMMANDS = [
-    "accuracy", "classes", "compare", "completion", "curves", "doctor", "export", "gallery",
-    "maps", "neighbours", "noise", "report", "runs", "scores", "stability", "sync", "ui",
+    "accuracy", "card", "changed", "classes", "compare", "completion", "curves", "doctor", "export",
+    "gallery", "maps", "neighbours", "noise", "report", "runs", "scores", "stability", "sync", "ui",
     "verdicts",
 ]  # fmt: skip
 

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+import pandas as pd
 
-from actiontrack import analysis, plots, reporting
+from actiontrack import analysis, changes, plots, reporting
 from actiontrack.cli.options import (
     MISMATCH,
     PLOT,
@@ -17,8 +18,10 @@ from actiontrack.cli.options import (
 )
 from actiontrack.cli.output import save_plot, write
 from actiontrack.cli.root import cli
+from actiontrack.errors import ParameterError, ThresholdError
+from actiontrack.store import RunQuery, Store
 
-__all__ = ["compare"]
+__all__ = ["changed", "compare"]
 
 
 @cli.command()
@@ -77,3 +80,74 @@ def compare(
     write(comparison.groups if tidy else table.reset_index(), kind, output)
     click.echo(reporting.describe_comparison(comparison), err=True)
     save_plot(plot, lambda: plots.correlation_heatmap(table))
+
+
+@cli.command()
+@click.option("--tracking-uri", metavar="URI", help="Tracking server or local store.")
+@click.option("--before", required=True, metavar="QUERY", help="The runs to start from.")
+@click.option("--after", required=True, metavar="QUERY", help="The runs to look at.")
+@click.option("--record", help='Record to read, such as "test-probe".')
+@SCORE
+@UP_TO
+@click.option(
+    "--threshold",
+    type=click.FloatRange(min=0),
+    metavar="X",
+    help="Exit with 10 if all samples or a class became harder by more than X times the score "
+    "before, and by more than chance.",
+)
+@click.option(
+    "--report",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Also write a report into a folder.",
+)
+@output_options
+def changed(
+    tracking_uri: str | None,
+    before: str,
+    after: str,
+    record: str | None,
+    score: str,
+    up_to_step: int | None,
+    threshold: float | None,
+    folder: Path | None,
+    kind: str,
+    output: Path | None,
+) -> None:
+    """Print what became harder between two sets of runs; fail if it is more than a threshold.
+
+    QUERY is experiment:NAME, filter:STRING (MLflow's own filter) or run ids with commas between.
+    Labels may differ between the sets. With two runs or more in a set the spread between them says
+    what chance does.
+    """
+    store = Store(tracking_uri)
+    old = analysis.load_records(_parsed("--before", before, record), store=store)
+    new = analysis.load_records(_parsed("--after", after, record), store=store)
+    found = changes.compare_sets(old, new, score=score, up_to_step=up_to_step)
+    crossed = None if threshold is None else changes.regressions(found, threshold)
+    write(found.classes, kind, output)
+    click.echo(reporting.describe_changes(found), err=True)
+    if folder is not None:
+        made = reporting.change_report(old, new, found, threshold=threshold, crossed=crossed)
+        click.echo(str(made.save(folder)["report.html"]), err=True)
+    if crossed is not None and len(crossed):
+        names = ", ".join(f"{row['class']} {row['relative']:+.1%}" for row in _rows(crossed))
+        raise ThresholdError(f"harder by more than {threshold:.1%} and than chance: {names}.")
+
+
+def _parsed(name: str, text: str, record: str | None) -> RunQuery:
+    kind, _, rest = text.partition(":")
+    if kind == "experiment" and rest:
+        return RunQuery(experiments=(rest,), record=record)
+    if kind == "filter" and rest:
+        return RunQuery(filter_string=rest, record=record)
+    ids = tuple(each.strip() for each in text.split(",") if each.strip())
+    if not ids or ":" in text:
+        rule = "must be experiment:NAME, filter:STRING or run ids"
+        raise ParameterError(name, rule, text, "Write experiment:baseline, for instance.")
+    return RunQuery(run_ids=ids, record=record)
+
+
+def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]

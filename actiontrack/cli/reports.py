@@ -1,26 +1,103 @@
 """Commands that write folders: reports and tables."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 import pandas as pd
 
-from actiontrack import analysis, reporting
-from actiontrack.cli.options import MISMATCH, open_records, query_options
+from actiontrack import analysis, exports, reporting
+from actiontrack.cli.options import (
+    MISMATCH,
+    SCORE,
+    UP_TO,
+    one_record,
+    open_records,
+    query_options,
+)
 from actiontrack.cli.root import cli
+from actiontrack.exports import training
+from actiontrack.exports.files import write_text
+from actiontrack.store import StoredRecord
 
-__all__ = ["export", "report"]
+__all__ = ["card", "export", "report"]
+
+_MAX_LISTED = 20  # files whose paths are printed
 
 
 @cli.command()
 @query_options
+@SCORE
+@click.option(
+    "--to",
+    "target",
+    type=click.Choice(["tables", *exports.EXPORTS]),
+    default="tables",
+    show_default=True,
+    help="What to write; all but tables are of one run.",
+)
 @click.option(
     "--output", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder."
 )
-def export(output: Path, **query: Any) -> None:
-    """Write every table of the runs as Parquet and CSV into a folder."""
-    records = open_records(query)
+@click.option(
+    "--share",
+    type=click.FloatRange(0, 1),
+    default=0.05,
+    show_default=True,
+    help="Part of the samples that is suspect, the hardest.",
+)
+@click.option("--top", type=click.IntRange(min=0), help="Number of suspect samples instead.")
+@click.option("--no-verdicts", is_flag=True, help="Go by scores alone, not by what people said.")
+@click.option("--image-root", metavar="URL", help="fiftyone, label-studio: where the images are.")
+@click.option(
+    "--favour",
+    type=click.Choice(training.FAVOURS),
+    default="clean",
+    show_default=True,
+    help="subset: what sampling weights favour.",
+)
+@click.option(
+    "--chunks",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    help="curriculum: number of chunks.",
+)
+@click.option("--link", is_flag=True, help="image-folder: symbolic links instead of copies.")
+def export(
+    target: str,
+    output: Path,
+    score: str,
+    share: float,
+    top: int | None,
+    no_verdicts: bool,
+    image_root: str | None,
+    favour: str,
+    chunks: int,
+    link: bool,
+    **query: Any,
+) -> None:
+    """Write tables, or what other tools take: suspects to review, subsets to train on.
+
+    tables: every table of the runs as Parquet and CSV. datalab: cleanlab's label issues. fiftyone,
+    label-studio, cvat: samples to look at, with scores. subset: indices and weights for data
+    loaders. curriculum: an order from easy to hard. image-folder: the samples that are not
+    suspect, as images.
+    """
+    if target == "tables":
+        written = _tables(open_records(query), output)
+    else:
+        suspects = exports.Suspects(score=score, share=share, top=top, reviewed=not no_verdicts)
+        options = {"image_root": image_root, "favour": favour, "chunks": chunks, "link": link}
+        written = exports.EXPORTS[target](one_record(query), output, suspects, options)
+    for path in written[:_MAX_LISTED]:
+        click.echo(str(path))
+    if len(written) > _MAX_LISTED:
+        click.echo(f"and {len(written) - _MAX_LISTED} more files in {output}", err=True)
+
+
+def _tables(records: Sequence[StoredRecord], output: Path) -> list[Path]:
     frame = analysis.score_frame(records)
     written = [
         *analysis.save_frame(analysis.runs_frame(records), output / "runs"),
@@ -35,12 +112,13 @@ def export(output: Path, **query: Any) -> None:
         written += analysis.compare_runs(records).save(output)
         quantiles = analysis.correlation_by_quantile(records)
         written += analysis.save_frame(quantiles, output / "correlation_by_quantile")
-    for path in written:
-        click.echo(str(path))
+    return written
 
 
 @cli.command()
 @query_options
+@SCORE
+@UP_TO
 @MISMATCH
 @click.option(
     "--output",
@@ -49,13 +127,48 @@ def export(output: Path, **query: Any) -> None:
     show_default=True,
     help="Folder.",
 )
-def report(output: Path, on_mismatch: str, **query: Any) -> None:
-    """Write a report of one run, or of a comparison of several, into a folder."""
+def report(
+    output: Path, score: str, up_to_step: int | None, on_mismatch: str, **query: Any
+) -> None:
+    """Write a report of one run, or of a comparison of several, into a folder.
+
+    The page report.html holds everything; report.md is the same for text, report.json names the
+    runs behind each table and figure, and tables/ holds CSV, Parquet and LaTeX. Of several runs
+    the largest comparable set is reported, with the reason why others are left out.
+    """
     records = open_records(query)
-    if len(records) == 1:
-        made = reporting.run_report(records[0])
-    else:
-        comparison = analysis.compare_runs(records, on_mismatch=on_mismatch)
-        made = reporting.comparison_report(records, comparison)
+    made = reporting.query_report(
+        records, score=score, on_mismatch=on_mismatch, up_to_step=up_to_step
+    )
+    left_out = len(records) - len({each.run_id for each in made.sources})
+    if left_out:
+        click.echo(
+            f"{left_out} of {len(records)} runs can't be compared with the others and are left "
+            "out: the report says why.",
+            err=True,
+        )
     for path in made.save(output).values():
         click.echo(str(path))
+
+
+@cli.command()
+@query_options
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("README.md"),
+    show_default=True,
+    help="The card; what you wrote between its markers stays.",
+)
+@click.option(
+    "--task",
+    default="image-classification",
+    show_default=True,
+    help="Task of the model-index, as Hugging Face names it.",
+)
+def card(output: Path, task: str, **query: Any) -> None:
+    """Write or update the model card of a run, with its numbers per class filled in."""
+    record = one_record(query)
+    existing = output.read_text(encoding="utf-8") if output.exists() else ""
+    write_text(output, reporting.model_card(record, existing, task=task))
+    click.echo(str(output))

@@ -17,6 +17,7 @@ from actiontrack.cli.output import write
 from actiontrack.cli.root import cli
 from actiontrack.errors import ParameterError
 from actiontrack.store import Store
+from actiontrack.verdict_files import read_verdict_file
 
 __all__ = ["ui", "verdicts"]
 
@@ -30,6 +31,13 @@ _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 @click.option("-k", "ks", type=click.IntRange(min=1), multiple=True, help="For --precision.")
 @click.option("--precision", is_flag=True, help="Print precision at k instead.")
 @click.option("--all", "everything", is_flag=True, help="Print replaced and withdrawn ones, too.")
+@click.option(
+    "--import",
+    "file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="First keep the verdicts of a file: CSV, or Label Studio's JSON or CVAT's XML.",
+)
+@click.option("--who", help="--import: reviewer where the file names none; default: your account.")
 def verdicts(
     kind: str,
     output: Path | None,
@@ -37,10 +45,16 @@ def verdicts(
     ks: tuple[int, ...],
     precision: bool,
     everything: bool,
+    file: Path | None,
+    who: str | None,
     **query: Any,
 ) -> None:
     """Print what people said of the samples of a run, and how many of the hardest are wrong."""
     record = one_record(query)
+    if file is not None:
+        said = read_verdict_file(record, file, who=who or _account() or "unnamed")
+        stored.add(record, said)
+        click.echo(f"{len(said)} verdicts kept", err=True)
     given = stored.read(record)
     current = stored.current(given)
     found = exploration.verdict_precision(
