@@ -145,6 +145,28 @@ def test_a_gallery_draws_annotated_boxes_and_confident_predictions(with_boxes):
     assert not second.patches
 
 
+def test_of_many_predicted_boxes_the_most_confident_are_drawn(tmp_path, new_run, store, spool):
+    run_id = new_run()
+    png = io.BytesIO()
+    Image.new("L", (8, 8)).save(png, "PNG")
+    scores = np.linspace(0.99, 0.6, 30)
+    sides = {"left": 2, "top": 0, "right": 6, "bottom": 4, "width": 8, "height": 8}
+    rows = [{"sample_id": "a", "kind": "truth", "class": "cat", "score": np.nan} | sides]
+    rows += [
+        {"sample_id": "a", "kind": "predicted", "class": "dog", "score": each} | sides
+        for each in scores[::-1]
+    ]
+    with Recorder(run_id=run_id, store=store, spool=spool) as recorder:
+        recorder.update(["a", "b"], np.array([3.0, 1.0]))
+        recorder.end_epoch()
+        recorder.log_thumbnails(["a", "b"], [png.getvalue()] * 2)
+        recorder.log_boxes(pd.DataFrame(rows))
+    record = store.open_record(run_id)
+    figure, _ = reporting.gallery(record, analysis.score_frame([record]).head(1))
+    drawn = [each.get_text() for each in figure.axes[0].texts]
+    assert drawn == ["cat", *(f"dog {each:.2f}" for each in scores[:6])]
+
+
 def test_boxes_are_scaled_to_the_copy_of_the_image_that_is_stored(with_boxes):
     figure, _ = reporting.gallery(with_boxes, analysis.score_frame([with_boxes]).head(1))
     # Left 2, right 6 of 8 pixels are 1 and 3 of 4; pixels are drawn from half a pixel before.

@@ -25,6 +25,7 @@ __all__ = [
 
 LABEL = "label"  # name of the pictures whose pixel values are classes
 _SHOWN_SCORE = 0.5  # of predicted boxes in a gallery
+_MORE_BOXES = 5  # predicted boxes that are drawn beyond the number of annotated ones
 
 
 def gallery(
@@ -48,9 +49,15 @@ def gallery(
     if boxes is None:
         return draw_samples(record, ids, titles)
     titles = [f"{each} {value:.3g}" for each, value in zip(ids, rows[score], strict=True)]
-    shown = boxes.loc[(boxes["kind"] == "truth") | (boxes["score"] >= _SHOWN_SCORE)]
-    of_sample = [shown.loc[shown["sample_id"] == each] for each in ids]
+    of_sample = [_shown_boxes(boxes.loc[boxes["sample_id"] == each]) for each in ids]
     return draw_samples(record, ids, titles, columns=3, boxes=of_sample)
+
+
+def _shown_boxes(boxes: pd.DataFrame) -> pd.DataFrame:
+    """Annotated boxes of an image and the most confident predictions, few enough to be read."""
+    truth = boxes.loc[boxes["kind"] == "truth"]
+    confident = boxes.loc[(boxes["kind"] == "predicted") & (boxes["score"] >= _SHOWN_SCORE)]
+    return pd.concat([truth, confident.nlargest(len(truth) + _MORE_BOXES, "score")])
 
 
 def noise_gallery(
