@@ -250,6 +250,8 @@ def test_menus_filter_runs_and_a_link_shows_the_same(window):
     page.get_by_label("mlp", exact=True).check()
     expect(page.locator("tbody tr")).to_have_count(3)
     assert tab.query == {"model": ["guess", "mlp"]}
+    page.keyboard.press("Escape")
+    expect(page.get_by_label("guess", exact=True)).to_be_hidden()
     other = window().page
     other.goto(page.url)
     expect(other.locator("tbody tr")).to_have_count(3)
@@ -521,6 +523,15 @@ def test_a_question_mark_lists_the_keys(tab, runs):
     expect(page.get_by_role("dialog")).to_contain_text("the label is fine")
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_be_hidden()
+
+
+def test_a_server_that_is_away_is_told(tab, runs):
+    page = tab.open("run", run=runs["mlp-0"], per_page=24)
+    page.route("**/actiontrack/run?*", lambda route: route.abort())
+    page.get_by_label("Prediction").select_option("wrong")
+    expect(page.get_by_text("The server does not answer")).to_be_visible()
+    assert all("Failed to" in each for each in tab.complaints)
+    tab.complaints.clear()
 
 
 def test_pages_work_without_scripts(window, runs):

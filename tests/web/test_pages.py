@@ -134,7 +134,8 @@ def test_every_link_of_every_page_leads_to_our_server_and_works(pages, site):
     del shapes["/", frozenset(), ("", "", "")]  # MLflow's own page
     assert len(shapes) > 60
     for link in shapes.values():
-        assert site.get(link).status_code == 200, link
+        with site.get(link) as answer:
+            assert answer.status_code == 200, link
 
 
 def test_every_image_and_field_has_a_name(pages):
@@ -493,3 +494,4 @@ def test_a_wrong_address_is_told(page, runs, name, parameters, status):
     html = page(name, status=status, **parameters)
     assert html.all("div", **{"class": "note warn"})
     assert html.all("a", href=ROOT)
+    assert html.all("div", id="results")  # where a part of a page was asked for

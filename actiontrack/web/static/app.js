@@ -106,6 +106,36 @@ function setUpForms() {
   });
 }
 
+// Menus close when something else is used.
+
+function setUpMenus() {
+  const closeOthers = (kept) => {
+    document.querySelectorAll("details.menu[open]").forEach((each) => {
+      if (each !== kept) each.open = false;
+    });
+  };
+  document.addEventListener("click", (event) => closeOthers(event.target.closest("details.menu")));
+  document.addEventListener("focusin", (event) => closeOthers(event.target.closest("details.menu")));
+  document.addEventListener("keydown", (event) => {
+    const menu = event.key === "Escape" && event.target.closest("details.menu");
+    if (menu) {
+      menu.open = false;
+      menu.querySelector("summary").focus();
+    }
+  });
+}
+
+// A server that does not answer is told where its answer would have been.
+
+function onFailure(event) {
+  const results = document.querySelector("#results");
+  if (!results || event.detail?.error?.name === "AbortError") return;
+  const note = document.createElement("div");
+  note.className = "note warn";
+  note.textContent = "The server does not answer. Try again, or reload the page.";
+  results.prepend(note);
+}
+
 // Runs picked for a comparison.
 
 function setUpPicks() {
@@ -135,7 +165,9 @@ setUpTheme();
 setUpKeys();
 setUpImages();
 setUpForms();
+setUpMenus();
 setUpPicks();
 drawCharts();
 document.addEventListener("htmx:after:settle", onSwap);
+document.addEventListener("htmx:error", onFailure);
 document.documentElement.dataset.ready = "true";
