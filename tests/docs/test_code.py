@@ -39,7 +39,7 @@ def stage(tmp_path_factory, tracking_uri):
 @pytest.fixture(scope="module")
 def pages(stage):
     """Address of a server with our pages on the stage's store."""
-    app = flask.Flask("docs")
+    app = flask.Flask("printed_code")
     install(app, Everybody(), store=stage.store, key=b"docs")
     server = make_server("127.0.0.1", 0, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever)
