@@ -18,7 +18,7 @@ from benchmarks.measure import RESULTS_VARIABLE, machine, versions
 HERE = Path(__file__).parent
 RESULTS = HERE / "RESULTS.md"
 KEPT = HERE / "results.json"
-ALL = ("training", "updates", "storage", "correlation", "upload", "reading", "scale")
+ALL = ("training", "updates", "storage", "correlation", "upload", "reading", "scale", "web")
 PACKAGES = (
     *("mlflow", "torch", "numpy", "scipy", "pandas", "pyarrow"),
     *("aum",),

@@ -35,7 +35,7 @@ from actiontrack.recorder import Recorder
 from actiontrack.store import Store
 from actiontrack.web.app import install
 from actiontrack.web.permissions import Everybody
-from benchmarks.measure import Figure, Spread, keep
+from benchmarks.measure import RESULTS_VARIABLE, Figure, Spread, keep
 
 CLASSES = 10
 FIRST_PAGE_MS, ANY_PAGE_MS = 1000, 300
@@ -58,9 +58,10 @@ def main() -> None:
         cold = measure_cold(folder, routes) if options.cold else {}
         base = stack.enter_context(served(folder))
         first = time_of(base, "/actiontrack/")
-        print(f"first page of a new server: {first:.0f} ms")
+        print(f"first page of a new server: {first:.0f} ms (target {FIRST_PAGE_MS} ms when warm)")
         print(f"{'page or route':<44} {'cold ms':>8}  warm ms: median (lowest to highest)  bytes")
         pages: list[float] = []
+        figures: list[Figure] = []
         for name, path in routes.items():
             size = ask(base, path)
             times = [time_of(base, path) for _ in range(options.repetitions)]
@@ -69,17 +70,18 @@ def main() -> None:
             print(f"{name:<44} {shown}  {spread!s:<36} {size}", flush=True)
             if not path.startswith("/actiontrack/api/"):
                 pages.append(spread.median)
-            about = f"{options.samples} samples x {options.epochs} epochs x {options.runs} runs"
-            target = ANY_PAGE_MS if name != "page /" else FIRST_PAGE_MS
-            keep(
+            figures.append(
                 Figure(
-                    name=f"web {name}",
-                    against=about,
+                    name=name,
+                    against=f"{options.samples} samples x {options.epochs} epochs x "
+                    f"{options.runs} runs, warm",
                     value=spread,
                     unit="ms",
-                    target="" if "/api/" in path else f"<= {target}",
+                    target="" if "/api/" in path else f"<= {ANY_PAGE_MS}",
                 )
             )
+        if os.environ.get(RESULTS_VARIABLE):
+            keep(*figures)
         print(f"slowest page {max(pages):.0f} ms (target {ANY_PAGE_MS})")
 
 
@@ -172,7 +174,6 @@ def routes_of(run_ids: list[str]) -> dict[str, str]:
         "page /run, page 500": page("/run", [one], page=500),
         "page /sample": page("/sample", [one], id=7),
         "page /review": page("/review", [one]),
-        "page /compare of all runs": page("/compare", every),
     }
     for view in ("correlations", "scatter", "contrasts", "entropy"):
         found[f"page /compare, {view}"] = page("/compare", every, view=view)
