@@ -45,6 +45,7 @@ from actiontrack.analysis import (
     pixel_classes,
     score_frame,
 )
+from actiontrack.changes import compare_sets
 from actiontrack.errors import NotFoundError
 from actiontrack.store import Store, StoredRecord
 from projects import train as training
@@ -207,6 +208,9 @@ def _of_hardest(runs: Runs) -> Figure:
 DRAWN: Mapping[str, Callable[[Runs], Figure]] = {
     "accuracy_curves": lambda runs: (
         plots.accuracy_curves(accuracy_by_threshold(runs.one_model)).figure
+    ),
+    "class_changes": lambda runs: (
+        plots.class_changes(compare_sets(runs.models[:3], runs.models[3:]).classes).figure
     ),
     "class_distributions": lambda runs: (
         plots.class_distributions(score_frame(runs.models[:1])).figure
