@@ -965,10 +965,11 @@ def cluster_curves(
     """Group loss curves by k-means: which samples are learnt, and which are not (paper Fig. 2).
 
     Euclidean k-means with k-means++ starts; the best of several restarts, the same for the same
-    seed. Of more than 10,000 curves a random part decides which start is the best. A centre's trend is that of the straight line fitted to it over the recorded steps:
-    "decreasing" or "increasing" if the line falls or rises by more than a quarter of the centre's
-    mean absolute level between the first step and the last, otherwise "flat". Two centres may
-    have the same trend.
+    seed. Of more than 10,000 curves a random part decides which start is the best. A centre's
+    trend is that of the straight line fitted to it over the recorded steps: "decreasing" or
+    "increasing" if the line falls or rises by more than a quarter of the centre's mean absolute
+    level between the first step and the last, otherwise "flat". Two centres may have the same
+    trend.
 
     Args:
         losses: Shape ``(n_steps, N)``, any float dtype.

@@ -97,7 +97,11 @@ def _label(record: StoredRecord, name: str) -> int:
 def _time(text: object) -> datetime | None:
     if not text:
         return None
-    found = datetime.fromisoformat(str(text))
+    try:
+        found = datetime.fromisoformat(str(text))
+    except ValueError:
+        rule = "must be a time in ISO 8601"
+        raise ParameterError("when", rule, text, "Write 2026-01-31T12:00:00Z.") from None
     return found.replace(tzinfo=UTC) if found.tzinfo is None else found
 
 
