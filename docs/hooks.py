@@ -117,7 +117,7 @@ def _notebook(path: Path) -> dict[str, str | bytes]:
     )
     link = f"\n*This page is a notebook: [{path.name}]({path.name}).*\n"
     text = re.sub(r"<style scoped>.*?</style>", "", text, flags=re.DOTALL)
-    text = text.replace('<table border="1" class="dataframe">', "<table>")  # styled as any other
+    text = re.sub('<table[^>]* class="dataframe">', "<table>", text)  # styled as any other
     title, _, rest = text.lstrip().partition("\n")
     page = f"{title}\n{link}{rest}"
     return {f"{path.stem}.md": page} | dict(resources["outputs"])
