@@ -822,18 +822,38 @@ def _tails(
     """Number kept, then one correlation per method, for each pair and quantile: (P, Q, 1 + M)."""
     result = np.full((pairs.run_a.size, len(quantiles), 1 + len(methods)), np.nan)
     result[..., 0] = 0
+    dense = _dense(rows)
     for p, (a, b) in enumerate(zip(pairs.run_a, pairs.run_b, strict=True)):
         difficulty = ranks[a] + ranks[b]
-        for q, quantile in enumerate(quantiles if difficulty.size else ()):
-            chosen = rows[[a, b]][:, difficulty >= np.quantile(difficulty, quantile)]
-            result[p, q, 0] = chosen.shape[1]
-            if chosen.shape[1] >= _MIN_SAMPLES:
-                result[p, q, 1:] = [_matrix(chosen, method)[0, 1] for method in methods]
+        edges = np.quantile(difficulty, quantiles) if difficulty.size else ()
+        for q, edge in enumerate(edges):
+            chosen = np.flatnonzero(difficulty >= edge)
+            result[p, q, 0] = chosen.size
+            if chosen.size >= _MIN_SAMPLES:
+                for m, method in enumerate(methods, start=1):
+                    two = [_tail_values(rows, dense, each, chosen, method) for each in (a, b)]
+                    result[p, q, m] = pearson_matrix(np.stack(two))[0, 1]
     return result
 
 
 def _matrix(rows: Floats, method: Method) -> Floats:
     return spearman_matrix(rows) if method == "spearman" else pearson_matrix(rows)
+
+
+def _tail_values(
+    rows: Floats, dense: Ints, run: int, chosen: Ints, method: Method
+) -> NDArray[np.floating]:
+    """Scores of the chosen samples of a run, or their mid-ranks among themselves, without a sort.
+
+    Of the dense ranks among all samples, those of the chosen are counted: c_g of the g-th value
+    share the rank c_1 + ... + c_(g-1) + (c_g + 1) / 2.
+    """
+    if method == "pearson":
+        return np.asarray(rows[run, chosen])
+    codes = dense[run, chosen]
+    counts = np.bincount(codes)
+    middle = counts.cumsum() - counts / 2 + 0.5
+    return np.asarray(middle[codes])
 
 
 # ---------------------------------------------------------------- one run
