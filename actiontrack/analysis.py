@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 from actiontrack import compare
 from actiontrack.errors import NotComparableError, NotFoundError, ParameterError, StoreError
 from actiontrack.history import LossHistory, check_choice
+from actiontrack.notebook import table_html
 from actiontrack.scores import action as score_action
 from actiontrack.scores import (
     ensemble_entropy,
@@ -703,6 +704,11 @@ class Alignment:
     score: str = "action"
     note: str = ""
 
+    def _repr_html_(self) -> str:
+        """Show itself in a notebook: the runs."""
+        note = f"{self.score} of {self.values.shape[1]} samples in each. {self.note}".strip()
+        return table_html("Aligned runs", self.runs, note=note)
+
 
 def align(
     records: Sequence[StoredRecord],
@@ -855,6 +861,11 @@ class Comparison:
     def table(self, method: str = "spearman") -> pd.DataFrame:
         """The paper's Table 1: a row per pair of models, a column per class."""
         return compare.table1(self.groups, method)  # type: ignore[arg-type]
+
+    def _repr_html_(self) -> str:
+        """Show itself in a notebook: Table 1 by Spearman's ρ."""
+        note = f"Spearman's ρ of the {self.score} of {len(self.runs)} runs. {self.note}".strip()
+        return table_html("Comparison", self.table("spearman"), note=note)
 
     def save(self, folder: Path) -> list[Path]:
         """Write every frame as Parquet and CSV."""

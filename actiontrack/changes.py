@@ -16,6 +16,7 @@ from scipy import stats
 from actiontrack import analysis, compare
 from actiontrack.analysis import LOW_IS_HARD
 from actiontrack.errors import NotComparableError, ParameterError
+from actiontrack.notebook import table_html
 from actiontrack.store import StoredRecord
 
 __all__ = ["Changes", "compare_sets", "regressions"]
@@ -57,6 +58,11 @@ class Changes:
     n_before: int
     n_after: int
     left_out: int
+
+    def _repr_html_(self) -> str:
+        """Show itself in a notebook: the change of each class."""
+        note = f"{self.n_before} runs before, {self.n_after} after, {len(self.samples)} samples."
+        return table_html(f"Change of the {self.score}", self.classes, note=note)
 
     @property
     def has_noise(self) -> bool:

@@ -40,6 +40,7 @@ from actiontrack.errors import (
     StoreError,
 )
 from actiontrack.history import LossHistory
+from actiontrack.notebook import facts_html
 from actiontrack.scores import score_table
 
 __all__ = [
@@ -134,6 +135,13 @@ class RunInfo:
     artifact_uri: str = ""
     experiment_id: str = ""
 
+    def _repr_html_(self) -> str:
+        """Show itself in a notebook."""
+        facts: dict[str, object] = {"run": self.run_id, "experiment": self.experiment}
+        facts |= {"model": self.model, "status": self.status}
+        facts |= {"records": ", ".join(self.records) or "none"}
+        return facts_html(self.name, facts | dict(sorted(self.params.items())))
+
     def record_state(self, record: str) -> str:
         """State of a record as the run's tag tells: "recording", "complete", or "" for none."""
         return self.tags.get(f"{_RECORD_TAG}{record}", "")
@@ -175,6 +183,10 @@ class Store:
 
         with _translated(f"tracking store {self.tracking_uri}"):
             return mlflow.MlflowClient(tracking_uri=self.tracking_uri)
+
+    def _repr_html_(self) -> str:
+        """Show itself in a notebook."""
+        return facts_html("Store", {"tracking URI": self.tracking_uri})
 
     # Reading
 
@@ -585,6 +597,27 @@ class StoredRecord:
         self._histories: weakref.WeakValueDictionary[tuple[str, ...] | None, LossHistory] = (
             weakref.WeakValueDictionary()
         )
+
+    def _repr_html_(self) -> str:
+        """Show itself in a notebook."""
+        manifest = self.manifest
+        held = {
+            "features": self.has_features,
+            "probabilities": self.has_probabilities,
+            "maps": self.has_maps,
+            "thumbnails": self.has_thumbnails,
+            "boxes": artifact.BOXES in manifest.files,
+        }
+        facts = {
+            "run": f"{self.run.run_id} ({self.run.name})",
+            "model": manifest.model or self.run.model,
+            "loss": f"{manifest.loss_name}, Δn by {manifest.delta_kind}",
+            "samples × steps": f"{manifest.n_samples} × {manifest.n_steps}",
+            "classes": len(manifest.class_names) or "not named",
+            "state": manifest.status,
+            "holds": ", ".join(name for name, there in held.items() if there) or "losses only",
+        }
+        return facts_html(f"Record {self.name}", facts)
 
     @cached_property
     def digest(self) -> str:

@@ -19,11 +19,17 @@ from actiontrack.store import Store
 MLFLOW_WARNING = "ignore:The ``noload`` loader strategy is deprecated"
 # MLflow's server stands on a module of Starlette that is on its way out.
 STARLETTE_WARNING = "ignore:starlette.middleware.wsgi is deprecated"
+# Nor is what `mlflow.models.evaluate` does with import hooks, type hints and pandas.
+EVALUATE_WARNINGS = (
+    "ignore:_ImportHookChainedLoader:ImportWarning",
+    "ignore:.*Any type hint is inferred:UserWarning",
+    "ignore::DeprecationWarning:mlflow",
+)
 
 
 def pytest_configure(config):
-    config.addinivalue_line("filterwarnings", MLFLOW_WARNING)
-    config.addinivalue_line("filterwarnings", STARLETTE_WARNING)
+    for warning in (MLFLOW_WARNING, STARLETTE_WARNING, *EVALUATE_WARNINGS):
+        config.addinivalue_line("filterwarnings", warning)
     os.environ.setdefault("KERAS_BACKEND", "torch")  # without it Keras looks for TensorFlow
 
 

@@ -125,6 +125,8 @@ def _entropy_of_ensemble(records: Sequence[StoredRecord]) -> list[Section]:
     correlations = analysis.ensemble_correlations(scores)
     regions = analysis.ensemble_regions(scores, share=_SHARE)
     accuracy = analysis.ensemble_accuracy(records, scores)
+    if len(set(accuracy["model"])) > 1:  # one ensemble is one line per score
+        accuracy = accuracy.assign(model="all models")
     told = describe_ensemble(scores, regions, correlations, len(records))
     head = Section(
         heading="Entropy",

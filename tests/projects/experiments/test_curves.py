@@ -24,5 +24,7 @@ def test_one_training_gives_clusters_galleries_neighbours_and_when_to_stop(
         "easiest-samples",
         "nearest-neighbours-of-the-hardest-samples",
         "samples-in-feature-space",
+        "action-against-entropy",
+        "accuracy-by-threshold",
         "when-recording-could-have-stopped",
     }

@@ -22,10 +22,11 @@ def page(store, experiment, monkeypatch):
 
 
 def test_two_models_with_two_seeds_each_give_tables_figures_and_a_page(page):
-    headings = [line for line in (page / "report.md").read_text().splitlines() if line[:3] == "## "]
-    assert headings[0] == "## Finding"
-    assert "## Hard for cnn3, easy for vgg5" in headings
-    assert "## Correlation between models without the noise of training" in headings
+    lines = (page / "report.md").read_text().splitlines()
+    headings = [line.lstrip("# ") for line in lines if line.startswith(("## ", "### "))]
+    assert headings[0] == "Finding"
+    assert "Hard for cnn3, easy for vgg5" in headings
+    assert "Correlation between models without the noise of training" in headings
     names = {path.stem.partition("-")[2] for path in (page / "tables").glob("*.parquet")}
     assert {"every-pair-of-models", "hardest-samples-in-common", "steps"} <= names
     assert len(list((page / "figures").glob("*.png"))) == len(
