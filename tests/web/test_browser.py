@@ -326,6 +326,18 @@ def test_clicking_a_class_shows_its_samples(tab, runs):
     assert tab.query["correct"] == ["wrong"]
 
 
+def test_the_samples_closest_to_each_centre_are_shown(tab, runs):
+    page = tab.open("run", run=runs["mlp-0"], per_page=24)
+    rows = tab.api("clusters", run=runs["mlp-0"])
+    closest = {str(each["sample_id"]) for each in rows if each["kind"] == "closest"}
+    tab.draw_all()
+    tiles = page.locator("[data-closest] a.tile")
+    expect(tiles).to_have_count(len(closest))
+    links = tiles.evaluate_all("found => found.map(each => each.href)")
+    assert {parse_qs(urlsplit(each).query)["id"][0] for each in links} == closest
+    expect(page.locator("[data-closest] img")).to_have_count(len(closest))
+
+
 def test_another_score_sorts_and_draws_anew(tab, runs):
     page = tab.open("run", run=runs["mlp-0"])
     page.get_by_label("Sort by").select_option("aum")

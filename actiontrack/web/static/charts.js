@@ -314,6 +314,44 @@ function setUpClicks(element, chart, kind, rows, options) {
   }
 }
 
+/** Images of the samples whose curves are closest to each centre (paper, Fig. 2). */
+function showClosest(element, rows, { image, link }) {
+  const place = element.closest("section").querySelector("[data-closest]");
+  if (!place || place.childElementCount) return;
+  const made = (tag, className, text = "") => {
+    const found = document.createElement(tag);
+    found.className = className;
+    found.textContent = text;
+    return found;
+  };
+  for (const [number, part] of groups(rows, (row) => row.cluster)) {
+    const list = made("ul", "gallery");
+    list.setAttribute("aria-label", `Closest to centre ${number}`);
+    for (const [id, curve] of groups(part.filter((row) => row.kind === "closest"), (row) => row.sample_id)) {
+      const tile = made("a", "tile");
+      const target = new URL(link, window.location.href);
+      target.searchParams.set("id", id);
+      tile.href = target;
+      if (image) {
+        const frame = made("span", "frame");
+        const shownImage = made("img", "");
+        const source = new URL(image, window.location.href);
+        source.searchParams.set("id", id);
+        shownImage.alt = `sample ${id}`;
+        shownImage.src = source;
+        frame.dataset.missing = "image not found";
+        frame.append(shownImage);
+        tile.append(frame);
+      }
+      tile.append(made("span", "told", named({ sample_id: id, class: curve[0].class })));
+      const item = document.createElement("li");
+      item.append(tile);
+      list.append(item);
+    }
+    place.append(made("h3", "", `${number}: ${part[0].trend}, ${part[0].n_samples} samples`), list);
+  }
+}
+
 // ------------------------------------------------------------------ life of a chart
 
 function options(element) {
@@ -344,6 +382,7 @@ function paint(element, rows) {
   chart.setOption(KINDS[kind](rows, colours(), given));
   if (given.brush) setUpBrush(element, chart, given);
   setUpClicks(element, chart, kind, rows, given);
+  if (kind === "clusters") showClosest(element, rows, given);
   drawn.set(element, { chart, rows, state: fieldState(given) });
   element.dataset.drawn = String(Number(element.dataset.drawn ?? 0) + 1);
 }
