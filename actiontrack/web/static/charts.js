@@ -235,8 +235,9 @@ function scatter(rows, looks, { x, y, xName, yName, correct }) {
     brush: { xAxisIndex: 0, yAxisIndex: 0, brushStyle: { color: "rgba(128,128,128,.15)", borderColor: looks.focus, borderWidth: 2 }, outOfBrush: { colorAlpha: 0.25 } },
     toolbox: { show: false },
     series: parts.map(([name, part], at) => ({
-      type: "scatter", name, cursor: "crosshair", large: many, largeThreshold: 5000, symbol: at === 0 ? "circle" : "triangle",
-      symbolSize: many ? 3 : at === 0 ? 6 : 8, itemStyle: { opacity: many ? 0.45 : 0.6, color: looks.series[at] },
+      type: "scatter", name, cursor: "crosshair", large: many, largeThreshold: 5000,
+      progressive: 0, // drawn at once, and so below the box symbol: at === 0 ? "circle" : "triangle",
+      symbolSize: many ? 2.5 : at === 0 ? 6 : 8, itemStyle: { opacity: many ? 0.45 : 0.6, color: looks.series[at] },
       data: part.map((row) => [row[x], row[y], row.sample_id, row.class]),
     })),
   };
