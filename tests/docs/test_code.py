@@ -120,7 +120,9 @@ def test_every_fenced_block_says_what_it_is():
             if titled:
                 assert (ROOT / titled[1]).is_file()
             else:
-                assert name in {"python", "sh", "text", "yaml", "json", "markdown"}, f"{document}: {name}"
+                assert name in {"python", "sh", "text", "yaml", "json", "markdown"}, (
+                    f"{document}: {name}"
+                )
 
 
 def _experiment(folder):
