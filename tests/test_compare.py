@@ -938,3 +938,12 @@ def test_the_interval_of_a_mean_is_that_of_scipy_with_missing_runs_left_out():
         assert (low[column], high[column]) == pytest.approx((expected.low, expected.high))
     assert mean[2] == values[0, 2]
     assert np.isnan([low[2], high[2], mean[3], low[3]]).all()
+
+
+def test_many_curves_are_clustered_as_few_are():
+    rng = np.random.default_rng(0)
+    group = rng.integers(3, size=12_000)
+    curves = np.array([[4, 4, 4], [3, 2, 1], [1, 0.5, 0.1]], dtype=float)[group].T
+    found = compare.cluster_curves(curves + rng.normal(scale=0.1, size=curves.shape))
+    assert found.sizes.tolist() == np.bincount(group).tolist()
+    np.testing.assert_array_equal(found.members, group)

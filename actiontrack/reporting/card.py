@@ -167,7 +167,8 @@ def _details(record: StoredRecord) -> str:
     }
     if not run.params:
         return _list(facts)
-    rows = [(name, value.strip("'")) for name, value in sorted(run.params.items())]
+    params = {name: value.strip("'") for name, value in sorted(run.params.items())}
+    rows = [(name, value) for name, value in params.items() if value]
     table = markdown_table(pd.DataFrame(rows, columns=["parameter", "value"]))
     return f"{_list(facts)}\n\n<details><summary>Parameters</summary>\n\n{table}\n\n</details>"
 

@@ -1,5 +1,7 @@
 """The report of one record."""
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -58,7 +60,7 @@ def run_report(
     sections = [
         run_section(record),
         distribution_section(scores),
-        *([class_section(scores)] if has_classes(scores) else []),
+        *([_own_classes(scores)] if has_classes(scores) else []),
         *extremes(record, scores),
         *detail_sections(
             record,
@@ -104,6 +106,13 @@ def class_section(scores: pd.DataFrame) -> Section:
         figure=figure_of(plots.class_distributions(scores)),
         caption="Action per class (paper, Fig. 6a).",
     )
+
+
+def _own_classes(scores: pd.DataFrame) -> Section:
+    """The classes of the only run, without the columns that name it in every row."""
+    found = class_section(scores)
+    assert found.frame is not None  # noqa: S101 - made above
+    return replace(found, frame=found.frame.drop(columns=["run_id", "run_name", "model", "rank"]))
 
 
 def _summary(record: StoredRecord, scores: pd.DataFrame) -> str:
