@@ -1,6 +1,7 @@
 """Reports of runs of a real store: what they say, and that they say it again."""
 
 import io
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -633,3 +634,28 @@ def test_the_hundredth_of_the_hardest_is_told_with_its_share(new_run, store, spo
     action = np.sort(history.losses.astype(float).sum(axis=0))
     share = action[-2:].sum() / action.sum()
     assert f"The hardest 1 % of the samples hold {share:.1%} of all action." in text
+
+
+def test_a_report_reads_the_losses_once(record, monkeypatch):
+    from actiontrack import artifact
+
+    read = []
+    original = artifact.read_history
+
+    def counted(*arguments, **options):
+        read.append(options.get("columns"))
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(artifact, "read_history", counted)
+    reporting.run_report(record)
+    assert read == [()]
+
+
+def test_a_history_is_shared_while_somebody_keeps_it(record):
+    kept = record.history()
+    assert record.history() is kept
+    assert record.history(columns=()) is not kept
+    gone = weakref.ref(kept)
+    del kept
+    assert gone() is None
+    np.testing.assert_array_equal(record.history().steps, [1, 2, 3, 4])
