@@ -9,7 +9,10 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from openapi_spec_validator import validate
+from werkzeug.datastructures import MultiDict
 
 from actiontrack.store import Store
 from actiontrack.web.api import ENDPOINTS, ROUTES, openapi
@@ -355,3 +358,48 @@ def test_defaults_that_are_described_are_those_that_count(answer, endpoint):
         assert full.data == plain.data
     else:
         assert full.get_json()["rows"] == plain.get_json()["rows"]
+
+
+# Anything
+
+ODD = st.sampled_from(
+    [
+        "",
+        "0",
+        "-1",
+        "1e309",
+        "-inf",
+        "nan",
+        "9" * 30,
+        "٣",
+        "1_0",
+        "\x00",
+        "../../x",
+        "<script>",
+        "{}",
+    ]
+) | st.text(max_size=8)
+
+
+@st.composite
+def odd_queries(draw):
+    """A route and a query that names its parameters, with values that may make no sense."""
+    endpoint = draw(st.sampled_from([each for each in ENDPOINTS if each.method == "GET"]))
+    query = []
+    for parameter in endpoint.all_parameters:
+        if parameter.name == "run":
+            names = st.sampled_from(["mlp-0", "linear-0", "segmentation", "stopped", "nobody"])
+            query += [("run", each) for each in draw(st.lists(names, min_size=1, max_size=3))]
+        elif draw(st.integers(0, 4)) == 0:
+            usual = st.sampled_from(parameter.choices or ("1", "action", "3"))
+            query.append((parameter.name, draw(usual | ODD)))
+    return endpoint.path, query
+
+
+@given(asked=odd_queries())
+@settings(max_examples=150, deadline=None)
+def test_no_query_makes_the_server_fail(site, runs, asked):
+    path, query = asked
+    given_runs = [(key, runs.get(each, each)) for key, each in query]
+    answer = site.get(f"/actiontrack/api/{path}", query_string=MultiDict(given_runs))
+    assert answer.status_code in {200, 400, 404, 409}, answer.get_data(as_text=True)
