@@ -20,7 +20,9 @@ from helpers import _free_port, wait_until
 from playwright.sync_api import expect, sync_playwright
 from records import EPOCHS, HOSTILE, N_TEST, NAMES
 
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "chrome")
+NAMES_OF_BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+CHROMIUM = next((found for each in NAMES_OF_BROWSERS if (found := shutil.which(each))), None)
+NO_BROWSER = "no Chromium is installed (apt-get install chromium)"
 REQUIRED = bool(os.environ.get("CI")) or os.environ.get("ACTIONTRACK_BROWSER") == "required"
 expect.set_options(timeout=20_000)  # a machine that does other things beside
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
@@ -28,15 +30,15 @@ MODELS = ("linear-0", "linear-1", "mlp-0", "mlp-1")
 WAITING = ".chart.waiting, [hx-trigger=load], .htmx-request"
 
 
+pytestmark = pytest.mark.skipif(CHROMIUM is None and not REQUIRED, reason=NO_BROWSER)
+
+
 @pytest.fixture(scope="module")
 def browser():
-    path = next((found for each in CHROMIUM if (found := shutil.which(each))), None)
-    if path is None:
-        reason = "no Chromium is installed (apt-get install chromium)"
-        pytest.fail(reason) if REQUIRED else pytest.skip(reason)
+    assert CHROMIUM is not None, NO_BROWSER
     options = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
     with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=path, args=options)
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
         yield running
         running.close()
 
