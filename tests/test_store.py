@@ -621,10 +621,11 @@ def test_a_run_works_outside_the_main_thread(store):
 
 
 TRAIN = """
-import sys, time
+import signal, sys, time
 from actiontrack.recorder import Recorder
 from actiontrack.store import Store
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run with "&"
 store = Store(sys.argv[1])
 with store.run(run_id=sys.argv[2]), Recorder(store=store) as recorder:
     recorder.update([1, 2, 3], [0.5, 1.0, 2.0])

@@ -41,6 +41,10 @@ def found(home):
         patch.chdir(home)
         patch.setenv("ACTIONTRACK_SPOOL", str(home / "spool"))
         mlflow.set_tracking_uri(f"sqlite:///{home / 'mlflow.db'}")
+        # What fixtures of other modules have chosen: this one comes before the fence of its tests.
+        patch.setattr(mlflow.tracking.fluent, "_active_experiment_id", None)
+        for name in ("MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):
+            patch.delenv(name, raising=False)
         label_noise.main(SMALL)
     (page,) = home.glob("mlruns/*/*/artifacts/label_noise")
     return Store(f"sqlite:///{home / 'mlflow.db'}"), page
