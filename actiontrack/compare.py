@@ -8,7 +8,7 @@ are a **same-model** pair, the ceiling against which a **cross-model** pair is r
 Arrays in, tidy frames out. Everything here is pure: no tracking server, no files, no plots.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import get_args
 
@@ -20,7 +20,7 @@ from scipy.spatial.distance import cdist
 from scipy.stats import rankdata, t
 
 from actiontrack.errors import ParameterError
-from actiontrack.matrices import Method, correlation_matrices, finite_samples
+from actiontrack.matrices import Method, correlation_matrices, finite_samples, mid_ranks
 
 __all__ = [
     "HIGH_ACTION",
@@ -60,7 +60,6 @@ HIGH_ENTROPY = "low action, high entropy"
 OVERALL = "overall"
 WITHIN_CLASS = "within-class"
 _MIN_SAMPLES = 3
-_AS_THEY_ARE = (np.dtype(np.float32), np.dtype(np.float64))
 _DETECTION = (
     "score", "auroc", "average_precision", "k", "precision_at_k", "n_samples", "n_noisy",
     "n_dropped",
@@ -132,7 +131,7 @@ def finite_columns(values: ArrayLike) -> NDArray[np.bool_]:
     Raises:
         ParameterError: ``values`` is not two-dimensional.
     """
-    return np.asarray(np.isfinite(_runs(values)).all(axis=0))
+    return finite_samples(_runs(values))
 
 
 def average_ranks(values: ArrayLike) -> Floats:
@@ -151,7 +150,8 @@ def average_ranks(values: ArrayLike) -> Floats:
         >>> average_ranks([[0.1, 0.7, 0.7, 0.2]])
         array([[1. , 3.5, 3.5, 2. ]])
     """
-    return np.asarray(rankdata(_runs(values), axis=1), dtype=np.float64)
+    rows = _runs(values)
+    return np.array([mid_ranks(row) for row in rows], dtype=np.float64).reshape(rows.shape)
 
 
 def pearson_matrix(values: ArrayLike) -> Floats:
@@ -167,9 +167,7 @@ def pearson_matrix(values: ArrayLike) -> Floats:
     Raises:
         ParameterError: ``values`` is not two-dimensional.
     """
-    rows = _scaled(_runs(values))
-    matrix: Floats = _weighted_pearson(rows[None], np.ones((1, rows.shape[1])))[0]
-    return (matrix + matrix.T) / 2  # rounding differs on the two sides of a matrix product
+    return correlation_matrices(_runs(values), "pearson")
 
 
 def spearman_matrix(values: ArrayLike) -> Floats:
@@ -192,7 +190,7 @@ def spearman_matrix(values: ArrayLike) -> Floats:
                [ 1.,  1., -1.],
                [-1., -1.,  1.]])
     """
-    return pearson_matrix(average_ranks(values))
+    return correlation_matrices(_runs(values), "spearman")
 
 
 def with_last(values: ArrayLike, method: Method = "spearman") -> Floats:
@@ -220,7 +218,7 @@ def with_last(values: ArrayLike, method: Method = "spearman") -> Floats:
     if rows.shape[1] < _MIN_SAMPLES:
         return np.full(len(rows), np.nan)
     parts = [
-        _matrix(np.vstack([rows[-1:], rows[start : start + _ROWS]]), method)[0, 1:]
+        correlation_matrices(np.vstack([rows[-1:], rows[start : start + _ROWS]]), method)[0, 1:]
         for start in range(0, len(rows), _ROWS)
     ]
     return np.concatenate(parts)
@@ -238,13 +236,11 @@ def _runs(values: ArrayLike, *, at_least: int = 0) -> Floats:
 
 
 def _kept(values: ArrayLike) -> Scores:
-    """Scores (R >= 2, N) in float32 or float64, without a copy if they are."""
+    """Scores (R >= 2, N), float32 as it is and the rest as float64."""
     array = np.asarray(values)
-    return (
-        array
-        if array.ndim == 2 and array.dtype in _AS_THEY_ARE and len(array) > 1
-        else (_runs(array, at_least=2))
-    )
+    if array.dtype == np.float32 and array.ndim == 2 and len(array) > 1:
+        return array
+    return _runs(array, at_least=2)
 
 
 def _scaled(rows: Floats) -> Floats:
@@ -317,9 +313,7 @@ def _dense(rows: Floats) -> Ints:
 class _Part:
     """The samples behind one value of the column ``class``, ready to be correlated many times."""
 
-    name: str
     where: slice  # into the samples sorted by class
-    n_dropped: int
     rows: Floats  # (R, n) scaled
     dense: Ints  # (1, R, n)
     starts: Ints | None = None  # first sample of each class, where scores are centred by class
@@ -406,44 +400,34 @@ def _matrices(values: Scores, parts: Sequence[_PartSamples], methods: Sequence[M
     return result
 
 
-def _part(name: str, where: slice, n_dropped: int, rows: Floats) -> _Part:
-    scaled = _scaled(rows[:, where])
-    return _Part(
-        name=name, where=where, n_dropped=n_dropped, rows=scaled, dense=_dense(rows[None, :, where])
-    )
+def _part(rows: Floats, where: slice) -> _Part:
+    return _Part(where=where, rows=_scaled(rows[:, where]), dense=_dense(rows[None, :, where]))
 
 
-def _within_class(rows: Floats, codes: Ints, n_dropped: int) -> _Part:
-    starts = np.flatnonzero(np.diff(codes, prepend=-1))
-    sizes = np.diff(starts, append=codes.size)
+def _within_class(rows: Floats, sizes: Ints) -> _Part:
+    """Of samples sorted by class, with the number of samples of each class that has some."""
+    starts = np.cumsum(sizes) - sizes
     shifted: Floats = rows - np.repeat(
         rows[:, starts], sizes, axis=1
     )  # a constant class is exactly 0
     scaled = shifted / _peak(shifted)
-    return _Part(
-        name=WITHIN_CLASS,
-        where=slice(None),
-        n_dropped=n_dropped,
-        rows=scaled,
-        dense=_dense(scaled[None]),
-        starts=starts,
-    )
+    return _Part(where=slice(None), rows=scaled, dense=_dense(scaled[None]), starts=starts)
 
 
-def _parts(values: Floats, labels: Ints | None, names: Sequence[str]) -> Iterator[_Part]:
-    keep = finite_columns(values)
-    n_dropped = int((~keep).sum())
-    if labels is None:
-        yield _part(OVERALL, slice(None), n_dropped, values[:, keep])
-        return
-    order = np.argsort(labels[keep], kind="stable")
-    rows, codes = values[:, keep][:, order], labels[keep][order]
-    yield _part(OVERALL, slice(None), n_dropped, rows)
-    yield _within_class(rows, codes, n_dropped)
-    edges = np.searchsorted(codes, np.arange(len(names) + 1))
-    dropped = np.bincount(labels[~keep], minlength=len(names))
-    for code, name in enumerate(names):
-        yield _part(name, slice(edges[code], edges[code + 1]), int(dropped[code]), rows)
+def _to_resample(values: Scores, parts: Sequence[_PartSamples]) -> list[_Part]:
+    """The same parts with their scores at hand, the samples sorted by class."""
+    overall, *others = parts
+    classes = others[1:]  # after the one within classes
+    columns = [each.columns for each in classes if each.columns is not None]
+    picked = np.concatenate(columns) if columns else overall.columns
+    rows = (values if picked is None else values[:, picked]).astype(np.float64, copy=False)
+    whole = _part(rows, slice(None))
+    if not others:
+        return [whole]
+    sizes = np.array([each.n_samples for each in classes])
+    ends = np.cumsum(sizes)
+    here = [_part(rows, slice(end - size, end)) for end, size in zip(ends, sizes, strict=True)]
+    return [whole, _within_class(rows, sizes[sizes > 0]), *here]
 
 
 # ---------------------------------------------------------------- groups of pairs
@@ -546,9 +530,14 @@ def correlations(
     means = pairs.means(estimates)
     draws = np.full((1, *means.shape), np.nan)
     if n_bootstrap:
-        drawn = list(_parts(scores.astype(np.float64, copy=False), codes, class_names))
-        n_samples = drawn[0].n_samples
-        draws = _bootstrap(drawn, methods, pairs, n_samples=n_samples, times=n_bootstrap, seed=seed)
+        draws = _bootstrap(
+            _to_resample(scores, parts),
+            methods,
+            pairs,
+            n_samples=parts[0].n_samples,
+            times=n_bootstrap,
+            seed=seed,
+        )
     interval = np.where(np.isnan(means), np.nan, _interval(draws, confidence))
     return CorrelationResult(
         pairs=_pairs_frame(parts, methods, pairs, estimates),
@@ -834,10 +823,6 @@ def _tails(
                     two = [_tail_values(rows, dense, each, chosen, method) for each in (a, b)]
                     result[p, q, m] = pearson_matrix(np.stack(two))[0, 1]
     return result
-
-
-def _matrix(rows: Floats, method: Method) -> Floats:
-    return spearman_matrix(rows) if method == "spearman" else pearson_matrix(rows)
 
 
 def _tail_values(

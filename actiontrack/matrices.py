@@ -27,13 +27,13 @@ _CONSTANT = 1e-28  # variance of a row scaled to |x| <= 1 below which it counts 
 
 
 def mid_ranks(row: Scores) -> Floats:
-    """Ranks from 1 of finite numbers, ties at the mean of their ranks.
+    """Ranks from 1, ties at the mean of their ranks.
 
     Args:
-        row: (n,), any float dtype, no NaN.
+        row: (n,), any float dtype.
 
     Returns:
-        (n,) float64, each a multiple of one half.
+        (n,) float64, each a multiple of one half; NaN throughout if there is one in the row.
 
     Example:
         >>> mid_ranks(np.array([0.1, 0.7, 0.7, 0.2]))
@@ -48,6 +48,9 @@ def _rank(row: Scores, ranks: Scores, centre: float) -> None:
     """Write the ranks of a row minus a centre."""
     order = np.argsort(row)
     placed = row[order]
+    if row.size and np.isnan(placed[-1]):  # where sorting puts it
+        ranks[:] = np.nan
+        return
     new = np.ones(row.size, dtype=np.bool_)
     np.not_equal(placed[1:], placed[:-1], out=new[1:])
     starts = np.flatnonzero(new)
@@ -77,14 +80,15 @@ def correlation_matrices(
     """Correlation of every run with every other over some samples.
 
     Args:
-        values: scores (R, N), any float dtype, finite in `columns`.
+        values: scores (R, N), any float dtype.
         method: Spearman's ρ with ties at mid-ranks, or Pearson's r.
         columns: positions of the samples that count, (n,). Default: all.
         classes: class of each of them, (n,): what is correlated is then the score minus the mean
             of its class in the same run.
 
     Returns:
-        (R, R) float64, symmetric, in [-1, 1]; NaN in row and column of a constant run.
+        (R, R) float64, symmetric, in [-1, 1]; NaN in row and column of a run that is constant or
+        holds a NaN, and for Pearson's r or with classes of one that holds an infinite score.
     """
     if columns is not None and columns.size <= values.shape[1] // 2:
         values, columns = values[:, columns], None  # of a class: small, and read several times
@@ -126,14 +130,15 @@ class _Rows:
             self._first[classes] = np.arange(classes.size)
             self._sizes = np.maximum(np.bincount(classes, minlength=n_classes), 1)
         self._centre = np.empty((len(values), n_classes))
-        self._scale = np.ones((len(values), 1))
+        self._peak = np.ones((len(values), 1))
         _for_each_row(self._measure, (len(values), self._length))
 
     def residuals(self, run: int) -> Floats:
         """One run, (n,)."""
         row = _picked(self._values, self._columns, run).astype(np.float64)
-        row -= self._centre[run, self._own(slice(None))]
-        row *= self._scale[run]
+        with np.errstate(invalid="ignore"):  # inf - inf: NaN, as documented
+            row -= self._centre[run, self._own(slice(None))]
+            row /= self._peak[run]
         return row
 
     def blocks(self) -> Iterator[Floats]:
@@ -143,8 +148,9 @@ class _Rows:
             where = slice(start, start + width)
             columns = where if self._columns is None else self._columns[where]
             block = self._values[:, columns].astype(np.float64)
-            block -= self._centre[:, self._own(where)]
-            block *= self._scale
+            with np.errstate(invalid="ignore"):
+                block -= self._centre[:, self._own(where)]
+                block /= self._peak
             yield block
 
     def _own(self, where: slice) -> Ints | slice:
@@ -155,16 +161,17 @@ class _Rows:
         # Relative to a value that occurs, so that what is constant is exactly 0.
         row = _picked(self._values, self._columns, run).astype(np.float64)
         origin = row[self._first]
-        if self._classes is None:
-            row -= origin
-            mean = row.mean(keepdims=True)
-        else:
-            row -= origin[self._classes]
-            mean = np.bincount(self._classes, row, minlength=self._first.size) / self._sizes
-        self._centre[run] = origin + mean
-        largest = max(row.max(), -row.min())
+        with np.errstate(invalid="ignore"):
+            if self._classes is None:
+                row -= origin
+                mean = row.mean(keepdims=True)
+            else:
+                row -= origin[self._classes]
+                mean = np.bincount(self._classes, row, minlength=self._first.size) / self._sizes
+            self._centre[run] = origin + mean
+            largest = max(row.max(), -row.min())
         if largest > 0:
-            self._scale[run] = 1 / largest
+            self._peak[run] = largest
 
 
 def _split(rows: Scores) -> Iterator[Scores]:

@@ -178,7 +178,7 @@ def test_bootstrap_equals_scipy_on_explicitly_resampled_arrays(method):
     order = np.argsort(labels, kind="stable")
     values, labels = values[:, order], labels[order]
     groups = ["a", "a", "b"]
-    parts = list(compare._parts(values.astype(float), labels, NAMES[:3]))
+    parts = compare._to_resample(values, compare._samples_of_parts(values, labels, NAMES[:3]))
     pairs = compare._pairs(groups)
     draws = compare._bootstrap(parts, [method], pairs, n_samples=60, times=20, seed=5)[:, 0]
     function = stats.spearmanr if method == "spearman" else stats.pearsonr
