@@ -11,6 +11,7 @@ from records import HOSTILE, N_TEST
 
 import actiontrack.web
 from actiontrack.store import Store
+from actiontrack.testing import make_history, record_history
 from actiontrack.web.permissions import READ, Everybody
 
 STATIC = Path(actiontrack.web.__file__).parent / "static"
@@ -412,11 +413,10 @@ def token(client, run_id):
 
 
 @pytest.fixture
-def judge(recorded, make_client):
+def judge(site):
     """A function that sends a verdict as the form of a page does, and gives the answer."""
-    client = make_client(Store(recorded[0]))
 
-    def send(run_id, sample_id, **fields):
+    def send(run_id, sample_id, client=site, **fields):
         fields |= {"run": run_id, "id": sample_id, "csrf_token": token(client, run_id)}
         return client.post(f"{ROOT}review", data=fields)
 
@@ -449,6 +449,24 @@ def test_a_new_label_is_stored_with_a_wrong_one(judge, get, page, runs):
     html = page("review", run=run_id)
     assert "“<b>look</b>”" in html.text
     assert not html.all("b")
+
+
+def test_among_many_classes_the_right_one_is_chosen_from_a_list(
+    judge, page, make_client, new_run, store, spool
+):
+    run_id, history = new_run(), make_history(n_samples=30, n_classes=12)
+    record_history(history, run_id, store, spool)
+    client, own = make_client(store), int(history.labels[3])
+    html = page("review", client=client, run=run_id, id=3)
+    listed = [each["value"] for each in html.all("option")]
+    assert listed == ["", *(str(each) for each in range(12) if each != own)]
+    other = (own + 1) % 12
+    assert judge(run_id, 3, client, wrong="chosen", chosen=other).status_code == 303
+    assert f"class {other}" in page("review", client=client, run=run_id).text
+    assert judge(run_id, 3, client, wrong="chosen", chosen="").status_code == 303
+    body = client.get(f"{ROOT}api/verdicts?run={run_id}&current=0").get_json()
+    at = body["columns"].index("new_label")
+    assert [row[at] for row in body["rows"]] == [other, None]
 
 
 @pytest.mark.parametrize(
