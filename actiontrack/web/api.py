@@ -476,7 +476,8 @@ def _body() -> Any:
         return request.form
     body = request.get_json(silent=True)
     if not isinstance(body, dict):
-        raise ParameterError("body", "must be a form or a JSON object", type(body).__name__, "")
+        rule = "must be a form or a JSON object"
+        raise ParameterError("body", rule, type(body).__name__, "Send one of these.")
     fields = {key: "" if each is None else str(each) for key, each in body.items()}
     return type(request.form)(fields)
 

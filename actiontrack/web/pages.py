@@ -49,11 +49,12 @@ _SHOW = Parameter(name="show", about="As images or as a table.", choices=("image
 _LOG = Parameter(name="log", about="Logarithmic counts.", kind="boolean", default=False)
 _K = Parameter(name="k", about="Clusters.", kind="integer", default=3, least=2, most=20)
 _ID = replace(query.SAMPLE, required=False)
+_CHOSEN = Parameter(name="chosen", about="Index of the right class.", kind="integer")
 _VERDICT = (
     query.SAMPLE,
     Parameter(name="verdict", about="What is the case.", choices=VERDICTS),
     Parameter(name="wrong", about='Index of the right class, "chosen", or "unknown".'),
-    Parameter(name="chosen", about="Index of the right class.", kind="integer"),
+    _CHOSEN,
     Parameter(name="note", about="Anything else.", default=""),
     Parameter(name=access.CSRF_FIELD, about="Token of the form."),
 )
@@ -308,7 +309,7 @@ def _given_verdict(values: dict[str, Any]) -> tuple[str, int | None]:
         return _WRONG, values["chosen"]
     if not (wrong.isascii() and wrong.isdigit()):
         raise ParameterError("wrong", "must be the index of a class", wrong, "Choose a class.")
-    return _WRONG, int(wrong)
+    return _WRONG, replace(_CHOSEN, name="wrong").read([wrong])
 
 
 def _verdict_of(verdicts: pd.DataFrame, sample_id: Any) -> dict[str, Any] | None:

@@ -134,9 +134,8 @@ def parse(parameters: Sequence[Parameter], given: MultiDict[str, str]) -> dict[s
     known = {each.name for each in parameters}
     unknown = [each for each in given if each not in known]
     if unknown:
-        raise ParameterError(
-            "query", f"must only hold {', '.join(sorted(known))}", unknown[0], _REMEDY
-        )
+        rule = f"must only hold {', '.join(sorted(known))}" if known else "must be empty"
+        raise ParameterError("query", rule, unknown[0], _REMEDY)
     return {each.name: each.read(given.getlist(each.name)) for each in parameters}
 
 

@@ -193,6 +193,7 @@ def test_browsers_ask_again_before_they_show_what_they_kept(answer):
         ("scores", {"run": ["RUN", "OTHER"]}, 400, "run: must be given once"),
         ("pairs", {"run": "RUN"}, 400, "run: must be given 2 to 2 times"),
         ("runs", {"tag": "owner"}, 400, "tag: must be KEY=VALUE"),
+        ("me", {"run": "RUN"}, 400, "query: must be empty"),
         ("verdicts", {"run": "RUN", "current": "maybe"}, 400, "current: must be true or false"),
         ("scores", {"run": "0" * 32}, 404, "not found"),
         ("scores", {"run": "RUN", "record": "train-probe"}, 404, "train-probe"),

@@ -471,7 +471,15 @@ def test_among_many_classes_the_right_one_is_chosen_from_a_list(
 
 @pytest.mark.parametrize(
     "fields",
-    [{"verdict": "nonsense"}, {"wrong": "x"}, {"wrong": "99"}, {}, {"verdict": "fine", "more": 1}],
+    [
+        {"verdict": "nonsense"},
+        {"wrong": "x"},
+        {"wrong": "99"},
+        {"wrong": "9" * 5000},
+        {"wrong": "chosen", "chosen": "-1"},
+        {},
+        {"verdict": "fine", "more": 1},
+    ],
 )
 def test_a_verdict_that_makes_no_sense_is_refused(judge, runs, fields):
     answer = judge(runs["mlp-1"], 3, **fields)
