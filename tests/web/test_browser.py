@@ -426,6 +426,16 @@ def test_a_region_of_action_and_entropy_can_be_drawn_and_typed(tab, runs):
     expect(page.get_by_role("heading", name=f"{len(inside)} sample")).to_be_visible()
 
 
+def test_wrong_predictions_differ_from_right_ones_by_more_than_colour(tab, runs):
+    page = tab.open("compare", run=[runs["mlp-0"], runs["mlp-1"]], view="entropy")
+    chart = page.locator("[data-chart=scatter]")
+    expect(chart.locator("canvas")).to_be_visible()
+    symbols = chart.evaluate(
+        "found => echarts.getInstanceByDom(found).getOption().series.map(each => each.symbol)"
+    )
+    assert len(symbols) == len(set(symbols)) == 2
+
+
 def test_keys_change_the_view_of_a_comparison(tab, runs):
     page = tab.open("compare", run=[runs["linear-0"], runs["mlp-0"]])
     page.keyboard.press("3")

@@ -236,7 +236,8 @@ function scatter(rows, looks, { x, y, xName, yName, correct }) {
     toolbox: { show: false },
     series: parts.map(([name, part], at) => ({
       type: "scatter", name, cursor: "crosshair", large: many, largeThreshold: 5000,
-      progressive: 0, // drawn at once, and so below the box symbol: at === 0 ? "circle" : "triangle",
+      progressive: 0, // drawn at once, and so below the box
+      symbol: at === 0 ? "circle" : "triangle",
       symbolSize: many ? 2.5 : at === 0 ? 6 : 8, itemStyle: { opacity: many ? 0.45 : 0.6, color: looks.series[at] },
       data: part.map((row) => [row[x], row[y], row.sample_id, row.class]),
     })),
