@@ -42,6 +42,7 @@ _LISTED_S = 3.0  # for how long a list of runs is shown again without asking the
 _ASKED_S = 1.0  # the same for a single run
 _KNOWN_S = 10.0  # the same for the manifest of a record on another machine
 _SIBLINGS = 12
+_Key = TypeVar("_Key", bound=Hashable)
 _Value = TypeVar("_Value")
 
 
@@ -314,9 +315,8 @@ class Data:
 
         `predicted_class` is the name of the predicted class where predictions were recorded.
         """
-        found = self.record(run_id, record)
+        found, row = self._at(run_id, record, sample_id)
         frame = self._scores(found)
-        row = analysis.positions(found, [sample_id])[0]
         values = frame.iloc[row].copy()
         action = frame["action"].to_numpy()
         values["rank"] = int((action > action[row]).sum()) + 1 if np.isfinite(action[row]) else 0
@@ -329,9 +329,8 @@ class Data:
 
     def ranks(self, run_id: str, record: str | None, sample_id: object) -> pd.DataFrame:
         """Rank and percentile of a sample by every score, see `exploration.sample_ranks`."""
-        found = self.record(run_id, record)
+        found, row = self._at(run_id, record, sample_id)
         frame = self._scores(found)
-        row = analysis.positions(found, [sample_id])[0]
         return exploration.sample_ranks(frame, _score_names(frame), row)
 
     def ordered_ids(
@@ -557,22 +556,19 @@ class Data:
 
     def image(self, run_id: str, record: str | None, sample_id: object) -> tuple[bytes, str]:
         """Encoded image of a sample and its MIME type, see `images.sample_image`."""
-        found = self.record(run_id, record)
-        row = analysis.positions(found, [sample_id])[0]
+        found, row = self._at(run_id, record, sample_id)
         return images.sample_image(found, row, self.image_roots)
 
     def picture(
         self, run_id: str, record: str | None, sample_id: object, name: str
     ) -> tuple[bytes, str]:
         """A further picture of a sample, such as "label" or "prediction", and its MIME type."""
-        found = self.record(run_id, record)
-        row = analysis.positions(found, [sample_id])[0]
+        found, row = self._at(run_id, record, sample_id)
         return images.checked(found.picture_bytes(name, row))
 
     def map_png(self, run_id: str, record: str | None, sample_id: object) -> bytes:
         """The action of each pixel of a sample as a PNG, transparent where there is none."""
-        found = self.record(run_id, record)
-        row = analysis.positions(found, [sample_id])[0]
+        found, row = self._at(run_id, record, sample_id)
         return images.map_png(found.pixel_action(row))
 
     def boxes(self, run_id: str, record: str | None, sample_id: object) -> pd.DataFrame:
@@ -581,8 +577,7 @@ class Data:
         Raises:
             NotFoundError: if the record holds no boxes, or no such sample.
         """
-        found = self.record(run_id, record)
-        row = analysis.positions(found, [sample_id])[0]
+        found, row = self._at(run_id, record, sample_id)
         boxes = found.boxes
         if boxes is None:
             run = found.run
@@ -616,10 +611,9 @@ class Data:
         note: str = "",
     ) -> None:
         """Store one verdict of a person, see `verdicts.Verdict`."""
-        found = self.record(run_id, record)
         if not self.permissions.may_use_run(run_id, EDIT):
             raise NotFoundError(f"run {run_id!r}: not found.")
-        row = analysis.positions(found, [sample_id])[0]
+        found, row = self._at(run_id, record, sample_id)
         given = verdicts.Verdict(
             sample_id=found.samples.sample_ids[row].item(),
             verdict=verdict,
@@ -655,15 +649,17 @@ class Data:
             raise NotFoundError(f"run {run_id!r}: not found.")
         return self._open(info, choose_record(info, record))
 
+    def _at(self, run_id: str, record: str | None, sample_id: object) -> tuple[_Record, int]:
+        """An open record and the row position of a sample in it."""
+        found = self.record(run_id, record)
+        return found, analysis.positions(found, [sample_id])[0]
+
     def _info(self, run_id: str) -> RunInfo:
         """A run as the store knows it, or knew it a second ago: a page asks for it many times."""
         known = self._infos.get(run_id)
         if known is None or time.monotonic() - known[0] > _ASKED_S:
             known = (time.monotonic(), self.store.get_run(run_id))
-            with self._lock:
-                self._infos[run_id] = known
-                while len(self._infos) > _KNOWN:
-                    del self._infos[next(iter(self._infos))]
+            self._note(self._infos, run_id, known)
         return known[1]
 
     def _all(self, run_ids: Sequence[str], record: str | None) -> list[_Record]:
@@ -686,13 +682,17 @@ class Data:
         else:
             fresh = read()
             opened = self._records.get(fresh.key, lambda: fresh)
-            with self._lock:
-                self._known[info.run_id, name] = (stamp, fresh.key)
-                while len(self._known) > _KNOWN:
-                    del self._known[next(iter(self._known))]
+            self._note(self._known, (info.run_id, name), (stamp, fresh.key))
         found = copy.copy(opened)
         found.run, found.origin = info, opened
         return found
+
+    def _note(self, notes: dict[_Key, _Value], key: _Key, value: _Value) -> None:
+        """Remember a value, and forget those that were noted first when there are many."""
+        with self._lock:
+            notes[key] = value
+            while len(notes) > _KNOWN:
+                del notes[next(iter(notes))]
 
     def _stamp(self, info: RunInfo, name: str) -> object:
         root = self.store.local_root(info)
@@ -783,7 +783,7 @@ class Data:
 
 
 _METHODS: tuple[compare.Method, ...] = ("spearman", "pearson")
-_KNOWN = 4096  # records of which it is remembered that they were opened
+_KNOWN = 4096  # runs, and records that were opened, of which it is remembered
 _RUN_COLUMNS = [
     *("run_id", "run_name", "experiment", "experiment_id", "model", "dataset", "seed", "record"),
     *("loss", "delta", "n_steps", "n_samples", "n_nonfinite", "status", "complete"),
