@@ -4,11 +4,12 @@
 const drawn = new Map(); // element -> {chart, rows}
 const DASHES = ["solid", "dashed", "dotted", [8, 3, 2, 3]];
 const ROWS = 100000; // of one answer, the most that the API gives
+const ABOVE_LEGEND = 34; // pixels below a chart that has one
 
 // ------------------------------------------------------------------ data
 
 /** All rows of a table of the API, as objects; follows its pages. */
-export async function table(address) {
+async function table(address) {
   const rows = [];
   const first = new URL(address, window.location.href);
   first.searchParams.set("per_page", ROWS);
@@ -24,7 +25,7 @@ export async function table(address) {
   return rows;
 }
 
-export function shown(value) {
+function shown(value) {
   if (value === null || value === undefined) return "–";
   if (typeof value !== "number") return String(value);
   if (Number.isInteger(value)) return String(value);
@@ -59,16 +60,16 @@ function colours() {
   };
 }
 
-function base(looks) {
+function base(looks, tell, { bottom = 12 } = {}) {
   return {
     animation: false,
     color: looks.series,
     textStyle: { fontFamily: getComputedStyle(document.body).fontFamily, color: looks.text },
-    grid: { left: 12, right: 20, top: 16, bottom: 12, outerBoundsMode: "same", outerBoundsContain: "all" },
+    grid: { left: 12, right: 20, top: 16, bottom, outerBoundsMode: "same", outerBoundsContain: "all" },
     // Rich text is drawn on the canvas: no HTML, so no script and no style in it either.
     tooltip: {
       renderMode: "richText", confine: true, backgroundColor: looks.panel, borderColor: looks.line,
-      textStyle: { color: looks.text, fontSize: 12 },
+      textStyle: { color: looks.text, fontSize: 12 }, trigger: "item", formatter: tell,
     },
     aria: { enabled: true },
   };
@@ -99,15 +100,12 @@ function histogram(rows, looks, { score, low, high, log }) {
   const bins = rows.filter((each) => each.count !== null);
   const marked = low !== null || high !== null;
   const inside = (bin) => !marked || ((low === null || bin.high > low) && (high === null || bin.low < high));
+  const tell = ({ dataIndex }) => {
+    const bin = bins[dataIndex];
+    return `${shown(bin.low)} to ${shown(bin.high)}\n${bin.count} samples`;
+  };
   return {
-    ...base(looks),
-    tooltip: {
-      ...base(looks).tooltip, trigger: "item",
-      formatter: ({ dataIndex }) => {
-        const bin = bins[dataIndex];
-        return `${shown(bin.low)} to ${shown(bin.high)}\n${bin.count} samples`;
-      },
-    },
+    ...base(looks, tell),
     xAxis: axis(looks, score, { type: "value", min: bins[0].low, max: bins.at(-1).high, axisLabel: { formatter: shown, showMinLabel: false, showMaxLabel: false } }),
     yAxis: axis(looks, log ? "samples (log)" : "samples", { type: log ? "log" : "value", minInterval: 1, min: log ? 0.5 : 0 }),
     // No series follows the brush: the bars are coloured by what the address says.
@@ -134,23 +132,19 @@ function histogram(rows, looks, { score, low, high, log }) {
 
 function classes(rows, looks, { score }) {
   const ordered = [...rows].reverse(); // the first row of a category axis is at the bottom
-  const name = (row) => row.class;
+  const tell = ({ dataIndex }) => {
+    const row = ordered[dataIndex];
+    return [
+      row.class, `median ${shown(row.median)}, mean ${shown(row.mean)}`,
+      `middle half ${shown(row.q25)} to ${shown(row.q75)}`,
+      `5 % to 95 % ${shown(row.q05)} to ${shown(row.q95)}`, `${row.n} samples`,
+    ].join("\n");
+  };
   return {
-    ...base(looks),
-    tooltip: {
-      ...base(looks).tooltip, trigger: "item",
-      formatter: ({ dataIndex }) => {
-        const row = ordered[dataIndex];
-        return [
-          name(row), `median ${shown(row.median)}, mean ${shown(row.mean)}`,
-          `middle half ${shown(row.q25)} to ${shown(row.q75)}`,
-          `5 % to 95 % ${shown(row.q05)} to ${shown(row.q95)}`, `${row.n} samples`,
-        ].join("\n");
-      },
-    },
+    ...base(looks, tell),
     xAxis: axis(looks, score, { type: "value", axisLabel: { formatter: shown }, scale: true }),
     yAxis: axis(looks, "", {
-      type: "category", data: ordered.map(name), splitLine: { show: false }, triggerEvent: true,
+      type: "category", data: ordered.map((row) => row.class), splitLine: { show: false }, triggerEvent: true,
       axisLabel: { color: looks.text, width: 120, overflow: "truncate", interval: 0 },
     }),
     series: [{
@@ -161,16 +155,15 @@ function classes(rows, looks, { score }) {
   };
 }
 
-function lines(series, looks, { x, y, legendShown = true, yMore = {}, xMore = {} }) {
+function lines(series, looks, { x, y, yMore = {}, xMore = {} }) {
+  const tell = (at) => `${at.seriesName}\n${x} ${shown(at.value[0])}: ${shown(at.value[1])}`;
   return {
-    ...base(looks),
-    grid: { ...base(looks).grid, bottom: legendShown ? 34 : 12 },
-    legend: legendShown ? legend(looks) : { show: false },
-    tooltip: { ...base(looks).tooltip, trigger: "item", formatter: (at) => `${at.seriesName}\n${x} ${shown(at.value[0])}: ${shown(at.value[1])}` },
+    ...base(looks, tell, { bottom: ABOVE_LEGEND }),
+    legend: legend(looks),
     xAxis: axis(looks, x, { type: "value", min: "dataMin", max: "dataMax", minInterval: 1, axisLabel: { formatter: shown }, ...xMore }),
     yAxis: axis(looks, y, { type: "value", axisLabel: { formatter: shown }, ...yMore }),
     series: series.map((each, at) => ({
-      type: "line", showSymbol: each.data.length < 2 || legendShown && each.data.length <= 25, symbolSize: 5, lineStyle: { width: 2, type: DASHES[Math.floor(at / looks.series.length) % DASHES.length] },
+      type: "line", showSymbol: each.data.length <= 25, symbolSize: 5, lineStyle: { width: 2, type: DASHES[Math.floor(at / looks.series.length) % DASHES.length] },
       emphasis: { focus: "series" }, triggerLineEvent: true, ...each,
     })),
   };
@@ -222,14 +215,10 @@ function scatter(rows, looks, { x, y, xName, yName, correct }) {
   const parts = correct && finite.some((row) => row[correct] !== null)
     ? [["right", finite.filter((row) => row[correct])], ["wrong", finite.filter((row) => !row[correct])]]
     : [["samples", finite]];
+  const tell = ({ value }) => `${named({ sample_id: value[2], class: value[3] })}\n${xName} ${shown(value[0])}\n${yName} ${shown(value[1])}`;
   return {
-    ...base(looks),
+    ...base(looks, tell, parts.length > 1 ? { bottom: ABOVE_LEGEND } : {}),
     legend: parts.length > 1 ? legend(looks, { icon: undefined }) : { show: false },
-    grid: { ...base(looks).grid, bottom: parts.length > 1 ? 34 : 12 },
-    tooltip: {
-      ...base(looks).tooltip, trigger: "item",
-      formatter: ({ value }) => `${named({ sample_id: value[2], class: value[3] })}\n${xName} ${shown(value[0])}\n${yName} ${shown(value[1])}`,
-    },
     xAxis: axis(looks, xName, { type: "value", scale: true, axisLabel: { formatter: shown } }),
     yAxis: axis(looks, yName, { type: "value", scale: true, axisLabel: { formatter: shown } }),
     brush: { xAxisIndex: 0, yAxisIndex: 0, brushStyle: { color: "rgba(128,128,128,.15)", borderColor: looks.focus, borderWidth: 2 }, outOfBrush: { colorAlpha: 0.25 } },
@@ -263,10 +252,8 @@ function setUpBrush(element, chart, options) {
   const form = document.querySelector(options.form);
   const kind = options.brush;
   const rounded = (value) => (value === null ? "" : String(Number(value.toPrecision(5))));
-  let silent = true;
-  const cursor = () => chart.dispatchAction({ type: "takeGlobalCursor", key: "brush", brushOption: { brushType: kind, brushMode: "single" } });
   const present = options.fields.map((name) => field(form, name).value);
-  cursor();
+  chart.dispatchAction({ type: "takeGlobalCursor", key: "brush", brushOption: { brushType: kind, brushMode: "single" } });
   // A box is shown again; a range of the histogram is told by the colours of its bars.
   if (kind === "rect" && present.some((each) => each !== "")) {
     const limits = axisLimits(chart).flat();
@@ -277,9 +264,7 @@ function setUpBrush(element, chart, options) {
     const coordRange = [[x0, x1], [y0, y1]];
     chart.dispatchAction({ type: "brush", areas: [{ brushType: kind, xAxisIndex: 0, yAxisIndex: 0, coordRange }] });
   }
-  silent = false;
   chart.on("brushEnd", ({ areas }) => {
-    if (silent) return;
     const range = areas.length ? areas[0].coordRange : null;
     const flat = range === null ? options.fields.map(() => null) : kind === "rect" ? range.flat() : range;
     options.fields.forEach((name, at) => { field(form, name).value = rounded(flat[at]); });
@@ -299,8 +284,8 @@ function go(address, name, value) {
   window.location.assign(target);
 }
 
-function setUpClicks(element, chart, kind, rows, options) {
-  if (kind === "classes" && options.link) {
+function setUpClicks(chart, kind, options) {
+  if (kind === "classes") {
     chart.on("click", ({ componentType, value, name }) => {
       const target = new URL(window.location.href); // with the filters of now
       target.searchParams.delete("page");
@@ -383,7 +368,7 @@ function paint(element, rows) {
   const chart = echarts.init(element, null, { renderer: "canvas" });
   chart.setOption(KINDS[kind](rows, colours(), given));
   if (given.brush) setUpBrush(element, chart, given);
-  setUpClicks(element, chart, kind, rows, given);
+  setUpClicks(chart, kind, given);
   if (kind === "clusters") showClosest(element, rows, given);
   drawn.set(element, { chart, rows, state: fieldState(given) });
   element.dataset.drawn = String(Number(element.dataset.drawn ?? 0) + 1);
