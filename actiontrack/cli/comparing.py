@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import pandas as pd
 
 from actiontrack import analysis, changes, plots, reporting
 from actiontrack.cli.options import (
@@ -18,10 +17,13 @@ from actiontrack.cli.options import (
 )
 from actiontrack.cli.output import save_plot, write
 from actiontrack.cli.root import cli
+from actiontrack.compare import Method
 from actiontrack.errors import ParameterError, ThresholdError
 from actiontrack.store import RunQuery, Store
 
 __all__ = ["changed", "compare"]
+
+_METHODS: tuple[Method, ...] = ("spearman", "pearson")
 
 
 @cli.command()
@@ -32,7 +34,7 @@ __all__ = ["changed", "compare"]
 @MISMATCH
 @click.option(
     "--method",
-    type=click.Choice(["spearman", "pearson"]),
+    type=click.Choice(_METHODS),
     default="spearman",
     show_default=True,
     help="Correlation to print as a table.",
@@ -69,10 +71,12 @@ def compare(
         write(frame, kind, output)
         save_plot(plot, lambda: plots.quantile_curves(frame))
         return
+    # Both correlations and intervals are in the tidy table only; the finding is by Spearman's.
     comparison = analysis.compare_runs(
         records,
         score=score,
-        n_bootstrap=bootstrap if tidy or kind != "table" else 0,
+        methods=[each for each in _METHODS if tidy or each in {"spearman", method}],
+        n_bootstrap=bootstrap if tidy else 0,
         on_mismatch=on_mismatch,
         up_to_step=up_to_step,
     )
@@ -132,7 +136,9 @@ def changed(
         made = reporting.change_report(old, new, found, threshold=threshold, crossed=crossed)
         click.echo(str(made.save(folder)["report.html"]), err=True)
     if crossed is not None and len(crossed):
-        names = ", ".join(f"{row['class']} {row['relative']:+.1%}" for row in _rows(crossed))
+        names = ", ".join(
+            f"{row['class']} {row['relative']:+.1%}" for row in crossed.to_dict("records")
+        )
         raise ThresholdError(f"harder by more than {threshold:.1%} and than chance: {names}.")
 
 
@@ -147,7 +153,3 @@ def _parsed(name: str, text: str, record: str | None) -> RunQuery:
         rule = "must be experiment:NAME, filter:STRING or run ids"
         raise ParameterError(name, rule, text, "Write experiment:baseline, for instance.")
     return RunQuery(run_ids=ids, record=record)
-
-
-def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
