@@ -20,7 +20,7 @@ from scipy import ndimage
 from tqdm.auto import tqdm
 
 from actiontrack import compare
-from actiontrack.errors import NotComparableError, NotFoundError, ParameterError, StoreError
+from actiontrack.errors import NotComparableError, NotFoundError, ParameterError
 from actiontrack.history import LossHistory, check_choice
 from actiontrack.notebook import table_html
 from actiontrack.scores import action as score_action
@@ -32,6 +32,7 @@ from actiontrack.scores import (
     score_table,
 )
 from actiontrack.store import RunQuery, Store, StoredRecord
+from actiontrack.writing import writing
 
 __all__ = [
     "LOW_IS_HARD",
@@ -1321,14 +1322,10 @@ def save_frame(frame: pd.DataFrame, stem: Path) -> list[Path]:
         StoreError: if the folder can't be written.
     """
     paths = [stem.with_name(stem.name + ending) for ending in (".parquet", ".csv")]
-    try:
+    with writing(stem):
         stem.parent.mkdir(parents=True, exist_ok=True)
         frame.to_parquet(paths[0], index=False)
         frame.to_csv(paths[1], index=False)
-    except OSError as error:
-        raise StoreError(
-            f"cannot write {stem}: {error.strerror or error}. Choose a folder that can be written."
-        ) from error
     return paths
 
 

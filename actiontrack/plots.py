@@ -30,6 +30,7 @@ from PIL import Image
 
 from actiontrack.compare import mean_interval, pair_labels, spearman_matrix
 from actiontrack.errors import ParameterError
+from actiontrack.writing import writing
 
 __all__ = [
     "accuracy_curves",
@@ -1196,16 +1197,18 @@ def save_figure(fig: Figure, stem: Path, formats: Sequence[str] = ("png", "svg")
 
     Raises:
         ParameterError: A format is unknown.
+        StoreError: The folder can't be written.
     """
     unknown = [name for name in formats if name not in _METADATA]
     if unknown:
         rule = f"must come from {list(_METADATA)}"
         raise ParameterError("formats", rule, unknown, "Convert a PNG to any other format.")
-    stem.parent.mkdir(parents=True, exist_ok=True)
+    with writing(stem):
+        stem.parent.mkdir(parents=True, exist_ok=True)
     paths = [stem.parent / f"{stem.name}.{name}" for name in formats]
     fig.draw_without_rendering()
     fig.set_layout_engine("none")  # laid out once: a second pass would move things by a rounding
-    with mpl.rc_context({"svg.hashsalt": "actiontrack"}):
+    with mpl.rc_context({"svg.hashsalt": "actiontrack"}), writing(stem):
         for path, name in zip(paths, formats, strict=True):
             fig.savefig(
                 path, format=name, dpi=150, bbox_inches="tight", pad_inches=0.1,

@@ -25,6 +25,7 @@ from matplotlib.figure import Figure
 
 from actiontrack.errors import ParameterError
 from actiontrack.plots import save_figure
+from actiontrack.writing import writing
 
 __all__ = ["Report", "Section", "Source", "latex_table", "markdown_table", "markdown_text"]
 
@@ -229,7 +230,14 @@ class Report:
             ``report.json`` (see `to_json`), for each table ``tables/<section>.csv`` and
             ``.parquet`` with all of its rows and ``.tex`` with those of the page, for each figure
             ``figures/<section>.png`` and, unless it was given as PNG, ``.svg``.
+
+        Raises:
+            StoreError: The directory can't be written.
         """
+        with writing(directory):
+            return self._save(directory)
+
+    def _save(self, directory: Path) -> dict[str, Path]:
         directory.mkdir(parents=True, exist_ok=True)
         texts = {
             "report.html": self.to_html(),

@@ -34,7 +34,7 @@ NOTEBOOKS = ("tutorial.ipynb",)
 
 #: Modules that only serve other modules; the commands and the web pages have pages of their own.
 INTERNAL = re.compile(
-    r"actiontrack\.(cli|web|reporting|exports)\..*|actiontrack\.(cli|web|templates|matrices|notebook)"
+    r"actiontrack\.(cli|web|reporting|exports)\..*|actiontrack\.(cli|web|templates|matrices|notebook|writing)"
     r"|actiontrack\.recorder\.(arrays|context|epoch|maps|probe|recorder|spool|torch_probe|uploader)"
 )
 _OFFERED = (

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from actiontrack import analysis, changes, cli, reporting
-from actiontrack.errors import NotComparableError, ParameterError, ThresholdError
+from actiontrack.errors import NotComparableError, ParameterError, StoreError, ThresholdError
 from actiontrack.testing import make_history, record_history
 
 N = 200
@@ -197,6 +197,16 @@ def test_a_job_fails_if_and_only_if_the_threshold_is_crossed(runs, run_cli, expe
     assert code == ThresholdError.exit_code == 10
     assert "error: harder by more than 20.0% and than chance: overall +" in printed.err
     assert printed.out.startswith("class,n,before,after,change,relative,ci_low,ci_high,harder\n")
+
+
+def test_a_report_that_cannot_be_written_is_an_error_of_one_line(runs, run_cli, tmp_path):
+    (tmp_path / "file").touch()
+    before, after = (each.run.run_id for each in runs(noisy(0), noisy(1)))
+    folder = tmp_path / "file" / "x"
+    code, printed = run_cli("--before", before, "--after", after, "--report", str(folder))
+    assert code == StoreError.exit_code
+    assert printed.err.splitlines()[-1].startswith(f"error: cannot write {folder}: ")
+    assert "Traceback" not in printed.err
 
 
 @pytest.mark.parametrize("query", ["", "runs:x", "experiment:", " , "])

@@ -379,3 +379,26 @@ def test_output_that_cannot_be_written_is_an_error_of_one_line(run_cli, two_runs
     code, _, err = run_cli("runs", "--run", two_runs[0], "--output", str(tmp_path / "no" / "x"))
     assert code == 7
     assert err.startswith(f"error: cannot write {tmp_path}/no/x: No such file or directory.")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("report", "--output", "{file}/x"),
+        ("export", "--output", "{file}/x"),
+        ("export", "--to", "subset", "--output", "{file}/x"),
+        ("card", "--output", "{file}/x"),
+        ("gallery", "--plot", "{file}/x"),
+        ("classes", "--plot", "{file}/x"),
+    ],
+)
+def test_a_folder_that_cannot_be_written_is_an_error_of_one_line(
+    run_cli, two_runs, tmp_path, command
+):
+    (tmp_path / "file").touch()
+    words = [each.format(file=tmp_path / "file") for each in command]
+    code, _, err = run_cli(*words, "--run", two_runs[0])
+    assert code == 7
+    assert err.startswith(f"error: cannot write {tmp_path}/file/x")
+    assert err.endswith("Choose a folder that can be written.\n")
+    assert err.count("\n") == 1

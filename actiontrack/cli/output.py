@@ -10,7 +10,8 @@ import click
 import pandas as pd
 
 from actiontrack import plots
-from actiontrack.errors import ParameterError, StoreError
+from actiontrack.errors import ParameterError
+from actiontrack.writing import writing
 
 __all__ = ["for_terminal", "save_plot", "tell_missing", "write"]
 
@@ -39,12 +40,8 @@ def write(frame: pd.DataFrame, kind: str, output: Path | None) -> None:
         sys.stdout.buffer.write(content)
         sys.stdout.flush()
         return
-    try:
+    with writing(output, "file"):
         output.write_bytes(content)
-    except OSError as error:
-        raise StoreError(
-            f"cannot write {output}: {error.strerror}. Choose a file that can be written."
-        ) from error
     click.echo(str(output))
 
 

@@ -17,6 +17,7 @@ from actiontrack.cli.options import (
     query_options,
 )
 from actiontrack.cli.root import cli
+from actiontrack.errors import DataError
 from actiontrack.exports import training
 from actiontrack.exports.files import write_text
 from actiontrack.store import StoredRecord
@@ -169,6 +170,13 @@ def report(
 def card(output: Path, task: str, **query: Any) -> None:
     """Write or update the model card of a run, with its numbers per class filled in."""
     record = one_record(query)
-    existing = output.read_text(encoding="utf-8") if output.exists() else ""
-    write_text(output, reporting.model_card(record, existing, task=task))
+    write_text(output, reporting.model_card(record, _existing(output), task=task))
     click.echo(str(output))
+
+
+def _existing(card: Path) -> str:
+    """The card as it is, or the empty string where there is none."""
+    try:
+        return card.read_text(encoding="utf-8") if card.exists() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{card} can't be read: {error}. Choose a file in UTF-8.") from error

@@ -11,8 +11,9 @@ from urllib.parse import quote
 import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
-from actiontrack.errors import NotFoundError, StoreError
+from actiontrack.errors import NotFoundError
 from actiontrack.store import StoredRecord
+from actiontrack.writing import writing
 
 __all__ = [
     "image_name",
@@ -89,13 +90,9 @@ def write_bytes(path: Path, content: bytes) -> Path:
     Raises:
         StoreError: if it can't be written.
     """
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    except OSError as error:
-        raise StoreError(
-            f"cannot write {path}: {error.strerror or error}. Choose a folder that can be written."
-        ) from error
     return path
 
 
