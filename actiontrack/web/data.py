@@ -327,6 +327,14 @@ class Data:
             values["path"] = found.samples.paths[row]
         return values
 
+    def classes_of(
+        self, run_id: str, record: str | None, sample_ids: Sequence[object]
+    ) -> list[str]:
+        """Name of the class of each of some samples, "all" without labels."""
+        found = self.record(run_id, record)
+        rows = analysis.positions(found, sample_ids)
+        return self._scores(found)["class"].iloc[rows].astype(str).tolist()
+
     def ranks(self, run_id: str, record: str | None, sample_id: object) -> pd.DataFrame:
         """Rank and percentile of a sample by every score, see `exploration.sample_ranks`."""
         found, row = self._at(run_id, record, sample_id)
@@ -630,11 +638,20 @@ class Data:
         *,
         score: str = "action",
         ks: Sequence[int] | None = None,
+        current: pd.DataFrame | None = None,
     ) -> pd.DataFrame:
-        """Precision at k from the verdicts, see `exploration.verdict_precision`."""
-        found = self.record(run_id, record)
-        current = verdicts.current(verdicts.read(found))
-        return exploration.verdict_precision(self._scores(found), current, score=score, ks=ks)
+        """Precision at k from the verdicts, see `exploration.verdict_precision`.
+
+        Args:
+            run_id: the run.
+            record: name of the record.
+            score: the score that ranks.
+            ks: how many of the hardest to look at.
+            current: what `current_verdicts` gave. Default: asked again, which reads every file.
+        """
+        scores = self._scores(self.record(run_id, record))
+        judged = self.current_verdicts(run_id, record) if current is None else current
+        return exploration.verdict_precision(scores, judged, score=score, ks=ks)
 
     # How records are found and kept
 

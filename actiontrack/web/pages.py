@@ -28,7 +28,7 @@ from actiontrack.web.compare_page import compare_page
 from actiontrack.web.data import Data, RunView
 from actiontrack.web.permissions import EDIT
 from actiontrack.web.query import Parameter
-from actiontrack.web.rendering import api_link, link, moment, number, render, rows
+from actiontrack.web.rendering import api_link, link, moment, number, plain, render, rows
 from actiontrack.web.routes import Route, current_site
 
 __all__ = ["ROUTES", "error_page"]
@@ -160,7 +160,7 @@ def review_page() -> str:
         n_judged=len(verdicts),
         nothing=_nothing_to_judge(total),
         verdicts=_verdict_rows(view, verdicts.iloc[::-1].head(_SHOWN_VERDICTS)),
-        precision=rows(data.precision(run_id, record, score=samples.score)),
+        precision=rows(data.precision(run_id, record, score=samples.score, current=verdicts)),
         class_list=class_list(view),
         may_edit=current_site().permissions.may_use_run(run_id, EDIT),
         csrf_token=access.csrf_token(),
@@ -236,7 +236,7 @@ def _sample_rows(view: RunView, frame: pd.DataFrame, score: str) -> list[dict[st
 def _sample(view: RunView, sample_id: str) -> dict[str, Any]:
     row = _data().sample(view.info.run_id, view.record, sample_id)
     absent = dict.fromkeys(("predicted_class", "true_class", "path", "correct"))
-    return absent | rows(pd.DataFrame([row.to_dict()]))[0]
+    return absent | {str(name): plain(value) for name, value in row.items()}
 
 
 def _neighbours(view: RunView, sample_id: str, *, k: int) -> list[dict[str, Any]]:
@@ -318,11 +318,9 @@ def _verdict_of(verdicts: pd.DataFrame, sample_id: Any) -> dict[str, Any] | None
 
 
 def _verdict_rows(view: RunView, verdicts: pd.DataFrame) -> list[dict[str, Any]]:
-    found = rows(verdicts)
-    for row in found:
-        sample = _sample(view, str(row["sample_id"]))
-        row["label_name"] = sample["class"] if view.has_labels else "–"
-    return found
+    ids = verdicts["sample_id"].tolist()
+    names = _data().classes_of(view.info.run_id, view.record, ids)
+    return rows(verdicts.assign(label_name=names if view.has_labels else "–"))
 
 
 def _nothing_to_judge(n_samples: int) -> str:

@@ -10,6 +10,7 @@ import pytest
 from records import HOSTILE, N_TEST
 
 import actiontrack.web
+from actiontrack import verdicts
 from actiontrack.store import Store
 from actiontrack.testing import make_history, record_history
 from actiontrack.web.permissions import READ, Everybody
@@ -484,6 +485,22 @@ def test_among_many_classes_the_right_one_is_chosen_from_a_list(
 def test_a_verdict_that_makes_no_sense_is_refused(judge, runs, fields):
     answer = judge(runs["mlp-1"], 3, **fields)
     assert answer.status_code == 400
+
+
+def test_a_review_page_reads_the_verdicts_once_and_names_each_label(
+    judge, page, get, runs, monkeypatch
+):
+    run_id = runs["linear-1"]
+    body = get("scores", run=run_id, per_page=3, columns=["sample_id", "class"])
+    for sample, _ in body["rows"]:
+        judge(run_id, sample, verdict="fine")
+    read, calls = verdicts.read, []
+    monkeypatch.setattr(verdicts, "read", lambda record: calls.append(record) or read(record))
+    text = re.sub(r"\s+", " ", page("review", run=run_id).text)
+    assert len(calls) == 1
+    for sample, label in body["rows"]:
+        assert f" {sample} {label} fine" in text
+        judge(run_id, sample, verdict="withdrawn")
 
 
 def test_a_reader_sees_no_buttons(page, recorded, make_client, runs):
