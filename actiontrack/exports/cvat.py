@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 
 from actiontrack.errors import NotFoundError
-from actiontrack.exports.files import image_of, safe_name, write_bytes, write_json
-from actiontrack.exports.selection import Suspects, mark_suspects
+from actiontrack.exports.files import image_of, is_png, safe_name, write_bytes, write_json
+from actiontrack.exports.selection import Suspects, mark_suspects, to_review
 from actiontrack.store import StoredRecord
 from actiontrack.verdicts import VERDICTS
 
@@ -65,8 +65,7 @@ def save_cvat(record: StoredRecord, folder: Path, suspects: Suspects | None = No
 
 def _annotations(record: StoredRecord, suspects: Suspects | None) -> tuple[bytes, dict[str, bytes]]:
     suspects = suspects or Suspects()
-    found = mark_suspects(record, suspects)
-    chosen = found.loc[found["suspect"] & found["verdict"].isna()].sort_values("place")
+    chosen = to_review(mark_suspects(record, suspects))
     root = ET.Element("annotations")
     ET.SubElement(root, "version").text = "1.1"
     _add_meta(root, record, len(chosen))
@@ -154,4 +153,4 @@ def _image(record: StoredRecord, row: int) -> tuple[bytes, int, int]:
 
 
 def _ending(content: bytes) -> str:
-    return "png" if content.startswith(b"\x89PNG") else "jpg"
+    return "png" if is_png(content) else "jpg"

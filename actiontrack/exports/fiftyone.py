@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from actiontrack.errors import NotFoundError
 from actiontrack.exports.files import (
@@ -52,7 +53,7 @@ def add_to_fiftyone(
     else:
         keys = record.samples.sample_ids.tolist()
     added = []
-    for name, values in _fields(record, suspects).items():
+    for name, values in _fields(record, mark_suspects(record, suspects)).items():
         known = {key: value for key, value in zip(keys, values, strict=True) if value is not None}
         dataset.set_values(name, known, key_field=key_field)
         added.append(name)
@@ -74,8 +75,8 @@ def fiftyone_samples(
         Classification) where there are labels, actiontrack_<score> for every score, and
         actiontrack_suspect. A score that is not a number is missing.
     """
-    fields = _fields(record, suspects)
     found = mark_suspects(record, suspects)
+    fields = _fields(record, found)
     samples = []
     for row, sample_id in enumerate(record.samples.sample_ids.tolist()):
         inside = f"data/{image_name(record, row)}"
@@ -150,7 +151,8 @@ def _root(record: StoredRecord) -> str:
     return str(root)
 
 
-def _fields(record: StoredRecord, suspects: Suspects | None) -> dict[str, list[Any]]:
+def _fields(record: StoredRecord, found: pd.DataFrame) -> dict[str, list[Any]]:
+    """Values of every field by its name; `found` is of `mark_suspects`."""
     scores = (
         record.scores()
         .select_dtypes("number")
@@ -162,7 +164,6 @@ def _fields(record: StoredRecord, suspects: Suspects | None) -> dict[str, list[A
         ]
         for name, values in scores.items()
     }
-    found = mark_suspects(record, suspects)
     return fields | {"actiontrack_suspect": [bool(each) for each in found["suspect"]]}
 
 

@@ -19,6 +19,7 @@ __all__ = [
     "image_name",
     "image_of",
     "image_url",
+    "is_png",
     "safe_name",
     "write_bytes",
     "write_csv",
@@ -64,6 +65,11 @@ def image_of(record: StoredRecord, row: int) -> tuple[bytes, int, int] | None:
             return content, image.width, image.height
     except (NotFoundError, UnidentifiedImageError, OSError):
         return None
+
+
+def is_png(content: bytes) -> bool:
+    """Whether an encoded image is a PNG; exports call every other one a JPEG."""
+    return content.startswith(b"\x89PNG")
 
 
 def image_url(record: StoredRecord, row: int, image_root: str) -> str:

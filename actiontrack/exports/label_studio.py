@@ -5,11 +5,9 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
-from PIL import Image
-
 from actiontrack.errors import ParameterError
-from actiontrack.exports.files import image_of, image_url, write_json, write_text
-from actiontrack.exports.selection import Suspects, mark_suspects
+from actiontrack.exports.files import image_of, image_url, is_png, write_json, write_text
+from actiontrack.exports.selection import Suspects, mark_suspects, to_review
 from actiontrack.store import StoredRecord
 from actiontrack.verdicts import VERDICTS
 
@@ -72,7 +70,7 @@ def label_studio_tasks(
     """
     suspects = suspects or Suspects()
     found = mark_suspects(record, suspects)
-    chosen = found.loc[found["suspect"] & found["verdict"].isna()].sort_values("place")
+    chosen = to_review(found)
     names = set(record.manifest.class_names)
     tasks = []
     for row, sample in chosen.iterrows():
@@ -132,9 +130,5 @@ def _image(record: StoredRecord, row: int, image_root: str | None) -> str:
             image_root,
             "Name the folder or bucket that Label Studio reads (--image-root).",
         )
-    kind = Image.MIME.get(_format(image[0]), "image/png")
-    return f"data:{kind};base64,{base64.b64encode(image[0]).decode()}"
-
-
-def _format(content: bytes) -> str:
-    return "PNG" if content.startswith(b"\x89PNG") else "JPEG"
+    kind = "png" if is_png(image[0]) else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(image[0]).decode()}"

@@ -11,7 +11,7 @@ from actiontrack.analysis import LOW_IS_HARD
 from actiontrack.errors import ParameterError
 from actiontrack.store import StoredRecord
 
-__all__ = ["Suspects", "mark_suspects", "ranks"]
+__all__ = ["Suspects", "mark_suspects", "ranks", "to_review"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ def mark_suspects(record: StoredRecord, suspects: Suspects | None = None) -> pd.
     place[order] = np.arange(1, len(order) + 1)
     count = round(suspects.share * len(table)) if suspects.top is None else suspects.top
     hard = (place <= count) & np.isfinite(rank)
-    kept = ["sample_id", *(each for each in ("label",) if each in table.columns), "class"]
+    kept = [each for each in ("sample_id", "label", "class") if each in table.columns]
     frame = table[[*kept, suspects.score]].assign(rank=rank, place=place)
     frame["class"] = frame["class"].astype(str)
     frame = _with_verdicts(record, frame, reviewed=suspects.reviewed)
@@ -76,6 +76,11 @@ def mark_suspects(record: StoredRecord, suspects: Suspects | None = None) -> pd.
     reason = np.where(hard & ~fine, f"among the {count} hardest by {suspects.score}", "")
     reason = np.where(wrong, "reviewed: wrong label", reason)
     return frame.assign(suspect=(hard & ~fine) | wrong, reason=reason)
+
+
+def to_review(found: pd.DataFrame) -> pd.DataFrame:
+    """The suspect samples of `mark_suspects` that nobody has judged, the most suspect first."""
+    return found.loc[found["suspect"] & found["verdict"].isna()].sort_values("place")
 
 
 def ranks(values: npt.NDArray[np.float64], *, low_is_hard: bool) -> npt.NDArray[np.float64]:

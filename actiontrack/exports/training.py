@@ -37,8 +37,7 @@ def subset_indices(record: StoredRecord, suspects: Suspects | None = None) -> np
         Row positions in canonical order, ascending. They are indices into the dataset where ids
         count its items, as `IndexedDataset` makes them; else look ids up in `mark_suspects`.
     """
-    found = mark_suspects(record, suspects)
-    return np.flatnonzero(~found["suspect"].to_numpy(dtype=np.bool_)).astype(np.int64)
+    return _indices(mark_suspects(record, suspects))
 
 
 def sampling_weights(
@@ -63,10 +62,17 @@ def sampling_weights(
     Raises:
         ParameterError: if the choice or the power is out of range, or every sample is suspect.
     """
-    check_choice("favour", favour, FAVOURS)
     if not power > 0:
         raise ParameterError("power", "must be above 0", power, "Pass 1.")
-    found = mark_suspects(record, suspects)
+    return _weights(mark_suspects(record, suspects), favour, power)
+
+
+def _indices(found: pd.DataFrame) -> npt.NDArray[np.int64]:
+    return np.flatnonzero(~found["suspect"].to_numpy(dtype=np.bool_)).astype(np.int64)
+
+
+def _weights(found: pd.DataFrame, favour: str, power: float = 1.0) -> npt.NDArray[np.float64]:
+    check_choice("favour", favour, FAVOURS)
     if favour == "clean":
         weights = 1.0 - found["suspect"].to_numpy(dtype=np.float64)
     else:
@@ -121,12 +127,12 @@ def save_subset(
 ) -> list[Path]:
     """Write indices.npy and weights.npy, and samples.csv, which says why of every sample."""
     found = mark_suspects(record, suspects)
-    weights = sampling_weights(record, suspects, favour=favour)
-    found = found.assign(weight=weights).drop(columns="label", errors="ignore")
+    weights = _weights(found, favour)
+    table = found.assign(weight=weights).drop(columns="label", errors="ignore")
     return [
-        _save_array(folder / "indices.npy", subset_indices(record, suspects)),
+        _save_array(folder / "indices.npy", _indices(found)),
         _save_array(folder / "weights.npy", weights),
-        write_csv(folder / "samples.csv", found),
+        write_csv(folder / "samples.csv", table),
     ]
 
 
