@@ -69,8 +69,7 @@ def _verdict(record: StoredRecord, said: Mapping[str, Any], who: str) -> Verdict
     sample_id = record.samples.sample_ids[row]
     name, verdict = str(said.get("new_class") or ""), str(said.get("verdict") or "")
     new_label = None if not name else _label(record, name)
-    given = None if record.samples.labels is None else int(record.samples.labels[row])
-    if new_label == given:
+    if new_label == _given(record, row):
         new_label = None
     if new_label is not None:
         verdict = verdict or "wrong_label"
