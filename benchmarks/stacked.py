@@ -15,7 +15,7 @@ import torch
 from pydantic import Field
 
 from projects.datasets import load_dataset
-from projects.loop import Compute, choose_compute, make_optimizer, train_epoch
+from projects.loop import Compute, choose_compute, make_optimizer
 from projects.params import Dataset, ModelName, Params, TrainParams, parse, run_main, validate
 from projects.stacked import StackedTrainer
 from projects.train import Session
@@ -65,16 +65,7 @@ def main(argv: Sequence[str]) -> None:
 
 def _alone(sessions: Sequence[Session]) -> None:
     for session in sessions:
-        train_epoch(
-            session.model,
-            make_optimizer(session.model, session.params),
-            session.train,
-            params=session.params,
-            compute=session.compute,
-            normalisation=session.normalisation,
-            generator=session.generator,
-            observe=lambda *_: None,
-        )
+        session.train_epoch(make_optimizer(session.model, session.params))
 
 
 def _at_once(sessions: Sequence[Session]) -> None:

@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from actiontrack.errors import MissingDependencyError, ParameterError
 from projects.datasets import ImageSplit, load_dataset
 from projects.datasets.split import Ids, Labels
-from projects.loop import choose_compute, make_optimizer, set_learning_rate, train_epoch
+from projects.loop import choose_compute
 from projects.params import TrainParams
 from projects.train import Session, class_probabilities
 
@@ -110,7 +110,7 @@ def cross_validate(params: TrainParams, n_folds: int) -> OutOfFold:
             rest = np.setdiff1d(np.arange(len(split)), out)
             parts = split.take(rest), split.take(out)
             session = Session.prepare(params, compute, parts)
-            _fit(session, bar)
+            session.fit(after_epoch=bar.update)
             folds[out] = fold
             probabilities[out] = class_probabilities(session, session.test)
     return OutOfFold(
@@ -169,23 +169,3 @@ def _held_out(split: ImageSplit, n_folds: int, seed: int) -> Iterator[Positions]
     splitter = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
     for _, out in splitter.split(np.zeros(len(labels)), labels):
         yield np.asarray(out, dtype=np.int64)
-
-
-def _fit(session: Session, bar: "tqdm[Any]") -> None:
-    """Train as `projects.train` does, without evaluation passes."""
-    params = session.params
-    optimizer = make_optimizer(session.model, params)
-    for epoch in range(params.epochs):
-        set_learning_rate(optimizer, params, epoch)
-        train_epoch(
-            session.model,
-            optimizer,
-            session.train,
-            params=params,
-            compute=session.compute,
-            normalisation=session.normalisation,
-            generator=session.generator,
-            observe=lambda *_: None,
-            loss_function=session.task.loss,
-        )
-        bar.update()

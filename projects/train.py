@@ -4,7 +4,7 @@ import json
 import platform
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from tqdm.auto import tqdm
 
 from actiontrack.digest import digest_ids, digest_input, digest_inputs, digest_labels
@@ -30,6 +31,7 @@ from projects.loop import (
     PROBE_BATCH,
     Compute,
     LossFunction,
+    Observe,
     choose_compute,
     evaluate,
     make_optimizer,
@@ -178,6 +180,10 @@ def assist(params: LoopParams, group: Group, task: Task = CLASSIFICATION) -> Non
     _train_and_record(session, None, None)
 
 
+def _ignore(*_: Any) -> None:
+    """See nothing of a batch."""
+
+
 @dataclass(frozen=True)
 class Session:
     """All that one training run needs."""
@@ -218,6 +224,53 @@ class Session:
     def split(self, name: str) -> Any:
         """The split of this name."""
         return self.train if name == "train" else self.test
+
+    def train_epoch(
+        self, optimizer: Optimizer, observe: Observe = _ignore, *, model: Any = None
+    ) -> float:
+        """Update the model on every training sample once, see `loop.train_epoch`.
+
+        Args:
+            optimizer: of the model's weights.
+            observe: sees the outputs of each batch. Default: nobody does.
+            model: what is called instead of `model`, such as a wrapper of it for a group.
+
+        Returns:
+            Seconds that it took.
+        """
+        return train_epoch(
+            self.model if model is None else model,
+            optimizer,
+            self.train,
+            params=self.params,
+            compute=self.compute,
+            normalisation=self.normalisation,
+            generator=self.generator,
+            observe=observe,
+            group=self.group,
+            loss_function=self.task.loss,
+            augment=self.task.augment,
+        )
+
+    def fit(self, after_epoch: Callable[[], object] = lambda: None) -> None:
+        """Train to the last epoch without evaluation passes."""
+        optimizer = make_optimizer(self.model, self.params)
+        for epoch in range(self.params.epochs):
+            set_learning_rate(optimizer, self.params, epoch)
+            self.train_epoch(optimizer)
+            after_epoch()
+
+    def evaluate(self, images: Any, observe: Observe, *, group: Group = ALONE) -> None:
+        """One evaluation pass over a split, see `loop.evaluate`."""
+        evaluate(
+            self.model,
+            images,
+            compute=self.compute,
+            normalisation=self.normalisation,
+            observe=observe,
+            group=group,
+            batch_size=self.task.probe_batch,
+        )
 
 
 def _train_and_record(session: Session, store: Store | None, run: RunInfo | None) -> bool:
@@ -265,7 +318,10 @@ class _Trainer:
     def _epoch(self, epoch: int) -> None:
         params = self._session.params
         rate = set_learning_rate(self._optimizer, params, epoch - 1)
-        delta = self._update(params)
+        seconds = self._session.train_epoch(self._optimizer, self._observe, model=self._model)
+        delta = {"epoch": 1.0, "batch": float(self._per_epoch), "wall_time": seconds}[
+            params.delta_n
+        ]
         metrics = {"train/loss": self._running.take(), "learning_rate": rate}
         if self._inline is not None:
             self._inline.end_epoch(epoch, delta=delta, metrics=metrics)
@@ -273,24 +329,6 @@ class _Trainer:
         self._save(epoch)
         if summary is not None:
             self._bar.set_postfix_str(progress(epoch, params.epochs, summary))
-
-    def _update(self, params: LoopParams) -> float:
-        """One pass of updates; returns Δn."""
-        session = self._session
-        seconds = train_epoch(
-            self._model,
-            self._optimizer,
-            session.train,
-            params=params,
-            compute=session.compute,
-            normalisation=session.normalisation,
-            generator=session.generator,
-            observe=self._observe,
-            group=session.group,
-            loss_function=session.task.loss,
-            augment=session.task.augment,
-        )
-        return {"epoch": 1.0, "batch": float(self._per_epoch), "wall_time": seconds}[params.delta_n]
 
     def _observe(self, ids: Any, logits: Tensor, targets: Tensor) -> None:
         self._running.add(logits, targets)
@@ -305,15 +343,8 @@ class _Trainer:
         session, summary = self._session, None
         for split, recorder in sorted(self._probes.items(), reverse=True):
             session.task.start_pass(recorder.name, last=epoch == session.params.epochs)
-            evaluate(
-                session.model,
-                session.split(split),
-                compute=session.compute,
-                normalisation=session.normalisation,
-                observe=partial(session.task.record, recorder),
-                group=session.group,
-                batch_size=session.task.probe_batch,
-            )
+            observe = partial(session.task.record, recorder)
+            session.evaluate(session.split(split), observe, group=session.group)
             found = {**metrics, **session.task.metrics(recorder.name)}
             summary = recorder.end_epoch(epoch, delta=delta, metrics=found)
         return summary
@@ -505,12 +536,8 @@ def _features(session: Session, images: ImageSplit) -> npt.NDArray[np.float32]:
 def class_probabilities(session: Session, images: ImageSplit) -> npt.NDArray[np.float32]:
     """Class probabilities (n_samples, n_classes) of a split, in its own order."""
     parts: list[npt.NDArray[np.float32]] = []
-    evaluate(
-        session.model,
-        images,
-        compute=session.compute,
-        normalisation=session.normalisation,
-        observe=lambda _, logits, __: parts.append(logits.softmax(dim=1).cpu().numpy()),
+    session.evaluate(
+        images, lambda _, logits, __: parts.append(logits.softmax(dim=1).cpu().numpy())
     )
     return np.concatenate(parts)
 

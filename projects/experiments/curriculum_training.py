@@ -28,10 +28,6 @@ from projects.datasets.split import Ids
 from projects.datasets.stratify import stratified_subset
 from projects.loop import (
     choose_compute,
-    evaluate,
-    make_optimizer,
-    set_learning_rate,
-    train_epoch,
 )
 from projects.params import TrainParams
 from projects.train import Session
@@ -148,7 +144,7 @@ def train_on(params: TrainParams, sample_ids: Ids) -> Outcome:
     train = _take(data.train, np.flatnonzero(np.isin(data.train.ids, sample_ids)))
     session = Session.prepare(params, choose_compute(params), (train, data.test))
     weights = _digest(session.model)
-    _train(session)
+    session.fit()
     correct = _correct(session)
     return Outcome(
         n_images=len(train),
@@ -198,32 +194,11 @@ def _take(split: ImageSplit, picked: NDArray[np.int64]) -> ImageSplit:
     )
 
 
-def _train(session: Session) -> None:
-    params = session.params
-    optimizer = make_optimizer(session.model, params)
-    for epoch in range(params.epochs):
-        set_learning_rate(optimizer, params, epoch)
-        train_epoch(
-            session.model,
-            optimizer,
-            session.train,
-            params=params,
-            compute=session.compute,
-            normalisation=session.normalisation,
-            generator=session.generator,
-            observe=lambda *_: None,
-        )
-
-
 def _correct(session: Session) -> NDArray[np.bool_]:
     """Whether each test sample is classified right, (n_test,), in the split's own order."""
     predicted: list[Tensor] = []
-    evaluate(
-        session.model,
-        session.test,
-        compute=session.compute,
-        normalisation=session.normalisation,
-        observe=lambda _ids, logits, _targets: predicted.append(logits.argmax(dim=1).cpu()),
+    session.evaluate(
+        session.test, lambda _, logits, __: predicted.append(logits.argmax(dim=1).cpu())
     )
     correct: NDArray[np.bool_] = (torch.cat(predicted) == session.test.labels).numpy()
     return correct

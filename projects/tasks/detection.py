@@ -20,7 +20,6 @@ from actiontrack.errors import MissingDependencyError
 from actiontrack.recorder import EpochSummary, Recorder
 from projects.datasets.voc import DetectionSplit, open_voc
 from projects.loading import Normalisation
-from projects.loop import evaluate
 from projects.models.ssd import PackedSSD, build_detector
 from projects.params import validate
 from projects.tasks.detection_losses import Target, multibox_losses
@@ -204,15 +203,9 @@ class Detection(Task):
             return
         found: list[tuple[Any, dict[str, Tensor]]] = []
         packed = self._built
-        evaluate(
-            session.model,
+        session.evaluate(
             images,
-            compute=session.compute,
-            normalisation=session.normalisation,
-            observe=lambda ids, outputs, _: found.extend(
-                zip(ids, packed.detections(outputs), strict=True)  # type: ignore[call-overload]
-            ),
-            batch_size=self.probe_batch,
+            lambda ids, outputs, _: found.extend(zip(ids, packed.detections(outputs), strict=True)),
         )
         recorder.log_boxes(box_table(images, [each for _, each in found]))
 

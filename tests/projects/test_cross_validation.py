@@ -10,7 +10,7 @@ from helpers import message
 from torch import nn
 
 from actiontrack.errors import MissingDependencyError, ParameterError
-from projects import cross_validation, train
+from projects import train
 from projects.cross_validation import (
     LABEL_QUALITY,
     OutOfFold,
@@ -52,7 +52,7 @@ def seen(monkeypatch):
 
         return watched
 
-    monkeypatch.setattr(cross_validation, "train_epoch", watch(train.train_epoch, trained))
+    monkeypatch.setattr(train, "train_epoch", watch(train.train_epoch, trained))
     monkeypatch.setattr(train, "evaluate", watch(train.evaluate, asked))
     return trained, asked
 
