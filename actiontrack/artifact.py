@@ -66,11 +66,9 @@ __all__ = [
     "read_manifest",
     "read_map",
     "read_map_index",
-    "read_picture",
     "read_probabilities",
     "read_samples",
     "read_scores",
-    "read_thumbnail",
     "write_block",
     "write_boxes",
     "write_features",
@@ -739,21 +737,6 @@ class Pictures:
             return bytes(file.read_row_group(group, columns=["png"])["png"][row].as_py())
 
 
-def read_thumbnail(manifest: Manifest, fetch: Fetch, sample: int) -> bytes:
-    """Read the PNG of the sample at one row position, opening its row group only."""
-    return Pictures(manifest, fetch, THUMBNAILS).read(sample)
-
-
-def read_picture(manifest: Manifest, fetch: Fetch, name: str, sample: int) -> bytes:
-    """Read the PNG of a name of the sample at one row position, opening its row group only.
-
-    Raises:
-        NotFoundError: if the record holds no pictures of that name.
-        CorruptRecordError: if the file is missing, truncated or altered.
-    """
-    return Pictures(manifest, fetch, picture_path(name)).read(sample)
-
-
 def read_boxes(manifest: Manifest, fetch: Fetch) -> pd.DataFrame:
     """Read boxes.parquet, a row per box, see `write_boxes`.
 
@@ -762,7 +745,8 @@ def read_boxes(manifest: Manifest, fetch: Fetch) -> pd.DataFrame:
         CorruptRecordError: if the file is missing, truncated, altered, or about samples that the
             record does not have.
     """
-    boxes: pd.DataFrame = _read_table(manifest, BOXES, fetch, columns=BOX_COLUMNS).to_pandas()
+    file = _open_any(manifest, BOXES, fetch)
+    boxes: pd.DataFrame = _columns_of(file, BOXES, BOX_COLUMNS).to_pandas()
     if not boxes["sample"].between(0, manifest.n_samples - 1).all():
         raise CorruptRecordError(
             f"{BOXES} names samples beyond the {manifest.n_samples} of the record {manifest.name}. "
@@ -813,9 +797,8 @@ def read_map(
     if number < 0:
         raise NotFoundError(f"sample {sample} of the record {manifest.name} has no map.")
     name = map_path(number, under)
-    path = _verified(manifest, name, fetch)
+    file = _open_any(manifest, name, fetch)
     with _corrupt_on_error(name):
-        file = pq.ParquetFile(path)
         _check_map_file(file.metadata, name, index.loc[index["file"] == number])
         flat = file.read(columns=["map"])["map"].combine_chunks()[place]
         shape = (int(index["height"].iloc[sample]), int(index["width"].iloc[sample]))
@@ -872,7 +855,10 @@ def _filled(column: pa.ChunkedArray, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
 def _read_table(
     manifest: Manifest, name: str, fetch: Fetch, *, columns: Sequence[str] | None = None
 ) -> pa.Table:
-    file = _open(manifest, name, fetch)
+    return _columns_of(_open(manifest, name, fetch), name, columns)
+
+
+def _columns_of(file: pq.ParquetFile, name: str, columns: Sequence[str] | None) -> pa.Table:
     missing = set(columns or ()) - set(file.schema_arrow.names)
     if missing:
         raise CorruptRecordError(
@@ -885,16 +871,21 @@ def _read_table(
 
 
 def _open(manifest: Manifest, name: str, fetch: Fetch) -> pq.ParquetFile:
-    """A verified table of the record, one row per sample (boxes: any number)."""
-    source = _source(manifest, name, fetch)
-    with _corrupt_on_error(name):
-        file = pq.ParquetFile(source)
-    if name != BOXES and file.metadata.num_rows != manifest.n_samples:
+    """A verified table of the record, one row per sample."""
+    file = _open_any(manifest, name, fetch)
+    if file.metadata.num_rows != manifest.n_samples:
         raise CorruptRecordError(
             f"{name} has {file.metadata.num_rows} rows where the manifest says "
             f"{manifest.n_samples}. Restore the file, or record the run again."
         )
     return file
+
+
+def _open_any(manifest: Manifest, name: str, fetch: Fetch) -> pq.ParquetFile:
+    """A verified table of the record with any number of rows."""
+    source = _source(manifest, name, fetch)
+    with _corrupt_on_error(name):
+        return pq.ParquetFile(source)
 
 
 def _source(manifest: Manifest, name: str, fetch: Fetch) -> Path | pa.BufferReader:

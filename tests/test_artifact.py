@@ -302,7 +302,8 @@ def test_each_thumbnail_is_read_alone(tmp_path):
     entry = artifact.write_thumbnails(tmp_path, images)
     manifest = replace(bare(130), files={"thumbnails.parquet": entry})
     for row in (0, 63, 64, 129):
-        found = artifact.read_thumbnail(manifest, lambda path: tmp_path / path, row)
+        pictures = artifact.Pictures(manifest, lambda path: tmp_path / path, artifact.THUMBNAILS)
+        found = pictures.read(row)
         assert found == images[row]
 
 

@@ -51,8 +51,9 @@ class EpochBuffer:
     ids: list[Any] = field(default_factory=list)
     columns: dict[str, list[Any]] = field(default_factory=dict)
     sizes: list[int] = field(default_factory=list)
-    outputs: list[tuple[Any, Any]] = field(default_factory=list)
-    _given: frozenset[str] | None = None
+    _given: frozenset[str] = frozenset()
+    _outputs: list[tuple[Any, Any]] = field(default_factory=list)
+    _n_logits: int = 0
 
     def __len__(self) -> int:
         """Number of batches."""
@@ -77,13 +78,12 @@ class EpochBuffer:
             RecordingError: if the batch has other columns than those before it.
         """
         given = frozenset(columns) | ({"logits"} if outputs else frozenset())
-        if self._given is None:
-            self._given = given
-        if given != self._given:
+        if self.sizes and given != self._given:
             raise RecordingError(
                 f"update: this batch brings {sorted(given)}, earlier ones brought "
                 f"{sorted(self._given)}. Pass the same arguments for every batch."
             )
+        self._given = given
         self.ids.append(ids)
         self.sizes.append(size)
         for name, values in columns.items():
@@ -92,21 +92,22 @@ class EpochBuffer:
             self._await(outputs)
 
     def _await(self, outputs: tuple[Any, Any]) -> None:
-        if self.outputs and _kind(self.outputs[-1]) != _kind(outputs):
+        if self._outputs and _kind(self._outputs[-1]) != _kind(outputs):
             self._measure()
-        self.outputs.append(outputs)
-        shapes = (logits.shape for logits, _ in self.outputs)
-        if sum(rows * n_classes for rows, n_classes in shapes) >= _OUTPUTS:
+        rows, n_classes = outputs[0].shape
+        self._outputs.append(outputs)
+        self._n_logits += rows * n_classes
+        if self._n_logits >= _OUTPUTS:
             self._measure()
 
     def _measure(self) -> None:
-        if not self.outputs:
+        if not self._outputs:
             return
-        logits, labels = (joined(each) for each in zip(*self.outputs, strict=True))
-        self.outputs = []
+        logits, labels = (joined(each) for each in zip(*self._outputs, strict=True))
+        self._outputs, self._n_logits = [], 0
         measures = classification_measures(logits, labels)
         cross_entropy = measures.pop("cross_entropy")
-        if self._given is not None and "loss" not in self._given:
+        if "loss" not in self._given:
             measures["loss"] = cross_entropy
         for name, values in measures.items():
             self.columns.setdefault(name, []).append(values)

@@ -201,7 +201,7 @@ class Recorder(FinishOnExit):
         """
         size = len(ids)
         columns = self._columns(losses, logits, labels)
-        outputs = self._outputs(logits, labels, size)
+        outputs = self._outputs(logits, columns.get("label"), size)
         for name, values in (components or {}).items():
             columns[_component_name(name)] = snapshot(values)
         for name, values in columns.items():
@@ -531,7 +531,7 @@ class Recorder(FinishOnExit):
         return columns
 
     def _outputs(self, logits: Any, labels: Any, size: int) -> tuple[Any, Any] | None:
-        """Logits and labels, whose measures are computed for many batches at once."""
+        """A copy of the logits with the labels kept, to be measured with many batches at once."""
         if logits is None:
             return None
         if labels is None:
@@ -544,7 +544,7 @@ class Recorder(FinishOnExit):
                 "Pass the outputs of the same batch as the ids.",
             )
         self._n_classes = int(logits.shape[1])
-        return snapshot(logits), snapshot(labels)
+        return snapshot(logits), labels
 
     def _next_step(self, epoch: int | None, delta: float | None) -> int:
         last = self.last_step

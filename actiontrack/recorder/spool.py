@@ -208,11 +208,8 @@ class Spool:
         """Forget the steps from `step` on. Returns whether there were any."""
         kept = tuple(each for each in self.manifest.steps if each.step < step)
         dropped = {artifact.block_path(each.step) for each in self.manifest.steps[len(kept) :]}
-        dropped |= {
-            artifact.SCORES,
-            artifact.PROBABILITIES,
-            artifact.BOXES,
-        }  # of a model that trains on
+        # Of a model that trains on.
+        dropped |= {artifact.SCORES, artifact.PROBABILITIES, artifact.BOXES}
         left = self.manifest.without_files(artifact.MAPS, artifact.PICTURES)
         files = {name: each for name, each in left.files.items() if name not in dropped}
         if len(files) == len(self.manifest.files):

@@ -170,9 +170,6 @@ class Uploader:
         changed = [
             name for name, each in manifest.files.items() if self._uploaded.get(name) != each
         ]
-        if len(changed) == 1:
-            upload(changed[0])
-            return
         with ThreadPoolExecutor(_UPLOADS) as pool:  # a request is mostly waiting
             work = [pool.submit(upload, name) for name in changed]
             try:
