@@ -8,7 +8,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
@@ -76,7 +76,7 @@ class Endpoint:
     changes: bool = False
     method: str = "GET"
     needs: str = READ
-    body: tuple[Parameter, ...] = field(default=())
+    body: tuple[Parameter, ...] = ()
 
     @property
     def all_parameters(self) -> tuple[Parameter, ...]:
@@ -84,6 +84,7 @@ class Endpoint:
         return (*self.parameters, *(_OF_TABLES if self.kind == "table" else ()))
 
 
+_PAGING = ("page", "per_page")
 _OF_TABLES = (query.PAGE, query.PER_PAGE, query.COLUMNS, query.FORMAT)
 
 
@@ -98,7 +99,7 @@ def error_answer(kind: str, message: str, status: int) -> flask.Response:
 
 def _runs(data: Data, values: Values) -> Page:
     wanted = query.run_filter(values)
-    return data.runs(wanted, page=values["page"], per_page=values["per_page"])
+    return data.runs(wanted, **_taken(values, *_PAGING))
 
 
 def _scores(data: Data, values: Values) -> Page:
@@ -106,10 +107,7 @@ def _scores(data: Data, values: Values) -> Page:
         values["run"],
         values["record"],
         wanted=query.sample_filter(values),
-        score=values["score"],
-        order=values["order"],
-        page=values["page"],
-        per_page=values["per_page"],
+        **_taken(values, "score", "order", *_PAGING),
     )
 
 
@@ -503,7 +501,7 @@ def _with_etag(response: flask.Response, etag: str) -> flask.Response:
 
 
 def _table(answer: pd.DataFrame | Page, values: Values, kind: str) -> _Content:
-    page = answer if isinstance(answer, Page) else _paged(answer, values)
+    page = answer if isinstance(answer, Page) else Page.of(answer, **_taken(values, *_PAGING))
     frame = _chosen(page.frame, values["columns"])
     after = _next_url(page)
     headers = {"X-Total-Count": str(page.total)}
@@ -525,12 +523,6 @@ def _table(answer: pd.DataFrame | Page, values: Values, kind: str) -> _Content:
         stem = flask.request.path.rpartition("/")[2]
         headers["Content-Disposition"] = f'attachment; filename="{stem}.{kind}"'
     return _Content(content, _TYPES[kind], headers)
-
-
-def _paged(frame: pd.DataFrame, values: Values) -> Page:
-    page, per_page = values["page"], values["per_page"]
-    part: pd.DataFrame = frame.iloc[(page - 1) * per_page : page * per_page]
-    return Page(part, len(frame), page, per_page)
 
 
 def _chosen(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:

@@ -239,10 +239,8 @@ def _bounds(context: Context) -> list[float | None]:
 
 def _region(context: Context, ordered: pd.DataFrame, told: tuple[str, str], run_id: str) -> Context:
     """One page of the samples in a region, and what its form must keep in the address."""
-    size, place = context["per_page"], context["page"]
-    frame = ordered.iloc[(place - 1) * size : place * size]
-    page = Page(frame, len(ordered), place, size)
-    found = rows(frame)
+    page = Page.of(ordered, page=context["page"], per_page=context["per_page"])
+    found = rows(page.frame)
     for row in found:
         row["extra"] = " / ".join(number(row[each]) for each in told)
     given = flask.request.args

@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -82,6 +82,16 @@ class Page(NamedTuple):
     page: int
     per_page: int
 
+    @classmethod
+    def of(cls, frame: pd.DataFrame, *, page: int, per_page: int) -> "Page":
+        """One page of a whole table.
+
+        Raises:
+            ParameterError: if page or per_page is out of range.
+        """
+        start, stop = _bounds(page, per_page)
+        return cls(frame.iloc[start:stop].reset_index(drop=True), len(frame), page, per_page)
+
     @property
     def n_pages(self) -> int:
         """Number of pages, at least 1."""
@@ -126,7 +136,7 @@ class RunView:
     has_maps: bool
     has_boxes: bool
     has_images: bool
-    pictures: tuple[str, ...] = field(default=())
+    pictures: tuple[str, ...] = ()
 
 
 class _Record(StoredRecord):
@@ -307,19 +317,16 @@ class Data:
         """Samples with every score, see `analysis.load_scores` and `exploration.choose_samples`."""
         frame = self._scores(self.record(run_id, record))
         chosen = exploration.choose_samples(frame, wanted, score=score, order=order)
-        start, stop = _bounds(page, per_page)
-        return Page(chosen.iloc[start:stop].reset_index(drop=True), len(chosen), page, per_page)
+        return Page.of(chosen, page=page, per_page=per_page)
 
     def sample(self, run_id: str, record: str | None, sample_id: object) -> "pd.Series[Any]":
-        """The row of one sample with every score, and `path`, `true_class` and `rank` (by action).
+        """The row of one sample with every score, and `path` and `true_class`.
 
         `predicted_class` is the name of the predicted class where predictions were recorded.
         """
         found, row = self._at(run_id, record, sample_id)
         frame = self._scores(found)
         values = frame.iloc[row].copy()
-        action = frame["action"].to_numpy()
-        values["rank"] = int((action > action[row]).sum()) + 1 if np.isfinite(action[row]) else 0
         for column, name in (("true_label", "true_class"), ("predicted", "predicted_class")):
             if column in frame.columns:
                 values[name] = analysis.class_name(found, int(frame[column].iloc[row]))

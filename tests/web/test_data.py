@@ -176,7 +176,8 @@ def test_the_histogram_counts_every_sample_once(data, runs):
 def test_a_sample_knows_its_rank_its_class_and_its_prediction(data, runs):
     hardest = data.scores(runs["mlp-0"], per_page=1).frame.iloc[0]
     row = data.sample(runs["mlp-0"], None, hardest["sample_id"])
-    assert row["rank"] == 1
+    ranks = data.ranks(runs["mlp-0"], None, hardest["sample_id"]).set_index("score")["rank"]
+    assert ranks["action"] == 1
     assert row["class"] == hardest["class"]
     assert row["predicted_class"] in data.run(runs["mlp-0"]).class_names
 
