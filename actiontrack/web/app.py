@@ -169,12 +169,10 @@ def install(
         origins=_allowed_origins(),
         mlflow_url=_prefixed("/"),
     )
-    here = Path(__file__).parent
     blueprint = flask.Blueprint(
         NAME,
         __name__,
         url_prefix=_prefixed(PREFIX),
-        template_folder=str(here / "templates"),
         static_folder=str(_STATIC),
         static_url_path="/static",
     )
