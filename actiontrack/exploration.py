@@ -18,6 +18,7 @@ from actiontrack.scores import min_max
 from actiontrack.store import StoredRecord
 
 __all__ = [
+    "CORRECT",
     "ORDERS",
     "SampleFilter",
     "action_and_entropy",
@@ -30,7 +31,7 @@ __all__ = [
 ]
 
 ORDERS = ("hardest", "easiest")
-_CORRECT = ("all", "correct", "wrong")
+CORRECT = ("all", "correct", "wrong")
 _MAX_BINS = 1000
 
 
@@ -206,13 +207,12 @@ def verdict_precision(
     places = np.flatnonzero(ranked.isin(verdicts["sample_id"]))  # judged, the hardest first
     named = verdicts.set_index("sample_id")["verdict"]
     found = named.reindex(ranked.iloc[places]).to_numpy(dtype=object)
-    sizes = _sizes(ks, places, len(ranked))
-    ends = np.searchsorted(places, sizes)  # how many of them are among the k hardest
+    sizes = np.array(_sizes(ks, places, len(ranked)))
+    n_judged = np.searchsorted(places, sizes)  # how many of them are among the k hardest
     counts = {
-        name: np.r_[0, np.cumsum(found == value)][ends]
+        name: np.r_[0, np.cumsum(found == value)][n_judged]
         for name, value in (("wrong", "wrong_label"), ("ambiguous", "ambiguous"), ("fine", "fine"))
     }
-    n_judged = ends
     with np.errstate(invalid="ignore"):
         precision = counts["wrong"] / np.where(n_judged > 0, n_judged, np.nan)
     return pd.DataFrame(
@@ -221,8 +221,8 @@ def verdict_precision(
             "n_judged": n_judged,
             **{f"n_{name}": values for name, values in counts.items()},
             "precision": precision,
-            "lowest": counts["wrong"] / np.array(sizes),
-            "highest": (counts["wrong"] + np.array(sizes) - n_judged) / np.array(sizes),
+            "lowest": counts["wrong"] / sizes,
+            "highest": (counts["wrong"] + sizes - n_judged) / sizes,
         }
     )
 
@@ -256,7 +256,7 @@ def _class_mask(scores: pd.DataFrame, classes: Sequence[str]) -> npt.NDArray[np.
 
 
 def _correct_mask(scores: pd.DataFrame, correct: str) -> npt.NDArray[np.bool_]:
-    check_choice("correct", correct, _CORRECT)
+    check_choice("correct", correct, CORRECT)
     if correct == "all":
         return np.ones(len(scores), dtype=np.bool_)
     if "correct" not in scores.columns:

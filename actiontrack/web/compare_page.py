@@ -74,6 +74,7 @@ def compare_page() -> str:
         "scores": _common_scores(views),
         "tab": values["view"],
         "tabs": _TABS,
+        "methods": _METHODS,
         "models": list(dict.fromkeys(model_name(each) for each in views)),
         "model_of": model_name,
         "without": lambda run_id: _address(
@@ -121,7 +122,6 @@ def _fill_correlations(data: Data, context: Context) -> Context:
     ]
     return {
         "finding": data.finding(runs, record, score=context["score"]),
-        "method_name": _METHODS[context["method"]],
         "columns": columns,
         "heat": heat,
         "n_samples": int(frame["n_samples"].max()) if len(frame) else 0,

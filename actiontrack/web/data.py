@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -30,9 +30,11 @@ from actiontrack.web.cache import Cache
 from actiontrack.web.images import ImageRoots
 from actiontrack.web.permissions import EDIT, Everybody, Permissions
 
-__all__ = ["MAX_ROWS", "STATES", "Data", "Page", "RunFilter", "RunView"]
+__all__ = ["MAX_ROWS", "METHODS", "STATES", "Data", "Page", "RunFilter", "RunView", "dataset_of"]
 
 STATES = ("all", "complete", "incomplete")
+#: Correlations, as in `compare`.
+METHODS: tuple[compare.Method, ...] = get_args(compare.Method)
 #: Rows of one page of a table at most.
 MAX_ROWS = 100_000
 
@@ -246,7 +248,7 @@ class Data:
         }
         return {
             "experiments": sorted({each.experiment for each in infos}),
-            "datasets": sorted({_dataset(each) for each in infos} - {""}),
+            "datasets": sorted({dataset_of(each) for each in infos} - {""}),
             "models": sorted({each.model for each in infos}),
             "tags": sorted(tags),
         }
@@ -474,7 +476,7 @@ class Data:
         """
         _check_count("bootstrap", bootstrap, 1000, least=0)
         if method is not None:
-            check_choice("method", method, _METHODS)
+            check_choice("method", method, METHODS)
         # Without intervals both methods are a moment's work; with them each costs its resamples.
         only = method if bootstrap else None
         groups = self._comparison(
@@ -755,7 +757,7 @@ class Data:
         method: str | None = None,
     ) -> analysis.Comparison:
         records = self._all(run_ids, record)
-        methods = tuple(each for each in _METHODS if method in {None, each})
+        methods = tuple(each for each in METHODS if method in {None, each})
 
         def compute() -> analysis.Comparison:
             return analysis.compare_runs(
@@ -800,13 +802,12 @@ class Data:
             found = self._open(info, record)
         except (NotFoundError, CorruptRecordError, StoreError) as error:
             head = {"run_id": info.run_id, "run_name": info.name, "experiment": info.experiment}
-            head |= {"model": info.model, "dataset": _dataset(info), "record": record}
+            head |= {"model": info.model, "dataset": dataset_of(info), "record": record}
             complete = {"status": info.status, "complete": False}
             return head | complete | times | {"problem": str(error)}
         return dict(analysis.runs_frame([found]).iloc[0]) | times
 
 
-_METHODS: tuple[compare.Method, ...] = ("spearman", "pearson")
 _KNOWN = 4096  # runs, and records that were opened, of which it is remembered
 _RUN_COLUMNS = [
     *("run_id", "run_name", "experiment", "experiment_id", "model", "dataset", "seed", "record"),
@@ -848,7 +849,7 @@ def _check_count(name: str, value: int, most: int, *, least: int = 1) -> None:
 def _matches(info: RunInfo, wanted: RunFilter) -> bool:
     chosen = (
         (wanted.experiments, info.experiment),
-        (wanted.datasets, _dataset(info)),
+        (wanted.datasets, dataset_of(info)),
         (wanted.models, info.model),
     )
     text = wanted.text.lower()
@@ -859,7 +860,8 @@ def _matches(info: RunInfo, wanted: RunFilter) -> bool:
     )
 
 
-def _dataset(info: RunInfo) -> str:
+def dataset_of(info: RunInfo) -> str:
+    """Value of a run's parameter "dataset", "" without one."""
     return info.params.get("dataset", "").strip("'")
 
 
@@ -878,6 +880,6 @@ def _classes_in_order(record: StoredRecord, frame: pd.DataFrame) -> list[Any]:
 def _of_method(frame: pd.DataFrame, method: str | None) -> pd.DataFrame:
     if method is None:
         return frame
-    check_choice("method", method, _METHODS)
+    check_choice("method", method, METHODS)
     chosen: pd.DataFrame = frame.loc[frame["method"] == method].reset_index(drop=True)
     return chosen

@@ -25,7 +25,7 @@ from actiontrack.web.asked import (
     step_name,
 )
 from actiontrack.web.compare_page import compare_page
-from actiontrack.web.data import Data, RunView
+from actiontrack.web.data import Data, RunView, dataset_of
 from actiontrack.web.permissions import EDIT
 from actiontrack.web.query import Parameter
 from actiontrack.web.rendering import api_link, link, moment, number, plain, render, rows
@@ -262,7 +262,7 @@ def _facts(view: RunView) -> list[tuple[str, str]]:
     nonfinite = sum(each.n_nonfinite for each in manifest.steps)
     facts = [
         ("Model", model_name(view)),
-        ("Dataset", info.params.get("dataset", "").strip("'")),
+        ("Dataset", dataset_of(info)),
         ("Record", view.record),
         ("Samples", number(manifest.n_samples)),
         ("Classes", number(len(view.class_names)) if view.has_labels else ""),

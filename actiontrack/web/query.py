@@ -10,8 +10,8 @@ from typing import Any
 from werkzeug.datastructures import MultiDict
 
 from actiontrack.errors import ParameterError
-from actiontrack.exploration import ORDERS, SampleFilter
-from actiontrack.web.data import MAX_ROWS, STATES, RunFilter
+from actiontrack.exploration import CORRECT, ORDERS, SampleFilter
+from actiontrack.web.data import MAX_ROWS, METHODS, STATES, RunFilter
 
 __all__ = ["Parameter", "parse", "run_filter", "sample_filter"]
 
@@ -151,9 +151,7 @@ SCORE = Parameter(name="score", about="Score, a column of /api/scores.", default
 ORDER = Parameter(
     name="order", about="Which samples come first.", default="hardest", choices=ORDERS
 )
-METHOD = Parameter(
-    name="method", about="Correlation. Default: both.", choices=("spearman", "pearson")
-)
+METHOD = Parameter(name="method", about="Correlation. Default: both.", choices=METHODS)
 MISMATCH = Parameter(
     name="on_mismatch",
     about="If the samples of the runs differ: refuse, or take those that all share.",
@@ -176,7 +174,7 @@ SAMPLE_FILTER = (
         name="correct",
         about="By the prediction of the last step.",
         default="all",
-        choices=("all", "correct", "wrong"),
+        choices=CORRECT,
     ),
     Parameter(name="low", about="Least value of the score.", kind="number"),
     Parameter(name="high", about="Greatest value of the score.", kind="number"),
