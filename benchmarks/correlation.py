@@ -8,7 +8,6 @@ with ties; that of a run is a common part and noise of its own. Before anything 
 results are checked against each other.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from actiontrack.compare import correlations
-from benchmarks.measure import Figure, Spread, in_turns, keep, ratios
+from benchmarks.measure import Figure, Spread, in_turns, keep, options, ratios
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -28,11 +27,7 @@ N_CLASSES = 10
 
 def main(argv: Sequence[str]) -> int:
     """Check, time and print."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("--runs", type=int, default=50)
-    parser.add_argument("--samples", type=int, default=100_000)
-    parser.add_argument("--turns", type=int, default=5)
-    given = parser.parse_args(argv)
+    given = options(__doc__, argv, runs=50, samples=100_000, turns=5)
     values, labels = scores(given.runs, given.samples)
     frame = pd.DataFrame(values.T)
     _check(values, labels)

@@ -4,6 +4,7 @@ Other work of the machine falls on both ways alike, so the ratio of a turn's pai
 either time. What is reported is the median over the turns with the lowest and the highest.
 """
 
+import argparse
 import json
 import os
 import platform
@@ -16,7 +17,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-__all__ = ["Figure", "Spread", "in_turns", "keep", "machine", "ratios", "versions"]
+__all__ = ["Figure", "Spread", "in_turns", "keep", "machine", "options", "ratios", "versions"]
 
 #: Where `keep` collects figures for `benchmarks/RESULTS.md`, if the environment names a folder.
 RESULTS_VARIABLE = "ACTIONTRACK_BENCHMARKS"
@@ -78,6 +79,18 @@ class Figure:
         target = f"  target {self.target}{verdict}" if self.target else ""
         lines = [f"{self.name}, against {self.against}: {self.value} {self.unit}{target}"]
         return "\n".join(lines + [f"    {name}: {text}" for name, text in self.details.items()])
+
+
+def options(about: str, argv: Sequence[str], **defaults: float | str) -> argparse.Namespace:
+    """What a benchmark was asked for: an option of its default's type for each name."""
+    parser = argparse.ArgumentParser(
+        description=about,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
+    )
+    for name, default in defaults.items():
+        parser.add_argument(f"--{name}", type=type(default), default=default, help=" ")
+    return parser.parse_args(argv)
 
 
 def in_turns(

@@ -5,7 +5,6 @@ read by pyarrow. A thousand runs of 1,000 samples: search and load against a cli
 one run after the other. Both by a real `mlflow server` with SQLite and proxied artifacts.
 """
 
-import argparse
 import os
 import sys
 import tempfile
@@ -19,7 +18,7 @@ import pyarrow.parquet as pq
 from actiontrack.analysis import load_scores
 from actiontrack.store import RunQuery, Store
 from actiontrack.testing import make_history, record_history
-from benchmarks.measure import Figure, Spread, in_turns, keep, ratios
+from benchmarks.measure import Figure, Spread, in_turns, keep, options, ratios
 from benchmarks.upload import server
 
 SCORES = "actiontrack/test-probe/scores.parquet"
@@ -27,10 +26,7 @@ SCORES = "actiontrack/test-probe/scores.parquet"
 
 def main(argv: Sequence[str]) -> int:
     """Record, read both ways in turns, and print."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("--runs", type=int, default=1000)
-    parser.add_argument("--turns", type=int, default=3)
-    given = parser.parse_args(argv)
+    given = options(__doc__, argv, runs=1000, turns=3)
     with tempfile.TemporaryDirectory() as scratch, server(Path(scratch)) as uri:
         os.environ["MLFLOW_TRACKING_URI"] = uri
         keep(_one_run(uri, Path(scratch) / "spool", given.turns * 3))

@@ -2,12 +2,11 @@
 
 Records of many runs are written by the record's own code into a local store; then `compare_runs`
 correlates all of them, Spearman and Pearson, overall, within classes and per class, in a process
-of its own whose memory is limited (RLIMIT_DATA). Scores come from a common part and noise: what is
+of its own whose memory is limited (RLIMIT_DATA, `--memory` in GB). Scores come from a common part and noise: what is
 measured is size, not content. Reported are the time, and the peak of the resident memory beyond
 that of the imports, by the size of the scores (8 bytes each).
 """
 
-import argparse
 import json
 import resource
 import subprocess
@@ -21,19 +20,14 @@ import numpy as np
 
 from actiontrack.recorder import Recorder
 from actiontrack.store import RunQuery, Store
-from benchmarks.measure import Figure, Spread, keep
+from benchmarks.measure import Figure, Spread, keep, options
 
 CLASSES = 10
 
 
 def main(argv: Sequence[str]) -> int:
     """Record, compare in a process of its own, and print."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("--runs", type=int, default=200)
-    parser.add_argument("--samples", type=int, default=1_281_167)
-    parser.add_argument("--memory", type=float, default=4.0, help="limit in GB")
-    parser.add_argument("--child", default="", help=argparse.SUPPRESS)
-    given = parser.parse_args(argv)
+    given = options(__doc__, argv, runs=200, samples=1_281_167, memory=4.0, child="")
     if given.child:
         print(json.dumps(_compare(given.child, given.memory)))
         return 0

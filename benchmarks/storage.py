@@ -7,7 +7,6 @@ read by `read_history` with the check of every digest; beside it the raw array, 
 NumPy as people use them by default.
 """
 
-import argparse
 import sys
 import tempfile
 import time
@@ -20,18 +19,14 @@ from numpy.typing import NDArray
 
 from actiontrack import artifact
 from actiontrack.artifact import Manifest
-from benchmarks.measure import Figure, Spread, keep
+from benchmarks.measure import Figure, Spread, keep, options
 
 Losses = NDArray[np.float32]
 
 
 def main(argv: Sequence[str]) -> int:
     """Write, read and print."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("--samples", type=int, default=50_000)
-    parser.add_argument("--epochs", type=int, default=100)
-    parser.add_argument("--turns", type=int, default=5)
-    given = parser.parse_args(argv)
+    given = options(__doc__, argv, samples=50_000, epochs=100, turns=5)
     losses = real_losses(given.samples, given.epochs)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)

@@ -12,12 +12,12 @@ On the CPU time is that of the process, which leaves out what other programs tak
 the clock, with the device waited for.
 """
 
-import argparse
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,9 @@ from torch import nn
 
 from actiontrack.recorder import Recorder
 from actiontrack.store import Store
-from benchmarks.measure import Figure, Spread, in_turns, keep, ratios
+from benchmarks.measure import Figure, Spread, in_turns, keep, options, ratios
 from projects.datasets import ImageSplit
-from projects.loop import choose_compute, evaluate, make_optimizer, train_epoch
+from projects.loop import choose_compute, make_optimizer
 from projects.params import TrainParams, validate
 from projects.train import Session
 
@@ -50,11 +50,7 @@ class Setting:
 
 def main(argv: Sequence[str]) -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("--images", type=int, default=10_000)
-    parser.add_argument("--turns", type=int, default=7)
-    parser.add_argument("--device", default="auto")
-    given = parser.parse_args(argv)
+    given = options(__doc__, argv, images=10_000, turns=7, device="auto")
     with tempfile.TemporaryDirectory() as folder:
         setting = _setting(Path(folder), given.images, given.device)
         cuda = setting.session.compute.device.type == "cuda"
@@ -116,41 +112,23 @@ def _setting(folder: Path, n_images: int, device: str) -> Setting:
 
 
 def _train(setting: Setting, *, record: bool) -> None:
-    session, inline = setting.session, setting.inline
-    train_epoch(
-        session.model,
-        make_optimizer(session.model, session.params),
-        session.train,
-        params=session.params,
-        compute=session.compute,
-        normalisation=session.normalisation,
-        generator=session.generator,
-        observe=(
-            (lambda ids, logits, labels: inline.update(ids, logits=logits, labels=labels))
-            if record
-            else (lambda *_: None)
-        ),
-    )
+    session = setting.session
+    optimizer = make_optimizer(session.model, session.params)
     if record:
-        inline.end_epoch()
+        session.train_epoch(optimizer, partial(session.task.record, setting.inline))
+        setting.inline.end_epoch()
+    else:
+        session.train_epoch(optimizer)
     setting.finish()
 
 
 def _evaluate(setting: Setting, *, record: bool) -> None:
-    session, probe = setting.session, setting.probe
-    evaluate(
-        session.model,
-        session.train,
-        compute=session.compute,
-        normalisation=session.normalisation,
-        observe=(
-            (lambda ids, logits, labels: probe.update(ids, logits=logits, labels=labels))
-            if record
-            else (lambda *_: None)
-        ),
-    )
+    session = setting.session
     if record:
-        probe.end_epoch()
+        session.evaluate(session.train, partial(session.task.record, setting.probe))
+        setting.probe.end_epoch()
+    else:
+        session.evaluate(session.train, lambda *_: None)
     setting.finish()
 
 

@@ -5,7 +5,6 @@ An epoch of updates of 51,200 samples, without the end of the epoch: ids and los
 logits and labels against `update` of the package `aum` (1.0.2), which keeps one score of them.
 """
 
-import argparse
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -16,16 +15,14 @@ import torch
 
 from actiontrack.recorder import Recorder
 from actiontrack.store import Store
-from benchmarks.measure import Figure, Spread, in_turns, keep, ratios
+from benchmarks.measure import Figure, Spread, in_turns, keep, options, ratios
 
 SAMPLES, CLASSES = 51_200, 10
 
 
 def main(argv: Sequence[str]) -> int:
     """Time each batch size and print."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("--turns", type=int, default=7)
-    given = parser.parse_args(argv)
+    given = options(__doc__, argv, turns=7)
     torch.set_num_threads(1)
     for batch in (128, 512, 4096):
         keep(*measure(batch, given.turns))

@@ -6,7 +6,6 @@ the same losses as a raw array. "Blocked" is what update and end_epoch take of t
 "total" ends when the run holds all of it.
 """
 
-import argparse
 import os
 import socket
 import subprocess
@@ -23,17 +22,13 @@ import numpy as np
 
 from actiontrack.recorder import Recorder
 from actiontrack.store import Store
-from benchmarks.measure import Figure, Spread, keep
+from benchmarks.measure import Figure, Spread, keep, options
 from benchmarks.storage import Losses, real_losses
 
 
 def main(argv: Sequence[str]) -> int:
     """Record and log in turns, and print."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("--samples", type=int, default=50_000)
-    parser.add_argument("--epochs", type=int, default=100)
-    parser.add_argument("--turns", type=int, default=3)
-    given = parser.parse_args(argv)
+    given = options(__doc__, argv, samples=50_000, epochs=100, turns=3)
     losses = real_losses(given.samples, given.epochs)
     blocked, total, raw = [], [], []
     with tempfile.TemporaryDirectory() as scratch, server(Path(scratch)) as uri:
