@@ -606,7 +606,7 @@ class StoredRecord:
             "probabilities": self.has_probabilities,
             "maps": self.has_maps,
             "thumbnails": self.has_thumbnails,
-            "boxes": artifact.BOXES in manifest.files,
+            "boxes": self.has_boxes,
         }
         facts = {
             "run": f"{self.run.run_id} ({self.run.name})",
@@ -748,11 +748,16 @@ class StoredRecord:
         Raises:
             CorruptRecordError: if the file is damaged.
         """
-        if artifact.BOXES not in self.manifest.files:
+        if not self.has_boxes:
             return None
         boxes = artifact.read_boxes(self.manifest, self.fetch)
         boxes.insert(0, "sample_id", self.samples.sample_ids[boxes.pop("sample").to_numpy()])
         return boxes
+
+    @property
+    def has_boxes(self) -> bool:
+        """Whether the record holds annotated or predicted boxes."""
+        return artifact.BOXES in self.manifest.files
 
     @property
     def has_thumbnails(self) -> bool:
