@@ -59,11 +59,13 @@ __all__ = [
     "ensemble_scores",
     "feature_map",
     "hardest",
+    "hardness_sign",
     "load_records",
     "load_scores",
     "loss_curves",
     "map_correlation",
     "mean_ranks",
+    "model_of",
     "neighbours",
     "noise_detection",
     "noise_pairs",
@@ -198,6 +200,11 @@ def hardest(
         ParameterError: if there is no such score, or n < 1.
     """
     return _extremes(scores, n, by=by, per_class=per_class, ascending=by in LOW_IS_HARD)
+
+
+def hardness_sign(score: str) -> float:
+    """The factor by which a score becomes one of which high is hard: 1.0, or -1.0."""
+    return -1.0 if score in LOW_IS_HARD else 1.0
 
 
 def easiest(
@@ -421,7 +428,7 @@ def noise_pairs(
     for record in records:
         table, noisy = _with_truth(record, None)
         check_score(table, score)
-        values = table[score].to_numpy(dtype=np.float64) * (-1.0 if score in LOW_IS_HARD else 1.0)
+        values = table[score].to_numpy(dtype=np.float64) * hardness_sign(score)
         order = np.argsort(-values, kind="stable")[: noisy.sum() if k is None else k]
         found = np.zeros(len(table), dtype=np.bool_)
         found[order] = ~np.isnan(values[order])
@@ -807,7 +814,7 @@ def split_comparable(
             if other is not start and not any(differences(each, other) for each in chosen):
                 chosen.append(other)
         seen |= {id(each) for each in chosen}
-        best = max(best, chosen, key=lambda each: (len(each), len({_model(one) for one in each})))
+        best = max(best, chosen, key=lambda each: (len(each), len({model_of(one) for one in each})))
     kept = {id(each) for each in best}
     rows = [
         {
@@ -833,7 +840,8 @@ def _too_short(record: StoredRecord, up_to_step: int | None) -> str:
     return "" if up_to_step is None or last >= up_to_step else f"no step beyond {last}"
 
 
-def _model(record: StoredRecord) -> str:
+def model_of(record: StoredRecord) -> str:
+    """Name of the model of a record, by which runs are grouped."""
     return record.manifest.model or record.run.model
 
 
@@ -1065,8 +1073,7 @@ def contrasts(aligned: Alignment, *, n: int = 12) -> pd.DataFrame:
 
 def _difficulty(aligned: Alignment) -> npt.NDArray[np.float64]:
     """The scores (n_runs, n_samples) with the sign by which a high one is hard."""
-    sign = -1.0 if aligned.score in LOW_IS_HARD else 1.0
-    return np.multiply(sign, aligned.values)
+    return np.multiply(hardness_sign(aligned.score), aligned.values)
 
 
 def class_column(aligned: Alignment) -> npt.NDArray[np.object_]:
@@ -1383,7 +1390,7 @@ def _run_row(record: StoredRecord) -> dict[str, object]:
         "run_id": run.run_id,
         "run_name": run.name,
         "experiment": run.experiment,
-        "model": manifest.model or run.model,
+        "model": model_of(record),
         "dataset": run.params.get("dataset", "").strip("'"),
         "seed": run.params.get("seed", "").strip("'"),
         "record": manifest.name,
@@ -1402,7 +1409,7 @@ def _run_head(record: StoredRecord) -> dict[str, Any]:
     return {
         "run_id": record.run.run_id,
         "run_name": record.run.name,
-        "model": _model(record),
+        "model": model_of(record),
     }
 
 
@@ -1482,7 +1489,7 @@ def _further(
 
 
 def _by_model_and_time(record: StoredRecord) -> tuple[str, int, str]:
-    return _model(record), record.run.start_time, record.run.run_id
+    return model_of(record), record.run.start_time, record.run.run_id
 
 
 def score_column(

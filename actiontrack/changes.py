@@ -14,7 +14,6 @@ import pandas as pd
 from scipy import stats
 
 from actiontrack import analysis, compare
-from actiontrack.analysis import LOW_IS_HARD
 from actiontrack.errors import NotComparableError, ParameterError
 from actiontrack.notebook import table_html
 from actiontrack.store import StoredRecord
@@ -110,7 +109,7 @@ def compare_sets(
                 "the runs of one set have different labels. Choose runs of one labelling before, "
                 "and runs of one labelling after."
             )
-    sign = -1.0 if score in LOW_IS_HARD else 1.0
+    sign = analysis.hardness_sign(score)
     old, new = values[: len(before)], values[len(before) :]
     samples = _sample_changes(ids, names[-1], old, new, sign=sign)
     moved = names[0] != names[-1]
@@ -140,7 +139,7 @@ def regressions(changes: Changes, threshold: float) -> pd.DataFrame:
     """
     if not threshold >= 0:
         raise ParameterError("threshold", "must be 0 or more", threshold, "Pass 0.1 for 10 %.")
-    sign = -1.0 if changes.score in LOW_IS_HARD else 1.0
+    sign = analysis.hardness_sign(changes.score)
     rows = changes.classes
     crossed: pd.DataFrame = rows.loc[rows["harder"] & (sign * rows["relative"] > threshold)]
     return crossed.reset_index(drop=True)
