@@ -390,13 +390,22 @@ def _column_name(name: object) -> str:
 
 def _table(frame: pd.DataFrame, known: frozenset[str]) -> dict[str, object]:
     flat = _flat(frame)
-    note = f"The first {_MAX_ROWS} of {len(flat)} rows." if len(flat) > _MAX_ROWS else ""
     columns = [
-        {"name": name, "number": pd.api.types.is_numeric_dtype(dtype)}
-        for name, dtype in zip(flat.columns, flat.dtypes, strict=True)
+        {"name": name, "number": number}
+        for name, number in zip(flat.columns, _numeric(flat), strict=True)
     ]
     rows = [[(each, _short(each) if each in known else "") for each in row] for row in _cells(flat)]
-    return {"columns": columns, "rows": rows, "note": note}
+    return {"columns": columns, "rows": rows, "note": _cut(flat)}
+
+
+def _cut(flat: pd.DataFrame) -> str:
+    """What a page says of a table that it does not show whole; the empty string of others."""
+    return f"The first {_MAX_ROWS} of {len(flat)} rows." if len(flat) > _MAX_ROWS else ""
+
+
+def _numeric(flat: pd.DataFrame) -> list[bool]:
+    """Whether each column holds numbers, which stand to the right."""
+    return [pd.api.types.is_numeric_dtype(dtype) for dtype in flat.dtypes]
 
 
 def _cells(flat: pd.DataFrame) -> list[list[str]]:
@@ -444,15 +453,14 @@ def latex_table(
         LaTeX.
     """
     flat = _flat(frame)
-    note = f" The first {_MAX_ROWS} of {len(flat)} rows." if len(flat) > _MAX_ROWS else ""
-    numeric = [pd.api.types.is_numeric_dtype(dtype) for dtype in flat.dtypes]
+    note = f" {cut}" if (cut := _cut(flat)) else ""
     cells = [
         [_latex(_short(cell) if cell in run_ids else cell) for cell in row] for row in _cells(flat)
     ]
     escaped = pd.DataFrame(cells, columns=[_latex(name) for name in flat.columns], dtype=object)
     long = len(cells) >= _LONG_TABLE
     text = escaped.style.hide(axis="index").to_latex(
-        column_format="".join("r" if number else "l" for number in numeric),
+        column_format="".join("r" if number else "l" for number in _numeric(flat)),
         hrules=True,
         caption=_latex(f"{caption}{note}") or None,
         label=f"tab:{label}" if label else None,
@@ -477,16 +485,16 @@ def markdown_table(frame: pd.DataFrame, known: Collection[str] = ()) -> str:
     Returns:
         The table in the GitHub flavour; nothing that it was given acts as Markdown or HTML.
     """
-    table, flat = _table(frame, frozenset()), _flat(frame)
-    numeric = [pd.api.types.is_numeric_dtype(dtype) for dtype in flat.dtypes]
-    rule = ["---:" if number else "---" for number in numeric]
+    flat = _flat(frame)
+    rule = ["---:" if number else "---" for number in _numeric(flat)]
     cells = [
         [f"`{_short(cell)}`" if cell in known else markdown_text(cell) for cell in row]
         for row in _cells(flat)
     ]
     head = [markdown_text(name) for name in flat.columns]
     lines = [f"| {' | '.join(row)} |" for row in [head, rule, *cells]]
-    return "\n".join(lines) + (f"\n\n{table['note']}" if table["note"] else "")
+    note = _cut(flat)
+    return "\n".join(lines) + (f"\n\n{note}" if note else "")
 
 
 def markdown_text(text: str) -> str:
