@@ -1,6 +1,7 @@
 """Model cards: headings, front matter by Hugging Face's own classes, and human words that stay."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -65,6 +66,19 @@ def test_the_classes_are_given_hardest_first_with_their_accuracy(record, history
         assert start in text
     places = [text.index(f"| {name} | {n} |") for name, n, _ in expected]
     assert places == sorted(places)
+
+
+def test_a_predicted_class_that_no_sample_has_is_named(new_run, store, spool, history):
+    keep = np.flatnonzero(history.labels != 2)
+    measures = {name: values[:, keep].copy() for name, values in history.measures.items()}
+    measures["predicted"][-1], measures["correct"][-1] = 2, False
+    part = replace(
+        history, losses=history.losses[:, keep], sample_ids=history.sample_ids[keep],
+        labels=history.labels[keep], measures=measures, seen=history.seen[:, keep],
+    )  # fmt: skip
+    run_id = new_run()
+    record_history(part, run_id, store, spool)
+    assert f"| ant | cat | {(part.labels == 0).sum()} |" in model_card(store.open_record(run_id))
 
 
 def test_human_words_survive_and_numbers_are_written_anew(record, new_run, store, spool):

@@ -14,7 +14,7 @@ import yaml
 from actiontrack import analysis
 from actiontrack.errors import DataError
 from actiontrack.report import markdown_table, markdown_text
-from actiontrack.reporting.common import has_classes, model_of, short_number, unit_of
+from actiontrack.reporting.common import has_classes, short_number, unit_of
 from actiontrack.reporting.noise import holds_noise
 from actiontrack.reporting.sentences import describe_noise
 from actiontrack.store import StoredRecord
@@ -81,22 +81,25 @@ def model_card(
         "Quantitative Analyses": _analyses(record, table),
         "Caveats and Recommendations": _caveats(record),
     }
-    sections = []
-    for heading, asked in HEADINGS.items():
-        own = words.pop(heading, f"*{asked}*")
-        told = f"\n\n{parts[heading]}" if parts.get(heading) else ""
-        begin, end = _BEGIN.format(heading), _END.format(heading)
-        sections.append(f"## {heading}{told}\n\n{begin}\n{own}\n{end}")
-    for heading, own in words.items():  # of a section that there is no more: nothing is lost
-        begin, end = _BEGIN.format(heading), _END.format(heading)
-        sections.append(f"## {heading}\n\n{begin}\n{own}\n{end}")
+    asked = {heading: f"*{each}*" for heading, each in HEADINGS.items()}
+    # Words of a section that there is no more come last: nothing is lost.
+    sections = [
+        _section(heading, parts.get(heading, ""), own) for heading, own in (asked | words).items()
+    ]
+    name = str(front.get("model_name") or analysis.model_of(record))
     head = yaml.safe_dump(
-        _front(front, record, table, task), sort_keys=False, allow_unicode=True, width=100
+        _front(front, record, table, task, name), sort_keys=False, allow_unicode=True, width=100
     )
-    title = markdown_text(str(front.get("model_name") or model_of(record)))
+    title = markdown_text(name)
     body = "\n\n".join(sections)
     note = "<!-- Write between the markers: the rest is written anew by `actiontrack card`. -->"
     return f"---\n{head}---\n\n{note}\n\n# {title}\n\n{body}\n"
+
+
+def _section(heading: str, told: str, own: str) -> str:
+    """What the record tells, then a person's words between their markers."""
+    begin, end = _BEGIN.format(heading), _END.format(heading)
+    return "\n\n".join(filter(None, [f"## {heading}", told, f"{begin}\n{own}\n{end}"]))
 
 
 def _read(text: str) -> tuple[dict[str, Any], dict[str, str]]:
@@ -120,9 +123,8 @@ def _read(text: str) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def _front(
-    front: Mapping[str, Any], record: StoredRecord, table: pd.DataFrame, task: str
+    front: Mapping[str, Any], record: StoredRecord, table: pd.DataFrame, task: str, name: str
 ) -> dict[str, Any]:
-    name = str(front.get("model_name") or model_of(record))
     dataset = _dataset(record)
     made: dict[str, Any] = {"model_name": name}
     if _PLAIN.fullmatch(dataset):
@@ -159,7 +161,7 @@ def _list(facts: Mapping[str, object]) -> str:
 def _details(record: StoredRecord) -> str:
     run, manifest = record.run, record.manifest
     facts = {
-        "Model": model_of(record),
+        "Model": analysis.model_of(record),
         "MLflow run": f"{run.run_id} ({run.name})",
         "Experiment": run.experiment,
         "Record": f"{record.name}, sha256 of its manifest {record.digest}",
@@ -217,8 +219,9 @@ def _training(record: StoredRecord) -> str:
 def _analyses(record: StoredRecord, table: pd.DataFrame) -> str:
     parts = ["### Unitary results", _overall(record, table)]
     if has_classes(table):
-        parts += [_class_text(table), markdown_table(_class_table(table))]
-    confusions = _confusions(table)
+        classes = _class_table(table)
+        parts += [_class_text(classes), markdown_table(classes)]
+    confusions = _confusions(record, table)
     if confusions is not None:
         parts += [
             "### Intersectional results",
@@ -261,8 +264,7 @@ def _class_table(table: pd.DataFrame) -> pd.DataFrame:
     return frame.reset_index()
 
 
-def _class_text(table: pd.DataFrame) -> str:
-    rows = _class_table(table)
+def _class_text(rows: pd.DataFrame) -> str:
     first, last = rows.iloc[0], rows.iloc[-1]
     return markdown_text(
         f"The hardest class is {first['class']} (median action "
@@ -271,11 +273,11 @@ def _class_text(table: pd.DataFrame) -> str:
     )
 
 
-def _confusions(table: pd.DataFrame) -> pd.DataFrame | None:
+def _confusions(record: StoredRecord, table: pd.DataFrame) -> pd.DataFrame | None:
     """Pairs of given and predicted class; None without predictions or errors."""
     if "correct" not in table.columns or "predicted" not in table.columns or "label" not in table:
         return None
-    names = dict(zip(table["label"], table["class"].astype(str), strict=True))
+    names = dict(enumerate(record.manifest.class_names))
     wrong = table.loc[~table["correct"].to_numpy(dtype=np.bool_)]
     if wrong.empty:
         return None
