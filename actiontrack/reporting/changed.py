@@ -17,7 +17,7 @@ from actiontrack.reporting.common import (
     traced,
 )
 from actiontrack.reporting.facts import incomparable_section
-from actiontrack.reporting.pictures import draw_samples
+from actiontrack.reporting.pictures import draw_samples, with_caption
 from actiontrack.store import StoredRecord
 
 __all__ = ["change_report", "describe_changes"]
@@ -143,18 +143,13 @@ def _sample_sections(record: StoredRecord, changes: Changes) -> list[Section]:
             f"{name}\n{old:.3g} → {new:.3g}"
             for name, old, new in zip(shown["class"], shown["before"], shown["after"], strict=True)
         ]
-        drawn, missing = draw_samples(record, shown["sample_id"].tolist(), titles)
-        seen = missing < len(shown)
-        sections.append(
-            Section(
-                heading=f"Samples that became {word}",
-                frame=shown,
-                figure=drawn if seen else None,
-                caption="Label, and score before → after, under each image."
-                if seen
-                else "No images: record with thumbnails to see them.",
-            )
+        figure, caption = with_caption(
+            draw_samples(record, shown["sample_id"].tolist(), titles),
+            len(shown),
+            "Label, and score before → after, under each image.",
         )
+        heading = f"Samples that became {word}"
+        sections.append(Section(heading=heading, frame=shown, figure=figure, caption=caption))
     return sections
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pandas as pd
 from matplotlib.figure import Figure
 
+from actiontrack.analysis import model_of
 from actiontrack.compare import HIGH_ACTION, HIGH_ENTROPY
 from actiontrack.report import Section, Source
 from actiontrack.store import StoredRecord
@@ -15,8 +16,8 @@ __all__ = [
     "REGIONS",
     "count_runs",
     "figure_of",
+    "first_of_each_model",
     "has_classes",
-    "model_of",
     "nested",
     "pixel_unit_of",
     "short_number",
@@ -74,9 +75,12 @@ def has_classes(scores: pd.DataFrame) -> bool:
     return len(scores["class"].unique()) > 1
 
 
-def model_of(record: StoredRecord) -> str:
-    """Name of the model of a record, by which runs are grouped."""
-    return record.manifest.model or record.run.model
+def first_of_each_model(records: Iterable[StoredRecord]) -> dict[str, StoredRecord]:
+    """The first record of each model, by its name."""
+    firsts: dict[str, StoredRecord] = {}
+    for record in records:
+        firsts.setdefault(model_of(record), record)
+    return firsts
 
 
 def sources_of(records: Iterable[StoredRecord]) -> list[Source]:

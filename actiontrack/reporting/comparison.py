@@ -5,14 +5,14 @@ from dataclasses import replace
 
 import pandas as pd
 
-from actiontrack import analysis, plots
-from actiontrack.analysis import Comparison
+from actiontrack import analysis, compare, plots
+from actiontrack.analysis import Alignment, Comparison
 from actiontrack.report import Report, Section
 from actiontrack.reporting.common import (
     GALLERY,
     figure_of,
+    first_of_each_model,
     has_classes,
-    model_of,
     nested,
     sources_of,
     traced,
@@ -21,7 +21,7 @@ from actiontrack.reporting.details import detail_sections, stability_section
 from actiontrack.reporting.ensemble import entropy_sections
 from actiontrack.reporting.facts import data_sections, incomparable_section
 from actiontrack.reporting.noise import detection_sections, holds_noise
-from actiontrack.reporting.pictures import draw_samples
+from actiontrack.reporting.pictures import draw_samples, with_caption
 from actiontrack.reporting.run import class_section, distribution_section, run_report
 from actiontrack.reporting.sentences import (
     describe_comparison,
@@ -94,14 +94,17 @@ def comparison_report(
             `analysis.split_comparable`.
         details: also look into one run of each model: curves, clusters, features, parts, pixels.
     """
+    aligned = analysis.align(
+        records, score=comparison.score, on_mismatch="inner", up_to_step=comparison.up_to_step
+    )
     scores = analysis.score_frame(records, up_to_step=comparison.up_to_step)
     noise = detection_sections(records) if all(map(holds_noise, records)) else []
     sections = [
         *data_sections(records),
         distribution_section(scores, hue=_hue(comparison)),
         *(_class_sections(scores) if has_classes(scores) else []),
-        *_agreement(records, comparison),
-        *_shared(records, comparison),
+        *_agreement(comparison, aligned),
+        *_shared(records[0], aligned),
         *_entropies(records, comparison),
         *noise,
         *_map_section(records),
@@ -142,21 +145,14 @@ _HOW_TO_READ = (
 
 def _hue(comparison: Comparison) -> str:
     """What the outlines of a distribution stand for: runs while they can be told apart."""
-    return (
-        "run_name"
-        if comparison.runs["run_name"].nunique() == len(comparison.runs) <= 6
-        else ("model")
-    )
+    distinct = comparison.runs["run_name"].nunique() == len(comparison.runs)
+    return "run_name" if distinct and len(comparison.runs) <= 6 else "model"
 
 
-def _agreement(records: Sequence[StoredRecord], comparison: Comparison) -> list[Section]:
+def _agreement(comparison: Comparison, aligned: Alignment) -> list[Section]:
     """The correlation tables, with ceiling and intervals, and the correlation by quantile."""
-    quantiles = analysis.correlation_by_quantile(
-        records,
-        score=comparison.score,
-        on_mismatch="inner",
-        up_to_step=comparison.up_to_step,
-    )
+    models = aligned.runs["model"].tolist()
+    quantiles = compare.correlation_by_quantile(aligned.values, groups=models)
     parts = [
         *_corrected(comparison),
         _correlations(comparison, "pearson"),
@@ -232,16 +228,14 @@ def _map_section(records: Sequence[StoredRecord]) -> list[Section]:
 
 def _details(records: Sequence[StoredRecord]) -> list[Section]:
     """What one run of each model holds, the first one of each."""
-    firsts: dict[str, StoredRecord] = {}
-    for record in records:
-        firsts.setdefault(model_of(record), record)
+    firsts = first_of_each_model(records)
     sections = []
     for model, record in list(firsts.items())[:_MAX_MODELS]:
         history = record.history(columns=())  # kept, so that it is read once
         scores = analysis.score_frame([record])
         parts = [*detail_sections(record, scores), *stability_section(record)]
         del history
-        n_runs = sum(model_of(each) == model for each in records)
+        n_runs = sum(analysis.model_of(each) == model for each in records)
         text = f"The first of {n_runs} runs of {model}, {record.run.name}, looked into."
         named = [replace(each, heading=f"{each.heading}, {model}") for each in parts]
         found = [Section(heading=f"Model {model}", text=text), *nested(named)]
@@ -253,12 +247,9 @@ def _details(records: Sequence[StoredRecord]) -> list[Section]:
     return sections
 
 
-def _shared(records: Sequence[StoredRecord], comparison: Comparison) -> list[Section]:
+def _shared(record: StoredRecord, aligned: Alignment) -> list[Section]:
     """What the runs find hard together, and which samples only one model finds hard."""
-    aligned = analysis.align(
-        records, score=comparison.score, on_mismatch="inner", up_to_step=comparison.up_to_step
-    )
-    sections = _consensus(records[0], aligned)
+    sections = _consensus(record, aligned)
     overlap = Section(
         heading="Hardest samples in common",
         text="Share of the k hardest samples that two runs have in common, mean over the "
@@ -266,12 +257,10 @@ def _shared(records: Sequence[StoredRecord], comparison: Comparison) -> list[Sec
         frame=analysis.top_k_overlaps(aligned),
     )
     sections.append(overlap)
-    if len(set(comparison.runs["model"])) > 1:
+    if len(set(aligned.runs["model"])) > 1:
         rows = analysis.contrasts(aligned, n=GALLERY)
         pairs = list(rows.groupby(["hard_for", "easy_for"], sort=False))[:_MAX_CONTRASTS]
-        sections += [
-            _contrast(records[0], str(hard), str(easy), rows) for (hard, easy), rows in pairs
-        ]
+        sections += [_contrast(record, str(hard), str(easy), rows) for (hard, easy), rows in pairs]
     return [sections[0], *nested(sections[1:])]
 
 
@@ -289,7 +278,7 @@ def _class_sections(scores: pd.DataFrame) -> list[Section]:
     return [replace(found, text=text, frame=by_model), every]
 
 
-def _consensus(record: StoredRecord, aligned: analysis.Alignment) -> list[Section]:
+def _consensus(record: StoredRecord, aligned: Alignment) -> list[Section]:
     """The hardest and easiest samples by their mean rank over the runs, with images."""
     ranks = analysis.mean_ranks(aligned)
     sections = []
@@ -298,18 +287,19 @@ def _consensus(record: StoredRecord, aligned: analysis.Alignment) -> list[Sectio
         titles = [
             f"{name} {rank:.2f}" for name, rank in zip(rows["class"], rows["rank"], strict=True)
         ]
-        drawn, missing = draw_samples(record, rows["sample_id"].tolist(), titles)
-        seen = missing < len(rows)
+        figure, caption = with_caption(
+            draw_samples(record, rows["sample_id"].tolist(), titles),
+            len(rows),
+            "Label and mean rank under each image.",
+        )
         sections.append(
             Section(
                 heading=f"{word} samples of all runs",
                 text="By the rank of a sample among all, 0 the easiest and 1 the hardest: mean, "
                 "lowest and highest over the runs.",
                 frame=rows,
-                figure=drawn if seen else None,
-                caption="Label and mean rank under each image."
-                if seen
-                else "No images: record with thumbnails to see them.",
+                figure=figure,
+                caption=caption,
             )
         )
     return sections

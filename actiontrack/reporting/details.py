@@ -1,7 +1,6 @@
 """Sections on what one record holds beyond its scores: curves, features, parts, pixels."""
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from actiontrack import analysis, plots
 from actiontrack.errors import ParameterError
@@ -13,6 +12,7 @@ from actiontrack.reporting.pictures import (
     has_pixel_classes,
     neighbour_gallery,
     pixel_figure,
+    with_caption,
 )
 from actiontrack.reporting.sentences import (
     describe_clusters,
@@ -106,11 +106,11 @@ def extremes(record: StoredRecord, scores: pd.DataFrame) -> list[Section]:
         ("Hardest samples", analysis.hardest(scores, GALLERY)),
         ("Easiest samples", analysis.easiest(scores, GALLERY)),
     ):
-        drawn, missing = gallery(record, rows)
-        figure: Figure | None = drawn
-        caption = "Label and action under each image (paper, Fig. 1, 4)."
-        if missing == len(rows):
-            figure, caption = None, "No images: record with thumbnails to see them."
+        figure, caption = with_caption(
+            gallery(record, rows),
+            len(rows),
+            "Label and action under each image (paper, Fig. 1, 4).",
+        )
         keep = ["sample_id", "class", "action", "final_loss", "aum", "forgetting", "predicted"]
         frame = rows[[each for each in keep if each in rows.columns]]
         sections.append(Section(heading=heading, frame=frame, figure=figure, caption=caption))

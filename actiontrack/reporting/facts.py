@@ -6,7 +6,7 @@ import pandas as pd
 
 from actiontrack import analysis
 from actiontrack.report import Section
-from actiontrack.reporting.common import count_runs, model_of
+from actiontrack.reporting.common import count_runs
 from actiontrack.store import StoredRecord
 
 __all__ = ["data_sections", "incomparable_section", "run_section"]
@@ -21,12 +21,15 @@ def run_section(record: StoredRecord) -> Section:
 
 def data_sections(records: Sequence[StoredRecord]) -> list[Section]:
     """The data and the runs of a comparison, a row each."""
+    frame = analysis.runs_frame(records)
     data = pd.DataFrame([_data(each) for each in records])
+    data.insert(1, "dataset", frame["dataset"])
     keys = [each for each in data.columns if each != "run_id"]
     grouped = data.groupby(keys, sort=False, dropna=False)["run_id"]
     distinct = grouped.size().rename("n_runs").reset_index()
-    frame = analysis.runs_frame(records)
-    frame.insert(list(frame.columns).index("record") + 1, "mode", _modes(records))
+    frame.insert(
+        list(frame.columns).index("record") + 1, "mode", [each.manifest.mode for each in records]
+    )
     frame["untrained_state"] = [each.manifest.has_initial_state for each in records]
     runs = Section(
         heading="Data and runs",
@@ -82,7 +85,7 @@ def _facts(record: StoredRecord) -> pd.DataFrame:
         "run": run.run_id,
         "name": run.name,
         "experiment": run.experiment,
-        "model": model_of(record),
+        "model": analysis.model_of(record),
         "dataset": row["dataset"] or "not named",
         "seed": row["seed"] or "not recorded",
         "split and mode": f"{manifest.split}, {manifest.mode}",
@@ -111,13 +114,8 @@ def _data(record: StoredRecord) -> dict[str, object]:
     manifest = record.manifest
     return {
         "run_id": record.run.run_id,
-        "dataset": analysis.runs_frame([record])["dataset"].iloc[0],
         "split": manifest.split,
         "n_samples": manifest.n_samples,
         "n_classes": len(manifest.class_names),
         **{part: value or "unknown" for part, value in manifest.digests.items()},
     }
-
-
-def _modes(records: Sequence[StoredRecord]) -> list[str]:
-    return [each.manifest.mode for each in records]

@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 
 from actiontrack import analysis, plots
 from actiontrack.report import Section
-from actiontrack.reporting.common import GALLERY, figure_of, model_of, nested
-from actiontrack.reporting.pictures import noise_gallery
+from actiontrack.reporting.common import GALLERY, figure_of, first_of_each_model, nested
+from actiontrack.reporting.pictures import noise_gallery, with_caption
 from actiontrack.reporting.sentences import describe_noise
 from actiontrack.store import StoredRecord
 
@@ -34,9 +34,7 @@ def noise_sections(
     """
     scores = analysis.noise_scores([*records, *others])
     sections = [_noise_distributions(scores)]
-    firsts: dict[str, StoredRecord] = {}
-    for record in records:
-        firsts.setdefault(model_of(record), record)
+    firsts = first_of_each_model(records)
     for record in firsts.values():
         sections += _noise_galleries(record)
     pairs = analysis.noise_pairs(records)
@@ -103,17 +101,13 @@ def _noise_galleries(record: StoredRecord) -> list[Section]:
             analysis.hardest(right, GALLERY),
         ),
     ):
-        drawn, missing = noise_gallery(record, rows)
-        seen = missing < len(rows)
-        section = Section(
-            heading=f"{record.run.name}: {what}",
-            text=text,
-            figure=drawn if seen else None,
-            caption="Given label, true label and action under each image."
-            if seen
-            else "No images: record with thumbnails to see them.",
+        figure, caption = with_caption(
+            noise_gallery(record, rows),
+            len(rows),
+            "Given label, true label and action under each image.",
         )
-        sections.append(section)
+        heading = f"{record.run.name}: {what}"
+        sections.append(Section(heading=heading, text=text, figure=figure, caption=caption))
     return sections
 
 

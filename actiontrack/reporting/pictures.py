@@ -21,6 +21,7 @@ __all__ = [
     "noise_gallery",
     "pixel_figure",
     "region_gallery",
+    "with_caption",
 ]
 
 LABEL = "label"  # name of the pictures whose pixel values are classes
@@ -176,6 +177,16 @@ def draw_samples(
         boxes = [_scaled(each, image) for each, image in zip(boxes, images, strict=True)]
     drawn = plots.gallery(images, titles, columns=columns, boxes=boxes)
     return drawn, sum(each is None for each in images)
+
+
+def with_caption(
+    drawn: tuple[Figure, int], n_images: int, caption: str
+) -> tuple[Figure | None, str]:
+    """Figure and caption of a gallery; without any of its images, how to get them instead."""
+    figure, missing = drawn
+    if missing == n_images:
+        return None, "No images: record with thumbnails to see them."
+    return figure, caption
 
 
 def _scaled(boxes: pd.DataFrame, image: Image.Image | None) -> pd.DataFrame:
