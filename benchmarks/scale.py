@@ -2,9 +2,9 @@
 
 Records of many runs are written by the record's own code into a local store; then `compare_runs`
 correlates all of them, Spearman and Pearson, overall, within classes and per class, in a process
-of its own whose memory is limited (RLIMIT_DATA, `--memory` in GB). Scores come from a common part and noise: what is
-measured is size, not content. Reported are the time, and the peak of the resident memory beyond
-that of the imports, by the size of the scores (8 bytes each).
+of its own whose memory is limited (RLIMIT_DATA, `--memory` in GB). Scores come from a common part
+and noise: what is measured is size, not content. Reported are the time, and the peak of the
+resident memory beyond that of the imports, by the size of the scores (8 bytes each).
 """
 
 import json
