@@ -9,7 +9,9 @@ from actiontrack import analysis, changes, plots, reporting
 from actiontrack.cli.options import (
     MISMATCH,
     PLOT,
+    RECORD,
     SCORE,
+    TRACKING_URI,
     UP_TO,
     open_records,
     output_options,
@@ -87,10 +89,10 @@ def compare(
 
 
 @cli.command()
-@click.option("--tracking-uri", metavar="URI", help="Tracking server or local store.")
+@TRACKING_URI
 @click.option("--before", required=True, metavar="QUERY", help="The runs to start from.")
 @click.option("--after", required=True, metavar="QUERY", help="The runs to look at.")
-@click.option("--record", help='Record to read, such as "test-probe".')
+@RECORD
 @SCORE
 @UP_TO
 @click.option(

@@ -11,11 +11,17 @@ from actiontrack.errors import ParameterError
 from actiontrack.store import RunQuery, Store, StoredRecord
 
 __all__ = [
+    "EASIEST",
     "FORMATS",
     "MISMATCH",
     "PLOT",
+    "RECORD",
+    "SAMPLES",
     "SCORE",
+    "TRACKING_URI",
     "UP_TO",
+    "figure_option",
+    "number_option",
     "one_record",
     "open_records",
     "output_options",
@@ -25,6 +31,12 @@ __all__ = [
 FORMATS = ("table", "csv", "json", "parquet")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
+TRACKING_URI = click.option("--tracking-uri", metavar="URI", help="Tracking server or local store.")
+RECORD = click.option("--record", help='Record to read, such as "test-probe".')
+SAMPLES = click.option("--sample", "samples", multiple=True, metavar="ID", help="Sample id.")
+EASIEST = click.option(
+    "--easiest", is_flag=True, help="The easiest samples instead of the hardest."
+)
 SCORE = click.option("--score", default="action", show_default=True, help="Score to use.")
 UP_TO = click.option(
     "--up-to", "up_to_step", type=click.IntRange(min=0), help="Score up to this step only."
@@ -41,14 +53,30 @@ PLOT = click.option(
 )
 
 
+def number_option(default: int) -> Callable[[_Command], _Command]:
+    """How many samples a command looks at."""
+    return click.option(
+        "-n", "n", type=click.IntRange(min=1), default=default, show_default=True,
+        help="Number of samples.",
+    )  # fmt: skip
+
+
+def figure_option(stem: str) -> Callable[[_Command], _Command]:
+    """Where a command draws that always does."""
+    return click.option(
+        "--plot", type=click.Path(path_type=Path), default=Path(stem), show_default=True,
+        help="Draw to STEM.png and .svg.",
+    )  # fmt: skip
+
+
 def query_options(command: _Command) -> _Command:
     """The options by which runs are chosen."""
     options = [
-        click.option("--tracking-uri", metavar="URI", help="Tracking server or local store."),
+        TRACKING_URI,
         click.option("--run", "run_ids", multiple=True, metavar="ID", help="Run id or its start."),
         click.option("--experiment", "experiments", multiple=True, help="Name of an experiment."),
         click.option("--filter", "filter_string", default="", help="MLflow filter string."),
-        click.option("--record", help='Record to read, such as "test-probe".'),
+        RECORD,
     ]
     for option in reversed(options):
         command = option(command)

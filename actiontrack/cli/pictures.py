@@ -8,8 +8,12 @@ import pandas as pd
 
 from actiontrack import analysis, plots, reporting
 from actiontrack.cli.options import (
+    EASIEST,
     PLOT,
+    SAMPLES,
     SCORE,
+    figure_option,
+    number_option,
     one_record,
     open_records,
     output_options,
@@ -26,18 +30,10 @@ __all__ = ["gallery", "maps", "neighbours"]
 @cli.command()
 @query_options
 @SCORE
-@click.option(
-    "-n", "n", type=click.IntRange(min=1), default=12, show_default=True, help="Number of samples."
-)
-@click.option("--easiest", is_flag=True, help="The easiest samples instead of the hardest.")
+@number_option(12)
+@EASIEST
 @click.option("--class", "class_name", help="Only samples of this class.")
-@click.option(
-    "--plot",
-    type=click.Path(path_type=Path),
-    default=Path("gallery"),
-    show_default=True,
-    help="Draw to STEM.png and .svg.",
-)
+@figure_option("gallery")
 def gallery(
     score: str,
     n: int,
@@ -58,18 +54,10 @@ def gallery(
 @cli.command()
 @query_options
 @output_options
-@click.option("--sample", "samples", multiple=True, metavar="ID", help="Sample id.")
-@click.option(
-    "-n", "n", type=click.IntRange(min=1), default=4, show_default=True, help="Number of samples."
-)
-@click.option("--easiest", is_flag=True, help="The easiest samples instead of the hardest.")
-@click.option(
-    "--plot",
-    type=click.Path(path_type=Path),
-    default=Path("maps"),
-    show_default=True,
-    help="Draw to STEM.png and .svg.",
-)
+@SAMPLES
+@number_option(4)
+@EASIEST
+@figure_option("maps")
 def maps(
     kind: str,
     output: Path | None,
@@ -107,10 +95,8 @@ def maps(
 @query_options
 @output_options
 @SCORE
-@click.option("--sample", "samples", multiple=True, metavar="ID", help="Sample id.")
-@click.option(
-    "-n", "n", type=click.IntRange(min=1), default=6, show_default=True, help="Number of samples."
-)
+@SAMPLES
+@number_option(6)
 @click.option(
     "-k", "k", type=click.IntRange(min=1), default=8, show_default=True, help="Neighbours of each."
 )

@@ -8,8 +8,10 @@ import click
 from actiontrack import analysis, plots, reporting
 from actiontrack.cli.options import (
     PLOT,
+    SAMPLES,
     SCORE,
     UP_TO,
+    number_option,
     one_record,
     open_records,
     output_options,
@@ -71,10 +73,8 @@ def classes(kind: str, output: Path | None, score: str, plot: Path | None, **que
 @cli.command()
 @query_options
 @output_options
-@click.option("--sample", "samples", multiple=True, metavar="ID", help="Sample id.")
-@click.option(
-    "-n", "n", type=click.IntRange(min=1), default=6, show_default=True, help="Number of samples."
-)
+@SAMPLES
+@number_option(6)
 @click.option(
     "--clusters",
     type=click.IntRange(min=1),
