@@ -4,7 +4,6 @@ import contextlib
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -12,7 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import flask
 import pytest
-from helpers import ROOT, wait_until
+from helpers import ROOT, _free_port, wait_until
 from werkzeug.datastructures import MultiDict
 
 from actiontrack.errors import MissingDependencyError, ParameterError
@@ -134,9 +133,7 @@ def test_every_route_of_the_api_is_in_the_guide():
 
 
 def test_a_local_store_is_served_by_one_command(recorded, runs, tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = _free_port()
     command = [sys.executable, "-m", "actiontrack.cli", "ui", "--port", str(port)]
     command += ["--tracking-uri", recorded[0]]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "ACTIONTRACK_USER": "ada"}

@@ -5,18 +5,13 @@ ACTIONTRACK_BROWSER is "required". Every page of every test must stay without co
 console, and must ask nobody but our server for anything.
 """
 
-import contextlib
 import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
-import urllib.request
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
-from helpers import _free_port, wait_until
+from helpers import Server
 from playwright.sync_api import expect, sync_playwright
 from records import EPOCHS, HOSTILE, N_TEST, NAMES
 
@@ -46,31 +41,11 @@ def browser():
 @pytest.fixture(scope="session")
 def address(recorded, tmp_path_factory):
     """Address of our pages on a server process of its own."""
-    folder, port = tmp_path_factory.mktemp("app"), _free_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--app-name", "actiontrack"]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", recorded[0]]
-    command += ["--artifacts-destination", str(folder / "artifacts")]
-    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    environment = {key: value for key, value in environment.items() if key != "MLFLOW_RUN_ID"}
-    with (folder / "server.log").open("wb") as log:
-        process = subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True
-        )
-
-    def answers():
-        assert process.poll() is None, (folder / "server.log").read_text()
-        with contextlib.suppress(OSError):
-            url = f"http://127.0.0.1:{port}/health"
-            return urllib.request.urlopen(url, timeout=2).status == 200
-        return False
-
-    try:
-        wait_until(answers, timeout=120, interval=0.1)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    folder = tmp_path_factory.mktemp("app")
+    shutil.copy(recorded[0].removeprefix("sqlite:///"), folder / "server.db")
+    server = Server(folder, app_name="actiontrack")
+    yield server.uri
+    server.kill()
 
 
 class Window:
