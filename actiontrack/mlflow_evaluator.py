@@ -4,6 +4,7 @@
 step of a record: called after every epoch with the same run, it is the probe of the paper.
 """
 
+import sys
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -15,6 +16,7 @@ from actiontrack.errors import ParameterError
 __all__ = ["ActionEvaluator"]
 
 _CONFIG = ("split", "step", "ids", "class_labels", "model_name")
+_ASKS_EVERYBODY = "resolve_evaluators_and_configs"  # in mlflow.models.evaluation.base
 _SMALLEST = float(np.finfo(np.float32).tiny)
 
 
@@ -32,9 +34,15 @@ class ActionEvaluator(ModelEvaluator):
 
     @classmethod
     def can_evaluate(cls, *, model_type: str, evaluator_config: Any = None, **kwargs: Any) -> bool:
-        """Whether the model is a classifier or a regression."""
+        """Whether the model is a classifier or a regression, and somebody has named us.
+
+        Where no evaluator is named MLflow takes all that can, those of installed packages too: an
+        evaluation that asked for no record must neither write one nor fail for want of
+        probabilities. Which of the two it is shows in nothing but the function that asks.
+        """
         del evaluator_config, kwargs
-        return model_type in cls.model_types
+        asked_by = sys._getframe(1).f_code.co_name  # noqa: SLF001
+        return model_type in cls.model_types and asked_by != _ASKS_EVERYBODY
 
     def evaluate(
         self,

@@ -81,6 +81,15 @@ def just_labels(inputs):
     return LABELS[: len(inputs)]
 
 
+@pytest.mark.usefixtures("in_experiment")
+def test_an_evaluation_that_names_no_evaluator_is_left_alone(store):
+    options = {"targets": "label", "model_type": "classifier"}
+    with mlflow.start_run() as run:
+        result = mlflow.models.evaluate(just_labels, DATA, **options)
+    assert result.metrics["accuracy_score"] == 1.0
+    assert store.get_run(run.info.run_id).records == ()
+
+
 REFUSED = {
     "labels instead of probabilities": (just_labels, {}, "model output: must be probabilities"),
     "an unknown option": (model(1), {"spilt": "x"}, "evaluator_config: must hold only"),
