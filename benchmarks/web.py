@@ -1,8 +1,8 @@
 """Pages and API on large records: `python -m benchmarks.web`.
 
 Writes runs with the real recorder (by default 10 runs of 50,000 samples and 100 epochs, of two
-models, with every measure of a classifier; the first also with features and thumbnails), then asks
-each page and route for its answer:
+models, with every measure of a classifier; the first also with features, thumbnails and a hundred
+verdicts), then asks each page and route for its answer:
 
 - cold: the first answer of an application that has read nothing yet; files may be in the
   system's cache,
@@ -31,13 +31,14 @@ import mlflow
 import numpy as np
 from PIL import Image
 
+from actiontrack import verdicts
 from actiontrack.recorder import Recorder
 from actiontrack.store import Store
 from actiontrack.web.app import install
 from actiontrack.web.permissions import Everybody
 from benchmarks.measure import RESULTS_VARIABLE, Figure, Spread, keep
 
-CLASSES = 10
+CLASSES, JUDGED = 10, 100
 FIRST_PAGE_MS, ANY_PAGE_MS = 1000, 300
 
 
@@ -60,7 +61,6 @@ def main() -> None:
         first = time_of(base, "/actiontrack/")
         print(f"first page of a new server: {first:.0f} ms (target {FIRST_PAGE_MS} ms when warm)")
         print(f"{'page or route':<44} {'cold ms':>8}  warm ms: median (lowest to highest)  bytes")
-        pages: list[float] = []
         figures: list[Figure] = []
         for name, path in routes.items():
             size = ask(base, path)
@@ -68,8 +68,6 @@ def main() -> None:
             spread = Spread.of(times)
             shown = f"{cold[name]:8.0f}" if name in cold else f"{'':>8}"
             print(f"{name:<44} {shown}  {spread!s:<36} {size}", flush=True)
-            if not path.startswith("/actiontrack/api/"):
-                pages.append(spread.median)
             figures.append(
                 Figure(
                     name=name,
@@ -82,7 +80,8 @@ def main() -> None:
             )
         if os.environ.get(RESULTS_VARIABLE):
             keep(*figures)
-        print(f"slowest page {max(pages):.0f} ms (target {ANY_PAGE_MS})")
+        slowest = max(each.value.median for each in figures if each.target)
+        print(f"slowest page {slowest:.0f} ms (target {ANY_PAGE_MS})")
 
 
 def write_records(folder: Path, options: argparse.Namespace) -> list[str]:
@@ -146,6 +145,11 @@ def write_record(
             recorder.log_features(ids, features)
             recorder.log_thumbnails(ids, thumbnails(len(ids)))
     mlflow.MlflowClient(tracking_uri=store.tracking_uri).set_terminated(run_id)
+    if number == 0:
+        record = store.open_record(run_id)
+        for each in range(JUDGED):  # as reviewers do: one file for each
+            verdict = verdicts.Verdict(sample_id=each, verdict="fine", who="benchmark")
+            verdicts.add(record, [verdict])
 
 
 def thumbnails(count: int) -> list[bytes]:
@@ -180,7 +184,7 @@ def routes_of(run_ids: list[str]) -> dict[str, str]:
     api = {
         "runs": ([], {}),
         "scores": ([one], {}),
-        "scores, all 50,000 as JSON, 3 columns": (
+        "scores, all as JSON, one column": (
             [one],
             {"per_page": 100_000, "columns": "action"},
         ),
@@ -240,7 +244,8 @@ def served(folder: Path) -> Iterator[str]:
             with contextlib.suppress(OSError):
                 ask(base, "/health")
                 break
-            assert time.monotonic() < deadline, "the server does not start: see server.log"
+            ended = process.poll() is not None or time.monotonic() > deadline
+            assert not ended, "the server does not start: see server.log"
             time.sleep(0.1)
         yield base
     finally:
