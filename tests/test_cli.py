@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from actiontrack import cli
+from actiontrack import cli, compare
 from actiontrack.testing import make_history, record_history
 
 COMMANDS = [
@@ -113,6 +113,30 @@ def test_compare_tidy_has_confidence_intervals(run_cli, two_runs, experiment):
     )
     frame = pd.read_csv(io.StringIO(out)).query("`class` == 'overall'")
     assert (frame["ci_low"] <= frame["ci_high"]).all()
+
+
+@pytest.mark.parametrize(
+    ("words", "methods", "n_bootstrap"),
+    [
+        ((), {"spearman"}, 0),
+        (("--method", "pearson", "--format", "csv"), {"spearman", "pearson"}, 0),
+        (("--tidy", "--bootstrap", "20"), {"spearman", "pearson"}, 20),
+    ],
+)
+def test_compare_computes_no_more_than_it_tells(
+    run_cli, two_runs, monkeypatch, words, methods, n_bootstrap
+):
+    asked = []
+    original = compare.correlations
+
+    def correlations(*values, **options):
+        asked.append((set(options["methods"]), options["n_bootstrap"]))
+        return original(*values, **options)
+
+    monkeypatch.setattr(compare, "correlations", correlations)
+    runs = [word for each in two_runs for word in ("--run", each)]
+    assert run_cli("compare", *runs, *words)[0] == 0
+    assert asked == [(methods, n_bootstrap)]
 
 
 def test_compare_by_quantile(run_cli, two_runs, experiment, tmp_path):

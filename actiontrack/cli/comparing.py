@@ -1,7 +1,7 @@
 """Commands that set runs side by side."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
@@ -25,7 +25,7 @@ from actiontrack.store import RunQuery, Store
 
 __all__ = ["changed", "compare"]
 
-_METHODS: tuple[Method, ...] = ("spearman", "pearson")
+_METHODS: tuple[Method, ...] = get_args(Method)
 
 
 @cli.command()
