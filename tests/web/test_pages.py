@@ -175,6 +175,15 @@ def test_the_policy_of_every_page_forbids_inline_code(site, runs):
     assert "unsafe" not in policy
 
 
+def test_the_dark_colours_of_the_system_are_those_of_the_dark_theme():
+    """CSS has no way to say them once: charts read the variables as they are written."""
+    text = (STATIC / "app.css").read_text()
+    rules = (r':root\[data-theme="dark"\]', r":root:not\(\[data-theme\]\)")
+    chosen, system = (re.search(rule + r" \{(.*?)\}", text, re.DOTALL).group(1) for rule in rules)
+    assert chosen.split() == system.split()
+    assert "--text:" in chosen
+
+
 # Vendored files
 
 
