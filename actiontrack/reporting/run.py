@@ -55,12 +55,13 @@ def run_report(
     """
     history = record.history(columns=())  # kept, so that it is read once for all sections
     scores = analysis.score_frame([record])
+    classes = class_section(scores) if has_classes(scores) else None
     stability = stability_section(record)
     noise = detection_sections([record]) if holds_noise(record) else []
     sections = [
         run_section(record),
         distribution_section(scores),
-        *([_own_classes(scores)] if has_classes(scores) else []),
+        *([] if classes is None else [_own_classes(classes)]),
         *extremes(record, scores),
         *detail_sections(
             record,
@@ -76,7 +77,7 @@ def run_report(
         Section(heading="How to read this", text=_how_to_read(record)),
     ]
     del history
-    told = [_summary(record, scores), *(each.text for each in (*noise[:1], *stability))]
+    told = [_summary(record, scores, classes), *(each.text for each in (*noise[:1], *stability))]
     summary = Section(heading="Summary", text="\n\n".join(told))
     return Report(
         title=f"Action scores of {record.run.name}, record {record.name}",
@@ -108,16 +109,14 @@ def class_section(scores: pd.DataFrame) -> Section:
     )
 
 
-def _own_classes(scores: pd.DataFrame) -> Section:
+def _own_classes(found: Section) -> Section:
     """The classes of the only run, without the columns that name it in every row."""
-    found = class_section(scores)
     assert found.frame is not None  # noqa: S101 - made above
     return replace(found, frame=found.frame.drop(columns=["run_id", "run_name", "model", "rank"]))
 
 
-def _summary(record: StoredRecord, scores: pd.DataFrame) -> str:
+def _summary(record: StoredRecord, scores: pd.DataFrame, classes: Section | None) -> str:
     manifest = record.manifest
-    classes = analysis.class_distributions(scores)
     state = "" if manifest.complete else " The record is not complete: it holds up to there."
     median = short_number(float(scores["action"].median()))
     size = f"{manifest.n_samples} samples over {manifest.n_steps} steps"
@@ -125,11 +124,11 @@ def _summary(record: StoredRecord, scores: pd.DataFrame) -> str:
     share = _top_share(scores["action"].to_numpy(dtype=np.float64))
     if share is not None:
         text.append(f"The hardest 1 % of the samples hold {share:.1%} of all action.")
-    if len(classes) > 1:
+    if classes is not None and classes.frame is not None:
+        first, last = classes.frame.iloc[0], classes.frame.iloc[-1]
         text.append(
-            f"The hardest class is {classes['class'].iloc[0]} (median "
-            f"{short_number(classes['median'].iloc[0])}), the easiest {classes['class'].iloc[-1]} "
-            f"({short_number(classes['median'].iloc[-1])})."
+            f"The hardest class is {first['class']} (median {short_number(first['median'])}), the "
+            f"easiest {last['class']} ({short_number(last['median'])})."
         )
     if "correct" in scores.columns:
         text.append(f"At the last step {scores['correct'].mean():.1%} are predicted right.")
