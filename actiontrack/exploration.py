@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from actiontrack import analysis
-from actiontrack.analysis import LOW_IS_HARD
+from actiontrack.analysis import hardness_sign
 from actiontrack.errors import NotFoundError, ParameterError
 from actiontrack.history import check_choice
 from actiontrack.scores import min_max
@@ -81,8 +81,8 @@ def choose_samples(
     rows = np.flatnonzero(keep)
     if order is not None:
         check_choice("order", order, ORDERS)
-        low_first = (order == "hardest") == (score in LOW_IS_HARD)
-        rows = rows[np.argsort(values[rows] if low_first else -values[rows], kind="stable")]
+        easiness = -hardness_sign(score) * values[rows]
+        rows = rows[np.argsort(easiness if order == "hardest" else -easiness, kind="stable")]
     chosen: pd.DataFrame = scores.iloc[rows]
     return chosen
 
@@ -285,8 +285,7 @@ def sample_ranks(scores: pd.DataFrame, names: Sequence[str], row: int) -> pd.Dat
     """
     rows = []
     for name in names:
-        values = _column(scores, name)
-        values = -values if name in LOW_IS_HARD else values
+        values = _column(scores, name) * hardness_sign(name)
         own = values[row]
         known = ~np.isnan(values)
         rank, percentile = np.nan, np.nan

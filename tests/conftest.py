@@ -95,6 +95,16 @@ def _fence(tmp_path, monkeypatch, tracking_uri):
     assert not upload_threads(), "an upload thread outlived the test"
 
 
+@pytest.fixture(autouse=True)
+def _no_figure_leaks():
+    """The test that leaves a figure with pyplot fails, and not the next that looks."""
+    yield
+    if pyplot := sys.modules.get("matplotlib.pyplot"):
+        left = pyplot.get_fignums()
+        pyplot.close("all")
+        assert not left, f"figures left with pyplot: {left}"
+
+
 @pytest.fixture
 def experiment(tracking_uri, tmp_path):
     """Name of a new experiment in the SQLite store, whose artifacts lie in the test's folder."""

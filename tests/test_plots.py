@@ -22,12 +22,6 @@ def message(text):
     return f"^{re.escape(text)}$"
 
 
-@pytest.fixture(autouse=True)
-def no_figure_leaks():
-    yield
-    assert plt.get_fignums() == []
-
-
 @pytest.fixture
 def scores():
     rng = np.random.default_rng(0)

@@ -271,7 +271,7 @@ class Data:
             has_features=found.has_features,
             has_probabilities=found.has_probabilities,
             has_maps=found.has_maps,
-            has_boxes=artifact.BOXES in manifest.files,
+            has_boxes=found.has_boxes,
             has_images=found.has_thumbnails or self.image_roots.allows(manifest.source),
             pictures=found.picture_names,
         )
@@ -293,7 +293,7 @@ class Data:
                 continue
             digests = found.manifest.digests, other.manifest.digests
             if all(digests[0].get(each) == digests[1].get(each) for each in ("ids", "labels")):
-                model = other.manifest.model or info.model
+                model = analysis.model_of(other)
                 rows.append((info.run_id, info.name, model, info.experiment))
             if len(rows) == _SIBLINGS:
                 break
