@@ -6,19 +6,30 @@ array of their shape, whatever the number of classes.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Method", "correlation_matrices", "finite_samples", "mid_ranks"]
+__all__ = [
+    "Method",
+    "Products",
+    "block_products",
+    "block_width",
+    "correlation_matrices",
+    "finite_samples",
+    "merged",
+    "mid_ranks",
+    "prepared_rows",
+]
 
 Method = Literal["spearman", "pearson"]
 Floats = NDArray[np.float64]
 Scores = NDArray[np.floating]
 Ints = NDArray[np.intp]
+Products = tuple[Floats, Floats]  # of a block of samples: (R, R) and sums of the rows (R,)
 
 _BLOCK = 2**20  # elements of a (runs, samples) block: 8 MB of float64
 _EXACT = 2**22  # samples up to which float32 holds every centred mid-rank
@@ -96,18 +107,57 @@ def correlation_matrices(
     if not n_samples:
         return np.full((len(values), len(values)), np.nan)
     if method == "pearson":
-        return _from_products(_Rows(values, columns, classes).blocks(), n_samples)
+        blocks = _Rows(values, columns, classes).blocks()
+    else:
+        ranks = _ranks(values, columns, classes)
+        blocks = (each.astype(np.float64) for each in _split(ranks))
+    return merged(map(block_products, blocks), n_samples, method)
+
+
+def prepared_rows(
+    values: Scores,
+    method: Method,
+    *,
+    columns: Ints | None = None,
+    classes: Ints | None = None,
+) -> Scores:
+    """What is multiplied of some runs, each on its own: centred ranks, or centred scores.
+
+    `block_products` of the same samples of all runs, `block_width` samples at a time, and `merged`
+    in the order of the samples give the matrix of `correlation_matrices`, wherever they are
+    computed.
+
+    Args:
+        values: scores (R, N) of any number of runs.
+        method: as in `correlation_matrices`.
+        columns: likewise.
+        classes: likewise.
+
+    Returns:
+        (R, n), float32 where it is exact, else float64.
+    """
+    if method == "spearman":
+        return _ranks(values, columns, classes)
+    rows = _Rows(values, columns, classes)
+    prepared = np.empty((len(values), values.shape[1] if columns is None else columns.size))
+    for run, row in enumerate(prepared):
+        row[:] = rows.residuals(run)
+    return prepared
+
+
+def _ranks(values: Scores, columns: Ints | None, classes: Ints | None) -> Scores:
+    """Ranks of each run around 0, (R, n)."""
     rows = None if classes is None else _Rows(values, columns, classes)
+    n_samples = values.shape[1] if columns is None else int(columns.size)
     dtype = np.float32 if n_samples <= _EXACT else np.float64
-    ranks = np.empty((len(values), n_samples), dtype=dtype)
+    ranks: Scores = np.empty((len(values), n_samples), dtype=dtype)
 
     def rank(run: int) -> None:
         row = _picked(values, columns, run) if rows is None else rows.residuals(run)
         _rank(row, ranks[run], (n_samples + 1) / 2)  # their mean, whatever the ties
 
     _for_each_row(rank, ranks.shape)
-    blocks = (each.astype(np.float64) for each in _split(ranks))
-    return _from_products(blocks, n_samples, peak=n_samples / 2)
+    return ranks
 
 
 def _picked(values: Scores, columns: Ints | None, run: int) -> Scores:
@@ -143,7 +193,7 @@ class _Rows:
 
     def blocks(self) -> Iterator[Floats]:
         """All runs, (R, some samples)."""
-        width = max(1, _BLOCK // len(self._values))
+        width = block_width(len(self._values))
         for start in range(0, self._length, width):
             where = slice(start, start + width)
             columns = where if self._columns is None else self._columns[where]
@@ -175,18 +225,41 @@ class _Rows:
 
 
 def _split(rows: Scores) -> Iterator[Scores]:
-    width = max(1, _BLOCK // len(rows))
+    width = block_width(len(rows))
     for start in range(0, rows.shape[1], width):
         yield rows[:, start : start + width]
 
 
-def _from_products(blocks: Iterator[Floats], n_samples: int, *, peak: float = 1.0) -> Floats:
-    """Correlations of nearly centred rows, whose numbers are about as large as `peak`."""
-    block = next(blocks)
-    products, sums = block @ block.T, block.sum(axis=1)
-    for block in blocks:
-        products += block @ block.T
-        sums += block.sum(axis=1)
+def block_width(n_runs: int) -> int:
+    """How many samples are multiplied at a time."""
+    return max(1, _BLOCK // max(1, n_runs))
+
+
+def block_products(block: Scores) -> Products:
+    """Products of the rows of a block with each other, and their sums.
+
+    Args:
+        block: of `prepared_rows`, all runs and some samples (R, n).
+    """
+    # Of one layout: BLAS rounds products of another in another way.
+    rows = np.ascontiguousarray(block, dtype=np.float64)
+    return rows @ rows.T, rows.sum(axis=1)
+
+
+def merged(parts: Iterable[Products], n_samples: int, method: Method) -> Floats:
+    """The matrix of `correlation_matrices` from the products of its blocks, in their order.
+
+    Args:
+        parts: what `block_products` gives of each block, one at least.
+        n_samples: of all of them together.
+        method: by which the rows were prepared.
+    """
+    peak = n_samples / 2 if method == "spearman" else 1.0  # about as large as what was multiplied
+    each = iter(parts)
+    products, sums = (total.copy() for total in next(each))
+    for more, further in each:
+        products += more
+        sums += further
     covariance = products - np.outer(sums, sums) / n_samples
     variance = np.diagonal(covariance)
     varies = variance > _CONSTANT * n_samples * peak**2

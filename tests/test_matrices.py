@@ -11,7 +11,15 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from actiontrack import matrices
-from actiontrack.matrices import correlation_matrices, finite_samples, mid_ranks
+from actiontrack.matrices import (
+    block_products,
+    block_width,
+    correlation_matrices,
+    finite_samples,
+    merged,
+    mid_ranks,
+    prepared_rows,
+)
 
 BY_SCIPY = {"spearman": stats.spearmanr, "pearson": stats.pearsonr}
 METHODS = pytest.mark.parametrize("method", ["spearman", "pearson"])
@@ -79,6 +87,20 @@ def test_class_means_are_taken_out_of_the_named_samples(way, values, method):
     found = correlation_matrices(values, method, columns=columns, classes=classes)
     expected = correlation_matrices(values[:, columns].copy(), method, classes=classes)
     np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+@METHODS
+@pytest.mark.parametrize("within", [False, True])
+@pytest.mark.parametrize("count", [100, 400, 500])
+def test_rows_and_blocks_computed_apart_give_the_same_bits(way, values, method, within, count):
+    """As on several machines: some runs here and some there, and so with the samples."""
+    columns = np.random.default_rng(1).permutation(500)[:count]
+    picked = {"columns": columns, "classes": columns % 3 if within else None}
+    rows = np.vstack([prepared_rows(each, method, **picked) for each in (values[:3], values[3:])])
+    width = block_width(len(rows))
+    parts = [block_products(rows[:, at : at + width]) for at in range(0, count, width)]
+    expected = correlation_matrices(values, method, **picked)
+    np.testing.assert_array_equal(merged(parts, count, method), expected)
 
 
 @METHODS
