@@ -8,7 +8,8 @@ are a **same-model** pair, the ceiling against which a **cross-model** pair is r
 Arrays in, tidy frames out. Everything here is pure: no tracking server, no files, no plots.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import get_args
 
@@ -30,6 +31,10 @@ __all__ = [
     "CorrelationResult",
     "CurveClusters",
     "Method",
+    "Pairs",
+    "PartSamples",
+    "Resamples",
+    "ScoreSource",
     "accuracy_by_threshold",
     "average_ranks",
     "class_summary",
@@ -45,8 +50,11 @@ __all__ = [
     "pearson_matrix",
     "principal_components",
     "regions_of_interest",
+    "resampled",
     "spearman_matrix",
     "table1",
+    "tails",
+    "to_resample",
     "top_k_overlap",
     "with_last",
 ]
@@ -235,12 +243,17 @@ def _runs(values: ArrayLike, *, at_least: int = 0) -> Floats:
     return array.astype(np.float64, copy=False)
 
 
-def _kept(values: ArrayLike) -> Scores:
-    """Scores (R >= 2, N), float32 as it is and the rest as float64."""
-    array = np.asarray(values)
-    if array.dtype == np.float32 and array.ndim == 2 and len(array) > 1:
-        return array
-    return _runs(array, at_least=2)
+def _source(values: "ArrayLike | ScoreSource", *, keep_float32: bool) -> "ScoreSource":
+    """Scores of two runs or more; arrays of another dtype become float64."""
+    if isinstance(values, ScoreSource):
+        if values.n_runs > 1:
+            return values
+        array: ArrayLike = np.empty((values.n_runs, 0))
+    else:
+        array = np.asarray(values)
+        if keep_float32 and array.dtype == np.float32 and array.ndim == 2 and len(array) > 1:
+            return _Held(array)
+    return _Held(_runs(array, at_least=2))
 
 
 def _scaled(rows: Floats) -> Floats:
@@ -343,7 +356,7 @@ def _class_means(rows: Floats, counts: Floats, starts: Ints) -> Floats:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _PartSamples:
+class PartSamples:
     """The samples behind one value of the column ``class``.
 
     Attributes:
@@ -362,13 +375,12 @@ class _PartSamples:
 
 
 def _samples_of_parts(
-    values: Scores, labels: Ints | None, names: Sequence[str]
-) -> list[_PartSamples]:
-    keep = finite_samples(values)
+    keep: NDArray[np.bool_], labels: Ints | None, names: Sequence[str]
+) -> list[PartSamples]:
     n_dropped = int(keep.size - keep.sum())
     columns = np.flatnonzero(keep) if n_dropped else None
     n_samples = keep.size - n_dropped
-    overall = _PartSamples(name=OVERALL, n_samples=n_samples, n_dropped=n_dropped, columns=columns)
+    overall = PartSamples(name=OVERALL, n_samples=n_samples, n_dropped=n_dropped, columns=columns)
     if labels is None:
         return [overall]
     kept = labels if columns is None else labels[columns]
@@ -377,7 +389,7 @@ def _samples_of_parts(
     edges = np.searchsorted(kept[order], np.arange(len(names) + 1))
     dropped = np.bincount(labels[~keep], minlength=len(names))
     classes = [
-        _PartSamples(
+        PartSamples(
             name=name,
             n_samples=int(edges[code + 1] - edges[code]),
             n_dropped=int(dropped[code]),
@@ -388,7 +400,7 @@ def _samples_of_parts(
     return [overall, replace(overall, name=WITHIN_CLASS, classes=kept), *classes]
 
 
-def _matrices(values: Scores, parts: Sequence[_PartSamples], methods: Sequence[Method]) -> Floats:
+def _matrices(values: Scores, parts: Sequence[PartSamples], methods: Sequence[Method]) -> Floats:
     """Correlation matrices (M, K, R, R); NaN for a part of fewer than 3 samples."""
     result = np.full((len(methods), len(parts), len(values), len(values)), np.nan)
     for k, part in enumerate(parts):
@@ -414,8 +426,8 @@ def _within_class(rows: Floats, sizes: Ints) -> _Part:
     return _Part(where=slice(None), rows=scaled, dense=_dense(scaled[None]), starts=starts)
 
 
-def _to_resample(values: Scores, parts: Sequence[_PartSamples]) -> list[_Part]:
-    """The same parts with their scores at hand, the samples sorted by class."""
+def to_resample(values: Scores, parts: Sequence[PartSamples]) -> list[_Part]:
+    """The same parts with their scores (R, N) at hand, the samples sorted by class."""
     overall, *others = parts
     classes = others[1:]  # after the one within classes
     columns = [each.columns for each in classes if each.columns is not None]
@@ -434,7 +446,7 @@ def _to_resample(values: Scores, parts: Sequence[_PartSamples]) -> list[_Part]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Pairs:
+class Pairs:
     """All pairs of runs, sorted by pair of models: cross-model first, then same-model."""
 
     run_a: Ints
@@ -446,10 +458,11 @@ class _Pairs:
 
     @property
     def sizes(self) -> Ints:
+        """Number of pairs of each group."""
         return np.diff(self.starts, append=self.run_a.size)
 
     def take(self, matrices: Floats) -> Floats:
-        """(..., R, R) -> (..., P)."""
+        """The pairs of matrices: (..., R, R) -> (..., P)."""
         return matrices[..., self.run_a, self.run_b]
 
     def means(self, values: Floats) -> Floats:
@@ -457,7 +470,7 @@ class _Pairs:
         return np.asarray(np.add.reduceat(values, self.starts, axis=-1) / self.sizes)
 
 
-def _pairs(groups: Sequence[str]) -> _Pairs:
+def _pairs(groups: Sequence[str]) -> Pairs:
     models = list(dict.fromkeys(groups))
     codes = np.array([models.index(name) for name in groups])
     run_a, run_b = np.triu_indices(len(groups), 1)
@@ -467,7 +480,7 @@ def _pairs(groups: Sequence[str]) -> _Pairs:
     keys = keys[:, order]
     new = np.r_[True, (keys[:, 1:] != keys[:, :-1]).any(axis=0)]
     same, first, second = keys[:, new].tolist()
-    return _Pairs(
+    return Pairs(
         run_a=run_a[order],
         run_b=run_b[order],
         starts=np.flatnonzero(new),
@@ -477,11 +490,146 @@ def _pairs(groups: Sequence[str]) -> _Pairs:
     )
 
 
+# ---------------------------------------------------------------- where the scores are
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resamples:
+    """The draws of a bootstrap over samples, in chunks of a bounded size.
+
+    Attributes:
+        n_samples: how many are drawn of as many, each time.
+        times: how often.
+        chunk: how many resamples are correlated at once.
+        seed: of the draws.
+    """
+
+    n_samples: int
+    times: int
+    chunk: int
+    seed: int
+
+    @property
+    def sizes(self) -> list[int]:
+        """Number of resamples of each chunk."""
+        return [min(self.chunk, self.times - at) for at in range(0, self.times, self.chunk)]
+
+    def counts(self) -> Iterator[Floats]:
+        """How often each sample occurs in each resample, (chunk, N), chunk by chunk."""
+        yield from _drawn(np.random.default_rng(self.seed), self.sizes, self.n_samples)
+
+    def split(self, n_parts: int) -> "Iterator[RestOfResamples]":
+        """The same draws as parts that can be drawn apart."""
+        rng, sizes = np.random.default_rng(self.seed), self.sizes
+        width = max(1, -(-len(sizes) // n_parts))
+        for start in range(0, len(sizes), width):
+            here = sizes[start : start + width]
+            yield RestOfResamples(rng.bit_generator.state, here, self.n_samples)
+            for _ in _drawn(rng, here, self.n_samples):  # to where the next part begins
+                pass
+
+
+@dataclass(frozen=True)
+class RestOfResamples:
+    """Some chunks of `Resamples`: the state of the generator before them, and their sizes."""
+
+    state: Mapping[str, object]
+    sizes: Sequence[int]
+    n_samples: int
+
+    def counts(self) -> Iterator[Floats]:
+        """As `Resamples.counts`, of these chunks."""
+        rng = np.random.default_rng()
+        rng.bit_generator.state = self.state
+        yield from _drawn(rng, self.sizes, self.n_samples)
+
+
+def _drawn(rng: np.random.Generator, sizes: Sequence[int], n: int) -> Iterator[Floats]:
+    for size in sizes:
+        yield _resample_counts(rng, size, n)
+
+
+class ScoreSource(ABC):
+    """Scores (R, N), wherever they are, and what comparisons ask of them.
+
+    `correlations` and `correlation_by_quantile` take one instead of an array: the scores stay
+    where they are, and the answers are small.
+
+    Attributes:
+        n_runs: R.
+        n_samples: N.
+    """
+
+    n_runs: int
+    n_samples: int
+
+    @abstractmethod
+    def finite(self) -> NDArray[np.bool_]:
+        """Which samples are finite in every run, (N,)."""
+
+    @abstractmethod
+    def matrices(self, parts: Sequence[PartSamples], methods: Sequence[Method]) -> Floats:
+        """Correlation matrices (M, K, R, R); NaN for a part of fewer than 3 samples."""
+
+    @abstractmethod
+    def resampled(
+        self,
+        parts: Sequence[PartSamples],
+        methods: Sequence[Method],
+        pairs: Pairs,
+        resamples: Resamples,
+    ) -> Floats:
+        """Group means of every resample, (times, M, K, G): see `resampled`."""
+
+    @abstractmethod
+    def tails(
+        self,
+        keep: NDArray[np.bool_],
+        pairs: Pairs,
+        quantiles: Sequence[float],
+        methods: Sequence[Method],
+    ) -> Floats:
+        """Correlations above quantiles, of the samples to keep, (P, Q, 1 + M): see `tails`."""
+
+
+class _Held(ScoreSource):
+    """Scores in an array."""
+
+    def __init__(self, values: Scores) -> None:
+        self.n_runs, self.n_samples = values.shape
+        self._values = values
+
+    def finite(self) -> NDArray[np.bool_]:
+        return finite_samples(self._values)
+
+    def matrices(self, parts: Sequence[PartSamples], methods: Sequence[Method]) -> Floats:
+        return _matrices(self._values, parts, methods)
+
+    def resampled(
+        self,
+        parts: Sequence[PartSamples],
+        methods: Sequence[Method],
+        pairs: Pairs,
+        resamples: Resamples,
+    ) -> Floats:
+        return resampled(to_resample(self._values, parts), methods, pairs, resamples.counts())
+
+    def tails(
+        self,
+        keep: NDArray[np.bool_],
+        pairs: Pairs,
+        quantiles: Sequence[float],
+        methods: Sequence[Method],
+    ) -> Floats:
+        rows = self._values[:, keep].astype(np.float64, copy=False)
+        return tails(rows, pairs.run_a, pairs.run_b, quantiles, methods)
+
+
 # ---------------------------------------------------------------- Table 1
 
 
 def correlations(
-    values: ArrayLike,
+    values: ArrayLike | ScoreSource,
     labels: ArrayLike | None = None,
     *,
     groups: Sequence[str],
@@ -503,7 +651,7 @@ def correlations(
     are those of the resampled array, computed from the counts of its draws.
 
     Args:
-        values: Scores, shape ``(R, N)``, R >= 2, any float dtype.
+        values: Scores, shape ``(R, N)``, R >= 2, any float dtype; or where they are.
         labels: Class of each sample, integers of shape ``(N,)``, or None.
         groups: Name of the model of each run, length R.
         class_names: Name of each class, indexed by label.
@@ -521,23 +669,19 @@ def correlations(
     Raises:
         ParameterError: A shape, length, label, class name or option is wrong.
     """
-    scores = _kept(values)
-    _check_groups(groups, n_runs=len(scores))
+    scores = _source(values, keep_float32=True)
+    _check_groups(groups, n_runs=scores.n_runs)
     _check_options(methods=methods, n_bootstrap=n_bootstrap, confidence=confidence)
-    codes = None if labels is None else _checked_labels(labels, scores.shape[1], class_names)
-    parts, pairs = _samples_of_parts(scores, codes, class_names), _pairs(groups)
-    estimates = pairs.take(_matrices(scores, parts, methods))  # (M, K, P)
+    codes = None if labels is None else _checked_labels(labels, scores.n_samples, class_names)
+    parts, pairs = _samples_of_parts(scores.finite(), codes, class_names), _pairs(groups)
+    estimates = pairs.take(scores.matrices(parts, methods))  # (M, K, P)
     means = pairs.means(estimates)
     draws = np.full((1, *means.shape), np.nan)
-    if n_bootstrap:
-        draws = _bootstrap(
-            _to_resample(scores, parts),
-            methods,
-            pairs,
-            n_samples=parts[0].n_samples,
-            times=n_bootstrap,
-            seed=seed,
-        )
+    n_samples = parts[0].n_samples
+    if n_bootstrap and n_samples >= _MIN_SAMPLES:
+        chunk = max(1, _CHUNK // (scores.n_runs * n_samples))
+        resamples = Resamples(n_samples=n_samples, times=n_bootstrap, chunk=chunk, seed=seed)
+        draws = scores.resampled(parts, methods, pairs, resamples)
     interval = np.where(np.isnan(means), np.nan, _interval(draws, confidence))
     return CorrelationResult(
         pairs=_pairs_frame(parts, methods, pairs, estimates),
@@ -556,25 +700,19 @@ def _estimate(parts: Sequence[_Part], methods: Sequence[Method], counts: Floats)
     return result
 
 
-def _bootstrap(
-    parts: Sequence[_Part],
-    methods: Sequence[Method],
-    pairs: _Pairs,
-    *,
-    n_samples: int,
-    times: int,
-    seed: int,
+def resampled(
+    parts: Sequence[_Part], methods: Sequence[Method], pairs: Pairs, counts: Iterable[Floats]
 ) -> Floats:
-    """Group means of every resample: (times, M, K, G)."""
-    rng = np.random.default_rng(seed)
-    chunk = max(1, _CHUNK // max(1, len(parts[0].rows) * n_samples))
-    result = np.full((times, len(methods), len(parts), len(pairs.kinds)), np.nan)
-    if n_samples < _MIN_SAMPLES:
-        return result
-    for start in range(0, times, chunk):
-        counts = _resample_counts(rng, min(chunk, times - start), n_samples)
-        result[start : start + chunk] = pairs.means(pairs.take(_estimate(parts, methods, counts)))
-    return result
+    """Group means of every resample, (times, M, K, G).
+
+    Args:
+        parts: of `to_resample`.
+        methods: which correlations.
+        pairs: of runs.
+        counts: how often each sample occurs in each resample, see `Resamples`.
+    """
+    chunks = (pairs.means(pairs.take(_estimate(parts, methods, each))) for each in counts)
+    return np.concatenate(list(chunks))
 
 
 def _resample_counts(rng: np.random.Generator, times: int, n: int) -> Floats:
@@ -594,7 +732,7 @@ def _interval(draws: Floats, confidence: float) -> Floats:
 
 
 def _pairs_frame(
-    parts: Sequence[_PartSamples], methods: Sequence[Method], pairs: _Pairs, estimates: Floats
+    parts: Sequence[PartSamples], methods: Sequence[Method], pairs: Pairs, estimates: Floats
 ) -> pd.DataFrame:
     return pd.DataFrame(
         {
@@ -606,9 +744,9 @@ def _pairs_frame(
 
 
 def _groups_frame(
-    parts: Sequence[_PartSamples],
+    parts: Sequence[PartSamples],
     methods: Sequence[Method],
-    pairs: _Pairs,
+    pairs: Pairs,
     means: Floats,
     ci: Floats,
 ) -> pd.DataFrame:
@@ -626,7 +764,7 @@ def _groups_frame(
 
 
 def _keys(
-    parts: Sequence[_PartSamples],
+    parts: Sequence[PartSamples],
     methods: Sequence[Method],
     inner: Mapping[str, ArrayLike],
 ) -> dict[str, NDArray[np.generic]]:
@@ -642,7 +780,7 @@ def _keys(
     }
 
 
-def _counts(parts: Sequence[_PartSamples], methods: Sequence[Method], size: int) -> dict[str, Ints]:
+def _counts(parts: Sequence[PartSamples], methods: Sequence[Method], size: int) -> dict[str, Ints]:
     n_samples = np.array([part.n_samples for part in parts])
     n_dropped = np.array([part.n_dropped for part in parts])
     return {
@@ -740,7 +878,7 @@ def _check_names(names: Sequence[str]) -> None:
 
 
 def correlation_by_quantile(
-    values: ArrayLike,
+    values: ArrayLike | ScoreSource,
     *,
     groups: Sequence[str],
     quantiles: Sequence[float] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
@@ -755,7 +893,7 @@ def correlation_by_quantile(
     suffer it too, so read a cross-model curve against the same-model one, not against zero.
 
     Args:
-        values: Scores, shape ``(R, N)``, R >= 2, any float dtype.
+        values: Scores, shape ``(R, N)``, R >= 2, any float dtype; or where they are.
         groups: Name of the model of each run, length R.
         quantiles: Each in [0, 1); 0 keeps every sample.
         methods: Which of "spearman" and "pearson" to compute.
@@ -768,15 +906,14 @@ def correlation_by_quantile(
     Raises:
         ParameterError: A shape, length, quantile or method is wrong.
     """
-    scores = _runs(values, at_least=2)
-    _check_groups(groups, n_runs=len(scores))
+    scores = _source(values, keep_float32=False)
+    _check_groups(groups, n_runs=scores.n_runs)
     _check_options(methods=methods, n_bootstrap=0, confidence=0.5)
     _check_quantiles(quantiles)
-    keep = finite_columns(scores)
-    rows, pairs = scores[:, keep], _pairs(groups)
-    tails = _tails(rows, average_ranks(rows), pairs, quantiles, methods)  # (P, Q, 1 + M)
-    means = pairs.means(tails[..., 1:].transpose(2, 1, 0))  # (M, Q, G)
-    fewest = np.minimum.reduceat(tails[..., 0].T.astype(np.intp), pairs.starts, axis=1)
+    keep, pairs = scores.finite(), _pairs(groups)
+    found = scores.tails(keep, pairs, quantiles, methods)  # (P, Q, 1 + M)
+    means = pairs.means(found[..., 1:].transpose(2, 1, 0))  # (M, Q, G)
+    fewest = np.minimum.reduceat(found[..., 0].T.astype(np.intp), pairs.starts, axis=1)
     index = pd.MultiIndex.from_product([methods, range(len(pairs.kinds)), quantiles])
     group = index.get_level_values(1).to_numpy()
     return pd.DataFrame(
@@ -801,18 +938,26 @@ def _check_quantiles(quantiles: Sequence[float]) -> None:
         raise ParameterError("quantiles", "must lie in [0, 1)", wrong, remedy)
 
 
-def _tails(
+def tails(
     rows: Floats,
-    ranks: Floats,
-    pairs: _Pairs,
+    run_a: Ints,
+    run_b: Ints,
     quantiles: Sequence[float],
     methods: Sequence[Method],
 ) -> Floats:
-    """Number kept, then one correlation per method, for each pair and quantile: (P, Q, 1 + M)."""
-    result = np.full((pairs.run_a.size, len(quantiles), 1 + len(methods)), np.nan)
+    """Number kept, then one correlation per method, for each pair and quantile: (P, Q, 1 + M).
+
+    Args:
+        rows: finite scores, (R, n).
+        run_a: rows of the first run of each pair, (P,).
+        run_b: and of the second.
+        quantiles: see `correlation_by_quantile`.
+        methods: which correlations.
+    """
+    result = np.full((run_a.size, len(quantiles), 1 + len(methods)), np.nan)
     result[..., 0] = 0
-    dense = _dense(rows)
-    for p, (a, b) in enumerate(zip(pairs.run_a, pairs.run_b, strict=True)):
+    ranks, dense = average_ranks(rows), _dense(rows)
+    for p, (a, b) in enumerate(zip(run_a, run_b, strict=True)):
         difficulty = ranks[a] + ranks[b]
         edges = np.quantile(difficulty, quantiles) if difficulty.size else ()
         for q, edge in enumerate(edges):

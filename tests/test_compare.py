@@ -178,9 +178,11 @@ def test_bootstrap_equals_scipy_on_explicitly_resampled_arrays(method):
     order = np.argsort(labels, kind="stable")
     values, labels = values[:, order], labels[order]
     groups = ["a", "a", "b"]
-    parts = compare._to_resample(values, compare._samples_of_parts(values, labels, NAMES[:3]))
+    keep = compare.finite_columns(values)
+    parts = compare.to_resample(values, compare._samples_of_parts(keep, labels, NAMES[:3]))
     pairs = compare._pairs(groups)
-    draws = compare._bootstrap(parts, [method], pairs, n_samples=60, times=20, seed=5)[:, 0]
+    counts = compare.Resamples(n_samples=60, times=20, chunk=7, seed=5).counts()
+    draws = compare.resampled(parts, [method], pairs, counts)[:, 0]
     function = stats.spearmanr if method == "spearman" else stats.pearsonr
     for b, columns in enumerate(resamples(60, 20, 5)):
         x, y = values[:, columns].astype(float), labels[columns]
@@ -190,6 +192,16 @@ def test_bootstrap_equals_scipy_on_explicitly_resampled_arrays(method):
             pair = [function(rows[a], rows[c]).statistic for a, c in [(0, 2), (1, 2), (0, 1)]]
             expected = [np.mean(pair[:2]), pair[2]]
             np.testing.assert_allclose(draws[b, k], expected, atol=2e-7, err_msg=f"{b} {k}")
+
+
+@pytest.mark.parametrize("n_parts", [1, 3, 4, 20])
+def test_draws_that_are_split_are_the_same_draws(n_parts):
+    whole = compare.Resamples(n_samples=9, times=20, chunk=3, seed=5)
+    parts = list(whole.split(n_parts))
+    assert len(parts) <= n_parts
+    found = [each for part in parts for each in part.counts()]
+    for one, other in zip(whole.counts(), found, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_the_interval_does_not_depend_on_the_chunk_size(monkeypatch):
