@@ -31,16 +31,18 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, fields, replace
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from actiontrack import bounds
 from actiontrack.errors import CorruptRecordError, NotFoundError, ParameterError, StoreError
 from actiontrack.history import IdArray, IntArray, LossHistory
 
@@ -93,17 +95,21 @@ BOXES = "boxes.parquet"
 MAPS, PICTURES = "maps", "pictures"
 MAP_INDEX = f"{MAPS}/index.parquet"
 
+_SAMPLE_COLUMNS = ("sample_id", "label", "true_label", "path", "input_digest")
 #: Columns of boxes.parquet. Sides are in pixels of the image, whose size is width x height.
 BOX_COLUMNS = (
     *("sample", "kind", "class", "score"),
     *("left", "top", "right", "bottom", "width", "height"),
 )
 
+#: Columns of texts. They are read as dictionaries, so that one that is repeated counts once.
+_TEXTS = ("sample_id", "path", "input_digest", "kind", "class")
+
 #: Gives the local path of a file of the record, downloading it where needed.
 Fetch = Callable[[str], Path]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.]{0,63}")
-_MAX_MANIFEST_BYTES = 256 * 2**20
+_MAX_MANIFEST_BYTES = 64 * 2**20  # half a million files; parsed it takes up to 25 times of it
 _THUMBNAIL_ROW_GROUP = 64
 _MAP_FILE_BYTES = 64 * 2**10  # of maps in one file: more only if a single map is larger
 _MAX_MAP_PIXELS = 2**28
@@ -471,15 +477,26 @@ def _write_map_file(
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write manifest.json in one atomic step: a reader sees the old one or the new one."""
-    body = {"format": FORMAT, "version": FORMAT_VERSION} | asdict(manifest)
+    body = _body(manifest)
     body["checksum"] = _checksum(body)
-    text = json.dumps(body, indent=1, ensure_ascii=False)
+    # A line per field: json's own indentation takes ten times as long, and this is each epoch's.
+    lines = (f"{json.dumps(key)}: {json.dumps(body[key], ensure_ascii=False)}" for key in body)
+    text = "{\n" + ",\n".join(lines) + "\n}"
     _write_file(folder / MANIFEST, lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def manifest_digest(manifest: Manifest) -> str:
     """The checksum that the manifest's file carries: sha256 of its other fields."""
-    return _checksum({"format": FORMAT, "version": FORMAT_VERSION} | asdict(manifest))
+    return _checksum(_body(manifest))
+
+
+def _body(manifest: Manifest) -> dict[str, Any]:
+    """The fields of a manifest's file but its checksum; nothing is copied."""
+    entries = {
+        "steps": [vars(each) for each in manifest.steps],
+        "files": {name: vars(each) for name, each in manifest.files.items()},
+    }
+    return {"format": FORMAT, "version": FORMAT_VERSION} | vars(manifest) | entries
 
 
 def _check_distributions(probabilities: npt.NDArray[np.floating]) -> None:
@@ -584,6 +601,8 @@ def read_manifest(path: Path) -> Manifest:
         StoreError: if it can't be read.
     """
     try:
+        if path.exists() and (path.is_symlink() or not path.is_file()):
+            raise CorruptRecordError(f"{path} is a link or no file. Restore it.")
         if path.stat().st_size > _MAX_MANIFEST_BYTES:
             raise CorruptRecordError(f"{path} is too large for a manifest. Restore it.")
         body = json.loads(path.read_text(encoding="utf-8"))
@@ -610,15 +629,34 @@ def copy_file(manifest: Manifest, name: str, fetch: Fetch, folder: Path) -> None
 
 
 def read_samples(manifest: Manifest, fetch: Fetch) -> Samples:
-    """Read the samples of a record."""
-    table = _read_table(manifest, SAMPLES, fetch)
-    return Samples(
-        sample_ids=_ids(table["sample_id"]),
-        labels=_optional(table, "label"),
-        true_labels=_optional(table, "true_label"),
-        paths=_optional_texts(table, "path"),
-        input_digests=_optional_texts(table, "input_digest"),
-    )
+    """Read the samples of a record.
+
+    Raises:
+        NotFoundError: if the record has none yet.
+        CorruptRecordError: if the file is missing, truncated or altered, or ids or labels are not
+            what they must be.
+    """
+    file = _open(manifest, SAMPLES, fetch)
+    table = _columns_of(file, [each for each in _SAMPLE_COLUMNS if each in file.names])
+    with _corrupt_on_error(SAMPLES):
+        samples = Samples(
+            sample_ids=_ids(table["sample_id"], file.stored),
+            labels=_optional(table, "label"),
+            true_labels=_optional(table, "true_label"),
+            paths=_optional_texts(table, "path", file.stored),
+            input_digests=_optional_texts(table, "input_digest", file.stored),
+        )
+        _check_ids(samples.sample_ids, manifest.id_type)
+    return samples
+
+
+def _check_ids(ids: IdArray, id_type: str) -> None:
+    if id_type and (id_type == "int64") != (ids.dtype.kind in "iu"):
+        raise ValueError(f"sample_ids: must be {id_type}, got {ids.dtype.name}")
+    if ids.size > 1 and not bool((ids[1:] > ids[:-1]).all()):  # type: ignore[operator]
+        raise ParameterError(
+            "sample_ids", "must be unique and ascending", ids[:5].tolist(), "Sort by id first."
+        )
 
 
 def read_history(
@@ -667,15 +705,13 @@ def read_scores(
         CorruptRecordError: if the file is missing, truncated or altered.
     """
     file = _open(manifest, SCORES, fetch)
-    known = [each for each in file.schema_arrow.names if each != "sample"]
+    known = [each for each in file.names if each != "sample"]
     check_scores(columns or (), known)
+    table = _columns_of(file, known if columns is None else columns)
     with _corrupt_on_error(SCORES):
-        table = file.read(columns=known if columns is None else list(columns))
-    frame = {
-        name: _ids(table[name]) if name == "sample_id" else table[name].to_numpy()
-        for name in table.column_names
-    }
-    return pd.DataFrame(frame)
+        return pd.DataFrame(
+            {name: _any_values(table[name], file.stored) for name in table.column_names}
+        )
 
 
 def check_scores(wanted: Sequence[str], known: Sequence[str]) -> None:
@@ -699,16 +735,25 @@ def read_probabilities(manifest: Manifest, fetch: Fetch) -> npt.NDArray[np.float
 
     Raises:
         NotFoundError: if the record holds none.
-        CorruptRecordError: if the file is missing, truncated or altered.
+        CorruptRecordError: if the file is missing, truncated or altered, or holds no
+            distributions.
     """
-    return _read_vectors(manifest, PROBABILITIES, "probabilities", fetch)
+    found = _read_vectors(manifest, PROBABILITIES, "probabilities", fetch)
+    with _corrupt_on_error(PROBABILITIES):
+        _check_distributions(found)
+    return found
 
 
 def _read_vectors(
     manifest: Manifest, path: str, name: str, fetch: Fetch
 ) -> npt.NDArray[np.float32]:
-    column = _read_table(manifest, path, fetch, columns=[name])[name].combine_chunks()
-    return np.asarray(column.flatten().to_numpy(), dtype=np.float32).reshape(manifest.n_samples, -1)
+    table = _columns_of(_open(manifest, path, fetch), [name])
+    with _corrupt_on_error(path):
+        column = table[name].combine_chunks()
+        if not pa.types.is_fixed_size_list(column.type) or column.null_count:
+            raise TypeError(f"{name} is {column.type}, or has samples without one")
+        flat = _values(column.flatten(), np.dtype(np.float32))
+        return flat.reshape(manifest.n_samples, column.type.list_size)
 
 
 class Pictures:
@@ -726,15 +771,31 @@ class Pictures:
 
     def __init__(self, manifest: Manifest, fetch: Fetch, name: str) -> None:
         self._name, self._path = name, _verified(manifest, name, fetch)
+        self._stored = manifest.files[name].bytes
         with _corrupt_on_error(name):
             self._metadata = pq.read_metadata(self._path)
+            _check_rows(self._metadata, name, manifest.n_samples)
 
     def read(self, sample: int) -> bytes:
-        """The PNG of the sample at a row position, opening its row group only."""
+        """The PNG of the sample at a row position, opening its row group only.
+
+        Raises:
+            CorruptRecordError: if there is none, or it expands beyond what the file may claim.
+        """
         with _corrupt_on_error(self._name):
             group, row = divmod(sample, _THUMBNAIL_ROW_GROUP)
+            columns = ["sample", "png"]
+            bounds.check_chunks(
+                self._name, self._metadata, _reader(self._path), self._stored,
+                columns=columns, groups=[group],
+            )  # fmt: skip
             file = pq.ParquetFile(self._path, metadata=self._metadata)
-            return bytes(file.read_row_group(group, columns=["png"])["png"][row].as_py())
+            table = file.read_row_group(group, columns=columns)
+            if not pa.types.is_binary(table.schema.field("png").type):
+                raise TypeError(f"png is {table.schema.field('png').type}")
+            if table["sample"][row].as_py() != sample:
+                raise ValueError(f"sample {sample} is not in its place")
+            return bytes(table["png"][row].as_py())
 
 
 def read_boxes(manifest: Manifest, fetch: Fetch) -> pd.DataFrame:
@@ -746,13 +807,30 @@ def read_boxes(manifest: Manifest, fetch: Fetch) -> pd.DataFrame:
             record does not have.
     """
     file = _open_any(manifest, BOXES, fetch)
-    boxes: pd.DataFrame = _columns_of(file, BOXES, BOX_COLUMNS).to_pandas()
+    table = _columns_of(file, BOX_COLUMNS)
+    with _corrupt_on_error(BOXES):
+        boxes = pd.DataFrame(
+            {name: _any_values(table[name], file.stored) for name in BOX_COLUMNS}
+        ).astype({"kind": "str", "class": "str"})
+        _check_boxes(boxes)
     if not boxes["sample"].between(0, manifest.n_samples - 1).all():
         raise CorruptRecordError(
             f"{BOXES} names samples beyond the {manifest.n_samples} of the record {manifest.name}. "
             "Restore the file, or record the run again."
         )
     return boxes
+
+
+def _check_boxes(boxes: pd.DataFrame) -> None:
+    if boxes["sample"].dtype.kind not in "iu":
+        raise TypeError(f"sample is {boxes['sample'].dtype}")
+    unknown = boxes.loc[~boxes["kind"].isin(["truth", "predicted"]), "kind"]
+    if len(unknown):
+        raise ValueError(f"kind is {unknown.iloc[0][:80]!r}")
+    for name in BOX_COLUMNS[3:]:
+        values = boxes[name].to_numpy()
+        if values.dtype.kind != "f" or (name != "score" and not np.isfinite(values).all()):
+            raise ValueError(f"{name} is no finite number")
 
 
 def read_map_index(manifest: Manifest, fetch: Fetch, *, under: str = MAPS) -> pd.DataFrame:
@@ -764,12 +842,22 @@ def read_map_index(manifest: Manifest, fetch: Fetch, *, under: str = MAPS) -> pd
     """
     path = f"{under}/index.parquet"
     columns = ("sample", "height", "width", "file", "row")
-    table = _read_table(manifest, path, fetch, columns=columns)
-    index: pd.DataFrame = table.to_pandas()
-    sizes = index["height"].astype(np.int64) * index["width"]
-    if ((index[["height", "width"]] < 0).any(axis=1) | (sizes > _MAX_MAP_PIXELS)).any():
+    table = _columns_of(_open(manifest, path, fetch), columns)
+    with _corrupt_on_error(path):
+        whole = np.dtype(np.int64)
+        index = pd.DataFrame(
+            {each: _values(table[each].combine_chunks(), whole) for each in columns}
+        )
+        there = index["file"] >= 0
+        if (index["file"] < -1).any() or (index.loc[there, ["row", "height", "width"]] < 0).any(
+            axis=None
+        ):
+            raise ValueError("a place or size is negative")
+    sides = index.loc[there, ["height", "width"]].clip(upper=_MAX_MAP_PIXELS + 1)
+    largest = int((sides["height"] * sides["width"]).max()) if len(sides) else 0
+    if largest > _MAX_MAP_PIXELS:
         raise CorruptRecordError(
-            f"{path} names a map of {int(sizes.abs().max())} pixels, more than any that this "
+            f"{path} names a map of {largest} pixels, more than any that this "
             "package writes. Restore the file, or record the run again."
         )
     return index
@@ -798,11 +886,14 @@ def read_map(
         raise NotFoundError(f"sample {sample} of the record {manifest.name} has no map.")
     name = map_path(number, under)
     file = _open_any(manifest, name, fetch)
+    _check_map_file(file.metadata, name, index.loc[index["file"] == number])
+    table = _columns_of(file, ["sample", "map"])
     with _corrupt_on_error(name):
-        _check_map_file(file.metadata, name, index.loc[index["file"] == number])
-        flat = file.read(columns=["map"])["map"].combine_chunks()[place]
+        if table["sample"][place].as_py() != sample:
+            raise ValueError(f"sample {sample} is not in its place")
+        flat = table["map"].combine_chunks()[place].values  # noqa: PD011 - not a frame's
         shape = (int(index["height"].iloc[sample]), int(index["width"].iloc[sample]))
-        return np.asarray(flat.values.to_numpy(), dtype=np.float32).reshape(shape)  # noqa: PD011
+        return _values(flat, np.dtype(np.float32)).reshape(shape)
 
 
 def _check_map_file(metadata: pq.FileMetaData, name: str, rows: pd.DataFrame) -> None:
@@ -820,16 +911,22 @@ def _read_grids(
     manifest: Manifest, fetch: Fetch, names: Sequence[str]
 ) -> tuple[dict[str, npt.NDArray[Any]], npt.NDArray[np.bool_]]:
     shape = (manifest.n_steps, manifest.n_samples)
-    grids = {name: np.empty(shape, dtype=_grid_dtype(name)) for name in names}
-    seen = np.ones(shape, dtype=np.bool_)
+    types = {name: np.dtype(_grid_dtype(name)) for name in names}
+    stored = sum(_promised(manifest, block_path(each.step)).bytes for each in manifest.steps)
+    width = 1 + sum(each.itemsize for each in types.values())
+    bounds.check_claim(f"the record {manifest.name}", shape[0] * shape[1] * width, stored)
+    grids = {name: np.empty(shape, dtype=types[name]) for name in names}
+    seen = np.empty(shape, dtype=np.bool_)
 
     def read(row: int) -> None:
         step = manifest.steps[row]
-        table = _read_table(manifest, block_path(step.step), fetch, columns=names)
-        if step.n_seen < manifest.n_samples:
-            seen[row] = table["loss"].is_valid().to_numpy()
-        for name in names:
-            grids[name][row] = _filled(table[name], grids[name].dtype)
+        path = block_path(step.step)
+        table = _columns_of(_open(manifest, path, fetch), names)
+        with _corrupt_on_error(path):
+            partial = step.n_seen < manifest.n_samples
+            seen[row] = table["loss"].is_valid().to_numpy() if partial else True
+            for name in names:
+                grids[name][row] = _filled(table[name], types[name])
 
     with ThreadPoolExecutor(_READERS) as pool:  # decoding and digests release the GIL
         for _ in pool.map(read, range(manifest.n_steps)):
@@ -849,46 +946,108 @@ def _filled(column: pa.ChunkedArray, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         if dtype.kind in "bi":
             missing = False if dtype.kind == "b" else -1
         column = column.fill_null(missing)
-    return np.asarray(column.to_numpy())
+    return _values(column, dtype)
 
 
-def _read_table(
-    manifest: Manifest, name: str, fetch: Fetch, *, columns: Sequence[str] | None = None
-) -> pa.Table:
-    return _columns_of(_open(manifest, name, fetch), name, columns)
+def _values(column: pa.ChunkedArray | pa.Array, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """A column without nulls as NumPy, if its type is of the kind of `dtype`."""
+    fits = {"b": pa.types.is_boolean, "i": pa.types.is_integer, "f": pa.types.is_floating}
+    if not fits[dtype.kind](column.type) or column.null_count:
+        raise TypeError(f"a column of {dtype.name} is {column.type}, or has values that are absent")
+    found = (
+        column.to_numpy()
+        if isinstance(column, pa.ChunkedArray)
+        else column.to_numpy(zero_copy_only=False)
+    )
+    return np.asarray(found, dtype=dtype if dtype.kind != "i" else None)
 
 
-def _columns_of(file: pq.ParquetFile, name: str, columns: Sequence[str] | None) -> pa.Table:
-    missing = set(columns or ()) - set(file.schema_arrow.names)
+@dataclass(frozen=True)
+class _Table:
+    """A verified table of the record. Its columns are read by `_columns_of`."""
+
+    name: str
+    file: pq.ParquetFile
+    stored: int
+    read: bounds.Read
+
+    @property
+    def metadata(self) -> pq.FileMetaData:
+        """What the footer says."""
+        return self.file.metadata
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the columns."""
+        return list(self.file.schema_arrow.names)
+
+
+def _columns_of(table: _Table, columns: Sequence[str]) -> pa.Table:
+    """Some columns, once it is sure that they take no more memory than they may."""
+    missing = set(columns) - set(table.names)
     if missing:
         raise CorruptRecordError(
-            f"{name} lacks the columns {', '.join(sorted(missing))}. "
+            f"{table.name} lacks the columns {', '.join(sorted(missing))}. "
             "Restore the file, or record the run again."
         )
-    threads = file.metadata.num_rows > _THREADED_ROWS
-    with _corrupt_on_error(name):
-        return file.read(columns=None if columns is None else list(columns), use_threads=threads)
+    n_rows = table.metadata.num_rows
+    with _corrupt_on_error(table.name):
+        bounds.check_chunks(
+            table.name, table.metadata, table.read, table.stored, columns=set(columns),
+            texts=_TEXTS,
+        )  # fmt: skip
+        found = table.file.read(columns=list(columns), use_threads=n_rows > _THREADED_ROWS)
+        if found.num_rows != n_rows or len(found.column_names) != len(columns):
+            raise ValueError(f"{found.num_rows} rows where its footer says {n_rows}")
+        return found
 
 
-def _open(manifest: Manifest, name: str, fetch: Fetch) -> pq.ParquetFile:
+def _open(manifest: Manifest, name: str, fetch: Fetch) -> _Table:
     """A verified table of the record, one row per sample."""
-    file = _open_any(manifest, name, fetch)
-    if file.metadata.num_rows != manifest.n_samples:
+    table = _open_any(manifest, name, fetch)
+    _check_rows(table.metadata, name, manifest.n_samples)
+    return table
+
+
+def _check_rows(metadata: pq.FileMetaData, name: str, n_samples: int) -> None:
+    if metadata.num_rows != n_samples:
         raise CorruptRecordError(
-            f"{name} has {file.metadata.num_rows} rows where the manifest says "
-            f"{manifest.n_samples}. Restore the file, or record the run again."
+            f"{name} has {metadata.num_rows} rows where the manifest says "
+            f"{n_samples}. Restore the file, or record the run again."
         )
-    return file
 
 
-def _open_any(manifest: Manifest, name: str, fetch: Fetch) -> pq.ParquetFile:
+def _open_any(manifest: Manifest, name: str, fetch: Fetch) -> _Table:
     """A verified table of the record with any number of rows."""
     source = _source(manifest, name, fetch)
+    stored = _promised(manifest, name).bytes
+
+    def opened() -> Path | pa.BufferReader:
+        return source if isinstance(source, Path) else pa.BufferReader(source)
+
     with _corrupt_on_error(name):
-        return pq.ParquetFile(source)
+        file = pq.ParquetFile(opened())
+        texts = [each for each in _TEXTS if each in file.metadata.schema.names]
+        if texts:
+            file = pq.ParquetFile(opened(), metadata=file.metadata, read_dictionary=texts)
+        file.schema_arrow  # noqa: B018 - it is made now or never
+        return _Table(name, file, stored, _reader(source))
 
 
-def _source(manifest: Manifest, name: str, fetch: Fetch) -> Path | pa.BufferReader:
+def _reader(source: Path | bytes) -> bounds.Read:
+    """Gives bytes of a file that is in memory or on disk."""
+    if isinstance(source, bytes):
+        return lambda at, size: source[at : at + size]
+
+    def read(at: int, size: int) -> bytes:
+        with source.open("rb") as file:
+            file.seek(at)
+            return file.read(size)
+
+    return read
+
+
+def _source(manifest: Manifest, name: str, fetch: Fetch) -> Path | bytes:
     """A verified file: its bytes, read once for the digest and for the reader, if they are few."""
     promised = _promised(manifest, name)
     if promised.bytes > _IN_MEMORY:
@@ -901,7 +1060,7 @@ def _source(manifest: Manifest, name: str, fetch: Fetch) -> Path | pa.BufferRead
         raise StoreError(f"cannot read {path}: {error.strerror}.") from error
     if len(data) != promised.bytes or hashlib.sha256(data).hexdigest() != promised.sha256:
         raise _altered(manifest, name)
-    return pa.BufferReader(data)
+    return data
 
 
 def _verified(manifest: Manifest, name: str, fetch: Fetch) -> Path:
@@ -944,26 +1103,65 @@ def _altered(manifest: Manifest, name: str) -> CorruptRecordError:
 def _corrupt_on_error(name: str) -> Iterator[None]:
     try:
         yield
-    except (pa.ArrowException, KeyError, IndexError, TypeError, ValueError) as error:
-        raise CorruptRecordError(
-            f"{name} can't be read as the record's format {FORMAT_VERSION}: "
-            f"{str(error).rstrip('.')}. "
-            "Restore the file, or record the run again."
-        ) from error
+    except (pa.ArrowException, KeyError, IndexError, TypeError, ValueError, MemoryError) as error:
+        raise _unreadable(name, error) from error
+    except OSError as error:
+        if error.errno is not None:
+            raise StoreError(f"cannot read {name}: {error.strerror}.") from error
+        raise _unreadable(name, error) from error  # what Arrow raises for a damaged file
 
 
-def _ids(column: pa.ChunkedArray) -> IdArray:
+def _unreadable(name: str, error: BaseException) -> CorruptRecordError:
+    reason = (str(error).strip() or type(error).__name__).rstrip(".")
+    return CorruptRecordError(
+        f"{name} can't be read as the record's format {FORMAT_VERSION}: {reason}. "
+        "Restore the file, or record the run again."
+    )
+
+
+def _ids(column: pa.ChunkedArray, stored: int) -> IdArray:
     if pa.types.is_integer(column.type):
-        return np.asarray(column.to_numpy())
-    return np.array(column.to_pylist(), dtype=np.str_)
+        return _values(column, np.dtype(np.int64))
+    texts, longest = _texts(column, stored)
+    bounds.check_claim("sample_id", 4 * longest * len(texts), stored)  # NumPy pads all of them
+    return np.array(texts.to_pylist(), dtype=np.str_)
+
+
+def _texts(column: pa.ChunkedArray, stored: int) -> tuple[pa.ChunkedArray, int]:
+    """A column of texts that was read as a dictionary, spelt out, and bytes of the longest."""
+    if not pa.types.is_dictionary(column.type) or not pa.types.is_string(column.type.value_type):
+        raise TypeError(f"a column of texts is {column.type}")
+    total = longest = 0
+    for chunk in column.chunks:
+        chunk.validate(full=True)
+        chunk.dictionary.validate(full=True)
+        sizes = pc.binary_length(chunk.dictionary).take(chunk.indices)
+        total += pc.sum(sizes).as_py() or 0
+        longest = max(longest, pc.max(sizes).as_py() or 0)
+        if chunk.null_count or sizes.null_count:
+            raise ValueError("a text is absent")
+    bounds.check_claim("a column of texts", total, stored)
+    return column.cast(pa.string()), longest
+
+
+def _any_values(column: pa.ChunkedArray, stored: int) -> Any:
+    """A column of texts as a list, one of numbers or truth values as NumPy."""
+    if pa.types.is_dictionary(column.type):
+        return _texts(column, stored)[0].to_pylist()
+    kinds = {"b": pa.types.is_boolean, "i": pa.types.is_integer, "f": pa.types.is_floating}
+    if not any(each(column.type) for each in kinds.values()):
+        raise TypeError(f"a column is {column.type}")
+    return column.to_numpy()
 
 
 def _optional(table: pa.Table, name: str) -> IntArray | None:
-    return np.asarray(table[name].to_numpy()) if name in table.column_names else None
+    if name not in table.column_names:
+        return None
+    return _values(table[name], np.dtype(np.int64))
 
 
-def _optional_texts(table: pa.Table, name: str) -> list[str] | None:
-    return list(table[name].to_pylist()) if name in table.column_names else None
+def _optional_texts(table: pa.Table, name: str, stored: int) -> list[str] | None:
+    return _texts(table[name], stored)[0].to_pylist() if name in table.column_names else None
 
 
 def _checksum(body: Mapping[str, Any]) -> str:
@@ -974,7 +1172,8 @@ def _checksum(body: Mapping[str, Any]) -> str:
 def _parse_manifest(path: Path, body: Any) -> Manifest:
     if not isinstance(body, dict) or body.get("format") != FORMAT:
         raise CorruptRecordError(f"{path} is not the manifest of a record.")
-    if not isinstance(body.get("version"), int) or body["version"] > FORMAT_VERSION:
+    version = body.get("version")
+    if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
         raise CorruptRecordError(
             f"{path} has format version {body.get('version')}; this package reads up to "
             f"{FORMAT_VERSION}. Upgrade with: pip install -U actiontrack"
@@ -986,21 +1185,18 @@ def _parse_manifest(path: Path, body: Any) -> Manifest:
         )
     try:
         return _manifest(body)
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
+    except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
         raise CorruptRecordError(f"{path} lacks a field or has a wrong one: {error}") from error
 
 
 def _manifest(body: Mapping[str, Any]) -> Manifest:
+    bounds.check_manifest(body)
     known = {each.name for each in fields(Manifest)}
     values = {key: value for key, value in body.items() if key in known}
     for key in ("class_names", "measures", "components"):
-        values[key] = tuple(str(each) for each in values[key])
+        values[key] = tuple(values[key])
     values["steps"] = tuple(_known(StepEntry, each) for each in values["steps"])
-    values["files"] = {
-        _safe_path(name): _known(FileEntry, each) for name, each in values["files"].items()
-    }
-    if not isinstance(values["n_samples"], int):
-        raise TypeError(f"n_samples is {values['n_samples']!r}")
+    values["files"] = {name: _known(FileEntry, each) for name, each in values["files"].items()}
     manifest = Manifest(**values)
     check_name("split", manifest.split)
     check_name("mode", manifest.mode)
@@ -1010,10 +1206,3 @@ def _manifest(body: Mapping[str, Any]) -> Manifest:
 def _known(entry: type[Any], values: Mapping[str, Any]) -> Any:
     names = {each.name for each in fields(entry)}
     return entry(**{key: value for key, value in values.items() if key in names})
-
-
-def _safe_path(name: str) -> str:
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\\" in name:
-        raise ValueError(f"unsafe path {name!r}")
-    return name

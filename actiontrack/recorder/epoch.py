@@ -183,13 +183,14 @@ def check_uniform_losses(losses: npt.NDArray[Any], batches: npt.NDArray[Any]) ->
     Raises:
         RecordingError: names the batch, the value and the remedy.
     """
-    numbers, starts, sizes = np.unique(batches, return_index=True, return_counts=True)
+    starts = np.flatnonzero(np.diff(batches, prepend=-1))
+    sizes = np.diff(starts, append=batches.size)
     low, high = np.minimum.reduceat(losses, starts), np.maximum.reduceat(losses, starts)
     uniform = np.flatnonzero((low == high) & (sizes > 1) & (low != 0))
     if uniform.size:
         first = int(uniform[0])
         raise RecordingError(
-            f"losses: all {sizes[first]} losses of batch {numbers[first] + 1} are "
+            f"losses: all {sizes[first]} losses of batch {batches[starts[first]] + 1} are "
             f"{float(low[first]):g}. The criterion reduces the batch: construct it with "
             "reduction='none'. If the losses are right, pass allow_uniform=True."
         )
@@ -204,12 +205,32 @@ def _first_of_each_id(gathered: Sequence[Columns]) -> EpochRows:
     names = [name for name in gathered[0] if name != "ids"]  # in order: blocks repeat byte by byte
     all_ids = _joined_ids([each["ids"] for each in gathered])
     merged = {name: np.concatenate([each[name] for each in gathered]) for name in names}
-    in_time = np.argsort(merged.pop("batch"), kind="stable")
-    ids = all_ids[in_time]
-    unique, first, counts = np.unique(ids, return_index=True, return_counts=True)
-    order = in_time[first]
+    batches = merged.pop("batch")
+    order = _order_of_unique(all_ids)
+    if order is None:
+        in_time = np.argsort(batches, kind="stable")
+        ids = all_ids[in_time]
+        unique, first, counts = np.unique(ids, return_index=True, return_counts=True)
+        order, repeated = in_time[first], unique[counts > 1]
+    else:
+        unique, repeated = all_ids[order], all_ids[:0]
     columns = {name: values[order] for name, values in merged.items()}
-    return EpochRows(unique, columns, int(ids.size - unique.size), unique[counts > 1])
+    return EpochRows(unique, columns, int(all_ids.size - unique.size), repeated)
+
+
+def _order_of_unique(ids: npt.NDArray[Any]) -> npt.NDArray[np.intp] | None:
+    """Rows by ascending id where the ids fill a range, each once, as most do; else None.
+
+    Without sorting: each id says itself where it belongs.
+    """
+    if ids.dtype.kind != "i" or not ids.size:
+        return None
+    first = int(ids.min())
+    if int(ids.max()) - first != ids.size - 1:  # in Python's integers, which do not overflow
+        return None
+    order = np.full(ids.size, -1, dtype=np.intp)
+    order[ids - first] = np.arange(ids.size)
+    return None if (order < 0).any() else order
 
 
 def scatter(

@@ -30,6 +30,8 @@ __all__ = ["Uploader", "sync"]
 logger = logging.getLogger("actiontrack")
 
 _UPLOADS = 4  # files at once
+#: Between two passes: short epochs share one, and their thread rarely meets this one at the GIL.
+_PAUSE_S = 0.5
 _BACKOFF_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
 
@@ -131,18 +133,22 @@ class Uploader:
                 self._upload_once()
                 attempt = 0
                 self._recovered()
+                self._wait(_PAUSE_S)
             except Exception as error:  # noqa: BLE001 - nothing may end this thread but close()
                 self._report(error)
                 attempt = self._back_off(attempt)
 
     def _back_off(self, attempt: int) -> int:
         """Wait before the next attempt. Returns its number."""
-        seconds = _BACKOFF_S[min(attempt, len(_BACKOFF_S) - 1)]
+        hurried = self._wait(_BACKOFF_S[min(attempt, len(_BACKOFF_S) - 1)])
+        return 0 if hurried else attempt + 1
+
+    def _wait(self, seconds: float) -> bool:
+        """Wait, unless all is to be uploaded now. Returns whether it was cut short by that."""
         with self._changed:
             self._changed.wait_for(lambda: self._closing or self._hurried, seconds)
-            attempt = 0 if self._hurried else attempt + 1
-            self._hurried = False
-        return attempt
+            hurried, self._hurried = self._hurried, False
+        return hurried
 
     def _upload_once(self) -> None:
         with self._changed:
