@@ -7,6 +7,7 @@ import select
 import signal
 import socket
 import socketserver
+import struct
 import subprocess
 import sys
 import threading
@@ -49,24 +50,24 @@ class Server:
     def __init__(self, folder, port=None, *, app_name=None, environment=None):
         self.folder = Path(folder)
         self._app_name, self._environment = app_name, environment or {}
-        self.port = port or _free_port()
+        self.port = port or free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
         self._process = None
         self.start()
 
-    def start(self):
-        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
-        command += ["--port", str(self.port), "--workers", "1"]
-        command += ["--backend-store-uri", f"sqlite:///{self.folder / 'server.db'}"]
+    def command(self):
+        command = ["--workers", "1", "--backend-store-uri", f"sqlite:///{self.folder}/server.db"]
         command += ["--artifacts-destination", str(self.folder / "artifacts")]
-        if self._app_name:
-            command += ["--app-name", self._app_name]
+        return command + (["--app-name", self._app_name] if self._app_name else [])
+
+    def start(self):
+        address = ["--host", "127.0.0.1", "--port", str(self.port)]
         environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         environment |= self._environment
         environment.pop("MLFLOW_RUN_ID", None)
         with (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
-                command,
+                [sys.executable, "-m", "mlflow", "server", *self.command(), *address],
                 cwd=self.folder,
                 env=environment,
                 stdout=log,
@@ -103,17 +104,27 @@ class Server:
 
 
 class Door:
-    """A TCP relay to a server: shut, it refuses connections as a dead server does."""
+    """A TCP relay to a server, with the faults of a network.
+
+    Shut, it refuses connections as a dead server does.
+
+    Attributes:
+        cut_after: bytes towards the server after which a connection is reset, or None.
+        bytes_per_s: pace towards the server, or None for no limit.
+        cuts: connections that were reset so far.
+    """
 
     def __init__(self, server):
-        self._target, self.port = ("127.0.0.1", server.port), _free_port()
+        self._target, self.port = ("127.0.0.1", server.port), free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
         self._listener = None
+        self.cut_after = self.bytes_per_s = None
+        self.cuts = 0
         self.open()
 
     def open(self):
         if self._listener is None:
-            self._listener = _Listener(("127.0.0.1", self.port), self._target)
+            self._listener = _Listener(("127.0.0.1", self.port), self._target, self)
             threading.Thread(target=self._listener.serve_forever, args=(0.02,)).start()
 
     def shut(self):
@@ -127,24 +138,40 @@ class Door:
 class _Listener(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
 
-    def __init__(self, address, target):
-        self.stopped, self.target = threading.Event(), target
+    def __init__(self, address, target, door):
+        self.stopped, self.target, self.door = threading.Event(), target, door
         super().__init__(address, _Relay)
 
 
 class _Relay(socketserver.BaseRequestHandler):
     def handle(self):
+        self.sent = 0
         with contextlib.suppress(OSError), socket.create_connection(self.server.target) as far:
             others = {self.request: far, far: self.request}
             while not self.server.stopped.is_set():
                 for ready in select.select(list(others), [], [], 0.05)[0]:
                     data = ready.recv(2**16)
-                    if not data:
+                    if not data or (ready is self.request and not self.lets_through(data, far)):
                         return
                     others[ready].sendall(data)
 
+    def lets_through(self, data, far):
+        """Keep the pace of the door; reset both sides where it cuts."""
+        door = self.server.door
+        if door.bytes_per_s:
+            self.server.stopped.wait(len(data) / door.bytes_per_s)
+        self.sent += len(data)
+        if door.cut_after is None or self.sent <= door.cut_after:
+            return True
+        far.sendall(data[: max(0, len(data) - (self.sent - door.cut_after))])
+        for each in (self.request, far):  # closed with a reset, not with an end
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            each.close()
+        door.cuts += 1
+        return False
 
-def _free_port():
+
+def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

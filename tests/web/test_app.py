@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import flask
 import pytest
-from helpers import ROOT, _free_port, wait_until
+from helpers import ROOT, free_port, wait_until
 from werkzeug.datastructures import MultiDict
 
 from actiontrack.errors import MissingDependencyError, ParameterError
@@ -133,7 +133,7 @@ def test_every_route_of_the_api_is_in_the_guide():
 
 
 def test_a_local_store_is_served_by_one_command(recorded, runs, tmp_path):
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-m", "actiontrack.cli", "ui", "--port", str(port)]
     command += ["--tracking-uri", recorded[0]]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "ACTIONTRACK_USER": "ada"}

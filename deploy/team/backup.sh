@@ -1,0 +1,15 @@
+#!/bin/sh
+# Copies runs, users and artifacts of the team's server into a new folder: backup.sh FOLDER
+# The server goes on meanwhile. The database comes first, then the manifests of records, then all
+# other files: so everything that a copy names is in the copy. docs/team-server.md says why.
+set -eu
+folder=${1:?"name a new folder for the backup"}
+mkdir "$folder"
+export RCLONE_CONFIG=/dev/null RCLONE_CONFIG_STORE_TYPE=s3 RCLONE_CONFIG_STORE_PROVIDER=Other \
+  RCLONE_CONFIG_STORE_ENV_AUTH=true RCLONE_CONFIG_STORE_ENDPOINT="${MLFLOW_S3_ENDPOINT_URL:-}"
+pg_dump --format=custom --file="$folder/database.dump" mlflow
+rclone copy --quiet --include '**/manifest.json' store:mlflow "$folder/bucket"
+rclone copy --quiet --exclude '**/manifest.json' store:mlflow "$folder/bucket"
+(cd "$folder" && find database.dump bucket -type f -exec sha256sum {} +) > "$folder.partial"
+mv "$folder.partial" "$folder/SHA256SUMS" # written last: a backup without it is not whole
+echo "$(wc -l < "$folder/SHA256SUMS") files in $folder"
