@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 RUN = $(VENV)/.run-installed
 DEV = $(VENV)/.dev-installed
 
-.PHONY: train demo test test-long bench browser lint docs clean
+.PHONY: train demo test test-long test-server bench browser team-server lint docs clean
 
 train: $(RUN)
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/mlflow run . -e train --env-manager local
@@ -20,6 +20,10 @@ test: $(DEV)
 test-long: $(DEV)
 	$(BIN)/python -m pytest -m long
 
+# A team's server by real processes; needs what `make team-server` installs.
+test-server: $(DEV)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'server and not long' tests/server
+
 # Every benchmark, and benchmarks/RESULTS.md. Best on a machine that does nothing else.
 bench: $(DEV)
 	$(BIN)/python -m pip install --quiet -e '.[bench]'
@@ -29,6 +33,11 @@ bench: $(DEV)
 browser:
 	command -v chromium || command -v chromium-browser || command -v google-chrome || \
 	( apt-get update -q && apt-get install -yq --no-install-recommends chromium fonts-dejavu-core )
+
+# What the tests of a team's server start, where it is absent; the S3 store comes with Python.
+team-server:
+	{ ls /usr/lib/postgresql/*/bin/postgres && command -v rclone && command -v faketime; } || \
+	( apt-get update -q && apt-get install -yq --no-install-recommends postgresql rclone faketime )
 
 lint: $(DEV)
 	$(BIN)/ruff format --check .
