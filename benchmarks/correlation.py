@@ -1,15 +1,16 @@
 """Spearman's and Pearson's correlations of many runs: `python -m benchmarks.correlation`.
 
 Ours is `actiontrack.compare.correlations`: both methods, overall, within classes and for each of 10
-classes, without a bootstrap. Against it pandas' `corr` for each class; scipy's functions pair by
-pair; and the limit: each run sorted once in each part, and a matrix product per method and part.
-Nobody but us takes the class means out, which is a sort of all samples more. Scores are float32
-with ties; that of a run is a common part and noise of its own. Before anything is timed, the
-results are checked against each other.
+classes, without a bootstrap. Against it the same twelve parts by pandas' `corr`; by scipy's
+functions pair by pair; and the limit: each run sorted once in each part, and a matrix product per
+method and part. All of them take the class means out for the part within classes. Scores are
+float32 with ties; that of a run is a common part and noise of its own. Before anything is timed,
+the results are checked against each other.
 """
 
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -86,15 +87,18 @@ def ours(values: Floats, labels: Ints) -> pd.DataFrame:
 
 def by_pandas(frame: pd.DataFrame, labels: Ints) -> list[pd.DataFrame]:
     """All of it by pandas."""
-    parts = [frame, *(frame[labels == each] for each in range(N_CLASSES))]
+    within = frame - frame.groupby(labels).transform("mean")
+    parts = [frame, within, *(frame[labels == each] for each in range(N_CLASSES))]
     return [part.corr(method=method) for part in parts for method in METHODS]  # type: ignore[arg-type]
 
 
 def by_scipy(first: Floats, second: Floats, labels: Ints) -> list[float]:
     """One pair of runs, by scipy."""
+    both = np.stack([first, second])
+    parts = [both, both - _class_means(both, labels)]
+    parts += [both[:, labels == each] for each in range(N_CLASSES)]
     found = []
-    for part in (slice(None), *(labels == each for each in range(N_CLASSES))):
-        one, two = first[part], second[part]
+    for one, two in parts:
         found += [stats.spearmanr(one, two).statistic, stats.pearsonr(one, two).statistic]
     return found
 
@@ -104,10 +108,10 @@ def limit(values: Floats, labels: Ints) -> list[NDArray[np.float64]]:
     order = np.argsort(labels, kind="stable")
     rows = values[:, order]
     edges = np.searchsorted(labels[order], np.arange(N_CLASSES + 1))
-    parts = [slice(None), *map(slice, edges[:-1], edges[1:])]
+    within = rows - _class_means(rows, labels[order])
+    parts = [rows, within, *(rows[:, a:b] for a, b in pairwise(edges))]
     found = []
-    for part in parts:
-        here = rows[:, part]
+    for here in parts:
         ranks = np.empty(here.shape)
         counting = np.arange(here.shape[1], dtype=np.float64)
         for row, own in zip(here, ranks, strict=True):
@@ -118,9 +122,16 @@ def limit(values: Floats, labels: Ints) -> list[NDArray[np.float64]]:
     return found
 
 
+def _class_means(values: NDArray[np.floating], labels: Ints) -> NDArray[np.float64]:
+    """Of each run, (runs, samples)."""
+    sizes = np.bincount(labels)
+    means = [np.bincount(labels, row) / sizes for row in values]
+    return np.stack(means)[:, labels]
+
+
 def _check(values: Floats, labels: Ints) -> None:
     few, pairs = values[:3], ours(values[:3], labels)
-    for (a, b), rows in pairs[pairs["class"] != "within-class"].groupby(["run_a", "run_b"]):
+    for (a, b), rows in pairs.groupby(["run_a", "run_b"]):
         expected = by_scipy(few[a].astype(np.float64), few[b].astype(np.float64), labels)
         wide = rows.pivot_table(index="class", columns="method", values="value", sort=False)
         found = wide[list(METHODS)].to_numpy().ravel()
