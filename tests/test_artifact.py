@@ -215,7 +215,7 @@ def test_samples_keep_paths_and_input_digests(tmp_path):
         sample_ids=np.array(["a", "b"]), paths=["x/1.png", "y/ü.png"], input_digests=["0" * 32] * 2
     )
     entry = artifact.write_samples(tmp_path, samples)
-    manifest = replace(bare(2), files={"samples.parquet": entry})
+    manifest = replace(bare(2), id_type="string", files={"samples.parquet": entry})
     found = artifact.read_samples(manifest, lambda path: tmp_path / path)
     assert (found.paths, found.input_digests) == (samples.paths, samples.input_digests)
     assert found.labels is None
@@ -470,7 +470,7 @@ def test_samples_that_break_the_rules_are_refused_even_with_their_own_sha256(rec
     artifact.write_samples(record, Samples(sample_ids=np.zeros(40, np.int64)))
     promise(record, "samples.parquet")
     text = (
-        "test-probe can't be read as the record's format 1: sample_ids: must be unique and "
+        "samples.parquet can't be read as the record's format 1: sample_ids: must be unique and "
         "ascending, got [0, 0, 0, 0, 0]. Sort by id first. "
         "Restore the file, or record the run again."
     )
