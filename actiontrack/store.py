@@ -4,6 +4,7 @@ A run that holds records carries these tags, so that runs are found without list
 
     actiontrack.format          version of the record's format
     actiontrack.record.NAME     state of the record NAME, such as "test-probe": recording, complete
+    actiontrack.writer.NAME     the process that writes the record NAME, so that no two do
     actiontrack.model           name of the model: the key by which same-model runs are grouped
 """
 
@@ -37,6 +38,7 @@ from actiontrack.errors import (
     CorruptRecordError,
     NotFoundError,
     ParameterError,
+    RecordingError,
     StoreError,
 )
 from actiontrack.history import LossHistory
@@ -61,6 +63,7 @@ ARTIFACT_ROOT = "actiontrack"
 FORMAT_TAG = "actiontrack.format"
 MODEL_TAG = "actiontrack.model"
 _RECORD_TAG = "actiontrack.record."
+_WRITER_TAG = "actiontrack.writer."
 _PARENT_TAG = "mlflow.parentRunId"
 
 _PING_TIMEOUT_S = 5.0
@@ -146,6 +149,10 @@ class RunInfo:
         """State of a record as the run's tag tells: "recording", "complete", or "" for none."""
         return self.tags.get(f"{_RECORD_TAG}{record}", "")
 
+    def writer(self, record: str) -> str:
+        """The process that wrote a record last, or the empty string; see `Store.claim_record`."""
+        return self.tags.get(f"{_WRITER_TAG}{record}", "")
+
 
 class Store:
     """A tracking server, local or remote.
@@ -173,6 +180,11 @@ class Store:
         self._given_client = client
         self._artifacts_destination = artifacts_destination
         self._experiments: dict[str, str] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Between processes go the addresses; the other process opens a client of its own."""
+        state = {name: value for name, value in vars(self).items() if name != "_client"}
+        return state | {"_given_client": None}
 
     @cached_property
     def _client(self) -> Any:
@@ -339,6 +351,36 @@ class Store:
             self._client.log_batch(
                 run_id, tags=[me.RunTag(key, str(value)) for key, value in tags.items()]
             )
+
+    def claim_record(self, run_id: str, record: str, writers: Sequence[str]) -> None:
+        """Make a process the only one that writes a record of a run, or find that it is.
+
+        The run's tag names it. Two processes that record the same run on machines of their own
+        would otherwise replace each other's files.
+
+        Args:
+            run_id: the run.
+            record: name of the record.
+            writers: the processes whose record is continued, and the present one last.
+
+        Raises:
+            RecordingError: if a process writes the record that is none of them.
+        """
+        with _translated(f"run {run_id!r}"):
+            holder = self._client.get_run(run_id).data.tags.get(f"{_WRITER_TAG}{record}", "")
+        if holder and holder not in writers:
+            raise RecordingError(
+                f"run {run_id}: its record {record} is written by another process: {holder}. "
+                "Record into a run of your own, or continue that record with resume=True once the "
+                "process has ended."
+            )
+        if holder != writers[-1]:
+            self.set_tags(run_id, {f"{_WRITER_TAG}{record}": writers[-1]})
+
+    def release_record(self, run_id: str, record: str) -> None:
+        """Let go of a record that was claimed and never begun."""
+        with _translated(f"tags of run {run_id}"):
+            self._client.delete_tag(run_id, f"{_WRITER_TAG}{record}")
 
     def tag_record(self, run_id: str, manifest: artifact.Manifest) -> None:
         """Mark the run as one that holds this record, so that queries find it."""
@@ -581,22 +623,30 @@ class StoredRecord:
         store: where the run is.
         run: the run.
         name: name of the record, such as "test-probe".
+        manifest: as it was read before. Default: it is read now.
 
     Raises:
         NotFoundError: if the run has no such record.
         CorruptRecordError: if the manifest is damaged.
     """
 
-    def __init__(self, *, store: Store, run: RunInfo, name: str) -> None:
+    def __init__(
+        self, *, store: Store, run: RunInfo, name: str, manifest: artifact.Manifest | None = None
+    ) -> None:
         self.store, self.run, self.name = store, run, name
         self._prefix = f"{ARTIFACT_ROOT}/{name}"
         root = store.local_root(run)
         self._local = root / ARTIFACT_ROOT / name if root else None
-        self.manifest = self._read_manifest()
+        self.manifest = self._read_manifest() if manifest is None else manifest
         self._pictures: dict[str, artifact.Pictures] = {}
         self._histories: weakref.WeakValueDictionary[tuple[str, ...] | None, LossHistory] = (
             weakref.WeakValueDictionary()
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Between processes goes what says where the files are, and which ones: no file."""
+        fields = {"store": self.store, "run": self.run, "name": self.name}
+        return _record, (fields | {"manifest": self.manifest},)
 
     def _repr_html_(self) -> str:
         """Show itself in a notebook."""
@@ -831,6 +881,10 @@ class StoredRecord:
                     path.unlink(missing_ok=True)
                 time.sleep(0.2 * attempt)
         raise AssertionError  # pragma: no cover - the loop returns or raises
+
+
+def _record(fields: dict[str, Any]) -> StoredRecord:
+    return StoredRecord(**fields)
 
 
 def _read_below(root: Path, relative: str) -> bytes:

@@ -3,10 +3,14 @@
 import contextlib
 import json
 import logging
+import os
+import platform
+import secrets
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +23,7 @@ from actiontrack import artifact
 from actiontrack.artifact import FileEntry, Manifest, Samples, StepEntry
 from actiontrack.digest import digest_ids, digest_inputs, digest_labels
 from actiontrack.errors import (
+    ActionTrackError,
     NotFoundError,
     ParameterError,
     RecordingError,
@@ -30,7 +35,7 @@ from actiontrack.recorder.context import FinishOnExit
 from actiontrack.recorder.epoch import EpochBuffer, EpochRows, Gather, scatter, shown
 from actiontrack.recorder.maps import PixelMaps
 from actiontrack.recorder.spool import Destination, Spool, StepMetrics, lock_spool, spool_root
-from actiontrack.recorder.uploader import Uploader
+from actiontrack.recorder.uploader import Uploader, diverged
 from actiontrack.store import Store
 
 __all__ = ["EpochSummary", "Recorder"]
@@ -274,6 +279,10 @@ class Recorder(FinishOnExit):
         self.discard_epoch()
         self._last_end = time.monotonic()
         self._warn(summary)
+        if self._uploader is not None and self._uploader.refused:
+            raise RecordingError(
+                f"{self._uploader.refused} The epochs of this one are in {self._spool.folder}."
+            )
         return summary
 
     def finish(self) -> bool:
@@ -494,27 +503,48 @@ class Recorder(FinishOnExit):
         if self._gather is not None and self._gather({}) is None:
             self._synced = True
             return  # this process sends its columns to the one that writes
-        store = store or Store()
+        store = self._store = store or Store()
         run_id = run_id or store.active_run_id()
         if run_id is None:
             raise RecordingError(
                 "there is no active MLflow run. Start one with mlflow.start_run(), or pass run_id."
             )
-        destination = Destination(store.tracking_uri, run_id, manifest.model)
+        destination = Destination(store.tracking_uri, run_id, manifest.model, (_this_process(),))
         folder = root / run_id / manifest.name
         self._lock = lock_spool(folder)
         try:
-            existing, uploaded = _existing(store, run_id, manifest.name, folder)
-            if existing is None:
+            found = _existing(store, run_id, manifest.name, folder)
+            before = found.writers if resume else ()
+            destination = replace(destination, writers=(*before, *destination.writers))
+            if found.spool is None:
+                self._claim(store, destination, asked=found.asked)
                 self._spool = Spool.create(folder, manifest, destination)
             else:
-                self._spool = _continued(existing, manifest, destination, resume=resume)
+                self._spool = _continued(found.spool, manifest, destination, resume=resume)
+                self._claim(store, destination, asked=found.asked)
                 self._ids, self._labels = self._spool.sample_ids(), self._spool.labels()
             self._maps = PixelMaps.open(self._spool) if manifest.pixel_loss_name else None
         except BaseException:
+            if self._spool is None or not self._spool.manifest.steps:
+                self._release(destination)
             self._lock.release()
             raise
-        self._uploader = Uploader(self._spool, destination, store=store, uploaded=uploaded)
+        self._uploader = Uploader(self._spool, destination, store=store, uploaded=found.uploaded)
+
+    def _claim(self, store: Store, destination: Destination, *, asked: bool) -> None:
+        """Be the one process that writes this record. The uploader asks again."""
+        if asked:
+            try:
+                store.claim_record(destination.run_id, self._name, destination.writers)
+            except StoreError as error:
+                logger.warning("cannot ask the server who writes the record: %s", error)
+
+    def _release(self, destination: Destination) -> None:
+        """Let another process begin the record that this one has not."""
+        with contextlib.suppress(ActionTrackError):
+            run = self._store.get_run(destination.run_id)
+            if run.writer(self._name) == destination.writers[-1]:
+                self._store.release_record(destination.run_id, self._name)
 
     def _columns(self, losses: Any, logits: Any, labels: Any) -> dict[str, Any]:
         """What was given for each sample."""
@@ -773,6 +803,8 @@ class Recorder(FinishOnExit):
             return True
         self._synced = self._uploader.close(self._patience)
         self._closed = True
+        if not self._spool.manifest.steps:
+            self._release(self._spool.destination())
         if self._synced:
             self._spool.remove()
         self._lock.release()
@@ -788,28 +820,53 @@ class Recorder(FinishOnExit):
         return self._synced
 
 
-def _existing(
-    store: Store, run_id: str, name: str, folder: Path
-) -> tuple[Spool | None, Mapping[str, FileEntry]]:
-    """The record of this name that is there already: in the spool, else in the run.
+@dataclass(frozen=True)
+class _Existing:
+    """The record of a name that is there already.
 
-    Returns:
-        The record, and the files that the run holds of it.
+    Attributes:
+        spool: the record, if there is one.
+        uploaded: files that the run holds of it.
+        writers: the processes that have written it.
+        asked: whether the server could be asked.
     """
+
+    spool: Spool | None
+    uploaded: Mapping[str, FileEntry]
+    writers: tuple[str, ...]
+    asked: bool = True
+
+
+def _existing(store: Store, run_id: str, name: str, folder: Path) -> _Existing:
+    """The record of this name that is there already: in the spool, else in the run."""
     local = _local_record(folder)
+    known = local.writers() if local else ()
     try:
         store.ping()
         run = store.get_run(run_id)
         remote = store.open_record(run, name) if name in run.records else None
     except StoreError as error:
         logger.warning("cannot ask the server for earlier records: %s", error)
-        return local, {}
+        return _Existing(local, {}, known, asked=False)
+    writer = run.writer(name)
+    writers = tuple(dict.fromkeys(each for each in (*known, writer) if each))
     if remote is None:
-        return local, {}
+        return _Existing(local, {}, writers)
     uploaded = remote.manifest.files
-    if local and local.manifest.revision >= remote.manifest.revision:
-        return local, uploaded
-    return Spool.copy(folder, remote.manifest, remote.fetch), uploaded
+    if local is None or local.manifest.revision < remote.manifest.revision:
+        return _Existing(Spool.copy(folder, remote.manifest, remote.fetch), uploaded, writers)
+    if diverged(local, writer, remote.manifest):
+        raise RecordingError(
+            f"run {run_id} and {folder} hold record {name} with other epochs: {writer} has "
+            "continued it elsewhere. Delete the folder to go on from what the run holds."
+        )
+    return _Existing(local, uploaded, writers)
+
+
+def _this_process() -> str:
+    """A name of this process that no other one has, in words for messages."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return f"process {os.getpid()} on {platform.node()} since {now} ({secrets.token_hex(4)})"
 
 
 def _local_record(folder: Path) -> Spool | None:

@@ -55,11 +55,20 @@ def spool_root() -> Path:
 
 @dataclass(frozen=True)
 class Destination:
-    """Where a spooled record belongs."""
+    """Where a spooled record belongs.
+
+    Attributes:
+        tracking_uri: the tracking server.
+        run_id: the run.
+        model: name of the model.
+        writers: the processes that have written the record, the present one last; see
+            `actiontrack.store.Store.claim_record`. None for spools of earlier versions.
+    """
 
     tracking_uri: str
     run_id: str
     model: str
+    writers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -173,9 +182,16 @@ class Spool:
         """
         path = self.folder / _DESTINATION
         try:
-            return Destination(**json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, TypeError, ValueError) as error:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            return Destination(**{**found, "writers": tuple(found.get("writers", ()))})
+        except (AttributeError, OSError, TypeError, ValueError) as error:
             raise CorruptRecordError(f"{path} does not say where the record belongs.") from error
+
+    def writers(self) -> tuple[str, ...]:
+        """The processes that have written the record, as far as the spool says."""
+        with contextlib.suppress(CorruptRecordError):
+            return self.destination().writers
+        return ()
 
     def fetch(self, path: str) -> Path:
         """Local path of a file of the record."""

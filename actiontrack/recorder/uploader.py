@@ -23,9 +23,9 @@ from actiontrack.errors import (
 )
 from actiontrack.recorder.maps import flush_maps
 from actiontrack.recorder.spool import Destination, Spool, StepMetrics, lock_spool
-from actiontrack.store import ARTIFACT_ROOT, Store
+from actiontrack.store import ARTIFACT_ROOT, RunInfo, Store
 
-__all__ = ["Uploader", "sync"]
+__all__ = ["Uploader", "diverged", "sync"]
 
 logger = logging.getLogger("actiontrack")
 
@@ -80,6 +80,7 @@ class Uploader:
         self._closing = self._hurried = False
         self._progress = 0
         self._failed = ""
+        self._refused = ""
         self._tagged = ""
         name = f"actiontrack-upload-{spool.manifest.name}"
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
@@ -89,6 +90,11 @@ class Uploader:
     def error(self) -> str:
         """Why the last attempt failed, or the empty string."""
         return self._failed
+
+    @property
+    def refused(self) -> str:
+        """Why nothing is uploaded any more: another process writes the record. Or empty."""
+        return self._refused
 
     def submit(self, *, metrics: StepMetrics | None = None) -> None:
         """Ask for the present manifest, its files and the metrics of one step to be uploaded."""
@@ -106,7 +112,8 @@ class Uploader:
             self._changed.notify_all()
             while self._pending:
                 before = self._progress
-                self._changed.wait(patience)
+                if not self._refused:
+                    self._changed.wait(patience)
                 if self._progress == before:
                     return not self._pending
         return True
@@ -134,7 +141,13 @@ class Uploader:
                 attempt = 0
                 self._recovered()
                 self._wait(_PAUSE_S)
-            except Exception as error:  # noqa: BLE001 - nothing may end this thread but close()
+            except RecordingError as error:
+                self._report(error)
+                with self._changed:
+                    self._refused = str(error)
+                    self._changed.notify_all()
+                return
+            except Exception as error:  # noqa: BLE001 - else nothing but close() ends this thread
                 self._report(error)
                 attempt = self._back_off(attempt)
 
@@ -156,7 +169,9 @@ class Uploader:
         store, run_id = self._connect(), self._destination.run_id
         store.ping()
         if work.manifest is not None:
+            self._claim(store)
             self._upload_files(store, work.manifest)
+            self._claim(store)  # files may have taken long
             upload_manifest(store, run_id, work.manifest)
             self._tag(store, work.manifest)
         store.log_steps(run_id, [(each.values, each.step, each.time_ms) for each in work.metrics])
@@ -189,6 +204,11 @@ class Uploader:
         if self._store is None:
             self._store = Store(self._destination.tracking_uri)
         return self._store
+
+    def _claim(self, store: Store) -> None:
+        writers = self._destination.writers
+        if writers:
+            store.claim_record(self._destination.run_id, self._spool.manifest.name, writers)
 
     def _tag(self, store: Store, manifest: Manifest) -> None:
         if self._tagged != manifest.status:
@@ -266,19 +286,26 @@ def _sync_one(folder: Path, store: Store | None) -> str:
         spool = Spool.load(folder)
         flush_maps(spool)
         destination = spool.destination()
-        _carry(spool, destination.run_id, store or Store(destination.tracking_uri))
+        _carry(spool, destination, store or Store(destination.tracking_uri))
         spool.remove()
     return f"{destination.run_id}/{spool.manifest.name}"
 
 
-def _carry(spool: Spool, run_id: str, store: Store) -> None:
+def _carry(spool: Spool, destination: Destination, store: Store) -> None:
     store.ping()
-    manifest = spool.manifest
-    remote = _remote_manifest(store, run_id, manifest.name)
+    manifest, run_id = spool.manifest, destination.run_id
+    run = store.get_run(run_id)
+    remote = _remote_manifest(store, run, manifest.name)
     if remote is not None and remote.revision > manifest.revision:
         raise StoreError(
             f"run {run_id} holds a newer {manifest.name} (revision {remote.revision}) than this "
             f"folder (revision {manifest.revision}). Delete the folder if the run is right."
+        )
+    if diverged(spool, run.writer(manifest.name), remote):
+        raise StoreError(
+            f"run {run_id}: its record {manifest.name} is written by another process, "
+            f"{run.writer(manifest.name)}, and this folder does not hold what that one recorded. "
+            "Delete the folder if the run is right."
         )
     held = remote.files if remote else {}
     changed = [name for name, entry in manifest.files.items() if held.get(name) != entry]
@@ -288,9 +315,23 @@ def _carry(spool: Spool, run_id: str, store: Store) -> None:
     store.log_steps(run_id, [(each.values, each.step, each.time_ms) for each in spool.metrics()])
 
 
-def _remote_manifest(store: Store, run_id: str, record: str) -> Manifest | None:
+def diverged(spool: Spool, writer: str, remote: Manifest | None) -> bool:
+    """Whether a process that this spool does not continue writes what the spool does not hold.
+
+    Args:
+        spool: a record on local disk.
+        writer: the process that the run names, see `Store.claim_record`, or empty.
+        remote: what the run holds of the record. None: that process is at its first epoch.
+    """
+    if writer in {"", *spool.writers()}:
+        return False
+    paths = [artifact.block_path(each.step) for each in remote.steps] if remote else []
+    held = spool.manifest.files
+    return remote is None or any(held.get(each) != remote.files[each] for each in paths)
+
+
+def _remote_manifest(store: Store, run: RunInfo, record: str) -> Manifest | None:
     """The manifest that the run holds already, if any can be read."""
-    run = store.get_run(run_id)
     try:
         return store.open_record(run, record).manifest
     except (NotFoundError, CorruptRecordError):

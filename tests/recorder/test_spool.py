@@ -13,7 +13,7 @@ from actiontrack.errors import CorruptRecordError, NotFoundError, StoreError
 from actiontrack.recorder import spool_root
 from actiontrack.recorder.spool import Destination, Spool
 
-DESTINATION = Destination("sqlite:///x.db", "run1", "cnn")
+DESTINATION = Destination("sqlite:///x.db", "run1", "cnn", ("process 1",))
 MANIFEST = Manifest(
     split="test",
     mode="probe",
@@ -131,7 +131,20 @@ def test_a_spool_that_does_not_say_where_it_belongs_is_damaged(spool, body):
 
 def test_the_destination_is_plain_json(spool):
     body = json.loads((spool.folder / "sync.json").read_text())
-    assert body == {"tracking_uri": "sqlite:///x.db", "run_id": "run1", "model": "cnn"}
+    assert body == {
+        "tracking_uri": "sqlite:///x.db",
+        "run_id": "run1",
+        "model": "cnn",
+        "writers": ["process 1"],
+    }
+
+
+def test_a_spool_of_an_earlier_version_names_no_process(spool):
+    path = spool.folder / "sync.json"
+    body = json.loads(path.read_text())
+    del body["writers"]
+    path.write_text(json.dumps(body))
+    assert spool.destination().writers == spool.writers() == ()
 
 
 @pytest.mark.parametrize("root", ["blocked", "/proc/nowhere", "/sys/kernel/nowhere"])
