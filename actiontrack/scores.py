@@ -247,26 +247,36 @@ def classification_measures(logits: Any, labels: Any) -> dict[str, Any]:
     xp = array_namespace(logits, labels)
     if logits.dtype.itemsize < 4:
         logits = xp.astype(logits, xp.float32)
-    shifted = logits - xp.max(logits, axis=1, keepdims=True)
-    exponentials = xp.exp(shifted)
-    total = xp.sum(exponentials, axis=1, keepdims=True)
-    p, log_total = exponentials / total, xp.log(total)[:, 0]
-    columns = xp.arange(logits.shape[1], dtype=labels.dtype, device=device(logits))
-    is_label = columns[None, :] == labels[:, None]
-    zero, lowest = xp.zeros_like(logits), xp.full_like(logits, -float("inf"))
-    # 0 where the label is a class, else NaN
-    unknown = xp.where(xp.any(is_label, axis=1), zero[:, 0], zero[:, 0] + float("nan"))
-    of_label = xp.sum(xp.where(is_label, shifted, zero), axis=1) + unknown
-    of_others = xp.max(xp.where(is_label, lowest, shifted), axis=1)
-    log_p_label = of_label - log_total
-    error = p - xp.astype(is_label, p.dtype)
+
+    def number(value: float) -> Any:
+        return xp.asarray(value, dtype=logits.dtype, device=device(logits))
+
     predicted = xp.argmax(logits, axis=1)
+    labels = xp.astype(labels, predicted.dtype)
+    known = (labels >= 0) & (labels < logits.shape[1])
+    unknown = xp.where(known, number(0.0), number(float("nan")))
+    column = xp.where(known, labels, xp.zeros_like(labels))[:, None]
+    shifted = logits - xp.max(logits, axis=1, keepdims=True)
+    # The label's own numbers, and those of the other classes: each is as exact as it can be, where
+    # p - 1 of a sure prediction, or a sum of all minus one, would be rounding noise.
+    label = xp.take_along_axis(shifted, column, axis=1)[:, 0]
+    classes = xp.arange(logits.shape[1], dtype=labels.dtype, device=device(logits))
+    others = xp.where(classes[None, :] == labels[:, None], number(-float("inf")), shifted)
+    of_label = xp.where(known, xp.exp(label), number(0.0))
+    of_others = xp.exp(others)
+    rest = xp.sum(of_others, axis=1)
+    total = rest + of_label
+    log_total = xp.log(total)
+    finite = number(float(np.finfo(np.float32).min))  # 0 * -inf is no number
+    weighed = xp.sum(of_others * xp.maximum(others, finite), axis=1)
+    weighed = weighed + of_label * xp.maximum(label, finite)
+    log_p_label = label - log_total + unknown
     return {
         "cross_entropy": 0 - log_p_label,  # a perfect prediction has loss 0.0 and not -0.0
         "target_probability": xp.exp(log_p_label),
-        "margin": of_label - of_others,
-        "el2n": xp.sqrt(xp.sum(error * error, axis=1)) + unknown,
-        "entropy": log_total - xp.sum(xp.where(p > 0, p * shifted, zero), axis=1),
+        "margin": label - xp.max(others, axis=1) + unknown,
+        "el2n": xp.sqrt(rest * rest + xp.sum(of_others * of_others, axis=1)) / total + unknown,
+        "entropy": log_total - weighed / total,
         "predicted": predicted,
         "correct": predicted == labels,
     }

@@ -232,6 +232,14 @@ def test_numpy_half_precision_is_computed_in_float32():
     assert_measures(found, reference(logits, labels), rtol=2e-5, atol=1e-6)
 
 
+def test_el2n_of_a_sure_prediction_is_no_rounding_noise():
+    logits = np.array([[25.0, 0.0, 0.0]], np.float32)  # 1 - p is below the last bit of float32
+    rest = math.exp(-25)
+    expected = math.hypot(2 * rest, rest, rest) / (1 + 2 * rest)
+    found = scores.classification_measures(logits, np.array([0]))
+    assert found["el2n"].tolist() == [pytest.approx(expected, rel=1e-5)]
+
+
 def test_huge_logits_do_not_overflow():
     logits = np.array([[1e30, -1e30], [-1e30, 1e30]], np.float32)
     found = scores.classification_measures(logits, np.array([0, 0]))

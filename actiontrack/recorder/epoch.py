@@ -1,11 +1,12 @@
 """The batches of one epoch, and what they add up to: one row per sample, each sample once."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from array_api_compat import device
 
 from actiontrack.errors import RecordingError
 from actiontrack.recorder.arrays import canonical_ids, joined, to_host
@@ -19,7 +20,7 @@ Columns = dict[str, npt.NDArray[Any]]
 Gather = Callable[[Columns], "list[Columns] | None"]
 
 _SHOWN_IDS = 5
-_OUTPUTS = 2**19  # logits that wait for their measures: 2 MB of float32, and few calls
+_OUTPUTS = 2**16  # logits that are measured at once: few calls, and they stay in the cache
 _NOT_FLOATS = frozenset({"label", "predicted", "correct"})
 
 
@@ -105,12 +106,13 @@ class EpochBuffer:
             return
         logits, labels = (joined(each) for each in zip(*self._outputs, strict=True))
         self._outputs, self._n_logits = [], 0
-        measures = classification_measures(logits, labels)
-        cross_entropy = measures.pop("cross_entropy")
-        if "loss" not in self._given:
-            measures["loss"] = cross_entropy
-        for name, values in measures.items():
-            self.columns.setdefault(name, []).append(values)
+        for rows in _pieces(logits):
+            measures = classification_measures(logits[rows], labels[rows])
+            cross_entropy = measures.pop("cross_entropy")
+            if "loss" not in self._given:
+                measures["loss"] = cross_entropy
+            for name, values in measures.items():
+                self.columns.setdefault(name, []).append(values)
 
     def rows(self, gather: Gather | None, *, check_uniform: bool = False) -> EpochRows | None:
         """The epoch's rows, or None if it has none or on a process that does not write.
@@ -145,6 +147,14 @@ class EpochBuffer:
         host["ids"] = _joined_ids([canonical_ids(each) for each in self.ids])
         host["batch"] = np.repeat(np.arange(len(self.sizes)), self.sizes)
         return host
+
+
+def _pieces(logits: Any) -> Iterable[slice]:
+    """Rows to measure at once: all of them, but on the host no more than its cache holds."""
+    n_rows, n_classes = logits.shape
+    on_host = str(device(logits)) == "cpu"
+    size = max(1, _OUTPUTS // max(1, n_classes)) if on_host else max(1, n_rows)
+    return (slice(start, start + size) for start in range(0, n_rows, size))
 
 
 def _kind(outputs: tuple[Any, Any]) -> tuple[Any, ...]:

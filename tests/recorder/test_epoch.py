@@ -5,6 +5,7 @@ import pytest
 from helpers import message
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import special
 
 from actiontrack.errors import RecordingError
 from actiontrack.recorder.epoch import EpochBuffer, check_uniform_losses, scatter
@@ -165,3 +166,27 @@ def test_a_long_list_of_ids_is_cut():
     rows = buffer((list(range(8)), np.arange(8))).rows(None)
     with pytest.raises(RecordingError, match=r": 1, 2, 3, 4, 5 and 2 more\. It knows"):
         scatter(rows, np.array([0]))
+
+
+def test_a_batch_larger_than_what_is_measured_at_once_has_the_measures_of_its_samples():
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(3000, 50)), rng.integers(50, size=3000)  # > 2**16 logits
+    batches = EpochBuffer()
+    batches.add(np.arange(3000), 3000, {"label": labels}, (logits, labels))
+    found = batches.rows(None)
+    log_p = special.log_softmax(logits, axis=1)[np.arange(3000), labels]
+    np.testing.assert_allclose(found.columns["loss"], -log_p, rtol=1e-6)
+    np.testing.assert_array_equal(found.columns["predicted"], logits.argmax(axis=1))
+
+
+@pytest.mark.parametrize("first", [0, -7, 2**62, -(2**63)])
+def test_dense_ids_in_any_order_come_out_ascending(first):
+    ids = np.random.default_rng(0).permutation(100) + first
+    found = buffer((ids, range(100))).rows(None)
+    assert found.ids.tolist() == sorted(ids.tolist())
+    assert found.columns["loss"].tolist() == np.argsort(ids).tolist()
+
+
+def test_ids_further_apart_than_an_integer_are_sorted():
+    found = buffer(([2**63 - 1, -(2**63), 0], [1, 2, 3])).rows(None)
+    assert found.columns["loss"].tolist() == [2.0, 3.0, 1.0]
