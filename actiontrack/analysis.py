@@ -8,9 +8,10 @@ import io
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import permutations
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ from scipy import ndimage
 from tqdm.auto import tqdm
 
 from actiontrack import compare
+from actiontrack.cluster import ClusterScores
 from actiontrack.errors import NotComparableError, NotFoundError, ParameterError
 from actiontrack.history import LossHistory, check_choice
 from actiontrack.notebook import table_html
@@ -33,6 +35,9 @@ from actiontrack.scores import (
 )
 from actiontrack.store import RunQuery, Store, StoredRecord
 from actiontrack.writing import writing
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 __all__ = [
     "LOW_IS_HARD",
@@ -738,6 +743,74 @@ def align(
         NotComparableError: if mode, loss, Δn or number of steps differ, or the samples do.
         ParameterError: if there is no such score.
     """
+    shared = _shared(records, on_mismatch, up_to_step)
+    return shared.alignment(shared.values(score, up_to_step), score)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Shared:
+    """The samples that comparable records have in common.
+
+    Attributes:
+        records: by model, then by time.
+        positions: of the common samples in each record, None where those are all.
+        note: what an inner join left out, or the empty string.
+    """
+
+    records: Sequence[StoredRecord]
+    positions: list[npt.NDArray[np.intp]] | None
+    note: str
+
+    @property
+    def n_samples(self) -> int:
+        first = self.records[0].manifest.n_samples
+        return first if self.positions is None else self.positions[0].size
+
+    def labels(self) -> npt.NDArray[np.int64] | None:
+        labels = self.records[0].samples.labels
+        return None if labels is None else labels[self._kept()].astype(np.int64)
+
+    def class_names(self) -> tuple[str, ...]:
+        return self.records[0].manifest.class_names or _default_names(self.labels())
+
+    def values(self, score: str, up_to_step: int | None) -> npt.NDArray[np.float64]:
+        """Scores (n_runs, n_samples), read by this process."""
+        values = np.empty((len(self.records), self.n_samples))
+
+        def load(row: int) -> None:  # into its place: all scores are in memory once, not twice
+            column = score_column(self.records[row], score, up_to_step)
+            values[row] = column if self.positions is None else column[self.positions[row]]
+
+        _concurrently(load, range(len(self.records)), "scores")
+        return values
+
+    def on_cluster(self, client: "Client", score: str, up_to_step: int | None) -> ClusterScores:
+        """The same scores, read by the workers of a Dask cluster."""
+        return ClusterScores(
+            client,
+            self.records,
+            partial(score_column, score=score, up_to_step=up_to_step),
+            positions=self.positions,
+            n_samples=self.n_samples,
+        )
+
+    def alignment(self, values: npt.NDArray[np.float64], score: str) -> Alignment:
+        return Alignment(
+            values=values,
+            sample_ids=self.records[0].samples.sample_ids[self._kept()],
+            labels=self.labels(),
+            class_names=self.records[0].manifest.class_names,
+            runs=runs_frame(self.records),
+            score=score,
+            note=self.note,
+        )
+
+    def _kept(self) -> Any:
+        return slice(None) if self.positions is None else self.positions[0]
+
+
+def _shared(records: Sequence[StoredRecord], on_mismatch: str, up_to_step: int | None) -> _Shared:
+    """The common samples of records; see `align` for the errors."""
     check_choice("on_mismatch", on_mismatch, ("error", "inner"))
     records = sorted(records, key=_by_model_and_time)
     check_same_measure(records, up_to_step)
@@ -749,24 +822,7 @@ def align(
             "on_mismatch='inner' (--on-mismatch inner)."
         )
     positions, note = _shared_samples(records) if difference else (None, "")
-    samples = records[0].samples
-    keep = slice(None) if positions is None else positions[0]
-    values = np.empty((len(records), samples.sample_ids[keep].size))
-
-    def load(row: int) -> None:  # into its place: all scores are in memory once, not twice
-        column = score_column(records[row], score, up_to_step)
-        values[row] = column if positions is None else column[positions[row]]
-
-    _concurrently(load, range(len(records)), "scores")
-    return Alignment(
-        values=values,
-        sample_ids=samples.sample_ids[keep],
-        labels=None if samples.labels is None else samples.labels[keep].astype(np.int64),
-        class_names=records[0].manifest.class_names,
-        runs=runs_frame(records),
-        score=score,
-        note=note,
-    )
+    return _Shared(records=records, positions=positions, note=note)
 
 
 def split_comparable(
@@ -892,6 +948,7 @@ def compare_runs(
     seed: int = 0,
     on_mismatch: str = "error",
     up_to_step: int | None = None,
+    client: "Client | None" = None,
 ) -> Comparison:
     """Correlate a score between runs, Spearman and Pearson, overall and per class (4.6, Table 1).
 
@@ -903,33 +960,46 @@ def compare_runs(
         seed: seed of the resampling.
         on_mismatch: see `align`.
         up_to_step: score the history up to this step only.
+        client: of a Dask cluster whose workers read the scores and compare them, see `cluster`.
+            Default: this process does.
 
     Raises:
         NotComparableError: if the runs do not measure the same thing on the same samples.
         ParameterError: if there are fewer than two runs.
+        StoreError: if the cluster fails, or its workers can't read the artifacts.
     """
-    aligned = align(records, score=score, on_mismatch=on_mismatch, up_to_step=up_to_step)
+    shared = _shared(records, on_mismatch, up_to_step)
+    runs = runs_frame(shared.records)
     result = compare.correlations(
-        aligned.values,
-        aligned.labels,
-        groups=aligned.runs["model"].tolist(),
-        class_names=aligned.class_names or _default_names(aligned.labels),
+        _scores_of(shared, score, up_to_step, client),
+        shared.labels(),
+        groups=runs["model"].tolist(),
+        class_names=shared.class_names(),
         methods=methods,
         n_bootstrap=n_bootstrap,
         seed=seed,
     )
-    run_ids = aligned.runs["run_id"].to_numpy()
+    run_ids = runs["run_id"].to_numpy()
     pairs = result.pairs.assign(
         run_a=run_ids[result.pairs["run_a"]], run_b=run_ids[result.pairs["run_b"]]
     )
     return Comparison(
         groups=result.groups,
         pairs=pairs,
-        runs=aligned.runs,
+        runs=runs,
         score=score,
-        note=aligned.note,
+        note=shared.note,
         up_to_step=up_to_step,
     )
+
+
+def _scores_of(
+    shared: _Shared, score: str, up_to_step: int | None, client: "Client | None"
+) -> npt.NDArray[np.float64] | ClusterScores:
+    """Scores in this process, or where the workers of a cluster are."""
+    if client is None:
+        return shared.values(score, up_to_step)
+    return shared.on_cluster(client, score, up_to_step)
 
 
 def disattenuated_correlations(comparison: Comparison) -> pd.DataFrame:
@@ -1095,13 +1165,17 @@ def correlation_by_quantile(
     score: str = "action",
     on_mismatch: str = "error",
     up_to_step: int | None = None,
+    client: "Client | None" = None,
 ) -> pd.DataFrame:
     """Correlation among the samples above each quantile of the score (Fig. 14), tidy.
 
-    See `compare.correlation_by_quantile` for the columns and `align` for the errors.
+    See `compare.correlation_by_quantile` for the columns, `align` for the errors and
+    `compare_runs` for the client.
     """
-    aligned = align(records, score=score, on_mismatch=on_mismatch, up_to_step=up_to_step)
-    return compare.correlation_by_quantile(aligned.values, groups=aligned.runs["model"].tolist())
+    shared = _shared(records, on_mismatch, up_to_step)
+    models = [model_of(each) for each in shared.records]
+    scores = _scores_of(shared, score, up_to_step, client)
+    return compare.correlation_by_quantile(scores, groups=models)
 
 
 def stability(

@@ -26,6 +26,7 @@ from actiontrack.matrices import Method, correlation_matrices, finite_samples, m
 __all__ = [
     "HIGH_ACTION",
     "HIGH_ENTROPY",
+    "MIN_SAMPLES",
     "OVERALL",
     "WITHIN_CLASS",
     "CorrelationResult",
@@ -67,7 +68,8 @@ HIGH_ACTION = "high action, low entropy"
 HIGH_ENTROPY = "low action, high entropy"
 OVERALL = "overall"
 WITHIN_CLASS = "within-class"
-_MIN_SAMPLES = 3
+#: Fewer samples have no correlation.
+MIN_SAMPLES = 3
 _DETECTION = (
     "score", "auroc", "average_precision", "k", "precision_at_k", "n_samples", "n_noisy",
     "n_dropped",
@@ -223,7 +225,7 @@ def with_last(values: ArrayLike, method: Method = "spearman") -> Floats:
     rows = _runs(values, at_least=1)
     keep = finite_columns(rows) if method == "pearson" else ~np.isnan(rows).any(axis=0)
     rows = rows[:, keep]
-    if rows.shape[1] < _MIN_SAMPLES:
+    if rows.shape[1] < MIN_SAMPLES:
         return np.full(len(rows), np.nan)
     parts = [
         correlation_matrices(np.vstack([rows[-1:], rows[start : start + _ROWS]]), method)[0, 1:]
@@ -405,7 +407,7 @@ def _matrices(values: Scores, parts: Sequence[PartSamples], methods: Sequence[Me
     result = np.full((len(methods), len(parts), len(values), len(values)), np.nan)
     for k, part in enumerate(parts):
         for m, method in enumerate(methods):
-            if part.n_samples >= _MIN_SAMPLES:
+            if part.n_samples >= MIN_SAMPLES:
                 result[m, k] = correlation_matrices(
                     values, method, columns=part.columns, classes=part.classes
                 )
@@ -432,7 +434,8 @@ def to_resample(values: Scores, parts: Sequence[PartSamples]) -> list[_Part]:
     classes = others[1:]  # after the one within classes
     columns = [each.columns for each in classes if each.columns is not None]
     picked = np.concatenate(columns) if columns else overall.columns
-    rows = (values if picked is None else values[:, picked]).astype(np.float64, copy=False)
+    # Row by row in memory, as it is after it was sent elsewhere: sums round by their order.
+    rows = np.ascontiguousarray(values if picked is None else values[:, picked], np.float64)
     whole = _part(rows, slice(None))
     if not others:
         return [whole]
@@ -678,7 +681,7 @@ def correlations(
     means = pairs.means(estimates)
     draws = np.full((1, *means.shape), np.nan)
     n_samples = parts[0].n_samples
-    if n_bootstrap and n_samples >= _MIN_SAMPLES:
+    if n_bootstrap and n_samples >= MIN_SAMPLES:
         chunk = max(1, _CHUNK // (scores.n_runs * n_samples))
         resamples = Resamples(n_samples=n_samples, times=n_bootstrap, chunk=chunk, seed=seed)
         draws = scores.resampled(parts, methods, pairs, resamples)
@@ -695,7 +698,7 @@ def _estimate(parts: Sequence[_Part], methods: Sequence[Method], counts: Floats)
     result = np.full((len(counts), len(methods), len(parts), n_runs, n_runs), np.nan)
     for k, part in enumerate(parts):
         for m, method in enumerate(methods):
-            if part.n_samples >= _MIN_SAMPLES:
+            if part.n_samples >= MIN_SAMPLES:
                 result[:, m, k] = part.correlate(method, counts)
     return result
 
@@ -963,7 +966,7 @@ def tails(
         for q, edge in enumerate(edges):
             chosen = np.flatnonzero(difficulty >= edge)
             result[p, q, 0] = chosen.size
-            if chosen.size >= _MIN_SAMPLES:
+            if chosen.size >= MIN_SAMPLES:
                 for m, method in enumerate(methods, start=1):
                     two = [_tail_values(rows, dense, each, chosen, method) for each in (a, b)]
                     result[p, q, m] = pearson_matrix(np.stack(two))[0, 1]

@@ -1,11 +1,12 @@
 """Commands that set runs side by side."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, get_args
 
 import click
 
-from actiontrack import analysis, changes, plots, reporting
+from actiontrack import analysis, changes, cluster, plots, reporting
 from actiontrack.cli.options import (
     MISMATCH,
     PLOT,
@@ -50,6 +51,11 @@ _METHODS: tuple[Method, ...] = get_args(Method)
 )
 @click.option("--tidy", is_flag=True, help="One row per value, with confidence intervals.")
 @click.option("--quantiles", is_flag=True, help="By quantile of the score (Fig. 14) instead.")
+@click.option(
+    "--dask",
+    metavar="ADDRESS",
+    help="Let the workers of a Dask cluster read and compare, such as tcp://10.0.0.1:8786.",
+)
 @PLOT
 def compare(
     kind: str,
@@ -61,27 +67,28 @@ def compare(
     bootstrap: int,
     tidy: bool,
     quantiles: bool,
+    dask: str | None,
     plot: Path | None,
     **query: Any,
 ) -> None:
     """Correlate a score between runs: the paper's Table 1, or Fig. 14 with --quantiles."""
     records = open_records(query)
-    if quantiles:
-        frame = analysis.correlation_by_quantile(
-            records, score=score, on_mismatch=on_mismatch, up_to_step=up_to_step
+    options: dict[str, Any] = {"score": score, "on_mismatch": on_mismatch, "up_to_step": up_to_step}
+    with ExitStack() as stack:
+        client = stack.enter_context(cluster.connect(dask)) if dask else None
+        if quantiles:
+            frame = analysis.correlation_by_quantile(records, client=client, **options)
+            write(frame, kind, output)
+            save_plot(plot, lambda: plots.quantile_curves(frame))
+            return
+        # Both correlations and intervals are in the tidy table only; the finding is Spearman's.
+        comparison = analysis.compare_runs(
+            records,
+            methods=[each for each in _METHODS if tidy or each in {"spearman", method}],
+            n_bootstrap=bootstrap if tidy else 0,
+            client=client,
+            **options,
         )
-        write(frame, kind, output)
-        save_plot(plot, lambda: plots.quantile_curves(frame))
-        return
-    # Both correlations and intervals are in the tidy table only; the finding is by Spearman's.
-    comparison = analysis.compare_runs(
-        records,
-        score=score,
-        methods=[each for each in _METHODS if tidy or each in {"spearman", method}],
-        n_bootstrap=bootstrap if tidy else 0,
-        on_mismatch=on_mismatch,
-        up_to_step=up_to_step,
-    )
     table = comparison.table(method)
     write(comparison.groups if tidy else table.reset_index(), kind, output)
     click.echo(reporting.describe_comparison(comparison), err=True)
