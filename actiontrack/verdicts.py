@@ -5,12 +5,13 @@ again: reviewers who work at once never lose each other's. Each line of a file i
 JSON. See docs/format.md.
 """
 
+import contextlib
 import json
 import tempfile
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ COLUMNS = ("sample_id", "verdict", "new_label", "new_class", "note", "who", "whe
 FORMAT = "actiontrack-verdict"
 FORMAT_VERSION = 1
 _FOLDER = "verdicts"
+_TIME = "%Y%m%dT%H%M%S.%fZ"  # at the beginning of a file's name
+_TICK = timedelta(microseconds=1)
 _MAX_TEXT = 2000
 _MAX_NAME = 200
 _MAX_FILE_CHARACTERS = 2**24
@@ -88,13 +91,23 @@ def add(record: StoredRecord, given: Sequence[Verdict]) -> None:
         if each.new_label is not None and not 0 <= each.new_label < (len(names) or 2**31):
             rule = f"must be a class index below {len(names)}"
             raise ParameterError("new_label", rule, each.new_label, "Choose a class.")
-    now = datetime.now(UTC)
+    now = _now(record)
     lines = [json.dumps(_line(each, now), ensure_ascii=False) for each in given]
-    name = f"{now:%Y%m%dT%H%M%S.%f}Z-{uuid.uuid4().hex[:12]}.jsonl"
+    name = f"{now:{_TIME}}-{uuid.uuid4().hex[:12]}.jsonl"
     with tempfile.TemporaryDirectory(prefix="actiontrack-") as folder:
         path = Path(folder) / name
         path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         record.store.upload(record.run.run_id, path, _folder(record))
+
+
+def _now(record: StoredRecord) -> datetime:
+    """The time, or just after the newest verdict: a clock that was set back must not order them."""
+    now = datetime.now(UTC)
+    for path in reversed(list_files(record)):
+        written = path.rpartition("/")[2].partition("-")[0]
+        with contextlib.suppress(ValueError, OverflowError):  # no name of ours
+            return max(now, datetime.strptime(written, _TIME).replace(tzinfo=UTC) + _TICK)
+    return now
 
 
 def read(record: StoredRecord) -> pd.DataFrame:

@@ -13,6 +13,7 @@ import mlflow
 import pytest
 from helpers import ROOT, Door, Server, upload_threads
 
+from actiontrack import cli
 from actiontrack.store import Store
 
 # What MLflow's own code does with SQLAlchemy is not ours to mend.
@@ -135,6 +136,24 @@ def run_id(new_run):
 @pytest.fixture
 def spool(tmp_path):
     return tmp_path / "spool"
+
+
+@pytest.fixture
+def run_cli(capsys, tracking_uri):
+    """A function that runs a command and returns its exit code, stdout and stderr."""
+
+    def run(*arguments):
+        capsys.readouterr()
+        code = 0
+        try:
+            cli.main(list(arguments))
+        except SystemExit as error:
+            code = error.code
+        printed = capsys.readouterr()
+        assert "Traceback" not in printed.err
+        return code, printed.out, printed.err
+
+    return run
 
 
 @pytest.fixture

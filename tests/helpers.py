@@ -110,7 +110,9 @@ class Door:
 
     Attributes:
         cut_after: bytes towards the server after which a connection is reset, or None.
+        cut_answer_after: the same for bytes that come back.
         bytes_per_s: pace towards the server, or None for no limit.
+        passed: bytes towards the server so far.
         cuts: connections that were reset so far.
     """
 
@@ -118,14 +120,18 @@ class Door:
         self._target, self.port = ("127.0.0.1", server.port), free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
         self._listener = None
-        self.cut_after = self.bytes_per_s = None
-        self.cuts = 0
+        self.heal()
+        self.cuts = self.passed = 0
         self.open()
 
     def open(self):
         if self._listener is None:
             self._listener = _Listener(("127.0.0.1", self.port), self._target, self)
             threading.Thread(target=self._listener.serve_forever, args=(0.02,)).start()
+
+    def heal(self):
+        """Let everything through again, at once; what is shut stays shut."""
+        self.cut_after = self.cut_answer_after = self.bytes_per_s = None
 
     def shut(self):
         if self._listener is not None:
@@ -145,29 +151,31 @@ class _Listener(socketserver.ThreadingTCPServer):
 
 class _Relay(socketserver.BaseRequestHandler):
     def handle(self):
-        self.sent = 0
         with contextlib.suppress(OSError), socket.create_connection(self.server.target) as far:
-            others = {self.request: far, far: self.request}
+            near, passed = self.request, {self.request: 0, far: 0}
             while not self.server.stopped.is_set():
-                for ready in select.select(list(others), [], [], 0.05)[0]:
-                    data = ready.recv(2**16)
-                    if not data or (ready is self.request and not self.lets_through(data, far)):
+                for source in select.select([near, far], [], [], 0.05)[0]:
+                    data = source.recv(2**16 if not self.server.door.bytes_per_s else 2**10)
+                    passed[source] += len(data)
+                    target = far if source is near else near
+                    if not data or not self.pass_on(data, target, passed[source], target is far):
                         return
-                    others[ready].sendall(data)
 
-    def lets_through(self, data, far):
-        """Keep the pace of the door; reset both sides where it cuts."""
+    def pass_on(self, data, target, passed, towards_server):
+        """Send at the pace of the door. Returns False where it cuts, after so many bytes."""
         door = self.server.door
-        if door.bytes_per_s:
+        if door.bytes_per_s and towards_server:
             self.server.stopped.wait(len(data) / door.bytes_per_s)
-        self.sent += len(data)
-        if door.cut_after is None or self.sent <= door.cut_after:
+        door.passed += len(data) if towards_server else 0
+        limit = door.cut_after if towards_server else door.cut_answer_after
+        if limit is None or passed <= limit:
+            target.sendall(data)
             return True
-        far.sendall(data[: max(0, len(data) - (self.sent - door.cut_after))])
-        for each in (self.request, far):  # closed with a reset, not with an end
+        target.sendall(data[: max(0, len(data) - (passed - limit))])
+        door.cuts += 1
+        for each in (self.request, target):  # closed with a reset, not with an end
             each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             each.close()
-        door.cuts += 1
         return False
 
 

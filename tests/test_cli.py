@@ -20,24 +20,6 @@ COMMANDS = [
 
 
 @pytest.fixture
-def run_cli(capsys, tracking_uri):
-    """A function that runs a command and returns its exit code, stdout and stderr."""
-
-    def run(*arguments):
-        capsys.readouterr()
-        code = 0
-        try:
-            cli.main(list(arguments))
-        except SystemExit as error:
-            code = error.code
-        printed = capsys.readouterr()
-        assert "Traceback" not in printed.err
-        return code, printed.out, printed.err
-
-    return run
-
-
-@pytest.fixture
 def history():
     return make_history(n_steps=4, n_samples=30, n_classes=3)
 

@@ -32,7 +32,7 @@ def team(running, monkeypatch):
     for name, value in running.login.items():
         monkeypatch.setenv(name, value)
     yield running
-    running.door.cut_after = running.door.bytes_per_s = None
+    running.door.heal()
     running.door.open()
     if running.database.process is None:
         running.database.restart()
