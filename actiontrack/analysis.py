@@ -1655,9 +1655,12 @@ def _positions(
     rows = [_position(known, each) for each in wanted]
     missing = [each for each, row in zip(wanted, rows, strict=True) if row < 0]
     if missing:
+        look = f"Its ids look like {known[0]!s}." if len(known) else "It has none."
+        if record.manifest.has_hashed_ids:
+            look = "Its ids are hashed: find those of your samples with 'actiontrack hash-ids'."
         raise NotFoundError(
-            f"record {record.name} of run {record.run.run_id} has no sample {missing[0]!r}. "
-            f"Its ids look like {known[0]!s}."
+            f"record {record.name} of run {record.run.run_id} has no sample "
+            f"{str(missing[0])[:80]!r}. {look}"
         )
     return np.array(rows, dtype=np.intp)
 
@@ -1705,12 +1708,16 @@ def _measure_differences(
 
 
 _CHOOSE = "Choose runs that agree in it."
+_SALT = "the salt of hashed ids"
 _REMEDY = {
+    _SALT: "Hashes with different salts, or with and without one, name different samples: record "
+    "the runs with the same ACTIONTRACK_ID_SALT.",
     "number of steps": "Compare them up to a step that all have reached, with up_to_step "
-    "(--up-to), or choose runs that agree in it."
+    "(--up-to), or choose runs that agree in it.",
 }
 _MEASURED: tuple[tuple[str, Callable[[StoredRecord], object]], ...] = (
     ("record", lambda each: each.manifest.name),
+    (_SALT, lambda each: (each.manifest.privacy or {}).get("salt_check", "none")),
     ("mode", lambda each: each.manifest.mode),
     ("loss", lambda each: each.manifest.loss_name),
     ("void", lambda each: each.manifest.void),

@@ -192,6 +192,7 @@ class Manifest:
         status: "recording" or "complete".
         revision: counts the changes of the record; of two copies the greater is the newer.
         writer: package and version that wrote the record.
+        privacy: what was kept out of the record, see `privacy` in docs/format.md, or None.
     """
 
     split: str
@@ -215,6 +216,17 @@ class Manifest:
     status: str = "recording"
     revision: int = 0
     writer: str = ""
+    privacy: Mapping[str, Any] | None = None
+
+    @property
+    def has_hashed_ids(self) -> bool:
+        """Whether salted hashes stand for the ids of the samples."""
+        return bool(self.privacy and self.privacy.get("ids"))
+
+    @property
+    def hides_images(self) -> bool:
+        """Whether images were kept out of the record on purpose."""
+        return bool(self.privacy and self.privacy.get("images") == "never")
 
     @property
     def name(self) -> str:
@@ -1099,11 +1111,18 @@ def _altered(manifest: Manifest, name: str) -> CorruptRecordError:
     )
 
 
+# What Arrow, NumPy and pandas raise for a file that is not what it should be.
+_UNREADABLE = (
+    *(pa.ArrowException, KeyError, IndexError, TypeError, ValueError),
+    *(ArithmeticError, AttributeError, MemoryError, RuntimeError),
+)
+
+
 @contextlib.contextmanager
 def _corrupt_on_error(name: str) -> Iterator[None]:
     try:
         yield
-    except (pa.ArrowException, KeyError, IndexError, TypeError, ValueError, MemoryError) as error:
+    except _UNREADABLE as error:
         raise _unreadable(name, error) from error
     except OSError as error:
         if error.errno is not None:

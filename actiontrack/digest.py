@@ -5,6 +5,7 @@ so that the digest does not depend on the machine.
 """
 
 import hashlib
+import hmac
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -12,10 +13,20 @@ import numpy.typing as npt
 
 from actiontrack.errors import ParameterError
 
-__all__ = ["digest_ids", "digest_input", "digest_inputs", "digest_labels"]
+__all__ = [
+    "digest_ids",
+    "digest_input",
+    "digest_inputs",
+    "digest_labels",
+    "hash_ids",
+    "salt_check",
+]
 
 #: Characters kept of the digest of one input: 128 bits.
 INPUT_DIGEST_LENGTH = 32
+#: The same of the hash of an id.
+ID_HASH_LENGTH = 32
+_SHORTEST_SALT = 16
 
 
 def digest_ids(sample_ids: npt.NDArray[np.generic]) -> str:
@@ -54,6 +65,42 @@ def digest_input(value: npt.ArrayLike) -> str:
 def digest_inputs(input_digests: Iterable[str]) -> str:
     """Digest of a split's inputs from the digests of its samples, in the order given."""
     return _sha256([each.encode() for each in input_digests])
+
+
+def hash_ids(sample_ids: Iterable[object], salt: str) -> list[str]:
+    """Salted hashes that stand for ids, so that nobody without the salt can tell whose they are.
+
+    HMAC-SHA256 with the salt as key over the id as text in UTF-8, so that 17 and "17" have the same
+    one; 32 hex characters.
+
+    Args:
+        sample_ids: integers or strings.
+        salt: a secret of 16 characters or more, the same for runs that are to be compared.
+
+    Raises:
+        ParameterError: if the salt is too short to be a secret.
+    """
+    key = _key(salt)
+    return [
+        hmac.digest(key, str(each).encode(), "sha256").hex()[:ID_HASH_LENGTH] for each in sample_ids
+    ]
+
+
+def salt_check(salt: str) -> str:
+    """What tells two salts apart and reveals neither: 16 hex characters.
+
+    Raises:
+        ParameterError: if the salt is too short to be a secret.
+    """
+    return hmac.digest(_key(salt), b"\xff actiontrack salt", "sha256").hex()[:16]
+
+
+def _key(salt: str) -> bytes:
+    if len(salt) < _SHORTEST_SALT:
+        rule = f"must have {_SHORTEST_SALT} characters or more"
+        remedy = "Make one: python -c 'import secrets; print(secrets.token_hex())'"
+        raise ParameterError("id_salt", rule, f"{len(salt)} of them", remedy)
+    return salt.encode()
 
 
 def _prefixed(texts: Iterable[str]) -> Iterable[bytes]:

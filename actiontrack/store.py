@@ -823,8 +823,18 @@ class StoredRecord:
         Raises:
             NotFoundError: if neither is there.
         """
+        if self.manifest.hides_images:
+            raise NotFoundError(
+                f"record {self.name} of run {self.run.run_id} was made without images on purpose: "
+                "there are none to show."
+            )
         if self.has_thumbnails:
             return self._picture_file(artifact.THUMBNAILS).read(sample)
+        if self.manifest.has_hashed_ids:
+            raise NotFoundError(
+                f"record {self.name} of run {self.run.run_id} holds hashes in place of ids and no "
+                "thumbnails: its images can't be found. Record with thumbnails to see images."
+            )
         source = self.manifest.source or {}
         if source.get("kind") != "folder" or "root" not in source or self.samples.paths is None:
             raise NotFoundError(
@@ -834,8 +844,13 @@ class StoredRecord:
         return _read_below(Path(str(source["root"])), self.samples.paths[sample])
 
     def fetch(self, path: str) -> Path:
-        """Local path of a file of the record, downloaded once."""
+        """Local path of a file of the record, downloaded once.
+
+        Raises:
+            CorruptRecordError: if it is a link, or in a folder of the record that is one.
+        """
         if self._local is not None:
+            _check_no_link(self._local, path)
             return self._local / path
         target = self._scratch / self._prefix / path
         if not target.exists():
@@ -885,6 +900,18 @@ class StoredRecord:
 
 def _record(fields: dict[str, Any]) -> StoredRecord:
     return StoredRecord(**fields)
+
+
+def _check_no_link(record: Path, path: str) -> None:
+    """Refuse links: they would show what lies elsewhere on the machine that reads."""
+    place = record
+    for part in ("", *PurePosixPath(path).parts):
+        place /= part
+        if place.is_symlink():
+            raise CorruptRecordError(
+                f"{path} of {record.name} is, or lies in, a symbolic link. Records hold none: "
+                "restore the file, or record the run again."
+            )
 
 
 def _read_below(root: Path, relative: str) -> bytes:

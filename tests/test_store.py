@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from helpers import ROOT, message, remote_run
 
+from actiontrack import verdicts
 from actiontrack.errors import (
     CorruptRecordError,
     NotFoundError,
@@ -717,3 +718,26 @@ def test_the_server_writes_lists_and_reads_what_it_proxies(proxied, tmp_path, mo
     (tmp_path / "here").mkdir()
     found = store.download(run, "actiontrack/notes/note.txt", tmp_path / "here")
     assert found.read_text() == "text"
+
+
+@pytest.mark.parametrize("linked", [".", "blocks", "manifest.json", "verdicts"])
+def test_a_record_that_is_or_holds_a_link_is_refused(store, run_id, spool, tmp_path, linked):
+    """Whoever may write artifacts must not read what else lies on the machine of the reader."""
+    record_history(make_history(), run_id, store, spool)
+    record = store.open_record(run_id)
+    place = (store.local_root(record.run) / "actiontrack/test-probe" / linked).resolve()
+    elsewhere = tmp_path / "elsewhere"
+    if linked == "verdicts":
+        elsewhere.mkdir()
+        (elsewhere / "1.jsonl").write_text("root:x:0:0")
+    else:
+        place.rename(elsewhere)
+    place.symlink_to(elsewhere)
+    with pytest.raises(CorruptRecordError, match="is, or lies in, a symbolic link"):
+        _history_and_verdicts(store, run_id)
+
+
+def _history_and_verdicts(store, run_id):
+    record = store.open_record(run_id)
+    record.history()
+    verdicts.read(record)

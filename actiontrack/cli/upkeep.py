@@ -1,9 +1,10 @@
 """Commands about the installation, the server and the local spool."""
 
 import importlib.metadata
+import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import click
 import pandas as pd
@@ -13,11 +14,18 @@ import actiontrack
 from actiontrack.cli.options import open_records, output_options, query_options
 from actiontrack.cli.output import write
 from actiontrack.cli.root import cli
-from actiontrack.errors import ActionTrackError, CorruptRecordError, StoreError
-from actiontrack.recorder import spool_root, sync
+from actiontrack.digest import hash_ids
+from actiontrack.errors import (
+    ActionTrackError,
+    CorruptRecordError,
+    DataError,
+    ParameterError,
+    StoreError,
+)
+from actiontrack.recorder import SALT_VARIABLE, spool_root, sync
 from actiontrack.store import Store, StoredRecord
 
-__all__ = ["completion", "doctor", "sync_command"]
+__all__ = ["completion", "doctor", "hash_ids_command", "sync_command"]
 
 _SHELLS = ("bash", "zsh", "fish")
 
@@ -55,6 +63,26 @@ def doctor(kind: str, output: Path | None, **query: Any) -> None:
     failed = [what for what, state, _ in rows if state == "failed"]
     if failed:
         raise StoreError(f"{len(failed)} checks failed: {', '.join(failed)}.")
+
+
+@cli.command("hash-ids")
+@click.argument("file", type=click.File(encoding="utf-8"), default="-")
+@output_options
+def hash_ids_command(file: IO[str], kind: str, output: Path | None) -> None:
+    """Print the hashes by which records made with ACTIONTRACK_ID_SALT name your samples.
+
+    FILE has one id a line; without it, ids come from standard input. The salt is read from
+    ACTIONTRACK_ID_SALT.
+    """
+    salt = os.environ.get(SALT_VARIABLE)
+    if not salt:
+        rule = "must hold the salt with which the runs were recorded"
+        raise ParameterError(SALT_VARIABLE, rule, "nothing", "Set it in the environment.")
+    try:
+        ids = file.read().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{file.name} can't be read: {error}. Choose a file in UTF-8.") from error
+    write(pd.DataFrame({"sample_id": ids, "hash": hash_ids(ids, salt)}), kind, output)
 
 
 @cli.command()

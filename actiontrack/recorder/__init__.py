@@ -12,8 +12,16 @@
 Works with NumPy, PyTorch and JAX arrays; no framework is imported.
 """
 
+from actiontrack.recorder.privacy import IMAGES_VARIABLE, SALT_VARIABLE
 from actiontrack.recorder.recorder import EpochSummary, Recorder
 from actiontrack.recorder.spool import spool_root
 from actiontrack.recorder.uploader import sync
 
-__all__ = ["EpochSummary", "Recorder", "spool_root", "sync"]
+__all__ = [
+    "IMAGES_VARIABLE",
+    "SALT_VARIABLE",
+    "EpochSummary",
+    "Recorder",
+    "spool_root",
+    "sync",
+]

@@ -34,6 +34,7 @@ from actiontrack.recorder.arrays import canonical_ids, shape_error, snapshot
 from actiontrack.recorder.context import FinishOnExit
 from actiontrack.recorder.epoch import EpochBuffer, EpochRows, Gather, scatter, shown
 from actiontrack.recorder.maps import PixelMaps
+from actiontrack.recorder.privacy import Privacy
 from actiontrack.recorder.spool import Destination, Spool, StepMetrics, lock_spool, spool_root
 from actiontrack.recorder.uploader import Uploader, diverged
 from actiontrack.store import Store
@@ -106,6 +107,11 @@ class Recorder(FinishOnExit):
         resume: continue the record that the run holds already; steps recorded again replace.
         gather: collects the columns of all processes on the one that writes, see
             `actiontrack.recorder.torch.gather`.
+        id_salt: records salted hashes in place of ids, see `digest.hash_ids`, without paths and
+            folder of the images. It is not stored. Default: ACTIONTRACK_ID_SALT, or ids as they
+            are.
+        images: False keeps thumbnails, pictures, paths and folder of the images out of the
+            record. Default: unless ACTIONTRACK_IMAGES is "never".
         spool: folder for the local copy. Default: ACTIONTRACK_SPOOL or a folder of this user.
         patience: seconds to wait at the end for a server that does not answer.
 
@@ -136,6 +142,8 @@ class Recorder(FinishOnExit):
         allow_uniform: bool = False,
         resume: bool = False,
         gather: Gather | None = None,
+        id_salt: str | None = None,
+        images: bool | None = None,
         spool: str | Path | None = None,
         patience: float = 30.0,
     ) -> None:
@@ -151,6 +159,7 @@ class Recorder(FinishOnExit):
         self._loss_name, self._duplicates = loss_name, duplicates
         self._allow_missing, self._allow_uniform = allow_missing, allow_uniform
         self._gather, self._patience = gather, patience
+        self._privacy = Privacy.of(id_salt, images)
         self._buffer = EpochBuffer()
         self._maps: PixelMaps | None = None
         self._declared: Samples | None = None
@@ -170,7 +179,8 @@ class Recorder(FinishOnExit):
             digests={},
             class_names=tuple(str(each) for each in class_names),
             model=model,
-            source=source,
+            source=None if self._privacy.hides_places else source,
+            privacy=self._privacy.entry,
             pixel_loss_name=pixel_loss_name,
             void=void,
             maps={"factor": map_factor, "dtype": map_dtype} if pixel_loss_name else None,
@@ -204,7 +214,7 @@ class Recorder(FinishOnExit):
             RecordingError: if the losses are not one per sample.
             ParameterError: if neither losses nor logits with labels are given.
         """
-        size = len(ids)
+        ids, size = self._privacy.ids(ids), len(ids)
         columns = self._columns(losses, logits, labels)
         outputs = self._outputs(logits, columns.get("label"), size)
         for name, values in (components or {}).items():
@@ -237,7 +247,7 @@ class Recorder(FinishOnExit):
                 f"maps: the record {self.name} was begun without maps. Pass pixel_loss_name to the "
                 "recorder, such as 'cross_entropy'."
             )
-        self._maps.add(ids, maps, duplicates=self._duplicates)
+        self._maps.add(self._privacy.ids(ids), maps, duplicates=self._duplicates)
 
     def end_epoch(
         self,
@@ -353,7 +363,7 @@ class Recorder(FinishOnExit):
         """
         if self._spool is None:
             return
-        found = canonical_ids(ids)
+        found = canonical_ids(self._privacy.ids(ids))
         order = np.argsort(found, kind="stable")
         found = found[order]
         repeated = np.unique(found[1:][found[1:] == found[:-1]])
@@ -362,13 +372,14 @@ class Recorder(FinishOnExit):
                 f"ids: {repeated.size} are repeated in the samples declared: {shown(repeated)}. "
                 "Give each sample its own id."
             )
-        self._declared = Samples(
+        declared = Samples(
             sample_ids=found,
             labels=_ordered(labels, order),
             true_labels=_ordered(true_labels, order),
             paths=None if paths is None else [str(paths[each]) for each in order],
             input_digests=None if input_digests is None else [input_digests[i] for i in order],
         )
+        self._declared = self._privacy.samples(declared)
         self._check_resumed_samples(self._declared)
         self._ids = found
         if self._declared.labels is not None:
@@ -408,7 +419,7 @@ class Recorder(FinishOnExit):
 
     def log_thumbnails(self, ids: Any, images: Sequence[bytes]) -> None:
         """Keep one PNG per sample with the run, with ids in any order."""
-        if self._spool is not None:
+        if self._spool is not None and self._privacy.keeps(images):
             ordered = [images[each] for each in self._in_order(ids)]
             entry = artifact.write_thumbnails(self._spool.folder, ordered)
             self._spool.add_file(artifact.THUMBNAILS, entry)
@@ -425,7 +436,7 @@ class Recorder(FinishOnExit):
             ids: (n_samples,) in any order.
             images: one PNG per id.
         """
-        if self._spool is not None:
+        if self._spool is not None and self._privacy.keeps(images):
             ordered = [images[each] for each in self._in_order(ids)]
             entry = artifact.write_pictures(self._spool.folder, name, ordered)
             self._spool.add_file(artifact.picture_path(name), entry)
@@ -450,7 +461,7 @@ class Recorder(FinishOnExit):
             if "sample_id" not in boxes.columns:
                 rule = "must have the column sample_id"
                 raise ParameterError("boxes", rule, list(boxes.columns), "Add the column.")
-            found = canonical_ids(boxes["sample_id"].to_numpy())
+            found = canonical_ids(self._privacy.ids(boxes["sample_id"].to_numpy()))
             known = self._ids if self._ids is not None else found[:0]
             rows = pd.Index(known).get_indexer(pd.Index(found))
             if (rows < 0).any():
@@ -763,7 +774,7 @@ class Recorder(FinishOnExit):
                 )
 
     def _in_order(self, ids: Any) -> npt.NDArray[np.intp]:
-        found = canonical_ids(ids)
+        found = canonical_ids(self._privacy.ids(ids))
         order = np.argsort(found, kind="stable")
         if self._ids is None or not np.array_equal(found[order], self._ids):
             raise RecordingError(
@@ -892,6 +903,11 @@ def _continued(
             f"{wanted.pixel_loss_name!r}. Resume with the same settings, or start a new run."
         )
     _check_same_maps(found, wanted)
+    if found.steps and (found.privacy or None) != (wanted.privacy or None):
+        raise RecordingError(
+            f"privacy: the record {wanted.name} was begun with {_kept_out(found)}, got "
+            f"{_kept_out(wanted)}. Resume with the same id_salt and images, or start a new run."
+        )
     for field in ("delta_kind", "class_names", "loss_name", "pixel_loss_name", "void"):
         before, now = getattr(found, field), getattr(wanted, field)
         if now and before and before != now:
@@ -961,6 +977,12 @@ def _check_maps(pixel_loss_name: str, factor: int, dtype: str, *, gathers: bool)
             pixel_loss_name,
             "Train in one process, or record losses only.",
         )
+
+
+def _kept_out(manifest: Manifest) -> str:
+    told = manifest.privacy or {}
+    ids = f"hashed ids (salt {told['salt_check']})" if manifest.has_hashed_ids else "plain ids"
+    return f"{ids}, {'no images' if manifest.hides_images else 'images allowed'}"
 
 
 def _check_same_maps(found: Manifest, wanted: Manifest) -> None:

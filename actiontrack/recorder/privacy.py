@@ -1,0 +1,97 @@
+"""What a recorder keeps out of a record: names of samples, and their images.
+
+Both can be set for a whole process by the environment, so that every adapter and entry point obeys
+and the salt stands in no code, parameter or log.
+"""
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from actiontrack.artifact import Samples
+from actiontrack.digest import hash_ids, salt_check
+from actiontrack.errors import ParameterError
+from actiontrack.recorder.arrays import canonical_ids
+
+__all__ = ["IMAGES_VARIABLE", "SALT_VARIABLE", "Privacy"]
+
+logger = logging.getLogger("actiontrack")
+
+SALT_VARIABLE = "ACTIONTRACK_ID_SALT"
+IMAGES_VARIABLE = "ACTIONTRACK_IMAGES"
+
+
+@dataclass
+class Privacy:
+    """What is kept out of one record.
+
+    Attributes:
+        salt: of the hashes that stand for ids, or None to record ids as they are.
+        images: whether thumbnails, pictures and the place of the images may be recorded.
+    """
+
+    salt: str | None = field(default=None, repr=False)
+    images: bool = True
+    _known: dict[Any, str] = field(default_factory=dict, repr=False)
+    _told: bool = False
+
+    @classmethod
+    def of(cls, id_salt: str | None, images: bool | None) -> "Privacy":  # noqa: FBT001
+        """From a recorder's arguments, where they are None from the environment.
+
+        Raises:
+            ParameterError: if the salt is too short, or ACTIONTRACK_IMAGES neither "never" nor
+                "allowed".
+        """
+        salt = id_salt if id_salt is not None else os.environ.get(SALT_VARIABLE) or None
+        if salt is not None:
+            salt_check(salt)
+        if images is None:
+            named = os.environ.get(IMAGES_VARIABLE, "") or "allowed"
+            if named not in {"never", "allowed"}:
+                rule = "must be never or allowed"
+                raise ParameterError(IMAGES_VARIABLE, rule, named, "Choose one of these.")
+            images = named == "allowed"
+        return cls(salt, images)
+
+    @property
+    def entry(self) -> Mapping[str, Any] | None:
+        """What the manifest says of it; None where nothing is kept out."""
+        told: dict[str, Any] = {}
+        if self.salt is not None:
+            told |= {"ids": "hmac-sha256", "salt_check": salt_check(self.salt)}
+        if not self.images:
+            told |= {"images": "never"}
+        return told or None
+
+    @property
+    def hides_places(self) -> bool:
+        """Whether paths of images and the folder that they are in stay out of the record."""
+        return self.salt is not None or not self.images
+
+    def ids(self, ids: Any) -> Any:
+        """Ids as they are recorded: as they are, or the hash of each."""
+        if self.salt is None:
+            return ids
+        given = canonical_ids(ids).tolist()
+        new = [each for each in dict.fromkeys(given) if each not in self._known]
+        self._known |= zip(new, hash_ids(new, self.salt), strict=True)
+        return [self._known[each] for each in given]
+
+    def samples(self, samples: Samples) -> Samples:
+        """Samples whose ids are hashed already, without what else would name them."""
+        if not self.hides_places:
+            return samples
+        digests = samples.input_digests
+        if digests is not None and self.salt is not None:
+            digests = hash_ids(digests, self.salt)
+        return Samples(**{**vars(samples), "paths": None, "input_digests": digests})
+
+    def keeps(self, images: Sequence[bytes]) -> bool:
+        """Whether images may be recorded; says once that they are not."""
+        if images and not self.images and not self._told:
+            self._told = True
+            logger.info("images are kept out of the record (%s=never).", IMAGES_VARIABLE)
+        return self.images
