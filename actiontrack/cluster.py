@@ -436,7 +436,14 @@ def _check(client: "Client") -> None:
         raise ParameterError(
             "client", "must not be asynchronous", repr(client), "Make it without asynchronous=True."
         )
-    found = client.run(_version)
+
+    # By value: a function that goes by its name can't say that the name is unknown over there.
+    def of_worker() -> str:
+        from actiontrack import __version__  # noqa: PLC0415
+
+        return __version__
+
+    found = client.run(of_worker)
     if not found:
         raise StoreError(
             f"the Dask cluster {_address(client)} has no worker. Start one with 'dask worker'."
@@ -447,10 +454,6 @@ def _check(client: "Client") -> None:
                 f"the Dask worker {worker} has actiontrack {version}, this process {__version__}. "
                 "Install the same version on both."
             )
-
-
-def _version() -> str:
-    return __version__
 
 
 def _scattered(client: "Client", value: Any) -> "Future[Any]":

@@ -10,6 +10,7 @@ CODE = """
 import sys
 import actiontrack{}
 heavy = {{"torch", "mlflow", "seaborn", "matplotlib", "flask", "pyarrow.dataset", "sqlalchemy"}}
+heavy |= {{"dask", "distributed"}}
 print(sorted(heavy & set(sys.modules)))
 """
 
@@ -30,6 +31,7 @@ def test_importing_actiontrack_loads_no_framework(in_subprocess):
         "history",
         "scores",
         "compare",
+        "cluster",
         "artifact",
         "store",
         "recorder",
