@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
@@ -299,15 +299,18 @@ class Store:
         return Path(uri) if not parts.scheme and uri else None
 
     def download(self, run: RunInfo, path: str, folder: Path) -> Path:
-        """Download one artifact into `folder`, under its own name.
+        """Download one artifact into `folder`, under its own name, in one request.
 
         Raises:
             NotFoundError: if there is no such artifact.
+            StoreError: if the artifact store does not answer.
         """
-        with _translated(f"artifact {path!r} of run {run.run_id}"), _quiet_progress():
-            if self.artifact_root(run) != run.artifact_uri:
-                return Path(self._repository(run).download_artifacts(path, str(folder)))
-            return Path(self._client.download_artifacts(run.run_id, path, str(folder)))
+        target = folder / PurePosixPath(path).name
+        with _translated_artifacts(f"artifact {path!r} of run {run.run_id}"), _quiet_progress():
+            # What MLflow's client does asks for the run, its models and the kind of path before:
+            # four requests, and no error of any store comes through.
+            self._repository(run)._download_file(path, str(target))  # noqa: SLF001
+        return target
 
     def list_files(self, run: RunInfo, folder: str) -> list[str]:
         """Paths of the files in an artifact folder of the run, ascending; none if it is missing.
@@ -319,11 +322,8 @@ class Store:
         if root is not None:
             found = [each.name for each in (root / folder).glob("*") if each.is_file()]
             return [f"{folder}/{name}" for name in sorted(found)]
-        with _translated(f"artifacts of run {run.run_id}"):
-            if self.artifact_root(run) != run.artifact_uri:
-                listed = self._repository(run).list_artifacts(folder)
-            else:
-                listed = self._client.list_artifacts(run.run_id, folder)
+        with _translated_artifacts(f"artifacts of run {run.run_id}"):
+            listed = self._repository(run).list_artifacts(folder)
         return sorted(each.path for each in listed if not each.is_dir)
 
     def _repository(self, run: RunInfo) -> Any:
@@ -331,7 +331,7 @@ class Store:
             get_artifact_repository,
         )
 
-        return get_artifact_repository(self.artifact_root(run))
+        return get_artifact_repository(self.artifact_root(run), tracking_uri=self.tracking_uri)
 
     # Writing
 
@@ -642,6 +642,12 @@ class StoredRecord:
         self._histories: weakref.WeakValueDictionary[tuple[str, ...] | None, LossHistory] = (
             weakref.WeakValueDictionary()
         )
+
+    def __copy__(self) -> Self:
+        """Within a process, a copy of the same class with the same files; see `__reduce__`."""
+        copied = object.__new__(type(self))
+        vars(copied).update(vars(self))
+        return copied
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Between processes goes what says where the files are, and which ones: no file."""
@@ -1051,6 +1057,29 @@ def _translated(what: str) -> Iterator[None]:
         if isinstance(error, FileNotFoundError):
             raise NotFoundError(f"{what}: not found: {error.filename}.") from error
         raise StoreError(f"{what}: {error.strerror or error}.") from error
+
+
+@contextlib.contextmanager
+def _translated_artifacts(what: str) -> Iterator[None]:
+    """Likewise, of any artifact store: each has errors of its own, with a status inside."""
+    try:
+        with _translated(what):
+            yield
+    except (ActionTrackError, AssertionError):
+        raise
+    except Exception as error:
+        if _status(error) in {"404", "NoSuchKey", "NoSuchBucket"}:
+            raise NotFoundError(f"{what}: not found in the artifact store.") from error
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise StoreError(f"{what}: the artifact store failed: {reason[0].rstrip('.')}.") from error
+
+
+def _status(error: Exception) -> str:
+    """What a client of S3, Azure or Google says: botocore's code, or a status of HTTP."""
+    response = getattr(error, "response", None)
+    if isinstance(response, Mapping):
+        return str(response.get("Error", {}).get("Code", ""))
+    return str(getattr(error, "status_code", getattr(error, "code", "")))
 
 
 def _from_mlflow(what: str, error: Any) -> ActionTrackError:
