@@ -133,7 +133,7 @@ def read(record: StoredRecord) -> pd.DataFrame:
     ]
     frame["new_label"] = pd.array(labels, dtype="Int64")
     frame["new_class"] = pd.array(classes, dtype="string")
-    frame["when"] = pd.to_datetime(frame["when"], utc=True, format="ISO8601")
+    frame["when"] = pd.to_datetime(frame["when"], utc=True)
     ids = frame["sample_id"]
     frame["sample_id"] = ids.astype(int) if _has_numbers(record) else ids.astype(str)
     ordered: pd.DataFrame = frame.sort_values("when", kind="stable", ignore_index=True)
@@ -195,7 +195,7 @@ def _read_file(path: Path, name: str, kind: type) -> list[dict[str, Any]]:
         with path.open(encoding="utf-8") as file:
             text = file.read(_MAX_FILE_CHARACTERS)
         return [_parsed(json.loads(line), kind) for line in text.splitlines() if line.strip()]
-    except (OSError, ValueError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise CorruptRecordError(
             f"{name} can't be read as verdicts: {str(error).rstrip('.')}. Restore or remove it."
         ) from error
@@ -206,10 +206,15 @@ def _parsed(line: Any, kind: type) -> dict[str, Any]:
         raise ValueError("a line is no verdict")
     if not isinstance(line.get("version"), int) or line["version"] > FORMAT_VERSION:
         raise ValueError(f"version {line.get('version')} is newer than {FORMAT_VERSION}")
-    if type(line.get("sample_id")) is not kind:
-        raise ValueError(f"sample_id {line.get('sample_id')!r} is not of the record's kind")
-    if not isinstance(line.get("new_label"), int | None):
-        raise TypeError(f"new_label {line['new_label']!r} is no class index")
+    sample_id: Any = line.get("sample_id")
+    new_label: Any = line.get("new_label")
+    if type(sample_id) is not kind or (kind is int and not -(2**63) <= sample_id < 2**63):
+        raise ValueError(f"sample_id {str(sample_id)[:80]!r} is not of the record's kind")
+    if new_label is not None and (type(new_label) is not int or not 0 <= new_label < 2**31):
+        raise TypeError(f"new_label {str(new_label)[:80]!r} is no class index")
+    for name in ("verdict", "who", "note"):
+        if not isinstance(line.get(name, ""), str):
+            raise TypeError(f"{name} is no text")
     when = datetime.fromisoformat(line.get("when", ""))
     if when.tzinfo is None:
         raise ValueError(f"when {line['when']!r} does not say in which time zone")
@@ -221,4 +226,4 @@ def _parsed(line: Any, kind: type) -> dict[str, Any]:
         note=line.get("note", ""),
         when=when,
     )
-    return line
+    return line | {"when": when.astimezone(UTC)}  # pandas reads fewer spellings
