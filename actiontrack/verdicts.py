@@ -201,6 +201,10 @@ def _read_file(path: Path, name: str, kind: type) -> list[dict[str, Any]]:
         ) from error
 
 
+def _is_id(value: Any, kind: type) -> bool:
+    return type(value) is kind and (kind is str or -(2**63) <= int(value) < 2**63)
+
+
 def _parsed(line: Any, kind: type) -> dict[str, Any]:
     if not isinstance(line, dict) or line.get("format") != FORMAT:
         raise ValueError("a line is no verdict")
@@ -208,7 +212,7 @@ def _parsed(line: Any, kind: type) -> dict[str, Any]:
         raise ValueError(f"version {line.get('version')} is newer than {FORMAT_VERSION}")
     sample_id: Any = line.get("sample_id")
     new_label: Any = line.get("new_label")
-    if type(sample_id) is not kind or (kind is int and not -(2**63) <= sample_id < 2**63):
+    if not _is_id(sample_id, kind):
         raise ValueError(f"sample_id {str(sample_id)[:80]!r} is not of the record's kind")
     if new_label is not None and (type(new_label) is not int or not 0 <= new_label < 2**31):
         raise TypeError(f"new_label {str(new_label)[:80]!r} is no class index")
