@@ -202,7 +202,9 @@ def _read_file(path: Path, name: str, kind: type) -> list[dict[str, Any]]:
 
 
 def _is_id(value: Any, kind: type) -> bool:
-    return type(value) is kind and (kind is str or -(2**63) <= int(value) < 2**63)
+    if type(value) is not kind:
+        return False
+    return not isinstance(value, int) or -(2**63) <= value < 2**63
 
 
 def _parsed(line: Any, kind: type) -> dict[str, Any]:
