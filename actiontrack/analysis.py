@@ -117,11 +117,7 @@ def load_records(
         StoreError: if the server does not answer.
         CorruptRecordError: if a manifest is damaged.
     """
-    query = query or RunQuery()
-    store = store or Store(tracking_uri)
-    store.ping()
-    runs = store.find_runs(query)
-    return _concurrently(lambda run: store.open_record(run, query.record), runs, "records")
+    return _of_each_record(query, store or Store(tracking_uri), lambda each: each, "records")
 
 
 def runs_frame(records: Sequence[StoredRecord]) -> pd.DataFrame:
@@ -152,8 +148,20 @@ def load_scores(
     Raises:
         NotFoundError: if nothing matches.
     """
-    records = load_records(query, tracking_uri=tracking_uri, store=store)
-    return score_frame(records, up_to_step=up_to_step)
+    frames = _of_each_record(
+        query, store or Store(tracking_uri), lambda each: _tidy_scores(each, up_to_step), "scores"
+    )
+    return pd.concat(frames, ignore_index=True)
+
+
+def _of_each_record(
+    query: RunQuery | None, store: Store, function: Callable[[StoredRecord], _Result], what: str
+) -> list[_Result]:
+    """Open each record of a query and apply a function to it, under one progress bar."""
+    wanted = query or RunQuery()
+    store.ping()
+    runs = store.find_runs(wanted)
+    return _concurrently(lambda run: function(store.open_record(run, wanted.record)), runs, what)
 
 
 def score_frame(records: Sequence[StoredRecord], *, up_to_step: int | None = None) -> pd.DataFrame:

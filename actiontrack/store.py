@@ -12,6 +12,7 @@ import contextlib
 import http.client
 import logging
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -895,9 +896,13 @@ class StoredRecord:
                     f"run {self.run.run_id} ({self.run.name}) has no readable record "
                     f"{self.name!r}. Its records: {', '.join(self.run.records) or 'none'}."
                 ) from None
-            except CorruptRecordError:
+            except CorruptRecordError as error:
                 if attempt == _MANIFEST_ATTEMPTS or self.run.status != "RUNNING":
-                    raise
+                    where = f"{artifact.MANIFEST} of {self.name} of run {self.run.run_id}"
+                    text = str(error)
+                    if self._local is None:  # the path of a copy tells nobody anything
+                        text = text.replace(str(path), where)
+                    raise CorruptRecordError(text) from error
                 if self._local is None:
                     path.unlink(missing_ok=True)
                 time.sleep(0.2 * attempt)
@@ -1082,12 +1087,23 @@ def _status(error: Exception) -> str:
     return str(getattr(error, "status_code", getattr(error, "code", "")))
 
 
+def _reason(message: str) -> str:
+    """Why a request failed for good, from what MLflow says after its last attempt."""
+    cause = message.partition("(Caused by ")[2] or message
+    reason = [cause, *re.findall(r"'([^']+)'", cause)][-1].rpartition(": ")[2].rstrip("'\").")
+    if re.fullmatch(r"too many 5\d\d error responses", reason):
+        return (
+            f"the tracking server fails: {reason}. Its log says why; often its database or "
+            "artifact store is away or full."
+        )
+    return f"the tracking server does not answer: {reason}."
+
+
 def _from_mlflow(what: str, error: Any) -> ActionTrackError:
     message = (str(error.message).strip() or error.error_code).splitlines()[0]
     message = message.removeprefix(f"{error.error_code}: ")
     if message.startswith("API request to"):
-        reason = message.rpartition(": ")[2].rstrip("'\").")
-        return StoreError(f"{what}: the tracking server does not answer: {reason}.")
+        return StoreError(f"{what}: {_reason(message)}")
     if error.error_code == "INVALID_PARAMETER_VALUE" and "filter" in what:
         return ParameterError(
             "filter",

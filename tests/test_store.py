@@ -12,6 +12,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import requests
 from helpers import ROOT, message, remote_run
 
 from actiontrack import verdicts
@@ -741,3 +742,26 @@ def _history_and_verdicts(store, run_id):
     record = store.open_record(run_id)
     record.history()
     verdicts.read(record)
+
+
+def test_an_artifact_is_fetched_by_one_request(server, tmp_path, monkeypatch):
+    """MLflow's own download asks for the run, for models of that name and for the kind of path."""
+    store = Store(server.uri)
+    with store.run(name="one request") as run:
+        pass
+    (tmp_path / "note.txt").write_text("text")
+    store.upload(run.run_id, tmp_path / "note.txt", "actiontrack/notes")
+    (tmp_path / "here").mkdir()
+    sent = []
+    send = requests.Session.send
+
+    def counted(session, request, **options):
+        sent.append(request.url)
+        return send(session, request, **options)
+
+    monkeypatch.setattr(requests.Session, "send", counted)
+    found = store.download(run, "actiontrack/notes/note.txt", tmp_path / "here")
+    assert found.read_text() == "text"
+    assert len(sent) == 1
+    with pytest.raises(NotFoundError, match="other.txt' of run"):
+        store.download(run, "actiontrack/notes/other.txt", tmp_path / "here")
