@@ -1089,8 +1089,9 @@ def _status(error: Exception) -> str:
 
 def _reason(message: str) -> str:
     """Why a request failed for good, from what MLflow says after its last attempt."""
-    cause = message.partition("(Caused by ")[2] or message
-    reason = [cause, *re.findall(r"'([^']+)'", cause)][-1].rpartition(": ")[2].rstrip("'\").")
+    cause = message.partition("(Caused by ")[2]
+    reason = [message, *re.findall(r"'([^']+)'", cause)][-1]
+    reason = reason.rpartition(": ")[2].partition(" (")[0].rstrip(".")
     if re.fullmatch(r"too many 5\d\d error responses", reason):
         return (
             f"the tracking server fails: {reason}. Its log says why; often its database or "

@@ -17,8 +17,8 @@ from actiontrack.cli.root import cli
 from actiontrack.digest import hash_ids
 from actiontrack.errors import (
     ActionTrackError,
-    CorruptRecordError,
     DataError,
+    NotFoundError,
     ParameterError,
     StoreError,
 )
@@ -124,7 +124,7 @@ def _records_or_none(query: dict[str, Any], rows: list[tuple[str, str, str]]) ->
     try:
         return open_records(dict(query))
     except ActionTrackError as error:
-        state = "failed" if isinstance(error, CorruptRecordError) else "ok"
+        state = "ok" if isinstance(error, NotFoundError) else "failed"
         rows.append(("records", state, str(error)))
         return []
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import boto3
 import botocore.config
 import botocore.exceptions
+import requests
 import yaml
 from helpers import ROOT, Door, Server, free_port, wait_until
 
@@ -36,6 +37,33 @@ def missing():
     """What the suite needs and this machine lacks."""
     lacking = [] if POSTGRES else ["postgresql"]
     return lacking + [package for name, package in TOOLS.items() if find(name) is None]
+
+
+class Disk:
+    """A folder on a file system of its own, where the right to mount one is there."""
+
+    def __init__(self, folder, megabytes):
+        self.folder = folder
+        folder.mkdir(exist_ok=True)
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=755", "tmpfs", str(folder)]
+        self.mounted = os.geteuid() == 0 and not subprocess.run(mount, check=False).returncode
+
+    @contextlib.contextmanager
+    def full(self):
+        """Without a byte of space, until the block ends."""
+        rest = self.folder / "rest"
+        with rest.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while file.write(bytes(2**20)) or True:
+                pass
+        try:
+            yield
+        finally:
+            rest.unlink()
+
+    def remove(self):
+        if self.mounted:
+            subprocess.run(["umount", "--lazy", str(self.folder)], check=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class Process:
@@ -142,14 +170,18 @@ class S3(Process):
     def __init__(self, folder):
         super().__init__(folder, "s3")
         self.port, self.key, self.secret = free_port(), "mlflow", secrets.token_hex(16)
-        (folder / "data").mkdir()
+        self.disk = Disk(folder / "data", 384)
         parts = [free_port() for _ in range(7)]
         names = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc")
         names += ("filer.port", "filer.port.grpc", "s3.port.grpc")
         options = [f"-{name}={port}" for name, port in zip(names, parts, strict=True)]
+        # Table formats that nobody asks for, each with a port of its own that is always the same.
+        options += ["-s3.port.iceberg=0", "-s3.port.lance=0"]
         changed = {"-dir": "data", "-ip": "127.0.0.1", "-ip.bind": "127.0.0.1"}
         given = [each for each in COMPOSE["store"]["command"] if each.split("=")[0] not in changed]
         options += [f"{name}={value}" for name, value in changed.items()]
+        # By default it takes nothing for a minute once less than 1 % of the disk was free.
+        options += ["-volume.minFreeSpace=0"]
         self.command = [find("weed"), "-logdir=.", *given, *options, f"-s3.port={self.port}"]
         self.restart()
 
@@ -157,6 +189,10 @@ class S3(Process):
         self.kill()
         self.start(self.command, {name: str(each) for name, each in self.keys.items()})
         wait_until(self.answers, timeout=60, interval=0.1)
+
+    def remove(self):
+        self.kill()
+        self.disk.remove()
 
     @property
     def keys(self):
@@ -228,7 +264,7 @@ class Team:
             self.database = database or PostgreSQL()
             stack.callback(self.database.remove)
             self.s3 = S3(folder)
-            stack.callback(self.s3.kill)
+            stack.callback(self.s3.remove)
             self.door = Door(self.s3)
             stack.callback(self.door.shut)
             self.server = TeamServer(folder, self.settings)
@@ -253,6 +289,11 @@ class Team:
     @property
     def login(self):
         return {"MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": self.password}
+
+    def page(self, path):
+        """Status and text of a page, as the administrator gets it."""
+        answer = requests.get(self.uri + path, auth=("admin", self.password), timeout=60)
+        return answer.status_code, answer.text
 
     def close(self):
         self._stack.close()
