@@ -482,6 +482,7 @@ def _write_map_file(
             compression_level=1,
             use_dictionary=False,
             column_encoding=split,
+            write_statistics=False,
         ),
     )
     return _entry(path)
@@ -566,6 +567,12 @@ def _write_table(path: Path, table: pa.Table, row_group: int | None = None) -> F
     encodings = dict.fromkeys(floats, "BYTE_STREAM_SPLIT")
     encodings |= dict.fromkeys(("sample", "step"), "DELTA_BINARY_PACKED")
     encodings = {each: code for each, code in encodings.items() if each in table.column_names}
+    # Minimum and maximum leave NaN out, and there are readers that conclude that there is none.
+    bounded = [
+        each.name
+        for each in table.schema
+        if not pa.types.is_floating(each.type) and not pa.types.is_nested(each.type)
+    ]
     _write_file(
         path,
         lambda temporary: pq.write_table(
@@ -576,6 +583,7 @@ def _write_table(path: Path, table: pa.Table, row_group: int | None = None) -> F
             use_dictionary=dictionary,
             column_encoding=encodings,
             row_group_size=row_group,
+            write_statistics=bounded,
         ),
     )
     return _entry(path)

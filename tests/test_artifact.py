@@ -4,6 +4,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+import duckdb
 import hypothesis.extra.numpy as hnp
 import numpy as np
 import pandas as pd
@@ -331,6 +332,22 @@ def test_a_missing_loss_is_null_and_a_nan_loss_is_nan(tmp_path):
     assert column[0] == 1
     assert np.isnan(column[1])
     assert column[2] is None
+
+
+def test_duckdb_finds_nan_losses_and_scores(tmp_path):
+    """It trusts the bounds of a column, which leave NaN out: floats must not have any."""
+    losses = np.array([1.5, np.nan, 0.5], dtype=np.float32)
+    artifact.write_block(tmp_path, 1, {"loss": losses})
+    artifact.write_scores(tmp_path, pd.DataFrame({"action": losses.astype(float)}))
+    artifact.write_features(tmp_path, losses[:, None])
+    for path, number in {
+        "blocks/000001.parquet": "loss",
+        "scores.parquet": "action",
+        "features.parquet": "features[1]",
+    }.items():
+        query = f"SELECT sample FROM '{tmp_path / path}' WHERE isnan({number})"
+        assert duckdb.sql(query).fetchall() == [(1,)]
+        assert np.isnan(duckdb.sql(f"SELECT max({number}) FROM '{tmp_path / path}'").fetchone()[0])
 
 
 def test_blocks_are_small_columnar_files(tmp_path):
