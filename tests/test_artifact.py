@@ -345,9 +345,9 @@ def test_duckdb_finds_nan_losses_and_scores(tmp_path):
         "scores.parquet": "action",
         "features.parquet": "features[1]",
     }.items():
-        query = f"SELECT sample FROM '{tmp_path / path}' WHERE isnan({number})"
-        assert duckdb.sql(query).fetchall() == [(1,)]
-        assert np.isnan(duckdb.sql(f"SELECT max({number}) FROM '{tmp_path / path}'").fetchone()[0])
+        table = duckdb.read_parquet(str(tmp_path / path))
+        assert table.filter(f"isnan({number})").project("sample").fetchall() == [(1,)]
+        assert np.isnan(table.aggregate(f"max({number})").fetchall()[0][0])
 
 
 def test_blocks_are_small_columnar_files(tmp_path):
