@@ -906,9 +906,9 @@ def read_map(
         raise NotFoundError(f"sample {sample} of the record {manifest.name} has no map.")
     name = map_path(number, under)
     file = _open_any(manifest, name, fetch)
-    _check_map_file(file.metadata, name, index.loc[index["file"] == number])
-    table = _columns_of(file, ["sample", "map"])
     with _corrupt_on_error(name):
+        _check_map_file(file.metadata, name, index.loc[index["file"] == number])
+        table = _columns_of(file, ["sample", "map"])
         if table["sample"][place].as_py() != sample:
             raise ValueError(f"sample {sample} is not in its place")
         flat = table["map"].combine_chunks()[place].values  # noqa: PD011 - not a frame's
