@@ -249,7 +249,8 @@ def classification_measures(logits: Any, labels: Any) -> dict[str, Any]:
         logits = xp.astype(logits, xp.float32)
 
     def number(value: float) -> Any:
-        return xp.asarray(value, dtype=logits.dtype, device=device(logits))
+        # Filled on the device: a copy from the host would wait for it.
+        return xp.full((), value, dtype=logits.dtype, device=device(logits))
 
     predicted = xp.argmax(logits, axis=1)
     labels = xp.astype(labels, predicted.dtype)

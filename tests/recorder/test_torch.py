@@ -185,3 +185,15 @@ def test_the_gathered_record_is_plain_json(store, new_run):
         recorder.end_epoch()
     path = store.open_record(run_id).fetch("manifest.json")
     assert json.loads(path.read_text())["steps"][0]["n_duplicates"] == 0
+
+
+def test_updates_read_nothing_from_the_device(store, run_id):
+    """On the device "meta" there is nothing to read: what waits for values fails there."""
+    with Recorder(run_id=run_id, store=store) as recorder:
+        for start in range(0, 2000, 400):  # enough logits that some are measured on the way
+            logits = torch.empty((400, 100), device="meta")
+            labels = torch.empty(400, dtype=torch.int64, device="meta")
+            recorder.update(np.arange(start, start + 400), logits=logits, labels=labels)
+        recorder.discard_epoch()
+    with pytest.raises(RuntimeError, match="meta"):
+        torch.empty(1, device="meta").item()
