@@ -20,7 +20,20 @@ EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["p
     "optional-dependencies"
 ]
 #: Commands of others, which are printed and not checked.
-FOREIGN = {".", "cd", "curl", "docker", "kubectl", "printf", "export", "for", "do", "done", "git"}
+FOREIGN = {
+    ".",
+    "cd",
+    "curl",
+    "dask",
+    "docker",
+    "kubectl",
+    "printf",
+    "export",
+    "for",
+    "do",
+    "done",
+    "git",
+}
 _ASSIGNED = re.compile(r"[A-Za-z_]\w*=")
 _EXTRA = re.compile(r"(?:\.|actiontrack)\[([\w,-]+)\]")
 

@@ -27,7 +27,11 @@ DOCUMENTS = [
     *sorted(f"docs/{each.name}" for each in (ROOT / "docs").glob("*.md")),
 ]
 #: What stands in printed code, and what stands for it here: no server, runs of the stage.
-STAGED = {"http://localhost:5000": "{uri}", 'experiments=("Default",)': 'experiments=("models",)'}
+STAGED = {
+    "http://localhost:5000": "{uri}",
+    'experiments=("Default",)': 'experiments=("models",)',
+    'Client("tcp://10.0.0.1:8786")': 'Client(processes=False, dashboard_address=":0")',
+}
 
 
 @pytest.fixture(scope="module")
