@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 RUN = $(VENV)/.run-installed
 DEV = $(VENV)/.dev-installed
 
-.PHONY: train demo test test-long test-server bench browser team-server lint docs clean
+.PHONY: train demo test test-long test-server bench fuzz browser team-server lint docs clean
 
 train: $(RUN)
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/mlflow run . -e train --env-manager local
@@ -28,6 +28,12 @@ test-server: $(DEV)
 bench: $(DEV)
 	$(BIN)/python -m pip install --quiet -e '.[bench]'
 	$(BIN)/python -m benchmarks
+
+# A million damaged inputs to everything that reads what others wrote; half an hour. What breaks is
+# kept in finds/ and goes to tests/fuzz/finds.
+fuzz: $(DEV)
+	$(BIN)/python -m pip install --quiet -e '.[fuzz]'
+	nice $(BIN)/python -W ignore tests/fuzz/run.py --total 1000000
 
 # A browser for the tests of the pages, where there is none; without one they are skipped.
 browser:

@@ -791,7 +791,8 @@ class Pictures:
 
     def __init__(self, manifest: Manifest, fetch: Fetch, name: str) -> None:
         self._name, self._path = name, _verified(manifest, name, fetch)
-        self._stored = manifest.files[name].bytes
+        self._stored, self._bytes = manifest.files[name].bytes, _reader(self._path)
+        self._footer = bounds.Footer.of(name, self._bytes, self._stored)
         with _corrupt_on_error(name):
             self._metadata = pq.read_metadata(self._path)
             _check_rows(self._metadata, name, manifest.n_samples)
@@ -805,10 +806,9 @@ class Pictures:
         with _corrupt_on_error(self._name):
             group, row = divmod(sample, _THUMBNAIL_ROW_GROUP)
             columns = ["sample", "png"]
-            bounds.check_chunks(
-                self._name, self._metadata, _reader(self._path), self._stored,
-                columns=columns, groups=[group],
-            )  # fmt: skip
+            self._footer.check(
+                self._name, self._bytes, self._stored, columns=columns, groups=[group]
+            )
             file = pq.ParquetFile(self._path, metadata=self._metadata)
             table = file.read_row_group(group, columns=columns)
             if not pa.types.is_binary(table.schema.field("png").type):
@@ -907,7 +907,7 @@ def read_map(
     name = map_path(number, under)
     file = _open_any(manifest, name, fetch)
     with _corrupt_on_error(name):
-        _check_map_file(file.metadata, name, index.loc[index["file"] == number])
+        _check_map_file(file, index.loc[index["file"] == number])
         table = _columns_of(file, ["sample", "map"])
         if table["sample"][place].as_py() != sample:
             raise ValueError(f"sample {sample} is not in its place")
@@ -916,14 +916,13 @@ def read_map(
         return _values(flat, np.dtype(np.float32)).reshape(shape)
 
 
-def _check_map_file(metadata: pq.FileMetaData, name: str, rows: pd.DataFrame) -> None:
+def _check_map_file(file: "_Table", rows: pd.DataFrame) -> None:
     promised = int((rows["height"].astype(np.int64) * rows["width"]).sum())
-    groups = [metadata.row_group(each) for each in range(metadata.num_row_groups)]
-    held = sum(each.column(each.num_columns - 1).num_values for each in groups)
-    if metadata.num_rows != len(rows) or held != promised:
+    held = file.footer.n_values("map")
+    if file.metadata.num_rows != len(rows) or held != promised:
         raise CorruptRecordError(
-            f"{name} holds {held} numbers in {metadata.num_rows} maps where the index says "
-            f"{promised} in {len(rows)}. Restore the file, or record the run again."
+            f"{file.name} holds {held} numbers in {file.metadata.num_rows} maps where the index "
+            f"says {promised} in {len(rows)}. Restore the file, or record the run again."
         )
 
 
@@ -988,6 +987,7 @@ class _Table:
 
     name: str
     file: pq.ParquetFile
+    footer: bounds.Footer
     stored: int
     read: bounds.Read
 
@@ -1012,10 +1012,7 @@ def _columns_of(table: _Table, columns: Sequence[str]) -> pa.Table:
         )
     n_rows = table.metadata.num_rows
     with _corrupt_on_error(table.name):
-        bounds.check_chunks(
-            table.name, table.metadata, table.read, table.stored, columns=set(columns),
-            texts=_TEXTS,
-        )  # fmt: skip
+        table.footer.check(table.name, table.read, table.stored, columns=set(columns), texts=_TEXTS)
         found = table.file.read(columns=list(columns), use_threads=n_rows > _THREADED_ROWS)
         if found.num_rows != n_rows or len(found.column_names) != len(columns):
             raise ValueError(f"{found.num_rows} rows where its footer says {n_rows}")
@@ -1045,13 +1042,15 @@ def _open_any(manifest: Manifest, name: str, fetch: Fetch) -> _Table:
     def opened() -> Path | pa.BufferReader:
         return source if isinstance(source, Path) else pa.BufferReader(source)
 
+    read = _reader(source)
+    footer = bounds.Footer.of(name, read, stored)
     with _corrupt_on_error(name):
         file = pq.ParquetFile(opened())
-        texts = [each for each in _TEXTS if each in file.metadata.schema.names]
+        texts = [each for each in _TEXTS if each in file.schema_arrow.names]
         if texts:
             file = pq.ParquetFile(opened(), metadata=file.metadata, read_dictionary=texts)
         file.schema_arrow  # noqa: B018 - it is made now or never
-        return _Table(name, file, stored, _reader(source))
+        return _Table(name, file, footer, stored, read)
 
 
 def _reader(source: Path | bytes) -> bounds.Read:

@@ -25,8 +25,8 @@ __all__ = [
     "LIMIT_VARIABLE",
     "MAX_SAMPLES",
     "MOST_EXPANSION",
+    "Footer",
     "Read",
-    "check_chunks",
     "check_claim",
     "check_manifest",
     "check_path",
@@ -46,13 +46,15 @@ _MAX_TEXT = 2**12  # characters of a name in a manifest
 _MAX_PATH = 2**9
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 _CGROUP = Path("/sys/fs/cgroup/memory.max")
-_WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8}
-_OFFSET_WIDTH = 4  # of a text or binary value, beside its bytes
+# Bytes in memory of a value of each physical type of Parquet; of a text its offset counts here.
+_BOOLEAN, _INT32, _INT64, _INT96, _FLOAT, _DOUBLE, _BINARY, _FIXED = range(8)
+_WIDTHS = {_BOOLEAN: 1, _INT32: 4, _INT64: 8, _INT96: 12, _FLOAT: 4, _DOUBLE: 8, _BINARY: 4}
+_MAX_FOOTER = 2**26
 _HEADER_WINDOW = 2**10
 _MAX_HEADER = 2**20
 _DICTIONARY_PAGE = 2
 _PREFIX_ENCODING = 7  # DELTA_BYTE_ARRAY repeats the start of the value before: it expands freely
-_MAX_DEPTH = 8
+_MAX_DEPTH = 12
 
 
 def most_bytes() -> int:
@@ -227,6 +229,7 @@ def _sequence(name: str, value: object) -> Sequence[Any]:
 class _Chunk:
     """One column of one row group: where its pages are and what they may become."""
 
+    column: str  # the first part of its path
     start: int
     length: int
     claimed: int  # bytes of its pages once decompressed, as the footer says
@@ -235,66 +238,116 @@ class _Chunk:
     is_text: bool
 
 
-def check_chunks(
-    name: str,
-    metadata: Any,
-    read: Read,
-    stored: int,
-    *,
-    columns: Collection[str] | None = None,
-    groups: Sequence[int] = (),
-    texts: Collection[str] = (),
-) -> None:
-    """Refuse a Parquet file whose columns expand beyond what it may claim.
+@dataclass(frozen=True)
+class Footer:
+    """What the footer of a Parquet file says of sizes.
 
-    Args:
-        name: of the file, for messages.
-        metadata: `pyarrow.parquet.FileMetaData`.
-        read: gives bytes of the file.
-        stored: bytes that the file has.
-        columns: columns that will be read. Default: all of them.
-        groups: row groups that will be read. Default: all of them.
-        texts: columns that will be read as dictionaries, so that a text that is repeated counts
-            once; in other columns of texts a dictionary is refused.
+    PyArrow's own objects for it are not asked: those of a damaged footer end the process.
 
-    Raises:
-        CorruptRecordError: if the footer claims too much, or a page more than the footer.
+    Attributes:
+        groups: chunks of each row group.
     """
-    schema = metadata.schema
-    tops = [schema.column(each).path.partition(".")[0] for each in range(metadata.num_columns)]
-    places = [each for each, top in enumerate(tops) if columns is None or top in columns]
-    wanted = [
-        (tops[place], _chunk(row_group.column(place), schema, place))
-        for row_group in map(metadata.row_group, groups or range(metadata.num_row_groups))
-        for place in places
-    ]
-    # Rows of numbers take their width whatever their encoding, and so do those of one group alone.
-    check_claim(
-        name, sum(max(each.claimed, each.n_values * each.width) for _, each in wanted), stored
-    )
-    for top, each in wanted:
-        problem = _problem(each, read, stored, dictionary=top in texts or not each.is_text)
-        if problem:
+
+    groups: tuple[tuple[_Chunk, ...], ...]
+
+    @classmethod
+    def of(cls, name: str, read: Read, stored: int) -> "Footer":
+        """The footer of a file.
+
+        Args:
+            name: of the file, for messages.
+            read: gives bytes of the file.
+            stored: bytes that the file has.
+
+        Raises:
+            CorruptRecordError: if it is none.
+        """
+        try:
+            return cls(_groups(_footer(read, stored)))
+        except (IndexError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise CorruptRecordError(
-                f"{name} is refused before anything is allocated: the column {top} {problem}. "
-                "Restore the file, or record the run again."
-            )
+                f"{name} has no proper Parquet footer. Restore the file, or record the run again."
+            ) from error
+
+    def n_values(self, column: str) -> int:
+        """Number of values of a column, those in lists counted one by one."""
+        return sum(
+            each.n_values for group in self.groups for each in group if each.column == column
+        )
+
+    def check(
+        self,
+        name: str,
+        read: Read,
+        stored: int,
+        *,
+        columns: Collection[str] | None = None,
+        groups: Sequence[int] = (),
+        texts: Collection[str] = (),
+    ) -> None:
+        """Refuse a file whose columns expand beyond what it may claim.
+
+        Args:
+            name: of the file, for messages.
+            read: gives bytes of the file.
+            stored: bytes that the file has.
+            columns: columns that will be read. Default: all of them.
+            groups: row groups that will be read. Default: all of them.
+            texts: columns that will be read as dictionaries, so that a text that is repeated
+                counts once; in other columns of texts a dictionary is refused.
+
+        Raises:
+            CorruptRecordError: if the footer claims too much, or a page more than the footer.
+        """
+        wanted = [
+            each
+            for group in (map(self.groups.__getitem__, groups) if groups else self.groups)
+            for each in group
+            if columns is None or each.column in columns
+        ]
+        # Numbers take their width whatever their encoding.
+        check_claim(
+            name, sum(max(each.claimed, each.n_values * each.width) for each in wanted), stored
+        )
+        for each in wanted:
+            plain = each.is_text and each.column not in texts
+            problem = _problem(each, read, stored, dictionary=not plain)
+            if problem:
+                raise CorruptRecordError(
+                    f"{name} is refused before anything is allocated: the column {each.column} "
+                    f"{problem}. Restore the file, or record the run again."
+                )
 
 
-def _chunk(column: Any, schema: Any, place: int) -> _Chunk:
-    start, dictionary = column.data_page_offset, column.dictionary_page_offset
+def _footer(read: Read, stored: int) -> dict[int, Any]:
+    tail = read(max(stored - 8, 0), 8)
+    length = int.from_bytes(tail[:4], "little")
+    if tail[4:] != b"PAR1" or not 0 < length <= min(stored - 8, _MAX_FOOTER):
+        raise ValueError("no footer")
+    return _struct(read(stored - 8 - length, length), 0, 0)[0]
+
+
+def _groups(footer: dict[int, Any]) -> tuple[tuple[_Chunk, ...], ...]:
+    lengths = [each.get(2, 0) for each in footer[2] if each.get(1) == _FIXED]
+    fixed = max(lengths, default=0)
+    return tuple(
+        tuple(_chunk(column[3], fixed) for column in group[1]) for group in footer.get(4, ())
+    )
+
+
+def _chunk(column: dict[int, Any], fixed: int) -> _Chunk:
+    """From Parquet's ColumnMetaData; `fixed` is the width of values of a fixed number of bytes."""
+    start, dictionary, kind = column[9], column.get(11), column[1]
     if dictionary is not None and 0 < dictionary < start:
         start = dictionary
-    kind = column.physical_type
-    is_fixed = kind == "FIXED_LEN_BYTE_ARRAY"
-    width = schema.column(place).length if is_fixed else _WIDTHS.get(kind, _OFFSET_WIDTH)
     return _Chunk(
+        column=column[3][0].decode(),
         start=start,
-        length=column.total_compressed_size,
-        claimed=column.total_uncompressed_size,
-        n_values=column.num_values,
-        width=width,
-        is_text=is_fixed or kind == "BYTE_ARRAY",
+        length=column[7],
+        claimed=column[6],
+        n_values=column[5],
+        width=fixed if kind == _FIXED else _WIDTHS[kind],
+        is_text=kind in {_FIXED, _BINARY},
     )
 
 
@@ -342,8 +395,9 @@ def _page_header(read: Read, at: int, end: int) -> tuple[dict[int, Any], int]:
             window *= 16
 
 
-# Thrift's compact protocol, as far as headers of pages need it: (bytes, offset) -> (value, offset
-# of what follows). Called for every page that is read, so it makes no objects but the values.
+# Thrift's compact protocol, as far as Parquet needs it: (bytes, offset) -> (value, offset of what
+# follows). Called for every page that is read, so it makes no objects but the values. A field that
+# comes twice is refused: which of the two counts is for each reader to say.
 
 
 def _struct(data: bytes, at: int, depth: int) -> tuple[dict[int, Any], int]:
@@ -359,29 +413,47 @@ def _struct(data: bytes, at: int, depth: int) -> tuple[dict[int, Any], int]:
             number += head >> 4
         else:
             number, at = _signed(data, at)
+        if number in fields:
+            raise ValueError(f"field {number} comes twice")
         kind = head & 0x0F
-        if kind in {4, 5, 6}:
+        if 4 <= kind <= 6:
             fields[number], at = _signed(data, at)
-        elif kind == 12 and depth < _MAX_DEPTH:
-            fields[number], at = _struct(data, at, depth + 1)
+        elif kind <= 2:
+            fields[number] = kind == 1
         else:
-            at = _skipped(data, at, kind)
+            fields[number], at = _value(data, at, kind, depth)
 
 
-def _skipped(data: bytes, at: int, kind: int) -> int:
-    """Offset behind a field that is not needed; lists, which no header of ours has, are refused."""
-    if kind in {1, 2}:
-        return at
+def _value(data: bytes, at: int, kind: int, depth: int) -> tuple[Any, int]:
+    if depth > _MAX_DEPTH:
+        raise ValueError("nested too deeply")
+    if 4 <= kind <= 6:
+        return _signed(data, at)
+    if kind == 12:
+        return _struct(data, at, depth + 1)
+    if kind in {9, 10}:
+        return _list(data, at, depth + 1)
     if kind == 8:
         size, at = _varint(data, at)
-        at += size
-    elif kind in {3, 7}:
-        at += 1 if kind == 3 else 8
+    elif kind in {1, 2, 3, 7}:
+        size = 8 if kind == 7 else 1
     else:
-        raise ValueError(f"no type {kind} in a header")
-    if at > len(data):
+        raise ValueError(f"no type {kind} in Parquet")
+    if at + size > len(data):
         raise IndexError
-    return at
+    return data[at : at + size], at + size
+
+
+def _list(data: bytes, at: int, depth: int) -> tuple[list[Any], int]:
+    head = data[at]
+    count, at = head >> 4, at + 1
+    if count == 15:
+        count, at = _varint(data, at)
+    values = []
+    for _ in range(min(count, len(data) + 1)):  # each takes a byte or more
+        value, at = _value(data, at, head & 0x0F, depth)
+        values.append(value)
+    return values, at
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
