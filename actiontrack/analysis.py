@@ -5,7 +5,7 @@ returns a pandas frame. Runs are compared only if they measure the same thing on
 """
 
 import io
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +21,7 @@ from scipy import ndimage
 from tqdm.auto import tqdm
 
 from actiontrack import compare
-from actiontrack.cluster import ClusterScores
+from actiontrack.cluster import ClusterScores, each_on_cluster
 from actiontrack.errors import NotComparableError, NotFoundError, ParameterError
 from actiontrack.history import LossHistory, check_choice
 from actiontrack.notebook import table_html
@@ -97,6 +97,7 @@ _TRUTH = (
     "--record names the record of the training split."
 )
 _THREADS = 8
+_MAPS = 64  # whose sums are added up before they are added to those of others
 _PROGRESS_FROM = 16
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -774,6 +775,10 @@ class _Shared:
         first = self.records[0].manifest.n_samples
         return first if self.positions is None else self.positions[0].size
 
+    def sample_ids(self) -> npt.NDArray[Any]:
+        ids: npt.NDArray[Any] = self.records[0].samples.sample_ids[self._kept()]
+        return ids
+
     def labels(self) -> npt.NDArray[np.int64] | None:
         labels = self.records[0].samples.labels
         return None if labels is None else labels[self._kept()].astype(np.int64)
@@ -805,7 +810,7 @@ class _Shared:
     def alignment(self, values: npt.NDArray[np.float64], score: str) -> Alignment:
         return Alignment(
             values=values,
-            sample_ids=self.records[0].samples.sample_ids[self._kept()],
+            sample_ids=self.sample_ids(),
             labels=self.labels(),
             class_names=self.records[0].manifest.class_names,
             runs=runs_frame(self.records),
@@ -1226,12 +1231,16 @@ def stability(
     return pd.concat(frames, ignore_index=True)
 
 
-def pixel_classes(record: StoredRecord, *, picture: str = "label") -> pd.DataFrame:
+def pixel_classes(
+    record: StoredRecord, *, picture: str = "label", client: "Client | None" = None
+) -> pd.DataFrame:
     """Which class holds the hard pixels: pixel actions (eq. 7) by the class of the pixel.
 
     Args:
         record: an open record that holds maps, and pictures whose pixel values are classes.
         picture: name of these pictures.
+        client: of a Dask cluster, see `compare_runs`. Sums of 64 maps each are added in the order
+            of the samples, here and there: the result is the same.
 
     Returns:
         One row per class that occurs, hardest first: run_id, run_name, model, class, n_pixels,
@@ -1243,15 +1252,9 @@ def pixel_classes(record: StoredRecord, *, picture: str = "label") -> pd.DataFra
     Raises:
         NotFoundError: if the record holds no maps or no such pictures.
     """
-    sums = np.zeros((256, 4))  # a row per class: pixels, pixels with an action, Σ a, Σ a²
-    for sample in np.flatnonzero(record.map_index["file"].to_numpy() >= 0).tolist():
-        action, classes = _map_with_classes(record, sample, picture)
-        scored = np.isfinite(action)
-        held, values = classes[scored], action[scored].astype(np.float64)
-        parts = (np.bincount(classes.ravel(), minlength=256), np.bincount(held, minlength=256))
-        sums += np.stack(
-            [*parts, *(np.bincount(held, values**power, minlength=256) for power in (1, 2))], axis=1
-        )
+    sums = np.zeros((256, 4))
+    for each in _of_maps(_class_sums, [record], client, picture):
+        sums += each
     found = np.flatnonzero(sums[:, 0])
     pixels, scored, total, squares = sums[found].T
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -1273,8 +1276,43 @@ def pixel_classes(record: StoredRecord, *, picture: str = "label") -> pd.DataFra
     return _with_head(ranked, _run_head(record))
 
 
+def _class_sums(
+    samples: Sequence[int], records: Sequence[StoredRecord], picture: str
+) -> npt.NDArray[np.float64]:
+    """A row per class: pixels, pixels with an action, Σ a, Σ a² of some samples, (256, 4)."""
+    sums = np.zeros((256, 4))
+    for sample in samples:
+        action, classes = _map_with_classes(records[0], sample, picture)
+        scored = np.isfinite(action)
+        held, values = classes[scored], action[scored].astype(np.float64)
+        parts = (np.bincount(classes.ravel(), minlength=256), np.bincount(held, minlength=256))
+        sums += np.stack(
+            [*parts, *(np.bincount(held, values**power, minlength=256) for power in (1, 2))], axis=1
+        )
+    return sums
+
+
+def _of_maps(
+    function: Callable[..., _Result],
+    records: Sequence[StoredRecord],
+    client: "Client | None",
+    *options: Any,
+) -> Iterable[_Result]:
+    """Answers for 64 samples with maps at a time, in their order: here, or by a cluster."""
+    samples = np.flatnonzero(records[0].map_index["file"].to_numpy() >= 0).tolist()
+    chunks = [samples[start : start + _MAPS] for start in range(0, len(samples), _MAPS)]
+    if client is not None:
+        return each_on_cluster(client, function, chunks, records, *options)
+    return (function(each, records, *options) for each in chunks)
+
+
 def pixel_regions(
-    record: StoredRecord, n: int = 20, *, picture: str = "label", min_pixels: int = 100
+    record: StoredRecord,
+    n: int = 20,
+    *,
+    picture: str = "label",
+    min_pixels: int = 100,
+    client: "Client | None" = None,
 ) -> pd.DataFrame:
     """The hardest regions of all images: connected pixels of one class, by their mean action.
 
@@ -1283,6 +1321,7 @@ def pixel_regions(
         n: how many regions.
         picture: see `pixel_classes`.
         min_pixels: smaller regions are left out. Pixels count in the map's own size.
+        client: of a Dask cluster, see `compare_runs`.
 
     Returns:
         run_id, run_name, model, sample_id, class, n_pixels, mean (action), top, left, bottom,
@@ -1291,9 +1330,20 @@ def pixel_regions(
     Raises:
         NotFoundError: if the record holds no maps or no such pictures.
     """
+    found: list[dict[str, Any]] = []
+    for each in _of_maps(_hardest_regions, [record], client, n, picture, min_pixels):
+        found = sorted([*found, *each], key=_by_mean)[:n]
+    return _with_head(pd.DataFrame(found), _run_head(record))
+
+
+def _hardest_regions(
+    samples: Sequence[int], records: Sequence[StoredRecord], n: int, picture: str, min_pixels: int
+) -> list[dict[str, Any]]:
+    """The hardest regions of some samples, hardest first."""
     rows: list[dict[str, Any]] = []
+    record = records[0]
     ids = record.samples.sample_ids
-    for sample in np.flatnonzero(record.map_index["file"].to_numpy() >= 0).tolist():
+    for sample in samples:
         action, classes = _map_with_classes(record, sample, picture)
         for value in np.unique(classes).tolist():
             labelled, count = ndimage.label(classes == value)
@@ -1307,8 +1357,12 @@ def pixel_regions(
                     place |= {"bottom": down.stop, "right": across.stop}
                     head = {"sample_id": ids[sample], "class": class_name(record, value)}
                     rows.append(head | {"n_pixels": int(size), "mean": float(mean)} | place)
-        rows = sorted(rows, key=lambda each: -each["mean"])[:n]
-    return _with_head(pd.DataFrame(rows), _run_head(record))
+        rows = sorted(rows, key=_by_mean)[:n]
+    return rows
+
+
+def _by_mean(region: dict[str, Any]) -> float:
+    return -float(region["mean"])
 
 
 def map_correlation(
@@ -1316,6 +1370,7 @@ def map_correlation(
     *,
     methods: Sequence[compare.Method] = ("spearman", "pearson"),
     on_mismatch: str = "error",
+    client: "Client | None" = None,
 ) -> pd.DataFrame:
     """Correlation of the pixel actions of each sample between runs: are the same parts hard?
 
@@ -1323,6 +1378,7 @@ def map_correlation(
         records: open records with maps, of two runs or more.
         methods: which of "spearman" and "pearson" to compute.
         on_mismatch: see `align`.
+        client: of a Dask cluster, see `compare_runs`.
 
     Returns:
         One row per pair of runs, sample and method: method, kind ("same-model" or
@@ -1337,29 +1393,56 @@ def map_correlation(
     """
     if len(records) < 2:
         raise ParameterError("records", "must be two runs or more", len(records), "Choose more.")
-    aligned = align(records, on_mismatch=on_mismatch)  # refuses what can't be compared
-    ordered = sorted(records, key=_by_model_and_time)
-    for record in ordered:
-        _check_same_maps(ordered[0], record)
-    models, runs = (aligned.runs[name].to_numpy() for name in ("model", "run_id"))
-    first, second = np.triu_indices(len(ordered), 1)
+    shared = _shared(records, on_mismatch, None)  # refuses what can't be compared
+    for record in shared.records:
+        _check_same_maps(shared.records[0], record)
+    runs = runs_frame(shared.records)
+    ids = shared.sample_ids()
+    chunks = [ids[start : start + _MAPS] for start in range(0, len(ids), _MAPS)]
+    if client is None:
+        parts = [_map_values(each, shared.records, methods) for each in chunks]
+    else:
+        parts = each_on_cluster(client, _map_values, chunks, shared.records, methods)
+    values = np.concatenate([each for each, _ in parts])  # (samples, methods, pairs)
+    n_pixels = np.concatenate([each for _, each in parts])
+    models, run_ids = (runs[name].to_numpy() for name in ("model", "run_id"))
+    first, second = np.triu_indices(len(runs), 1)
     head = {
         "kind": np.where(models[first] == models[second], "same-model", "cross-model"),
         "model_a": models[first],
         "model_b": models[second],
-        "run_a": runs[first],
-        "run_b": runs[second],
+        "run_a": run_ids[first],
+        "run_b": run_ids[second],
     }
-    frames = []
-    for sample_id in aligned.sample_ids:
-        maps = _maps_of(ordered, sample_id)
+    outer = len(ids) * len(methods)
+    return pd.DataFrame(
+        {
+            "method": np.tile(np.repeat(np.array(methods, dtype=object), len(first)), len(ids)),
+            **{name: np.tile(column, outer) for name, column in head.items()},
+            "sample_id": np.repeat(ids, len(methods) * len(first)),
+            "value": values.ravel(),
+            "n_pixels": np.repeat(n_pixels, len(methods) * len(first)),
+        }
+    )
+
+
+def _map_values(
+    sample_ids: npt.NDArray[Any],
+    records: Sequence[StoredRecord],
+    methods: Sequence[compare.Method],
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Correlations of the maps of some samples, (n, methods, pairs), and pixels in them, (n,)."""
+    pairs = np.triu_indices(len(records), 1)
+    values = np.empty((len(sample_ids), len(methods), len(pairs[0])))
+    n_pixels = np.empty(len(sample_ids), dtype=np.int64)
+    for row, sample_id in enumerate(sample_ids):
+        maps = _maps_of(records, sample_id)
         finite = compare.finite_columns(maps)
-        for method in methods:
+        n_pixels[row] = finite.sum()
+        for column, method in enumerate(methods):
             matrix = compare.spearman_matrix if method == "spearman" else compare.pearson_matrix
-            values = matrix(maps[:, finite])[first, second]
-            part = head | {"sample_id": sample_id, "value": values, "n_pixels": int(finite.sum())}
-            frames.append(pd.DataFrame({"method": method, **part}))
-    return pd.concat(frames, ignore_index=True)
+            values[row, column] = matrix(maps[:, finite])[pairs]
+    return values, n_pixels
 
 
 def feature_map(record: StoredRecord, *, score: str = "action") -> pd.DataFrame:

@@ -68,29 +68,36 @@ def connect(address: str) -> "Client":
 
 
 def each_on_cluster(
-    client: "Client", function: Callable[..., Any], items: Sequence[Any], *shared: Any
+    client: "Client",
+    function: Callable[..., Any],
+    items: Sequence[Any],
+    records: Sequence[StoredRecord],
+    *shared: Any,
 ) -> list[Any]:
-    """Apply a function to chunks of items on the workers, in order.
+    """Apply a function to items on the workers, which read what it needs of some records.
 
     Args:
         client: of the cluster.
-        function: takes a list of items and what is shared; gives one answer for the list.
-        items: split into contiguous chunks.
-        shared: the same for all chunks, sent to every worker once.
+        function: called with an item, the records and what is shared.
+        items: in the order of the answers; neighbours go to one worker.
+        records: sent to every worker once, without their files.
+        shared: further arguments, the same for all items.
 
     Returns:
-        The answer of each chunk, in the order of the items.
+        The answers, in the order of the items.
 
     Raises:
-        StoreError: if a worker can't read what it should, or the cluster fails.
+        ParameterError: if the client is asynchronous.
+        StoreError: if a worker can't read the records, or the cluster fails.
     """
     with _cluster(client):
         _check(client)
-        sent = [_scattered(client, each) for each in shared]
-        chunks = _chunks(items, _n_tasks(client))
-        return _gathered(
-            client, [client.submit(function, each, *sent, pure=False) for each in chunks]
-        )
+        sent = _scattered(client, list(records))
+        futures = [
+            client.submit(_each, function, chunk, sent, *shared, pure=False)
+            for chunk in _chunks(items, _n_tasks(client))
+        ]
+        return [answer for chunk in _gathered(client, futures) for answer in chunk]
 
 
 class ClusterScores(compare.ScoreSource):
@@ -301,6 +308,16 @@ def _n_tasks(client: "Client") -> int:
 # ---------------------------------------------------------------- what workers run
 
 
+def _each(
+    function: Callable[..., Any],
+    items: Sequence[Any],
+    records: Sequence[StoredRecord],
+    *shared: Any,
+) -> list[Any]:
+    with _on_worker(*records):
+        return [function(item, records, *shared) for item in items]
+
+
 def _read_rows(
     records: Sequence[StoredRecord], read: Read, positions: Sequence[Positions] | None
 ) -> Floats:
@@ -390,22 +407,27 @@ def _tails(
 
 
 @contextmanager
-def _on_worker(record: StoredRecord) -> Iterator[None]:
+def _on_worker(*records: StoredRecord) -> Iterator[None]:
     """Say which worker can't reach the artifacts of a run that the client can reach."""
     try:
         yield
     except ActionTrackError as error:
-        reason = _unreachable(record)
-        if reason is None:
-            raise  # it is not the way that is wrong
-        from distributed import get_worker  # noqa: PLC0415
+        for record in records:
+            reason = _unreachable(record)
+            if reason is not None:
+                raise StoreError(_without_way(record, reason)) from error
+        raise  # it is not the way that is wrong
 
-        raise StoreError(
-            f"the Dask worker {get_worker().address} can't read record {record.name} of run "
-            f"{record.run.run_id} ({record.run.name}): {reason} Give workers the same way to the "
-            "artifacts as this process: the mounted folder, or the server and its credentials in "
-            "their environment."
-        ) from error
+
+def _without_way(record: StoredRecord, reason: str) -> str:
+    from distributed import get_worker  # noqa: PLC0415
+
+    return (
+        f"the Dask worker {get_worker().address} can't read record {record.name} of run "
+        f"{record.run.run_id} ({record.run.name}): {reason} Give workers the same way to the "
+        "artifacts as this process: the mounted folder, or the server and its credentials in "
+        "their environment."
+    )
 
 
 def _unreachable(record: StoredRecord) -> str | None:

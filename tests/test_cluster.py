@@ -1,11 +1,13 @@
 """A Dask cluster of two processes gives the numbers of one, bit for bit, or says what failed."""
 
 import asyncio
+import io
 import os
 import pickle
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 from distributed import Client, LocalCluster
 from helpers import ROOT, message, wait_until
+from PIL import Image
 
 from actiontrack import analysis, cluster, matrices
 from actiontrack.cli import cli
@@ -128,6 +131,50 @@ def test_the_command_takes_the_address_of_a_cluster(local_cluster, runs, experim
         there = CliRunner().invoke(cli, [*words, *more, "--dask", local_cluster.scheduler_address])
         assert there.exit_code == 0, there.output
         assert there.output == here.output
+
+
+@pytest.fixture
+def maps(store, new_run):
+    """Records of maps of more samples than are added up at once, of two sizes, one without."""
+    rng, records = np.random.default_rng(0), []
+    ids = np.arange(90)
+    labels = [rng.integers(0, 3, (4 + each % 2, 5)).astype(np.uint8) for each in ids]
+    for _ in range(2):
+        run_id = new_run()
+        options = {"pixel_loss_name": "focal", "void": "counted", "class_names": ("a", "b", "c")}
+        with Recorder(store=store, run_id=run_id, **options) as recorder:
+            losses = [rng.exponential(size=each.shape) for each in labels]
+            recorder.update(ids, np.array([each.mean() for each in losses]))
+            recorder.update_maps(ids, losses)
+            recorder.end_epoch()
+            recorder.log_pictures("label", ids, [png(each) for each in labels])
+        records.append(store.open_record(run_id))
+    return records
+
+
+def png(classes):
+    stream = io.BytesIO()
+    Image.fromarray(classes).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def test_maps_are_summed_and_correlated_as_by_one_process(client, maps):
+    for function, *arguments in (
+        (analysis.pixel_classes, maps[0]),
+        (partial(analysis.pixel_regions, min_pixels=2), maps[0], 25),
+        (analysis.map_correlation, maps),
+    ):
+        here, there = function(*arguments), function(*arguments, client=client)
+        pd.testing.assert_frame_equal(there, here, check_exact=True)
+        assert len(here) in {3, 25, 90 * 2}
+
+
+def test_the_command_for_maps_takes_the_address_of_a_cluster(local_cluster, maps, experiment):
+    words = ["maps", "--experiment", experiment]
+    here = CliRunner().invoke(cli, words)
+    there = CliRunner().invoke(cli, [*words, "--dask", local_cluster.scheduler_address])
+    assert there.exit_code == 0, there.output
+    assert there.output == here.output
 
 
 # ---------------------------------------------------------------- what fails, and what it says

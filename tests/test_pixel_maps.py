@@ -1,6 +1,7 @@
 """Maps of pixel actions on the reading side: comparison, ranking, figures, command line."""
 
 import io
+import tracemalloc
 
 import matplotlib.colors as mcolors
 import numpy as np
@@ -72,6 +73,44 @@ def test_the_finding_of_map_correlations_is_a_sentence_with_numbers(record):
         "Spearman's ρ of the pixel actions of a sample between runs, over 2 samples: same-model "
         f"median {median:.3f} (middle half {low:.3f} to {high:.3f})."
     )
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 64])
+def test_sums_by_chunk_are_those_of_all_maps_at_once(record, monkeypatch, at_once):
+    monkeypatch.setattr(analysis, "_MAPS", at_once)
+    opened = record()
+    whole = np.stack([opened.pixel_action(0), opened.pixel_action(1)]).astype(np.float64)
+    classes = np.stack([CLASSES, CLASSES])
+    frame = analysis.pixel_classes(opened).set_index("class")
+    for value, name in enumerate(("sky", "road", "void")):
+        held = whole[classes == value]
+        row = frame.loc[name]
+        assert row["mean"] == pytest.approx(held.mean(), rel=1e-12)
+        assert row["std"] == pytest.approx(held.std(), rel=1e-6)
+        assert row["share_action"] == pytest.approx(held.sum() / whole.sum(), rel=1e-12)
+
+
+def test_many_maps_take_the_memory_of_few(store, new_run):
+    """Classes of 200 maps of 64 x 64 pixels: 3.3 MB of float32, of which a few are held at once."""
+    rng, ids, shape = np.random.default_rng(0), np.arange(200), (64, 64)
+    run_id = new_run()
+    options = {"pixel_loss_name": "focal", "void": "counted", "class_names": ("sky", "road")}
+    with Recorder(store=store, run_id=run_id, **options) as recorder:
+        recorder.update(ids, rng.exponential(size=200))
+        recorder.update_maps(ids, rng.exponential(size=(200, *shape)))
+        recorder.end_epoch()
+        buffer = io.BytesIO()
+        Image.fromarray(rng.integers(0, 2, shape).astype(np.uint8)).save(buffer, "PNG")
+        recorder.log_pictures("label", ids, [buffer.getvalue()] * 200)
+    opened = store.open_record(run_id)
+    tracemalloc.start()
+    try:
+        frame = analysis.pixel_classes(opened)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert frame["n_pixels"].sum() == 200 * 64 * 64
+    assert peak < 200 * 64 * 64 * 4 / 2
 
 
 def test_maps_of_another_pixel_loss_are_not_compared(record):

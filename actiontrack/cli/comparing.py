@@ -1,19 +1,20 @@
 """Commands that set runs side by side."""
 
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, get_args
 
 import click
 
-from actiontrack import analysis, changes, cluster, plots, reporting
+from actiontrack import analysis, changes, plots, reporting
 from actiontrack.cli.options import (
+    DASK,
     MISMATCH,
     PLOT,
     RECORD,
     SCORE,
     TRACKING_URI,
     UP_TO,
+    cluster_client,
     open_records,
     output_options,
     query_options,
@@ -51,11 +52,7 @@ _METHODS: tuple[Method, ...] = get_args(Method)
 )
 @click.option("--tidy", is_flag=True, help="One row per value, with confidence intervals.")
 @click.option("--quantiles", is_flag=True, help="By quantile of the score (Fig. 14) instead.")
-@click.option(
-    "--dask",
-    metavar="ADDRESS",
-    help="Let the workers of a Dask cluster read and compare, such as tcp://10.0.0.1:8786.",
-)
+@DASK
 @PLOT
 def compare(
     kind: str,
@@ -74,8 +71,7 @@ def compare(
     """Correlate a score between runs: the paper's Table 1, or Fig. 14 with --quantiles."""
     records = open_records(query)
     options: dict[str, Any] = {"score": score, "on_mismatch": on_mismatch, "up_to_step": up_to_step}
-    with ExitStack() as stack:
-        client = stack.enter_context(cluster.connect(dask)) if dask else None
+    with cluster_client(dask) as client:
         if quantiles:
             frame = analysis.correlation_by_quantile(records, client=client, **options)
             write(frame, kind, output)

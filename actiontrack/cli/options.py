@@ -1,16 +1,18 @@
 """Options that several commands share, and the runs that they choose."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from actiontrack import analysis
+from actiontrack import analysis, cluster
 from actiontrack.errors import ParameterError
 from actiontrack.store import RunQuery, Store, StoredRecord
 
 __all__ = [
+    "DASK",
     "EASIEST",
     "FORMATS",
     "MISMATCH",
@@ -20,6 +22,7 @@ __all__ = [
     "SCORE",
     "TRACKING_URI",
     "UP_TO",
+    "cluster_client",
     "figure_option",
     "number_option",
     "one_record",
@@ -47,6 +50,11 @@ MISMATCH = click.option(
     default="error",
     show_default=True,
     help="If samples differ: refuse, or compare those that all runs share.",
+)
+DASK = click.option(
+    "--dask",
+    metavar="ADDRESS",
+    help="Let the workers of a Dask cluster read and compute, such as tcp://10.0.0.1:8786.",
 )
 PLOT = click.option(
     "--plot", type=click.Path(path_type=Path), help="Also draw to STEM.png and .svg."
@@ -117,3 +125,13 @@ def one_record(query: dict[str, Any]) -> StoredRecord:
             "--run", "must choose one run", f"{len(records)} runs", "Name one with --run ID."
         )
     return records[0]
+
+
+@contextmanager
+def cluster_client(address: str | None) -> Iterator[Any]:
+    """A client of the cluster that the option DASK names, None without it."""
+    if address is None:
+        yield None
+        return
+    with cluster.connect(address) as client:
+        yield client

@@ -8,10 +8,12 @@ import pandas as pd
 
 from actiontrack import analysis, plots, reporting
 from actiontrack.cli.options import (
+    DASK,
     EASIEST,
     PLOT,
     SAMPLES,
     SCORE,
+    cluster_client,
     figure_option,
     number_option,
     one_record,
@@ -58,6 +60,7 @@ def gallery(
 @number_option(4)
 @EASIEST
 @figure_option("maps")
+@DASK
 def maps(
     kind: str,
     output: Path | None,
@@ -65,6 +68,7 @@ def maps(
     n: int,
     easiest: bool,
     plot: Path,
+    dask: str | None,
     **query: Any,
 ) -> None:
     """Draw the action of each pixel of given or of the N hardest samples, and rank the classes.
@@ -73,7 +77,8 @@ def maps(
     """
     records = open_records(query)
     if len(records) > 1:
-        frame = analysis.map_correlation(records)
+        with cluster_client(dask) as client:
+            frame = analysis.map_correlation(records, client=client)
         write(for_terminal(frame, kind), kind, output)
         click.echo(reporting.describe_map_correlation(frame), err=True)
         return
@@ -85,7 +90,9 @@ def maps(
         rows = (analysis.easiest if easiest else analysis.hardest)(rows, n)
     figure, missing = reporting.pixel_figure(record, rows)
     if reporting.has_pixel_classes(record):
-        write(for_terminal(analysis.pixel_classes(record), kind), kind, output)
+        with cluster_client(dask) as client:
+            classes = analysis.pixel_classes(record, client=client)
+        write(for_terminal(classes, kind), kind, output)
     for path in plots.save_figure(figure, plot):
         click.echo(str(path), err=True)
     tell_missing(missing, len(rows))
