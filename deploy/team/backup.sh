@@ -5,8 +5,7 @@
 set -eu
 folder=${1:?"name a new folder for the backup"}
 mkdir "$folder"
-export RCLONE_CONFIG=/dev/null RCLONE_CONFIG_STORE_TYPE=s3 RCLONE_CONFIG_STORE_PROVIDER=Other \
-  RCLONE_CONFIG_STORE_ENV_AUTH=true RCLONE_CONFIG_STORE_ENDPOINT="${MLFLOW_S3_ENDPOINT_URL:-}"
+. "$(dirname "$0")/bucket.sh"
 pg_dump --format=custom --file="$folder/database.dump" mlflow
 rclone copy --quiet --include '**/manifest.json' store:mlflow "$folder/bucket"
 rclone copy --quiet --exclude '**/manifest.json' store:mlflow "$folder/bucket"

@@ -3,8 +3,7 @@
 # Stop the server first, and start it afterwards. Artifacts come before the database that names them.
 set -eu
 folder=${1:?"name the folder of a backup"}
-export RCLONE_CONFIG=/dev/null RCLONE_CONFIG_STORE_TYPE=s3 RCLONE_CONFIG_STORE_PROVIDER=Other \
-  RCLONE_CONFIG_STORE_ENV_AUTH=true RCLONE_CONFIG_STORE_ENDPOINT="${MLFLOW_S3_ENDPOINT_URL:-}"
+. "$(dirname "$0")/bucket.sh"
 (cd "$folder" && sha256sum --check --quiet SHA256SUMS)
 rclone copy --quiet --exclude '**/manifest.json' "$folder/bucket" store:mlflow
 rclone copy --quiet --include '**/manifest.json' "$folder/bucket" store:mlflow
