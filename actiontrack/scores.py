@@ -44,6 +44,8 @@ __all__ = [
 #: EL2N is meant for the early steps of training (Paul et al. 2021); the mean is over these many.
 EL2N_STEPS = 10
 
+_SAMPLES = 2**14  # whose variance is computed at once
+
 ScoreArray = npt.NDArray[np.float64]
 
 
@@ -144,8 +146,12 @@ def final_loss(losses: FloatArray) -> ScoreArray:
 
 def loss_variance(losses: FloatArray) -> ScoreArray:
     """Population variance of the loss over the steps, (n_samples,) float64 (4.1, Fig. 6c)."""
+    variance = np.empty(losses.shape[1])
     with np.errstate(invalid="ignore"):
-        variance: ScoreArray = losses.var(axis=0, dtype=np.float64)
+        # Some samples at a time: differences from the mean are as many float64 as there are losses.
+        for start in range(0, len(variance), _SAMPLES):
+            where = slice(start, start + _SAMPLES)
+            losses[:, where].var(axis=0, dtype=np.float64, out=variance[where])
     return variance
 
 

@@ -1,5 +1,6 @@
 import itertools
 import math
+import tracemalloc
 
 import hypothesis.extra.numpy as hnp
 import numpy as np
@@ -97,6 +98,18 @@ def test_the_peers_agree_with_pandas():
     np.testing.assert_allclose(scores.confidence(grid), frame.mean())
     np.testing.assert_allclose(scores.variability(grid), frame.std(ddof=0))
     np.testing.assert_allclose(scores.ensemble_mean(grid), frame.mean())
+
+
+def test_the_variance_of_a_long_record_takes_less_memory_than_its_losses():
+    losses = np.random.default_rng(0).gamma(1, 1, (40, 100_000)).astype(np.float32)
+    tracemalloc.start()
+    try:
+        found = scores.loss_variance(losses)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_array_equal(found, losses.var(axis=0, dtype=np.float64))
+    assert peak < losses.nbytes
 
 
 @pytest.mark.parametrize("score", [scores.mean_loss, scores.loss_variance, scores.final_loss])
