@@ -2,12 +2,15 @@
 
 Records of many runs are written by the record's own code into a local store; then `compare_runs`
 correlates all of them, Spearman and Pearson, overall, within classes and per class, in a process
-of its own whose memory is limited (RLIMIT_DATA, `--memory` in GB). Scores come from a common part
-and noise: what is measured is size, not content. Reported are the time, and the peak of the
-resident memory beyond that of the imports, by the size of the scores (8 bytes each).
+of its own whose memory is limited (RLIMIT_DATA, `--memory` in GB; Arrow takes memory from the
+system's allocator there, as its own one reserves a GB of addresses that it does not use). Scores
+come from a common part and noise: what is measured is size, not content. Reported are the time,
+and the peak of the resident memory beyond that of the imports, by the size of the scores (8 bytes
+each).
 """
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -38,7 +41,10 @@ def main(argv: Sequence[str]) -> int:
         recorded = time.perf_counter() - start
         command = [sys.executable, "-m", "benchmarks.scale", "--child", uri]
         command += ["--memory", str(given.memory)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+        environment = os.environ | {"ARROW_DEFAULT_MEMORY_POOL": "system"}
+        done = subprocess.run(  # noqa: S603
+            command, capture_output=True, text=True, check=False, env=environment
+        )
         if done.returncode:
             print(done.stderr[-2000:], file=sys.stderr)
             return 1
