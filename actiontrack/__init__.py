@@ -4,8 +4,11 @@ The names below are imported when they are first used, so that ``import actiontr
 loads neither MLflow nor a plotting or training library.
 """
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from actiontrack.redaction import RedactingFilter
 
 if TYPE_CHECKING:
     from actiontrack.analysis import (
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
     from actiontrack.store import RunQuery, Store
 
 __version__ = "0.1.0"
+
+logging.getLogger("actiontrack").addFilter(RedactingFilter())
 
 __all__ = [
     "ActionTrackError",

@@ -16,6 +16,8 @@
 
 from typing import ClassVar
 
+from actiontrack.redaction import redact
+
 __all__ = [
     "ActionTrackError",
     "CorruptRecordError",
@@ -30,10 +32,17 @@ __all__ = [
 ]
 
 
+_LONGEST_VALUE = 500  # characters of a value that a message shows
+
+
 class ActionTrackError(Exception):
-    """Base of all errors raised on purpose by actiontrack."""
+    """Base of all errors raised on purpose by actiontrack; no message shows a secret."""
 
     exit_code: ClassVar[int] = 1
+
+    def __init__(self, *parts: object) -> None:
+        """Keep the parts, texts among them without secrets."""
+        super().__init__(*(redact(each) if isinstance(each, str) else each for each in parts))
 
 
 class ParameterError(ActionTrackError, ValueError):
@@ -44,7 +53,10 @@ class ParameterError(ActionTrackError, ValueError):
     def __init__(self, argument: str, rule: str, value: object, remedy: str) -> None:
         """Build the message ``argument: rule, got value. remedy``."""
         self.argument, self.rule, self.value, self.remedy = argument, rule, value, remedy
-        super().__init__(f"{argument}: {rule}, got {value!r}. {remedy}")
+        shown = repr(value)
+        if len(shown) > _LONGEST_VALUE:
+            shown = f"{shown[:_LONGEST_VALUE]}… ({len(shown)} characters)"
+        super().__init__(f"{argument}: {rule}, got {shown}. {remedy}")
 
     def __reduce__(self) -> tuple[type["ParameterError"], tuple[str, str, object, str]]:
         """Survive pickling between processes with all four parts."""

@@ -27,7 +27,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from types import FrameType
 from typing import Any, Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,7 @@ from actiontrack import artifact
 from actiontrack.errors import (
     ActionTrackError,
     CorruptRecordError,
+    MissingDependencyError,
     NotFoundError,
     ParameterError,
     RecordingError,
@@ -44,6 +45,7 @@ from actiontrack.errors import (
 )
 from actiontrack.history import LossHistory
 from actiontrack.notebook import facts_html
+from actiontrack.redaction import redact
 from actiontrack.scores import score_table
 
 __all__ = [
@@ -199,7 +201,7 @@ class Store:
 
     def _repr_html_(self) -> str:
         """Show itself in a notebook."""
-        return facts_html("Store", {"tracking URI": self.tracking_uri})
+        return facts_html("Store", {"tracking URI": redact(self.tracking_uri)})
 
     # Reading
 
@@ -522,7 +524,9 @@ class Store:
             logger.warning("the status %s of run %s is not saved: %s", status, active, error)
 
     def _ping_server(self) -> None:
-        url = self.tracking_uri.rstrip("/") + "/health"
+        parts = urlsplit(self.tracking_uri)  # without name and password, which urllib does not know
+        host = parts.netloc.rpartition("@")[2]
+        url = urlunsplit((parts.scheme, host, f"{parts.path.rstrip('/')}/health", "", ""))
         try:
             with urllib.request.urlopen(url, timeout=_PING_TIMEOUT_S):  # noqa: S310 - http(s) only
                 pass
@@ -1058,6 +1062,11 @@ def _translated(what: str) -> Iterator[None]:
         raise StoreError(f"{what}: the tracking server refused: {error}") from error
     except requests.RequestException as error:
         raise StoreError(f"{what}: the tracking server does not answer: {error}") from error
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"{what}: its driver is not installed: {error}. Install it with pip, such as "
+            "'psycopg[binary]' for PostgreSQL."
+        ) from error
     except OSError as error:
         if isinstance(error, FileNotFoundError):
             raise NotFoundError(f"{what}: not found: {error.filename}.") from error

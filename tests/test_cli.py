@@ -14,8 +14,8 @@ from actiontrack.testing import make_history, record_history
 
 COMMANDS = [
     "accuracy", "card", "changed", "classes", "compare", "completion", "curves", "doctor", "export",
-    "gallery", "maps", "neighbours", "noise", "report", "runs", "scores", "stability", "sync", "ui",
-    "verdicts",
+    "gallery", "hash-ids", "maps", "neighbours", "noise", "report", "runs", "scores", "stability",
+    "sync", "ui", "verdicts",
 ]  # fmt: skip
 
 

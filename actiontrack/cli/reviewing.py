@@ -97,12 +97,14 @@ def ui(tracking_uri: str | None, host: str, port: int, workers: int) -> None:
     if host in _LOOPBACK:
         environment |= {"ACTIONTRACK_IMAGE_ROOTS": "recorded", "ACTIONTRACK_USER": _account()}
     command = [sys.executable, "-m", "mlflow", "server", "--app-name", "actiontrack"]
-    command += ["--backend-store-uri", store.tracking_uri, "--host", host, "--port", str(port)]
+    command += ["--host", host, "--port", str(port)]
     command += ["--workers", str(workers)]
     click.echo(f"http://{host}:{port}/actiontrack/  (Ctrl-C ends it)", err=True)
     sys.stderr.flush()
     # This process becomes the server: a signal to it reaches the server.
-    os.execve(sys.executable, command, environment | os.environ)  # noqa: S606 - no shell is meant
+    environment |= os.environ
+    environment["MLFLOW_BACKEND_STORE_URI"] = store.tracking_uri  # everybody sees a command's words
+    os.execve(sys.executable, command, environment)  # noqa: S606 - no shell is meant
 
 
 def _summary(current: pd.DataFrame, precision: pd.DataFrame, score: str) -> str:

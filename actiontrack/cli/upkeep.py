@@ -23,6 +23,7 @@ from actiontrack.errors import (
     StoreError,
 )
 from actiontrack.recorder import SALT_VARIABLE, spool_root, sync
+from actiontrack.redaction import redact
 from actiontrack.store import Store, StoredRecord
 
 __all__ = ["completion", "doctor", "hash_ids_command", "sync_command"]
@@ -53,7 +54,7 @@ def doctor(kind: str, output: Path | None, **query: Any) -> None:
     try:
         store = Store(query["tracking_uri"])
         store.ping()
-        rows.append(("tracking server", "ok", store.tracking_uri))
+        rows.append(("tracking server", "ok", redact(store.tracking_uri)))
     except ActionTrackError as error:
         rows.append(("tracking server", "failed", str(error)))
         store = None

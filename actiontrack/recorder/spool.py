@@ -167,7 +167,9 @@ class Spool:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             text = json.dumps(vars(destination), indent=1)
-            (self.folder / _DESTINATION).write_text(text, encoding="utf-8")
+            path = self.folder / _DESTINATION
+            path.touch(mode=0o600)  # the address may hold a password
+            path.write_text(text, encoding="utf-8")
         except OSError as error:
             raise StoreError(
                 f"cannot write the spool {self.folder}: {error.strerror}. "

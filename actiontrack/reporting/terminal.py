@@ -3,6 +3,7 @@
 from urllib.parse import quote
 
 from actiontrack import analysis
+from actiontrack.redaction import redact
 from actiontrack.reporting.common import short_number, unit_of
 from actiontrack.reporting.pictures import has_pixel_classes
 from actiontrack.store import ARTIFACT_ROOT, RunInfo, Store, StoredRecord
@@ -49,13 +50,13 @@ def _pixel_ranking(record: StoredRecord) -> list[str]:
 
 
 def _whereabouts(store: Store, record: StoredRecord, *, report: bool) -> str:
-    run, uri = record.run, store.tracking_uri
+    run, uri = record.run, redact(store.tracking_uri)
     root = store.local_root(run)
     base = f"{root or run.artifact_uri}/{ARTIFACT_ROOT}/{record.name}"
     if uri.startswith(("http://", "https://")):
         see = f"{uri.rstrip('/')}/#/experiments/{run.experiment_id}/runs/{run.run_id}"
     else:
-        see = f"mlflow ui --backend-store-uri {quote(uri, safe=':/.')}   then http://localhost:5000"
+        see = f"mlflow ui --backend-store-uri {quote(uri, safe=':/.@*')}   then http://localhost:5000"
     lines = {
         "run": run.run_id,
         "artifacts": base,
