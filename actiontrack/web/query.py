@@ -103,6 +103,8 @@ class Parameter:
         one: dict[str, Any] = {"type": self.kind}
         if self.choices:
             one["enum"] = list(self.choices)
+        elif self.kind == "string" and (self.required or self.many):
+            one["pattern"] = r"\S"  # what is empty or blank counts as not given
         if self.default is not None:
             one["default"] = self.default
         if self.many:
