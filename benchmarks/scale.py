@@ -2,11 +2,11 @@
 
 Records of many runs are written by the record's own code into a local store; then `compare_runs`
 correlates all of them, Spearman and Pearson, overall, within classes and per class, in a process
-of its own whose memory is limited (RLIMIT_DATA, `--memory` in GB; Arrow takes memory from the
-system's allocator there, as its own one reserves a GB of addresses that it does not use). Scores
-come from a common part and noise: what is measured is size, not content. Reported are the time,
-and the peak of the resident memory beyond that of the imports, by the size of the scores (8 bytes
-each).
+of its own whose memory is limited (RLIMIT_DATA, `--memory` in GB). Allocators there keep little of
+what they don't use: `ARROW_DEFAULT_MEMORY_POOL=system`, as Arrow's own reserves a GB of addresses,
+and `MALLOC_ARENA_MAX=2`, as each thread has one of its own otherwise. Scores come from a common
+part and noise: what is measured is size, not content. Reported are the time, and the peak of the
+resident memory beyond that of the imports, by the size of the scores (8 bytes each).
 """
 
 import json
@@ -26,6 +26,7 @@ from actiontrack.store import RunQuery, Store
 from benchmarks.measure import Figure, Spread, keep, options
 
 CLASSES = 10
+ALLOCATORS = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "2"}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -41,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
         recorded = time.perf_counter() - start
         command = [sys.executable, "-m", "benchmarks.scale", "--child", uri]
         command += ["--memory", str(given.memory)]
-        environment = os.environ | {"ARROW_DEFAULT_MEMORY_POOL": "system"}
+        environment = os.environ | ALLOCATORS
         done = subprocess.run(  # noqa: S603
             command, capture_output=True, text=True, check=False, env=environment
         )
