@@ -18,10 +18,21 @@ from benchmarks.measure import RESULTS_VARIABLE, machine, versions
 HERE = Path(__file__).parent
 RESULTS = HERE / "RESULTS.md"
 KEPT = HERE / "results.json"
-ALL = ("training", "updates", "storage", "correlation", "upload", "reading", "scale", "web")
+ALL = (
+    "training",
+    "updates",
+    "storage",
+    "correlation",
+    "upload",
+    "reading",
+    "scale",
+    "growth",
+    "imagenet",
+    "web",
+)
 PACKAGES = (
     *("mlflow", "torch", "numpy", "scipy", "pandas", "pyarrow"),
-    *("aum",),
+    *("aum", "blosc2"),
 )
 
 HEAD = """# Results
