@@ -4,7 +4,6 @@ Every function starts from records (`load_records`) or from a tidy score frame (
 returns a pandas frame. Runs are compared only if they measure the same thing on the same samples.
 """
 
-import io
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from PIL import Image
 from scipy import ndimage
 from tqdm.auto import tqdm
 
@@ -25,6 +23,7 @@ from actiontrack.cluster import ClusterScores, each_on_cluster
 from actiontrack.errors import NotComparableError, NotFoundError, ParameterError
 from actiontrack.history import LossHistory, check_choice
 from actiontrack.notebook import table_html
+from actiontrack.rasters import open_raster
 from actiontrack.scores import action as score_action
 from actiontrack.scores import (
     ensemble_entropy,
@@ -1506,7 +1505,7 @@ def _map_with_classes(
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
     """Action and class of each pixel of a picture, (H, W) both."""
     action = record.pixel_action(sample)
-    with Image.open(io.BytesIO(record.picture_bytes(picture, sample))) as image:
+    with open_raster(record.picture_bytes(picture, sample)) as image:
         classes = np.asarray(image, dtype=np.uint8)
     factor = int((record.manifest.maps or {}).get("factor", 1))
     if factor > 1:

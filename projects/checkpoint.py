@@ -67,5 +67,5 @@ class Checkpoint:
         except Exception as error:
             raise DataError(
                 f"the checkpoint {self.path} is damaged or belongs to another model: "
-                f"{str(error).splitlines()[0]} Delete it to start again."
+                f"{(str(error) or type(error).__name__).splitlines()[0]} Delete it to start again."
             ) from error

@@ -1,7 +1,6 @@
 """Files that exports write: names that a record's text cannot abuse, and images."""
 
 import hashlib
-import io
 import json
 import re
 from pathlib import Path, PurePosixPath
@@ -9,9 +8,9 @@ from typing import Any
 from urllib.parse import quote
 
 import pandas as pd
-from PIL import Image, UnidentifiedImageError
 
-from actiontrack.errors import NotFoundError
+from actiontrack.errors import DataError, NotFoundError
+from actiontrack.rasters import open_raster
 from actiontrack.store import StoredRecord
 from actiontrack.writing import writing
 
@@ -61,9 +60,9 @@ def image_of(record: StoredRecord, row: int) -> tuple[bytes, int, int] | None:
     """Encoded image of a sample, its width and its height; None where there is none."""
     try:
         content = record.image_bytes(row)
-        with Image.open(io.BytesIO(content)) as image:
+        with open_raster(content, decode=False) as image:
             return content, image.width, image.height
-    except (NotFoundError, UnidentifiedImageError, OSError):
+    except (NotFoundError, DataError):
         return None
 
 

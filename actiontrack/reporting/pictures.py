@@ -1,15 +1,15 @@
 """Galleries: images of samples with words under them."""
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from actiontrack import analysis, plots
-from actiontrack.errors import NotFoundError
+from actiontrack.errors import DataError, NotFoundError
+from actiontrack.rasters import open_raster
 from actiontrack.reporting.common import pixel_unit_of
 from actiontrack.store import StoredRecord
 
@@ -200,17 +200,13 @@ def _scaled(boxes: pd.DataFrame, image: Image.Image | None) -> pd.DataFrame:
 
 def _image(record: StoredRecord, sample: int) -> Image.Image | None:
     try:
-        image = Image.open(io.BytesIO(record.image_bytes(sample)))
-        image.load()
-    except (NotFoundError, UnidentifiedImageError, OSError):
+        return open_raster(record.image_bytes(sample))
+    except (NotFoundError, DataError):
         return None
-    return image
 
 
 def _picture(record: StoredRecord, name: str, position: int) -> Image.Image:
-    image = Image.open(io.BytesIO(record.picture_bytes(name, position)))
-    image.load()
-    return image
+    return open_raster(record.picture_bytes(name, position))
 
 
 def _class_colours(record: StoredRecord, positions: Sequence[int]) -> dict[str, plots.Colour]:

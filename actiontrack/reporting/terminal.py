@@ -56,7 +56,9 @@ def _whereabouts(store: Store, record: StoredRecord, *, report: bool) -> str:
     if uri.startswith(("http://", "https://")):
         see = f"{uri.rstrip('/')}/#/experiments/{run.experiment_id}/runs/{run.run_id}"
     else:
-        see = f"mlflow ui --backend-store-uri {quote(uri, safe=':/.@*')}   then http://localhost:5000"
+        see = (
+            f"mlflow ui --backend-store-uri {quote(uri, safe=':/.@*')}   then http://localhost:5000"
+        )
     lines = {
         "run": run.run_id,
         "artifacts": base,

@@ -16,20 +16,18 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from actiontrack.errors import NotFoundError, ParameterError
+from actiontrack.errors import DataError, NotFoundError, ParameterError
+from actiontrack.rasters import open_raster
 from actiontrack.store import StoredRecord
 
 __all__ = ["ROOTS_VARIABLE", "ImageRoots", "checked", "map_png", "sample_image"]
 
 ROOTS_VARIABLE = "ACTIONTRACK_IMAGE_ROOTS"
 _RECORDED = "recorded"
-_MAX_BYTES = 64 * 2**20
-_MAX_PIXELS = 2**26
 _QUANTILE = 0.995  # of a map, where its colours end: as in the figures of pixel maps
 _DIRECT = {"PNG": "image/png", "JPEG": "image/jpeg", "GIF": "image/gif", "WEBP": "image/webp"}
-_OTHER = ("BMP", "PPM", "TIFF")  # handed out as PNG: not every browser shows them
 
 
 @dataclass(frozen=True)
@@ -93,16 +91,15 @@ def checked(content: bytes) -> tuple[bytes, str]:
     Raises:
         NotFoundError: if the content is none, or too large.
     """
-    if len(content) > _MAX_BYTES:
-        raise NotFoundError(f"the image has {len(content)} bytes: too many to show.")
     try:
-        with Image.open(io.BytesIO(content), formats=[*_DIRECT, *_OTHER]) as image:
-            if image.width * image.height > _MAX_PIXELS:
-                raise NotFoundError(f"the image has {image.width} × {image.height} pixels.")
+        with open_raster(content, decode=False) as image:
             kind = str(image.format)
-            return (content, _DIRECT[kind]) if kind in _DIRECT else (_png(image), "image/png")
-    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
-        raise NotFoundError("the file is no image that can be shown.") from error
+            if kind in _DIRECT:
+                return content, _DIRECT[kind]
+        with open_raster(content) as image:  # not every browser shows it as it is
+            return _png(image), "image/png"
+    except DataError as error:
+        raise NotFoundError(str(error)) from error
 
 
 def map_png(action: npt.NDArray[np.floating]) -> bytes:
