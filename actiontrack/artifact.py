@@ -907,13 +907,27 @@ def read_map(
     name = map_path(number, under)
     file = _open_any(manifest, name, fetch)
     with _corrupt_on_error(name):
-        _check_map_file(file, index.loc[index["file"] == number])
+        _check_map_file(file, index.iloc[_in_same_file(index["file"].to_numpy(), sample)])
         table = _columns_of(file, ["sample", "map"])
         if table["sample"][place].as_py() != sample:
             raise ValueError(f"sample {sample} is not in its place")
         flat = table["map"].combine_chunks()[place].values  # noqa: PD011 - not a frame's
         shape = (int(index["height"].iloc[sample]), int(index["width"].iloc[sample]))
         return _values(flat, np.dtype(np.float32)).reshape(shape)
+
+
+def _in_same_file(files: npt.NDArray[np.int32], sample: int) -> npt.NDArray[np.intp]:
+    """Row positions whose maps are in the file of a sample: neighbours, so not all are asked."""
+    width = 32
+    while True:
+        start, stop = max(0, sample - width), min(len(files), sample + width)
+        near = files[start:stop]
+        here = near == files[sample]
+        others = np.flatnonzero(~here & (near >= 0)) + start
+        left = start == 0 or (others < sample).any()
+        if left and (stop == len(files) or (others > sample).any()):
+            return np.flatnonzero(here) + start
+        width *= 4
 
 
 def _check_map_file(file: "_Table", rows: pd.DataFrame) -> None:

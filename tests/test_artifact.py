@@ -350,6 +350,17 @@ def test_duckdb_finds_nan_losses_and_scores(tmp_path):
         assert np.isnan(table.aggregate(f"max({number})").fetchall()[0][0])
 
 
+@given(st.lists(st.integers(0, 90), max_size=30), st.data())
+def test_the_samples_of_a_map_file_are_found_among_neighbours(sizes, data):
+    """Files of many maps and of one, with samples without a map between them."""
+    files = np.repeat(np.arange(len(sizes)), sizes)
+    gaps = data.draw(st.lists(st.integers(0, len(files)), max_size=200))
+    files = np.insert(files, sorted(gaps), -1).astype(np.int32)
+    for sample in np.flatnonzero(files >= 0)[:: max(1, len(files) // 20)]:
+        expected = np.flatnonzero(files == files[sample])
+        assert artifact._in_same_file(files, int(sample)).tolist() == expected.tolist()
+
+
 def test_blocks_are_small_columnar_files(tmp_path):
     loss = np.random.default_rng(0).gamma(1, 1, 50_000).astype(np.float32)
     entry = artifact.write_block(tmp_path, 1, {"loss": loss})
