@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 RUN = $(VENV)/.run-installed
 DEV = $(VENV)/.dev-installed
 
-.PHONY: train demo test test-long test-server bench fuzz browser team-server lint docs clean
+.PHONY: train demo test test-long test-server bench fuzz audit sbom matrix browser team-server lint docs clean
 
 train: $(RUN)
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/mlflow run . -e train --env-manager local
@@ -34,6 +34,15 @@ bench: $(DEV)
 fuzz: $(DEV)
 	$(BIN)/python -m pip install --quiet -e '.[fuzz]'
 	nice $(BIN)/python -W ignore tests/fuzz/run.py --total 1000000
+
+# Known vulnerabilities of what is installed; see audit-ignored.toml.
+audit: $(DEV)
+	$(BIN)/python tests/audit.py
+
+# What is installed, in CycloneDX's form, in sbom.json.
+sbom: $(DEV)
+	$(BIN)/python -m cyclonedx_py environment --pyproject pyproject.toml --output-reproducible \
+		--validate --output-file sbom.json $(BIN)/python
 
 # A browser for the tests of the pages, where there is none; without one they are skipped.
 browser:
