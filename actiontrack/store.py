@@ -70,6 +70,7 @@ _WRITER_TAG = "actiontrack.writer."
 _PARENT_TAG = "mlflow.parentRunId"
 
 _PING_TIMEOUT_S = 5.0
+_RUN_ID = 32  # characters of a whole id
 _DOWNLOAD_THREADS = 8
 _PAGE = 1000
 _METRICS_PER_REQUEST = 1000  # as many as MLflow takes
@@ -549,8 +550,10 @@ class Store:
     def _run_by_prefix(self, run_id: str) -> RunInfo:
         try:
             return self.get_run(run_id)
-        except NotFoundError:
-            matches = [] if len(run_id) < 6 else self._search(RunQuery(), prefix=run_id)
+        except (NotFoundError, _ForbiddenError):
+            matches = (
+                [] if not 6 <= len(run_id) < _RUN_ID else self._search(RunQuery(), prefix=run_id)
+            )
             if len(matches) == 1:
                 return matches[0]
             if not matches:
@@ -1096,10 +1099,27 @@ def _status(error: Exception) -> str:
     return str(getattr(error, "status_code", getattr(error, "code", "")))
 
 
+def _refusal(status: str, words: str) -> str:
+    """What a server with a login says to whom it does not know, or does not let in."""
+    if status == "401":
+        return (
+            "the tracking server wants a login. Set MLFLOW_TRACKING_USERNAME and "
+            "MLFLOW_TRACKING_PASSWORD to yours."
+        )
+    return (
+        f"the tracking server refuses: {words}. Ask its administrator for the permission, or "
+        "check that the id is right."
+    )
+
+
+class _ForbiddenError(StoreError):
+    """The server does not let this user do that, or does not tell whether there is such a run."""
+
+
 def _reason(message: str) -> str:
     """Why a request failed for good, from what MLflow says after its last attempt."""
     cause = message.partition("(Caused by ")[2]
-    reason = [message, *re.findall(r"'([^']+)'", cause)][-1]
+    reason = [message, *re.findall(r"""'[^']+'|"[^"]+\"""", cause)][-1].strip("'\"")
     reason = reason.rpartition(": ")[2].partition(" (")[0].rstrip(".")
     if re.fullmatch(r"too many 5\d\d error responses", reason):
         return (
@@ -1112,6 +1132,9 @@ def _reason(message: str) -> str:
 def _from_mlflow(what: str, error: Any) -> ActionTrackError:
     message = (str(error.message).strip() or error.error_code).splitlines()[0]
     message = message.removeprefix(f"{error.error_code}: ")
+    refused = re.search(r"failed with error code (401|403) .*Response body: '(.*?)\.?'", message)
+    if refused:
+        return _ForbiddenError(f"{what}: {_refusal(*refused.groups())}")
     if message.startswith("API request to"):
         return StoreError(f"{what}: {_reason(message)}")
     if error.error_code == "INVALID_PARAMETER_VALUE" and "filter" in what:

@@ -4,6 +4,8 @@
 # other files: so everything that a copy names is in the copy. docs/team-server.md says why.
 set -eu
 folder=${1:?"name a new folder for the backup"}
+umask 077 # hashes of passwords are in it
+mkdir -p "$(dirname "$folder")"
 mkdir "$folder"
 . "$(dirname "$0")/bucket.sh"
 pg_dump --format=custom --file="$folder/database.dump" mlflow

@@ -22,17 +22,24 @@ EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["p
 #: Commands of others, which are printed and not checked.
 FOREIGN = {
     ".",
+    "apt-get",
     "cd",
+    "chmod",
+    "cp",
     "curl",
     "dask",
+    "do",
     "docker",
-    "kubectl",
-    "printf",
+    "done",
     "export",
     "for",
-    "do",
-    "done",
     "git",
+    "kubectl",
+    "mkdir",
+    "printf",
+    "runuser",
+    "set",
+    "weed",
 }
 _ASSIGNED = re.compile(r"[A-Za-z_]\w*=")
 _EXTRA = re.compile(r"(?:\.|actiontrack)\[([\w,-]+)\]")
@@ -80,6 +87,8 @@ def check_command(words):
         named = ",".join(each for word in arguments for each in _EXTRA.findall(word)).split(",")
         unknown = [each for each in named if each and each not in EXTRAS]
         assert not unknown, f"pyproject.toml has no extra {unknown[0]}"
+    elif program.endswith(".sh"):
+        assert (ROOT / program).is_file(), f"there is no {program}"
     else:
         assert program in FOREIGN, f"nobody knows the command {program!r}: add it to FOREIGN"
 

@@ -22,6 +22,7 @@ from actiontrack.store import Store
 pytestmark = pytest.mark.server
 
 N = 200
+PASSWORD = "a password of his own"  # noqa: S105 - of a server that lives for these tests
 UPGRADES = (
     ["mlflow", "db", "upgrade", "postgresql+psycopg:///mlflow"],
     [
@@ -74,6 +75,46 @@ def run_tool(team, command, database=None, **options):
 )
 def test_only_the_health_is_told_without_a_login(team, path, login, status):
     assert requests.get(team.uri + path, auth=login, timeout=30).status_code == status
+
+
+UNKNOWN = "the tracking server wants a login. Set MLFLOW_TRACKING_USERNAME and "
+UNKNOWN += "MLFLOW_TRACKING_PASSWORD to yours."
+REFUSED = "the tracking server refuses: Permission denied. Ask its administrator for the "
+REFUSED += "permission, or check that the id is right."
+
+
+@pytest.mark.parametrize(
+    ("password", "text"), [("wrong password", UNKNOWN), (PASSWORD, REFUSED)], ids=["who", "what"]
+)
+def test_the_command_line_says_what_a_login_lacks(team, monkeypatch, run_cli, password, text):
+    _user(team, "bob")
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "bob")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password)
+    code, out, err = run_cli("scores", "--run", "f" * 32, "--tracking-uri", team.uri)
+    assert (code, out, err) == (7, "", f"error: run {'f' * 32!r}: {text}\n")
+
+
+def test_a_reader_names_a_run_by_its_first_characters(
+    team, team_store, team_run, spool, monkeypatch, run_cli
+):
+    run_id = team_run()
+    with Recorder(store=team_store, run_id=run_id, spool=spool) as recorder:
+        record(recorder, 1)
+    _user(team, "bob")
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "bob")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
+    code, out, _ = run_cli("scores", "--run", run_id[:12], "--tracking-uri", team.uri)
+    assert (code, len(out.splitlines()) > 1) == (0, True)
+
+
+def _user(team, name):
+    """A user who may read what nobody closed; one who is there already is kept."""
+    requests.post(
+        f"{team.uri}/api/2.0/mlflow/users/create",
+        json={"username": name, "password": PASSWORD},
+        auth=("admin", team.password),
+        timeout=30,
+    )
 
 
 def test_the_pages_and_those_of_mlflow_are_there_with_a_login(team):
