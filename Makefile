@@ -39,6 +39,10 @@ fuzz: $(DEV)
 audit: $(DEV)
 	$(BIN)/python tests/audit.py
 
+# The core of the tests with the oldest and the newest that we stand on; makes environments.
+matrix: $(DEV)
+	$(BIN)/python tests/matrix.py
+
 # What is installed, in CycloneDX's form, in sbom.json.
 sbom: $(DEV)
 	$(BIN)/python -m cyclonedx_py environment --pyproject pyproject.toml --output-reproducible \

@@ -1,4 +1,4 @@
-"""The audit of dependencies finds what it is to find and never passes for one that did not happen."""
+"""The audit finds what it is to find, and never passes for one that did not take place."""
 
 import datetime as dt
 import http.server
