@@ -27,7 +27,9 @@ CORE = (
     "tests/test_history.py", "tests/test_verdicts.py", "tests/recorder/test_privacy.py",
     "tests/recorder/test_spool.py", "tests/recorder/test_epoch.py", "tests/recorder/test_boxes.py",
 )  # fmt: skip
-TOOLS = ("pytest>=8.2", "pytest-timeout>=2.3", "hypothesis>=6.100", "scikit-learn>=1.4")
+TOOLS = (
+    "pytest>=8.2", "pytest-timeout>=2.3", "hypothesis>=6.100", "scikit-learn>=1.4", "duckdb>=1.1",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
