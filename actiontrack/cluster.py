@@ -58,7 +58,8 @@ def connect(address: str) -> "Client":
     distributed = _distributed()
     try:
         client: Client = distributed.Client(address, timeout=_TIMEOUT, set_as_default=False)
-    except (OSError, ValueError) as error:  # a timeout is the former, an unknown scheme the latter
+    # A timeout, an address that is none, and TLS without a certificate in Dask's configuration.
+    except (OSError, ValueError, TypeError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise StoreError(
             f"the Dask scheduler {address} does not answer: {reason}. "

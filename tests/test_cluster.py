@@ -203,9 +203,10 @@ def test_a_scheduler_that_does_not_answer_is_named(monkeypatch):
         cluster.connect("tcp://127.0.0.1:9")
 
 
-def test_an_address_that_is_none_is_refused():
-    with pytest.raises(StoreError, match=r"^the Dask scheduler carrier://pigeon does not answer: "):
-        cluster.connect("carrier://pigeon")
+@pytest.mark.parametrize("address", ["carrier://pigeon", "10.0.0.1", "tls://10.0.0.1:8786"])
+def test_an_address_that_can_not_be_one_is_refused(address):
+    with pytest.raises(StoreError, match=f"^the Dask scheduler {address} does not answer: "):
+        cluster.connect(address)
 
 
 def test_a_cluster_without_workers_is_refused(runs):
@@ -257,6 +258,7 @@ def test_an_unknown_score_is_told_as_in_one_process(client, runs):
         analysis.compare_runs(runs, score="beauty", client=client)
 
 
+@pytest.mark.long
 def test_a_worker_that_dies_is_told(runs, tmp_path):
     with _Scheduler(tmp_path) as scheduler, cluster.connect(scheduler.address) as opened:
         scheduler.add_worker()
@@ -270,6 +272,7 @@ def _die(record):
     os._exit(1)
 
 
+@pytest.mark.long
 def test_a_scheduler_that_dies_is_told(runs, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "_TIMEOUT", "2s")
     with _Scheduler(tmp_path) as scheduler, cluster.connect(scheduler.address) as opened:
@@ -278,6 +281,7 @@ def test_a_scheduler_that_dies_is_told(runs, tmp_path, monkeypatch):
             analysis.compare_runs(runs, client=opened)
 
 
+@pytest.mark.long
 def test_a_worker_without_this_package_is_told(runs, tmp_path):
     without = tmp_path / "without.py"
     without.write_text("import sys\nsys.modules['actiontrack'] = None\n")
