@@ -56,6 +56,7 @@ __all__ = [
     "Samples",
     "StepEntry",
     "block_path",
+    "check_fields",
     "check_name",
     "check_scores",
     "copy_file",
@@ -292,10 +293,37 @@ def picture_path(name: str) -> str:
 # Writing
 
 
+def check_fields(manifest: Manifest) -> None:
+    """Refuse what no reader would take back.
+
+    Raises:
+        ParameterError: names the field and what it holds.
+    """
+    try:
+        bounds.check_manifest(_body(manifest))
+        json.dumps(manifest.source, ensure_ascii=False).encode()
+    except (TypeError, ValueError) as error:
+        rule = "must be given what a manifest can hold"
+        raise ParameterError("recorder", rule, str(error), "Shorten or correct it.") from error
+
+
 def write_samples(folder: Path, samples: Samples) -> FileEntry:
-    """Write samples.parquet into `folder`."""
+    """Write samples.parquet into `folder`.
+
+    Raises:
+        ParameterError: if an id or path has no form in UTF-8.
+    """
+    try:
+        table = _table(_sample_columns(samples))
+    except UnicodeEncodeError as error:
+        rule = "must be text that UTF-8 can hold"
+        raise ParameterError("ids", rule, error.object[:80], "Rename the sample.") from error
+    return _write_table(folder / SAMPLES, table)
+
+
+def _sample_columns(samples: Samples) -> dict[str, Any]:
     n_samples = len(samples.sample_ids)
-    columns: dict[str, Any] = {
+    return {
         "sample": np.arange(n_samples, dtype=np.int32),
         "sample_id": pa.array(samples.sample_ids.tolist()),
         "label": samples.labels,
@@ -303,7 +331,6 @@ def write_samples(folder: Path, samples: Samples) -> FileEntry:
         "path": samples.paths,
         "input_digest": samples.input_digests,
     }
-    return _write_table(folder / SAMPLES, _table(columns))
 
 
 def write_block(folder: Path, step: int, columns: Mapping[str, npt.NDArray[Any]]) -> FileEntry:

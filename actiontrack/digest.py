@@ -82,7 +82,8 @@ def hash_ids(sample_ids: Iterable[object], salt: str) -> list[str]:
     """
     key = _key(salt)
     return [
-        hmac.digest(key, str(each).encode(), "sha256").hex()[:ID_HASH_LENGTH] for each in sample_ids
+        hmac.digest(key, str(each).encode(errors="surrogatepass"), "sha256").hex()[:ID_HASH_LENGTH]
+        for each in sample_ids
     ]
 
 

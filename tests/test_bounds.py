@@ -14,6 +14,7 @@ from test_artifact import promise, read, rewrite_manifest, write
 
 from actiontrack import artifact, bounds
 from actiontrack.errors import CorruptRecordError, ParameterError
+from actiontrack.recorder import Recorder
 from actiontrack.testing import make_history
 
 N = 40
@@ -323,3 +324,30 @@ except CorruptRecordError:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert int(done.stdout) * 1024 < 50 * 2**20
+
+
+# What a recorder would write
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"class_names": ["x" * 5000]},
+        {"class_names": ["\ud800"]},
+        {"loss_name": "\ud800"},
+        {"model": "x" * 5000},
+        {"source": {"kind": "folder", "root": "\ud800"}},
+    ],
+    ids=lambda each: next(iter(each)),
+)
+def test_a_recorder_refuses_at_once_what_no_reader_would_take(store, run_id, options):
+    with pytest.raises(ParameterError, match="^recorder: must be given what a manifest can hold"):
+        Recorder("test", run_id=run_id, store=store, **options)
+
+
+def test_ids_that_utf8_cannot_hold_are_refused(store, run_id):
+    with Recorder("test", run_id=run_id, store=store) as recorder:
+        recorder.update(["a\ud800", "b"], np.array([1.0, 2.0]))
+        with pytest.raises(ParameterError, match="ids: must be text that UTF-8 can hold"):
+            recorder.end_epoch()
+        recorder.discard_epoch()

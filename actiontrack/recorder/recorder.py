@@ -186,6 +186,7 @@ class Recorder(FinishOnExit):
             maps={"factor": map_factor, "dtype": map_dtype} if pixel_loss_name else None,
             writer=f"actiontrack {actiontrack.__version__}",
         )
+        artifact.check_fields(manifest)
         self._open(manifest, store, run_id, Path(spool) if spool else spool_root(), resume=resume)
 
     # The three lines
