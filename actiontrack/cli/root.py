@@ -1,8 +1,10 @@
 """The group that holds every command, and how a command ends."""
 
+import contextlib
 import logging
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import click
 
@@ -11,13 +13,16 @@ from actiontrack.errors import ActionTrackError
 
 __all__ = ["cli", "main"]
 
+_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point: one line on stderr and the exit code of the error, never a traceback."""
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.ERROR)
     try:
-        cli.main(None if argv is None else list(argv), "actiontrack", standalone_mode=False)
+        with _few_retries():
+            cli.main(None if argv is None else list(argv), "actiontrack", standalone_mode=False)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except click.ClickException as error:
@@ -32,6 +37,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     except ActionTrackError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
+
+
+@contextlib.contextmanager
+def _few_retries() -> Iterator[None]:
+    """MLflow asks a failing server again for four minutes: who waits is told within one."""
+    given = os.environ.get(_RETRIES)
+    os.environ.setdefault(_RETRIES, "2")
+    try:
+        yield
+    finally:
+        if given is None:
+            os.environ.pop(_RETRIES, None)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

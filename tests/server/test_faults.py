@@ -203,6 +203,22 @@ def test_a_full_disk_of_the_s3_store_holds_up_nothing_and_gets_everything(team, 
     assert_whole(team, run_id, 3)
 
 
+def test_who_reads_while_the_s3_store_is_away_is_told_within_a_minute(
+    team, finished, run_cli, monkeypatch
+):
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", raising=False)
+    team.door.shut()
+    start = time.monotonic()
+    code, out, err = run_cli("scores", "--run", finished, "--tracking-uri", team.uri)
+    assert time.monotonic() - start < 60
+    assert (code, out) == (StoreError.exit_code, "")
+    assert "the tracking server fails: too many 500 error responses. Its log says why" in err
+    assert "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in os.environ
+    status, text = team.page(f"/actiontrack/api/scores?run={finished}")
+    assert status == 500
+    assert "Traceback" not in text
+
+
 # ---------------------------------------------------------------- clocks and other processes
 
 BACKWARDS = f"""
