@@ -17,8 +17,9 @@ __all__ = ["RedactingFilter", "redact"]
 _SHOWN = "***"
 _USER_INFO = re.compile(r"(?<=://)([^/\s:@'\"]*):([^/\s'\"]*)(?=@)")
 _NAMED = re.compile(
-    r"(?i)\b([a-z0-9_-]*(?:password|passwd|secret|api_?key|access_?key|signature)(?:[_-](?:id|key))?"
-    r"|(?:[a-z0-9]+[_-])*(?:pwd|token|sig))(\s*=\s*['\"]?|%3D)([^&\s'\",;)]+)"
+    r"(?i)\b([a-z0-9_-]{0,32}(?:password|passwd|secret|api_?key|access_?key|signature)"
+    r"(?:[_-](?:id|key))?|(?:[a-z0-9]{1,16}[_-]){0,4}(?:pwd|token|sig))"
+    r"(\s{0,4}=\s{0,4}['\"]?|%3D)([^&\s'\",;)]+)"
 )
 # What MLflow, its stores and we take secrets from.
 _VARIABLES = (
@@ -35,7 +36,7 @@ _VARIABLES = (
     "MLFLOW_TRACKING_TOKEN",
     "PGPASSWORD",
 )
-_SHORTEST = 4  # a shorter secret would blot out half of every text
+_SHORTEST = 8  # stars for a word such as "test" would hide half of a text, and tell the secret
 
 
 def redact(text: str) -> str:

@@ -5,6 +5,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 
 import mlflow
 import numpy as np
@@ -50,6 +51,19 @@ def test_secrets_of_addresses_and_options_become_stars(text, shown):
 def test_secrets_of_the_environment_become_stars_wherever_they_are(monkeypatch, name):
     monkeypatch.setenv(name, SECRET)
     assert redact(f"server says: {SECRET}!") == "server says: ***!"
+
+
+def test_a_word_that_is_a_password_somewhere_is_no_secret_here(monkeypatch):
+    """Stars in the place of "test" would tell that it is the password."""
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "test")
+    assert redact("record test-probe") == "record test-probe"
+
+
+@pytest.mark.parametrize("text", ["a-" * 50_000 + "=", "://a" * 30_000 + "=", "x_" * 50_000 + "= "])
+def test_a_long_text_is_redacted_in_no_time(text):
+    start = time.process_time()
+    assert redact(text) == text
+    assert time.process_time() - start < 1
 
 
 def test_no_error_of_ours_shows_a_secret():
