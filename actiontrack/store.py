@@ -4,7 +4,7 @@ A run that holds records carries these tags, so that runs are found without list
 
     actiontrack.format          version of the record's format
     actiontrack.record.NAME     state of the record NAME, such as "test-probe": recording, complete
-    actiontrack.writer.NAME     the process that writes the record NAME, so that no two do
+    actiontrack.writer.NAME.ID  the process that writes the record NAME, so that no two do
     actiontrack.model           name of the model: the key by which same-model runs are grouped
 """
 
@@ -12,6 +12,7 @@ import contextlib
 import http.client
 import logging
 import os
+import random
 import re
 import shutil
 import signal
@@ -69,6 +70,7 @@ _RECORD_TAG = "actiontrack.record."
 _WRITER_TAG = "actiontrack.writer."
 _PARENT_TAG = "mlflow.parentRunId"
 
+_CLAIMS = 4  # attempts to be the one writer, where two begin at the same time
 _PING_TIMEOUT_S = 5.0
 _RUN_ID = 32  # characters of a whole id
 _DOWNLOAD_THREADS = 8
@@ -155,7 +157,7 @@ class RunInfo:
 
     def writer(self, record: str) -> str:
         """The process that wrote a record last, or the empty string; see `Store.claim_record`."""
-        return self.tags.get(f"{_WRITER_TAG}{record}", "")
+        return next(iter(_writers_in(self.tags, record)), "")
 
 
 class Store:
@@ -357,10 +359,11 @@ class Store:
             )
 
     def claim_record(self, run_id: str, record: str, writers: Sequence[str]) -> None:
-        """Make a process the only one that writes a record of a run, or find that it is.
+        """Make a process the only one that writes a record of a run.
 
-        The run's tag names it. Two processes that record the same run on machines of their own
-        would otherwise replace each other's files.
+        Two processes that record the same run on machines of their own would otherwise replace
+        each other's files. Each puts up a tag of its own and then looks for those of others: of
+        two, the later one is sure to see the earlier. One that sees another takes its tag down.
 
         Args:
             run_id: the run.
@@ -370,21 +373,41 @@ class Store:
         Raises:
             RecordingError: if a process writes the record that is none of them.
         """
-        with _translated(f"run {run_id!r}"):
-            holder = self._client.get_run(run_id).data.tags.get(f"{_WRITER_TAG}{record}", "")
-        if holder and holder not in writers:
-            raise RecordingError(
-                f"run {run_id}: its record {record} is written by another process: {holder}. "
-                "Record into a run of your own, or continue that record with resume=True once the "
-                "process has ended."
-            )
-        if holder != writers[-1]:
-            self.set_tags(run_id, {f"{_WRITER_TAG}{record}": writers[-1]})
+        me = writers[-1]
+        for attempt in range(_CLAIMS):
+            self.set_tags(run_id, {_writer_tag(record, me): me})
+            others = [each for each in self._writers(run_id, record) if each != me]
+            unknown = [each for each in others if each not in writers]
+            if not unknown:
+                for each in others:
+                    self.release_record(run_id, record, each)
+                return
+            self.release_record(run_id, record, me)
+            if attempt + 1 < _CLAIMS:  # both may have seen each other
+                time.sleep(random.uniform(0.05, 0.5))
+        raise _written_by(run_id, record, unknown[0])
 
-    def release_record(self, run_id: str, record: str) -> None:
-        """Let go of a record that was claimed and never begun."""
-        with _translated(f"tags of run {run_id}"):
-            self._client.delete_tag(run_id, f"{_WRITER_TAG}{record}")
+    def check_claim(self, run_id: str, record: str, writer: str) -> None:
+        """Find that a process that has claimed a record still is the one that writes it.
+
+        Raises:
+            RecordingError: if another one has taken over.
+        """
+        found = self._writers(run_id, record)
+        if writer not in found:
+            raise _written_by(run_id, record, found[0] if found else "one that has ended")
+
+    def release_record(self, run_id: str, record: str, writer: str) -> None:
+        """Take the tag of a process down, if it is up."""
+        with (
+            contextlib.suppress(NotFoundError),
+            _translated(f"tags of run {run_id}"),
+        ):
+            self._client.delete_tag(run_id, _writer_tag(record, writer))
+
+    def _writers(self, run_id: str, record: str) -> tuple[str, ...]:
+        with _translated(f"run {run_id!r}"):
+            return _writers_in(self._client.get_run(run_id).data.tags, record)
 
     def tag_record(self, run_id: str, manifest: artifact.Manifest) -> None:
         """Mark the run as one that holds this record, so that queries find it."""
@@ -1097,6 +1120,25 @@ def _status(error: Exception) -> str:
     if isinstance(response, Mapping):
         return str(response.get("Error", {}).get("Code", ""))
     return str(getattr(error, "status_code", getattr(error, "code", "")))
+
+
+def _writer_tag(record: str, writer: str) -> str:
+    """Name of the tag of a process, which ends with its id in parentheses."""
+    return f"{_WRITER_TAG}{record}.{writer.rpartition('(')[2].rstrip(')')}"
+
+
+def _writers_in(tags: Mapping[str, str], record: str) -> tuple[str, ...]:
+    """The processes that are named as writers of a record, ascending."""
+    prefix = f"{_WRITER_TAG}{record}."
+    return tuple(sorted(value for name, value in tags.items() if name.startswith(prefix)))
+
+
+def _written_by(run_id: str, record: str, writer: str) -> RecordingError:
+    return RecordingError(
+        f"run {run_id}: its record {record} is written by another process: {writer}. "
+        "Record into a run of your own, or continue that record with resume=True once the "
+        "process has ended."
+    )
 
 
 def _refusal(status: str, words: str) -> str:

@@ -529,11 +529,11 @@ class Recorder(FinishOnExit):
             before = found.writers if resume else ()
             destination = replace(destination, writers=(*before, *destination.writers))
             if found.spool is None:
-                self._claim(store, destination, asked=found.asked)
+                claimed = self._claim(store, destination, asked=found.asked)
                 self._spool = Spool.create(folder, manifest, destination)
             else:
                 self._spool = _continued(found.spool, manifest, destination, resume=resume)
-                self._claim(store, destination, asked=found.asked)
+                claimed = self._claim(store, destination, asked=found.asked)
                 self._ids, self._labels = self._spool.sample_ids(), self._spool.labels()
             self._maps = PixelMaps.open(self._spool) if manifest.pixel_loss_name else None
         except BaseException:
@@ -541,22 +541,26 @@ class Recorder(FinishOnExit):
                 self._release(destination)
             self._lock.release()
             raise
-        self._uploader = Uploader(self._spool, destination, store=store, uploaded=found.uploaded)
+        self._uploader = Uploader(
+            self._spool, destination, store=store, uploaded=found.uploaded, claimed=claimed
+        )
 
-    def _claim(self, store: Store, destination: Destination, *, asked: bool) -> None:
-        """Be the one process that writes this record. The uploader asks again."""
-        if asked:
-            try:
-                store.claim_record(destination.run_id, self._name, destination.writers)
-            except StoreError as error:
-                logger.warning("cannot ask the server who writes the record: %s", error)
+    def _claim(self, store: Store, destination: Destination, *, asked: bool) -> bool:
+        """Be the one process that writes this record. Where it can't ask, the uploader does."""
+        if not asked:
+            return False
+        try:
+            store.claim_record(destination.run_id, self._name, destination.writers)
+        except StoreError as error:
+            logger.warning("cannot ask the server who writes the record: %s", error)
+            return False
+        return True
 
     def _release(self, destination: Destination) -> None:
         """Let another process begin the record that this one has not."""
         with contextlib.suppress(ActionTrackError):
-            run = self._store.get_run(destination.run_id)
-            if run.writer(self._name) == destination.writers[-1]:
-                self._store.release_record(destination.run_id, self._name)
+            self._store.ping()
+            self._store.release_record(destination.run_id, self._name, destination.writers[-1])
 
     def _columns(self, losses: Any, logits: Any, labels: Any) -> dict[str, Any]:
         """What was given for each sample."""

@@ -63,6 +63,7 @@ class Uploader:
         destination: where it belongs.
         store: the tracking server. Default: a client of the destination, made by the thread.
         uploaded: files that the run holds already.
+        claimed: whether the run names this process as the one that writes the record.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Uploader:
         *,
         store: Store | None = None,
         uploaded: Mapping[str, FileEntry] | None = None,
+        claimed: bool = False,
     ) -> None:
         self._spool, self._destination, self._store = spool, destination, store
         self._pending = _Pending()
@@ -80,7 +82,7 @@ class Uploader:
         self._closing = self._hurried = False
         self._progress = 0
         self._failed = ""
-        self._refused = ""
+        self._refused, self._claimed = "", claimed
         self._tagged = ""
         name = f"actiontrack-upload-{spool.manifest.name}"
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
@@ -206,9 +208,13 @@ class Uploader:
         return self._store
 
     def _claim(self, store: Store) -> None:
+        run_id, name = self._destination.run_id, self._spool.manifest.name
         writers = self._destination.writers
-        if writers:
-            store.claim_record(self._destination.run_id, self._spool.manifest.name, writers)
+        if writers and self._claimed:
+            store.check_claim(run_id, name, writers[-1])
+        elif writers:
+            store.claim_record(run_id, name, writers)
+            self._claimed = True
 
     def _tag(self, store: Store, manifest: Manifest) -> None:
         if self._tagged != manifest.status:

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -48,7 +49,7 @@ def machine(store, run_id, tmp_path):
     opened = []
 
     def open_recorder(name, **options):
-        options = {"store": store, "run_id": run_id, "patience": 5.0} | options
+        options = {"store": store, "run_id": run_id, "patience": 60.0} | options
         opened.append(Recorder(spool=tmp_path / name, **options))
         return opened[-1]
 
@@ -78,6 +79,20 @@ def test_a_second_process_is_refused_and_the_first_one_loses_nothing(store, run_
         record(first, 1, epoch)
     assert first.finish() is True
     np.testing.assert_array_equal(held(store, run_id), [losses_of(1, 1), losses_of(1, 2)])
+
+
+def test_of_many_that_begin_at_once_at_most_one_is_let_in(store, run_id, machine):
+    def begin(number):
+        try:
+            return machine(f"number {number}")
+        except RecordingError:
+            return None
+
+    with ThreadPoolExecutor(6) as pool:
+        opened = [each for each in pool.map(begin, range(6)) if each is not None]
+    assert len(opened) <= 1
+    tags = [each for each in store.get_run(run_id).tags if each.startswith("actiontrack.writer.")]
+    assert len(tags) == len(opened)
 
 
 def test_other_records_of_the_run_are_free(store, run_id, machine):
@@ -180,7 +195,7 @@ def test_of_two_that_began_while_the_server_was_away_the_first_to_arrive_is_kept
     record(one, 1, 1)
     record(two, 2, 1)
     door.open()
-    arrived = [each._uploader.drain(20) for each in (one, two)]
+    arrived = [each._uploader.drain(60) for each in (one, two)]
     assert sorted(arrived) == [False, True]
     kept, other, who = (one, two, 1) if arrived[0] else (two, one, 2)
     with pytest.raises(RecordingError, match="is written by another process"):
