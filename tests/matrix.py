@@ -41,21 +41,33 @@ class Environment:
         python: version of Python.
         pins: requirements beside our own.
         lowest: whether every direct requirement is the oldest that pyproject allows.
+        left_out: tests that can't pass there.
     """
 
     name: str
     python: str
     pins: tuple[str, ...] = ()
     lowest: bool = False
+    left_out: tuple[str, ...] = ()
 
+
+# A server of MLflow 3.10 calls a missing artifact its own failure, and so do we with it.
+_MISSING = tuple(
+    f"tests/test_store.py::test_{each}"
+    for each in (
+        "a_file_that_the_server_lost_is_missing",
+        "an_unknown_run_and_record_are_not_found_on_a_server",
+        "an_artifact_is_fetched_by_one_request",
+    )
+)
 
 ENVIRONMENTS = (
     Environment("newest, pandas 2", "3.11", ("pandas<3",)),
     Environment("newest, pandas 3", "3.11", ("pandas>=3",)),
     Environment("newest, Python 3.12", "3.12"),
     Environment("newest, Python 3.13", "3.13"),
-    Environment("oldest MLflow", "3.11", ("mlflow==3.10.*",)),
-    Environment("oldest of everything", "3.11", lowest=True),
+    Environment("oldest MLflow", "3.11", ("mlflow==3.10.*",), left_out=_MISSING),
+    Environment("oldest of everything", "3.11", lowest=True, left_out=_MISSING),
 )
 SHOWN = ("python", "mlflow", "pandas", "numpy", "pyarrow")
 
@@ -109,6 +121,7 @@ def run(environment, folder, tests):
         "filterwarnings=default",
     ]
     command += ["-o", "addopts=--strict-markers -m 'not long'", "--tb=short", *tests]
+    command += [word for each in environment.left_out for word in ("--deselect", each)]
     # MLflow asks again for minutes, where an older server calls a missing artifact its own failure.
     patience = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "OMP_NUM_THREADS": "1"}
     surroundings = os.environ | patience | {"PYTHONDONTWRITEBYTECODE": "1"}
