@@ -58,6 +58,8 @@ def main(argv: Sequence[str]) -> int:
             "bare evaluation": lambda: _evaluate(setting, record=False),
         }
         seconds = in_turns(ways, turns=given.turns, clock=clock)
+        setting.inline.finish()
+        setting.probe.finish()
     details = {name: f"{Spread.of(each)} s" for name, each in seconds.items()}
     size = f"{given.images:,} images"
     keep(
