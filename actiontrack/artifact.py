@@ -106,6 +106,9 @@ BOX_COLUMNS = (
 #: Columns of texts. They are read as dictionaries, so that one that is repeated counts once.
 _TEXTS = ("sample_id", "path", "input_digest", "kind", "class")
 
+#: Kind of a NumPy dtype -> whether a type of Arrow is of it.
+_KINDS = {"b": pa.types.is_boolean, "i": pa.types.is_integer, "f": pa.types.is_floating}
+
 #: Gives the local path of a file of the record, downloading it where needed.
 Fetch = Callable[[str], Path]
 
@@ -1011,8 +1014,7 @@ def _filled(column: pa.ChunkedArray, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
 
 def _values(column: pa.ChunkedArray | pa.Array, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     """A column without nulls as NumPy, if its type is of the kind of `dtype`."""
-    fits = {"b": pa.types.is_boolean, "i": pa.types.is_integer, "f": pa.types.is_floating}
-    if not fits[dtype.kind](column.type) or column.null_count:
+    if not _KINDS[dtype.kind](column.type) or column.null_count:
         raise TypeError(f"a column of {dtype.name} is {column.type}, or has values that are absent")
     found = (
         column.to_numpy()
@@ -1215,8 +1217,7 @@ def _any_values(column: pa.ChunkedArray, stored: int) -> Any:
     """A column of texts as a list, one of numbers or truth values as NumPy."""
     if pa.types.is_dictionary(column.type):
         return _texts(column, stored)[0].to_pylist()
-    kinds = {"b": pa.types.is_boolean, "i": pa.types.is_integer, "f": pa.types.is_floating}
-    if not any(each(column.type) for each in kinds.values()):
+    if not any(each(column.type) for each in _KINDS.values()):
         raise TypeError(f"a column is {column.type}")
     return column.to_numpy()
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
+from operator import getitem
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -144,7 +145,7 @@ class ClusterScores(compare.ScoreSource):
     def finite(self) -> npt.NDArray[np.bool_]:
         """Which samples are finite in every run, (N,)."""
         with _cluster(self._client):
-            parts = [self._submit(_finite, rows) for rows in self._rows]
+            parts = [self._submit(compare.finite_columns, rows) for rows in self._rows]
             mask: npt.NDArray[np.bool_] = self._result(self._submit(_all, parts))
             return mask
 
@@ -232,7 +233,7 @@ class ClusterScores(compare.ScoreSource):
             return np.full((len(parts), self.n_runs, self.n_runs), np.nan)
         rows = [self._submit(_prepared, each, sent, method, slabs) for each in self._rows]
         products = [
-            self._submit(_products, [self._submit(_item, each, number) for each in rows], width)
+            self._submit(_products, [self._submit(getitem, each, number) for each in rows], width)
             for number in range(len(slabs))
         ]
         sizes = [each.n_samples for each in parts]
@@ -331,10 +332,6 @@ def _read_rows(
     return np.stack(rows)
 
 
-def _finite(rows: Rows) -> npt.NDArray[np.bool_]:
-    return compare.finite_columns(rows)
-
-
 def _all(masks: Sequence[npt.NDArray[np.bool_]]) -> npt.NDArray[np.bool_]:
     return np.asarray(np.logical_and.reduce(masks))
 
@@ -349,10 +346,6 @@ def _prepared(
         if part.n_samples >= compare.MIN_SAMPLES
     }
     return [[ready[each.part][:, each.start : each.stop] for each in slab] for slab in slabs]
-
-
-def _item(slabs: Sequence[list[Rows]], number: int) -> list[Rows]:
-    return slabs[number]
 
 
 def _products(groups: Sequence[Sequence[Rows]], width: int) -> list[list[Products]]:

@@ -1105,7 +1105,7 @@ def _translated_artifacts(what: str) -> Iterator[None]:
     try:
         with _translated(what):
             yield
-    except (ActionTrackError, AssertionError):
+    except ActionTrackError:
         raise
     except Exception as error:
         if _status(error) in {"404", "NoSuchKey", "NoSuchBucket"}:

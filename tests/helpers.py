@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 import urllib.request
 from pathlib import Path
 
@@ -31,6 +32,15 @@ def wait_until(condition, timeout=20.0, interval=0.02):
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true in time"
         time.sleep(interval)
+
+
+def with_peak(function):
+    """What a function returns, and the bytes that Python and NumPy held at most meanwhile."""
+    tracemalloc.start()
+    try:
+        return function(), tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 def upload_threads():

@@ -1,10 +1,11 @@
 """Correlation matrices of many runs against scipy, run by run."""
 
-import tracemalloc
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import with_peak
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -137,12 +138,7 @@ def test_memory_beside_the_scores_is_at_most_their_own(method, monkeypatch):
     values = rng.random((20, 50_000), dtype=np.float32)
     classes = rng.integers(0, 10, 50_000)
     monkeypatch.setattr(matrices, "_BLOCK", 2**14)
-    tracemalloc.start()
-    try:
-        correlation_matrices(values, method)
-        correlation_matrices(values, method, classes=classes)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
     row = 50_000 * 8
-    assert peak < values.nbytes + 16 * row  # ranks, and some rows of the threads
+    for groups in (None, classes):
+        _, peak = with_peak(partial(correlation_matrices, values, method, classes=groups))
+        assert peak < values.nbytes + 16 * row  # ranks, and some rows of the threads

@@ -1,14 +1,13 @@
 """Maps of pixel actions on the reading side: comparison, ranking, figures, command line."""
 
 import io
-import tracemalloc
 
 import matplotlib.colors as mcolors
 import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from helpers import message
+from helpers import message, with_peak
 from PIL import Image
 from scipy.stats import pearsonr, spearmanr
 
@@ -103,12 +102,7 @@ def test_many_maps_take_the_memory_of_few(store, new_run):
         Image.fromarray(rng.integers(0, 2, shape).astype(np.uint8)).save(buffer, "PNG")
         recorder.log_pictures("label", ids, [buffer.getvalue()] * 200)
     opened = store.open_record(run_id)
-    tracemalloc.start()
-    try:
-        frame = analysis.pixel_classes(opened)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+    frame, peak = with_peak(lambda: analysis.pixel_classes(opened))
     assert frame["n_pixels"].sum() == 200 * 64 * 64
     assert peak < 200 * 64 * 64 * 4 / 2
 

@@ -1,13 +1,12 @@
 import itertools
 import math
-import tracemalloc
 
 import hypothesis.extra.numpy as hnp
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import message
+from helpers import message, with_peak
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import special, stats
@@ -102,12 +101,7 @@ def test_the_peers_agree_with_pandas():
 
 def test_the_variance_of_a_long_record_takes_less_memory_than_its_losses():
     losses = np.random.default_rng(0).gamma(1, 1, (40, 100_000)).astype(np.float32)
-    tracemalloc.start()
-    try:
-        found = scores.loss_variance(losses)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+    found, peak = with_peak(lambda: scores.loss_variance(losses))
     np.testing.assert_array_equal(found, losses.var(axis=0, dtype=np.float64))
     assert peak < losses.nbytes
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+import pandas as pd
 
 from actiontrack import analysis, cluster
 from actiontrack.errors import ParameterError
@@ -27,6 +28,7 @@ __all__ = [
     "number_option",
     "one_record",
     "open_records",
+    "open_scores",
     "output_options",
     "query_options",
 ]
@@ -115,6 +117,12 @@ def open_records(query: dict[str, Any]) -> list[StoredRecord]:
     """Open the records that the options of `query_options` choose."""
     store = Store(query.pop("tracking_uri"))
     return analysis.load_records(RunQuery(**query), store=store)
+
+
+def open_scores(query: dict[str, Any], *, up_to_step: int | None = None) -> pd.DataFrame:
+    """Scores of the runs that the options of `query_options` choose, loaded in one pass."""
+    store = Store(query.pop("tracking_uri"))
+    return analysis.load_scores(RunQuery(**query), store=store, up_to_step=up_to_step)
 
 
 def one_record(query: dict[str, Any]) -> StoredRecord:

@@ -14,6 +14,7 @@ from actiontrack.cli.options import (
     number_option,
     one_record,
     open_records,
+    open_scores,
     output_options,
     query_options,
 )
@@ -52,7 +53,7 @@ def scores(
     **query: Any,
 ) -> None:
     """Print the scores of every sample; --plot draws their distribution."""
-    frame = analysis.score_frame(open_records(query), up_to_step=up_to_step)
+    frame = open_scores(query, up_to_step=up_to_step)
     shown = analysis.hardest(frame, top, by=score) if top else frame
     write(for_terminal(shown, kind), kind, output)
     save_plot(plot, lambda: plots.score_histogram(frame, score=score, hue="run_name"))
@@ -65,7 +66,7 @@ def scores(
 @PLOT
 def classes(kind: str, output: Path | None, score: str, plot: Path | None, **query: Any) -> None:
     """Summarise a score per class, hardest class first."""
-    frame = analysis.score_frame(open_records(query))
+    frame = open_scores(query)
     write(for_terminal(analysis.class_distributions(frame, score=score), kind), kind, output)
     save_plot(plot, lambda: plots.class_distributions(frame, score=score))
 

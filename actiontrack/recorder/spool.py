@@ -62,7 +62,7 @@ class Destination:
         run_id: the run.
         model: name of the model.
         writers: the processes that have written the record, the present one last; see
-            `actiontrack.store.Store.claim_record`. None for spools of earlier versions.
+            `actiontrack.store.Store.claim_record`. Empty for spools of earlier versions.
     """
 
     tracking_uri: str
