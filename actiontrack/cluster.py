@@ -58,6 +58,7 @@ def connect(address: str) -> "Client":
     """
     distributed = _distributed()
     try:
+        _knock(distributed, address)
         client: Client = distributed.Client(address, timeout=_TIMEOUT, set_as_default=False)
     # A timeout, an address that is none, and TLS without a certificate in Dask's configuration.
     except (OSError, ValueError, TypeError) as error:
@@ -67,6 +68,22 @@ def connect(address: str) -> "Client":
             "Start it with 'dask scheduler', or correct its address."
         ) from error
     return client
+
+
+def _knock(distributed: Any, address: str) -> None:
+    """Open a connection and close it: a client that fails to is not rid of before 20 seconds."""
+
+    async def knock() -> None:
+        security = distributed.security.Security()
+        options = security.get_connection_args("client")
+        (await distributed.core.connect(address, timeout=_TIMEOUT, **options)).abort()
+
+    runner = distributed.utils.LoopRunner()
+    runner.start()
+    try:
+        runner.run_sync(knock)
+    finally:
+        runner.stop()
 
 
 def each_on_cluster(

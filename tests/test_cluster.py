@@ -209,6 +209,19 @@ def test_an_address_that_can_not_be_one_is_refused(address):
         cluster.connect(address)
 
 
+def test_a_process_that_asked_a_wrong_address_ends_at_once_and_in_silence(in_subprocess):
+    code = """
+from actiontrack import cluster
+from actiontrack.errors import StoreError
+try:
+    cluster.connect("10.0.0.1")
+except StoreError:
+    print("told")
+"""
+    ended = in_subprocess(code)
+    assert (ended.stdout, ended.stderr) == ("told\n", "")
+
+
 def test_a_cluster_without_workers_is_refused(runs):
     with (
         LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as empty,
