@@ -26,6 +26,7 @@ and refuse a greater format version.
 
 import contextlib
 import hashlib
+import inspect
 import json
 import re
 import shutil
@@ -108,6 +109,13 @@ _TEXTS = ("sample_id", "path", "input_digest", "kind", "class")
 
 #: Kind of a NumPy dtype -> whether a type of Arrow is of it.
 _KINDS = {"b": pa.types.is_boolean, "i": pa.types.is_integer, "f": pa.types.is_floating}
+
+#: How pages are packed. zstd has one table of codes for 128 KiB, so that it does well where these
+#: are bytes of one significance: pages as long as a mebibyte allows, which later versions of
+#: PyArrow cut at 20,000 rows unless told otherwise.
+_PAGES: dict[str, Any] = {"compression": "zstd", "compression_level": 3}
+if "max_rows_per_page" in inspect.signature(pq.write_table).parameters:
+    _PAGES["max_rows_per_page"] = 2**31 - 1
 
 #: Gives the local path of a file of the record, downloading it where needed.
 Fetch = Callable[[str], Path]
@@ -508,11 +516,10 @@ def _write_map_file(
         lambda temporary: pq.write_table(
             table,
             temporary,
-            compression="zstd",
-            compression_level=1,
             use_dictionary=False,
             column_encoding=split,
             write_statistics=False,
+            **_PAGES,
         ),
     )
     return _entry(path)
@@ -608,12 +615,11 @@ def _write_table(path: Path, table: pa.Table, row_group: int | None = None) -> F
         lambda temporary: pq.write_table(
             table,
             temporary,
-            compression="zstd",
-            compression_level=1,
             use_dictionary=dictionary,
             column_encoding=encodings,
             row_group_size=row_group,
             write_statistics=bounded,
+            **_PAGES,
         ),
     )
     return _entry(path)
@@ -1029,6 +1035,7 @@ class _Table:
     """A verified table of the record. Its columns are read by `_columns_of`."""
 
     name: str
+    names: Sequence[str]  # of the columns
     file: pq.ParquetFile
     footer: bounds.Footer
     stored: int
@@ -1038,11 +1045,6 @@ class _Table:
     def metadata(self) -> pq.FileMetaData:
         """What the footer says."""
         return self.file.metadata
-
-    @property
-    def names(self) -> list[str]:
-        """Names of the columns."""
-        return list(self.file.schema_arrow.names)
 
 
 def _columns_of(table: _Table, columns: Sequence[str]) -> pa.Table:
@@ -1089,11 +1091,12 @@ def _open_any(manifest: Manifest, name: str, fetch: Fetch) -> _Table:
     footer = bounds.Footer.of(name, read, stored)
     with _corrupt_on_error(name):
         file = pq.ParquetFile(opened())
-        texts = [each for each in _TEXTS if each in file.schema_arrow.names]
+        names = file.schema_arrow.names  # made each time that it is asked for
+        texts = [each for each in _TEXTS if each in names]
         if texts:
             file = pq.ParquetFile(opened(), metadata=file.metadata, read_dictionary=texts)
-        file.schema_arrow  # noqa: B018 - it is made now or never
-        return _Table(name, file, footer, stored, read)
+            file.schema_arrow  # noqa: B018 - it is made now or never
+        return _Table(name, names, file, footer, stored, read)
 
 
 def _reader(source: Path | bytes) -> bounds.Read:

@@ -45,6 +45,8 @@ __all__ = [
 EL2N_STEPS = 10
 
 _SAMPLES = 2**14  # whose variance is computed at once
+_FEW_CLASSES = 64  # up to which a pass over the samples for each class is the faster way
+_LEAST = float(np.finfo(np.float32).min)
 
 ScoreArray = npt.NDArray[np.float64]
 
@@ -234,7 +236,7 @@ def ensemble_entropy(probabilities: FloatArray) -> ScoreArray:
     return entropy(np.asarray(probabilities).mean(axis=0, dtype=np.float64))
 
 
-@np.errstate(invalid="ignore")  # 0 · ln 0 of an impossible class: computed, never chosen
+@np.errstate(invalid="ignore", over="ignore")  # of impossible classes: computed, never chosen
 def classification_measures(logits: Any, labels: Any) -> dict[str, Any]:
     """Cross-entropy and the per-sample measures of a batch, for NumPy, PyTorch or JAX arrays.
 
@@ -253,40 +255,66 @@ def classification_measures(logits: Any, labels: Any) -> dict[str, Any]:
     xp = array_namespace(logits, labels)
     if logits.dtype.itemsize < 4:
         logits = xp.astype(logits, xp.float32)
+    n_rows, n_classes = logits.shape
+    # A row for each class, where these are few: one pass over all samples is then long enough to
+    # be fast, and a sum over the classes is as exact as in any order.
+    by_class = n_classes <= _FEW_CLASSES and str(device(logits)) == "cpu"
+    axis = 0 if by_class else 1
+    if by_class:
+        flat = xp.reshape(xp.permute_dims(logits, (1, 0)), (-1,))
+        logits = xp.reshape(flat, (n_classes, n_rows))
 
     def number(value: float) -> Any:
         # Filled on the device: a copy from the host would wait for it.
         return xp.full((), value, dtype=logits.dtype, device=device(logits))
 
-    predicted = xp.argmax(logits, axis=1)
-    labels = xp.astype(labels, predicted.dtype)
-    known = (labels >= 0) & (labels < logits.shape[1])
+    classes = xp.expand_dims(xp.arange(n_classes, device=device(logits)), axis=1 - axis)
+    labels = xp.astype(labels, classes.dtype)
+    known = (labels >= 0) & (labels < n_classes)
     unknown = xp.where(known, number(0.0), number(float("nan")))
-    column = xp.where(known, labels, xp.zeros_like(labels))[:, None]
-    shifted = logits - xp.max(logits, axis=1, keepdims=True)
+    place = xp.expand_dims(xp.clip(labels, 0, n_classes - 1), axis=axis)
+    top = xp.max(logits, axis=axis, keepdims=True)
+    predicted = _argmax(logits, top, classes) if by_class else xp.argmax(logits, axis=axis)
+    shifted = logits - top
     # The label's own numbers, and those of the other classes: each is as exact as it can be, where
     # p - 1 of a sure prediction, or a sum of all minus one, would be rounding noise.
-    label = xp.take_along_axis(shifted, column, axis=1)[:, 0]
-    classes = xp.arange(logits.shape[1], dtype=labels.dtype, device=device(logits))
-    others = xp.where(classes[None, :] == labels[:, None], number(-float("inf")), shifted)
+    label = xp.squeeze(xp.take_along_axis(shifted, place, axis=axis), axis=axis)
+    least = number(_LEAST)
+    is_label = classes == xp.expand_dims(labels, axis=axis)
+    others = shifted + xp.astype(is_label, logits.dtype) * least
     of_label = xp.where(known, xp.exp(label), number(0.0))
     of_others = xp.exp(others)
-    rest = xp.sum(of_others, axis=1)
+    rest = xp.sum(of_others, axis=axis)
     total = rest + of_label
     log_total = xp.log(total)
-    finite = number(float(np.finfo(np.float32).min))  # 0 * -inf is no number
-    weighed = xp.sum(of_others * xp.maximum(others, finite), axis=1)
-    weighed = weighed + of_label * xp.maximum(label, finite)
+    # 0 · −∞ is no number, and a class of probability 0 weighs nothing.
+    weighed = xp.sum(of_others * xp.maximum(others, least), axis=axis)
+    weighed = weighed + of_label * xp.maximum(label, least)
     log_p_label = label - log_total + unknown
+    largest = xp.max(others, axis=axis)
+    margin = label - xp.where(largest > least, largest, number(-float("inf")))
     return {
         "cross_entropy": 0 - log_p_label,  # a perfect prediction has loss 0.0 and not -0.0
         "target_probability": xp.exp(log_p_label),
-        "margin": label - xp.max(others, axis=1) + unknown,
-        "el2n": xp.sqrt(rest * rest + xp.sum(of_others * of_others, axis=1)) / total + unknown,
+        "margin": margin + unknown,
+        "el2n": xp.sqrt(rest * rest + xp.sum(of_others * of_others, axis=axis)) / total + unknown,
         "entropy": log_total - weighed / total,
-        "predicted": predicted,
+        "predicted": xp.astype(predicted, classes.dtype),
         "correct": predicted == labels,
     }
+
+
+def _argmax(logits: Any, top: Any, classes: Any) -> Any:
+    """Index of the first largest of few logits, or of the first NaN, for each column.
+
+    What `argmax` along the first axis says, in a tenth of its time: ranks in bytes.
+    """
+    xp = array_namespace(logits)
+    n_classes = classes.shape[0]
+    ranks = xp.astype(n_classes - classes, xp.uint8)
+    is_top = (logits >= top) | (logits != logits)  # noqa: PLR0124 - NaN
+    rank = xp.max(xp.astype(is_top, xp.uint8) * ranks, axis=0)
+    return n_classes - xp.astype(rank, classes.dtype)
 
 
 def score_table(history: LossHistory) -> pd.DataFrame:

@@ -203,7 +203,9 @@ def test_the_measures_are_those_that_the_record_knows():
     assert scores.classification_measures(*batch()).keys() == {"cross_entropy", *MEASURES}
 
 
-@pytest.mark.parametrize(("n", "n_classes"), [(32, 5), (1, 5), (32, 2), (1, 2)])
+@pytest.mark.parametrize(
+    ("n", "n_classes"), [(32, 5), (1, 5), (32, 2), (1, 2), (32, 64), (32, 65), (8, 1000)]
+)
 @pytest.mark.parametrize(("dtype", "rtol"), [(np.float64, 1e-12), (np.float32, 2e-5)])
 def test_numpy_measures_equal_torch_and_scipy(n, n_classes, dtype, rtol):
     logits, labels = batch(n, n_classes)
@@ -247,10 +249,11 @@ def test_el2n_of_a_sure_prediction_is_no_rounding_noise():
     assert found["el2n"].tolist() == [pytest.approx(expected, rel=1e-5)]
 
 
-def test_huge_logits_do_not_overflow():
-    logits = np.array([[1e30, -1e30], [-1e30, 1e30]], np.float32)
+@pytest.mark.parametrize("scale", [1e30, 1.6e38])
+def test_huge_logits_do_not_overflow(scale):
+    logits = np.array([[scale, -scale], [-scale, scale]], np.float32)
     found = scores.classification_measures(logits, np.array([0, 0]))
-    assert found["cross_entropy"].tolist() == [0.0, pytest.approx(2e30)]
+    assert found["cross_entropy"].tolist() == [0.0, pytest.approx(2 * scale)]
     assert found["entropy"].tolist() == [0.0, 0.0]
     assert found["el2n"].tolist() == [0.0, pytest.approx(math.sqrt(2))]
 
@@ -274,6 +277,24 @@ def test_a_logit_of_minus_infinity_is_a_class_of_probability_zero(library):
         "correct": [True, False],
     }
     assert_measures(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("library", [np.asarray, torch.tensor])
+@pytest.mark.parametrize("n_classes", [2, 64, 65])
+@given(data=st.data())
+def test_the_prediction_is_the_first_largest_logit_or_the_first_nan(library, n_classes, data):
+    numbers = st.sampled_from([-math.inf, -1.0, 0.0, 1.0, math.inf, math.nan])
+    logits = data.draw(hnp.arrays(np.float32, (3, n_classes), elements=numbers))
+    with np.errstate(all="ignore"):
+        found = scores.classification_measures(library(logits), library([0, 0, 0]))
+    np.testing.assert_array_equal(np.asarray(found["predicted"]), logits.argmax(axis=1))
+
+
+def test_a_label_that_alone_is_possible_has_an_infinite_margin():
+    logits = np.array([[0.0, -math.inf, -math.inf]], np.float32)
+    found = scores.classification_measures(logits, np.array([0]))
+    assert found["margin"].tolist() == [math.inf]
+    assert found["entropy"].tolist() == [0.0]
 
 
 @pytest.mark.parametrize("library", [np.asarray, torch.tensor])

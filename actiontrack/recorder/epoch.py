@@ -54,6 +54,7 @@ class EpochBuffer:
     sizes: list[int] = field(default_factory=list)
     _given: frozenset[str] = frozenset()
     _outputs: list[tuple[Any, Any]] = field(default_factory=list)
+    _kind: tuple[Any, ...] = ()
     _n_logits: int = 0
 
     def __len__(self) -> int:
@@ -93,9 +94,13 @@ class EpochBuffer:
             self._await(outputs)
 
     def _await(self, outputs: tuple[Any, Any]) -> None:
-        if self._outputs and _kind(self._outputs[-1]) != _kind(outputs):
+        logits, labels = outputs
+        rows, n_classes = logits.shape
+        place = getattr(logits, "device", None)
+        kind = (type(logits), logits.dtype, place, n_classes, type(labels), labels.dtype)
+        if kind != self._kind:  # what cannot be joined with those before it
             self._measure()
-        rows, n_classes = outputs[0].shape
+            self._kind = kind
         self._outputs.append(outputs)
         self._n_logits += rows * n_classes
         if self._n_logits >= _OUTPUTS:
@@ -104,7 +109,9 @@ class EpochBuffer:
     def _measure(self) -> None:
         if not self._outputs:
             return
-        logits, labels = (joined(each) for each in zip(*self._outputs, strict=True))
+        # NumPy is the fastest on the host for as little at once as this.
+        join = to_host if _on_host(self._outputs[0][0]) else joined
+        logits, labels = (join(each) for each in zip(*self._outputs, strict=True))
         self._outputs, self._n_logits = [], 0
         for rows in _pieces(logits):
             measures = classification_measures(logits[rows], labels[rows])
@@ -150,18 +157,15 @@ class EpochBuffer:
 
 
 def _pieces(logits: Any) -> Iterable[slice]:
-    """Rows to measure at once: all of them, but on the host no more than its cache holds."""
+    """Rows to measure at once: all of them, but on the host about as many as its cache holds."""
     n_rows, n_classes = logits.shape
-    on_host = str(device(logits)) == "cpu"
-    size = max(1, _OUTPUTS // max(1, n_classes)) if on_host else max(1, n_rows)
-    return (slice(start, start + size) for start in range(0, n_rows, size))
+    n_pieces = max(1, n_rows * n_classes // _OUTPUTS) if _on_host(logits) else 1
+    size = -(-n_rows // n_pieces)  # none is much smaller than the others: each has a fixed cost
+    return (slice(start, start + size) for start in range(0, n_rows, max(1, size)))
 
 
-def _kind(outputs: tuple[Any, Any]) -> tuple[Any, ...]:
-    """What batches must share to be joined."""
-    return tuple(
-        (type(each), each.dtype, getattr(each, "device", None), each.shape[1:]) for each in outputs
-    )
+def _on_host(values: Any) -> bool:
+    return str(device(values)) == "cpu"
 
 
 def _storable(name: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
