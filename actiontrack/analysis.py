@@ -1579,17 +1579,19 @@ def _run_head(record: StoredRecord) -> dict[str, Any]:
 
 def _tidy_scores(record: StoredRecord, up_to_step: int | None) -> pd.DataFrame:
     manifest = record.manifest
-    frame = _scores(record, up_to_step)
+    # Arrays, not series: nothing has to be aligned, a thousand times.
+    columns = {name: each.array for name, each in _scores(record, up_to_step).items()}
     head = _run_head(record) | {
         "record": manifest.name,
         "complete": manifest.complete,
-        "sample_id": frame["sample_id"],
+        "sample_id": columns.pop("sample_id"),
     }
-    if "label" in frame.columns:
-        head |= {"label": frame["label"], "class": _classes(record, frame["label"].to_numpy())}
+    if "label" in columns:
+        label = columns.pop("label")
+        head |= {"label": label, "class": _classes(record, np.asarray(label))}
     else:
         head["class"] = "all"
-    return _with_head(frame.drop(columns=["sample_id", "label"], errors="ignore"), head)
+    return pd.DataFrame(head | columns)
 
 
 def _with_head(frame: pd.DataFrame, head: dict[str, Any]) -> pd.DataFrame:
@@ -1601,7 +1603,9 @@ def _classes(record: StoredRecord, labels: npt.NDArray[Any]) -> "pd.Categorical[
     names = record.manifest.class_names or _default_names(labels)
     known = np.array([*names, "unknown"], dtype=object)
     inside = (labels >= 0) & (labels < len(names))
-    return pd.Categorical(known[np.where(inside, labels, len(names))])
+    present, codes = np.unique(np.where(inside, labels, len(names)), return_inverse=True)
+    categories, places = np.unique(known[present], return_inverse=True)  # ascending, each once
+    return pd.Categorical.from_codes(places[codes], categories=categories)
 
 
 def _class_column(

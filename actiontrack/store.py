@@ -14,6 +14,7 @@ import logging
 import os
 import random
 import re
+import secrets
 import shutil
 import signal
 import tempfile
@@ -304,14 +305,14 @@ class Store:
             return Path(unquote(parts.path))
         return Path(uri) if not parts.scheme and uri else None
 
-    def download(self, run: RunInfo, path: str, folder: Path) -> Path:
-        """Download one artifact into `folder`, under its own name, in one request.
+    def download(self, run: RunInfo, path: str, folder: Path, *, name: str = "") -> Path:
+        """Download one artifact into `folder` in one request, under its own name or another.
 
         Raises:
             NotFoundError: if there is no such artifact.
             StoreError: if the artifact store does not answer.
         """
-        target = folder / PurePosixPath(path).name
+        target = folder / (name or PurePosixPath(path).name)
         with _translated_artifacts(f"artifact {path!r} of run {run.run_id}"), _quiet_progress():
             # What MLflow's client does asks for the run, its models and the kind of path before:
             # four requests, and no error of any store comes through.
@@ -889,17 +890,18 @@ class StoredRecord:
         if self._local is not None:
             _check_no_link(self._local, path)
             return self._local / path
-        target = self._scratch / self._prefix / path
+        target = self._scratch / path
         if not target.exists():
+            whole = f"{self._prefix}/{path}"
             target.parent.mkdir(parents=True, exist_ok=True)
             # Beside its place and then moved: no other thread sees half of it.
-            with (
-                tempfile.TemporaryDirectory(dir=self._scratch) as beside,
-                contextlib.suppress(NotFoundError),
-            ):
-                self.store.download(self.run, f"{self._prefix}/{path}", Path(beside)).replace(
-                    target
-                )
+            beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+            try:
+                with contextlib.suppress(NotFoundError):
+                    self.store.download(self.run, whole, target.parent, name=beside.name)
+                    beside.replace(target)
+            finally:
+                beside.unlink(missing_ok=True)
         return target
 
     @cached_property

@@ -98,6 +98,12 @@ class Server:
     def alive(self):
         return self._process is not None
 
+    def processes(self):
+        """Ids of the server's process and of all that it started."""
+        found = [int(each.name) for each in Path("/proc").glob("[0-9]*")]
+        group = os.getpgid(self._process.pid)
+        return [each for each in found if _group(each) == group]
+
     def pause(self):
         os.killpg(self._process.pid, signal.SIGSTOP)
 
@@ -111,6 +117,13 @@ class Server:
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
+
+
+def _group(process):
+    try:
+        return os.getpgid(process)
+    except ProcessLookupError:
+        return None
 
 
 class Door:

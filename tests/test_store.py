@@ -398,7 +398,7 @@ def test_downloads_are_removed_with_their_record(server, spool):
     record_history(make_history(), run_id, store, spool)
     record = store.open_record(run_id)
     folder = record._scratch
-    assert (folder / "actiontrack" / "test-probe" / "manifest.json").is_file()
+    assert (folder / "manifest.json").is_file()
     del record
     gc.collect()
     assert not folder.exists()

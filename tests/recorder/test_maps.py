@@ -152,7 +152,9 @@ def test_one_map_is_fetched_from_a_remote_store_without_the_others(server, monke
     record, fetched = store.open_record(run_id), []
     download = store.download
     monkeypatch.setattr(
-        store, "download", lambda run, path, to: (fetched.append(path), download(run, path, to))[1]
+        store,
+        "download",
+        lambda run, path, to, **by: (fetched.append(path), download(run, path, to, **by))[1],
     )
     expected = epoch_maps(1, 200, 300)[1]
     np.testing.assert_array_equal(record.pixel_action(0), expected)

@@ -124,6 +124,12 @@ def test_the_pages_and_those_of_mlflow_are_there_with_a_login(team):
         assert "</html>" in text
 
 
+def test_the_workers_run_on_an_event_loop_that_sends_answers_at_once(team):
+    loaded = [Path(f"/proc/{each}/maps").read_text() for each in team.server.processes()]
+    wanted = int(COMPOSE["server"]["command"][COMPOSE["server"]["command"].index("--workers") + 1])
+    assert sum("/uvloop/" in each for each in loaded) >= wanted > 1
+
+
 def test_the_s3_store_wants_the_key(team):
     url = f"http://127.0.0.1:{team.s3.port}/{BUCKET}/ready"
     assert requests.get(url, timeout=30).status_code == 403
