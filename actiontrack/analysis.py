@@ -1605,7 +1605,9 @@ def _classes(record: StoredRecord, labels: npt.NDArray[Any]) -> "pd.Categorical[
     inside = (labels >= 0) & (labels < len(names))
     present, codes = np.unique(np.where(inside, labels, len(names)), return_inverse=True)
     categories, places = np.unique(known[present], return_inverse=True)  # ascending, each once
-    return pd.Categorical.from_codes(places[codes], categories=categories)
+    return pd.Categorical.from_codes(  # type: ignore[call-overload,no-any-return]
+        places[codes], categories=categories
+    )
 
 
 def _class_column(
