@@ -1,3 +1,4 @@
+import inspect
 import json
 import re
 import tempfile
@@ -362,12 +363,13 @@ def test_the_samples_of_a_map_file_are_found_among_neighbours(sizes, data):
 
 
 def test_blocks_are_small_columnar_files(tmp_path):
-    loss = np.random.default_rng(0).gamma(1, 1, 50_000).astype(np.float32)
+    loss = np.random.default_rng(0).gamma(1, 1, 100_000).astype(np.float32)
     entry = artifact.write_block(tmp_path, 1, {"loss": loss})
     meta = pq.ParquetFile(tmp_path / "blocks/000001.parquet").metadata.row_group(0).column(2)
     assert meta.compression == "ZSTD"
     assert "BYTE_STREAM_SPLIT" in meta.encodings
-    assert entry.bytes < 4.2 * loss.size
+    long_pages = "max_rows_per_page" in inspect.signature(pq.write_table).parameters
+    assert entry.bytes < (3.4 if long_pages else 3.5) * loss.size
 
 
 def test_nothing_is_pickled(record):
