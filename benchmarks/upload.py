@@ -3,7 +3,8 @@
 A training thread records losses of 50,000 samples x 100 epochs as fast as it can, into a real
 `mlflow server` with SQLite and proxied artifacts on this machine. Against it one `log_artifact` of
 the same losses as a raw array. "Blocked" is what update and end_epoch take of the training thread;
-"total" ends when the run holds all of it.
+"total" ends when the run holds all of it. Beside them the least that either can be: one copy of the
+losses in memory, and their encoding as the record's files without sending them.
 """
 
 import os
@@ -20,6 +21,7 @@ from pathlib import Path
 import mlflow
 import numpy as np
 
+from actiontrack import artifact
 from actiontrack.recorder import Recorder
 from actiontrack.store import Store
 from benchmarks.measure import Figure, Spread, keep, options
@@ -30,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
     """Record and log in turns, and print."""
     given = options(__doc__, argv, samples=50_000, epochs=100, turns=3)
     losses = real_losses(given.samples, given.epochs)
-    blocked, total, raw = [], [], []
+    blocked, total, raw, copied, encoded = [], [], [], [], []
     with tempfile.TemporaryDirectory() as scratch, server(Path(scratch)) as uri:
         os.environ["MLFLOW_TRACKING_URI"] = uri
         for turn in range(given.turns + 1):
@@ -40,12 +42,16 @@ def main(argv: Sequence[str]) -> int:
                 raw.append(one)
                 blocked.append(mine)
                 total.append(whole)
+                copied.append(_copy(losses))
+                encoded.append(_encode(Path(scratch) / "encoded", losses))
     size = f"{given.samples:,} samples x {given.epochs} epochs into a proxied server"
     against = "one log_artifact of the raw array"
     details = {
         "blocked": f"{Spread.of(blocked)} s",
         "total": f"{Spread.of(total)} s",
         "raw array": f"{Spread.of(raw)} s",
+        "one copy in memory": f"{Spread.of(copied)} s",
+        "encoding alone": f"{Spread.of(encoded)} s",
     }
     keep(
         Figure(
@@ -106,6 +112,20 @@ def _log_raw(folder: Path, losses: Losses) -> float:
         start = time.perf_counter()
         mlflow.log_artifact(str(path))
         return time.perf_counter() - start
+
+
+def _copy(losses: Losses) -> float:
+    kept = losses.copy()  # its pages are there
+    start = time.perf_counter()
+    np.copyto(kept, losses)
+    return time.perf_counter() - start
+
+
+def _encode(folder: Path, losses: Losses) -> float:
+    start = time.perf_counter()
+    for step, row in enumerate(losses, start=1):
+        artifact.write_block(folder, step, {"loss": row})
+    return time.perf_counter() - start
 
 
 def _record(uri: str, spool: Path, losses: Losses) -> tuple[float, float]:
