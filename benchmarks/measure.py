@@ -67,11 +67,8 @@ class Figure:
         if not self.target:
             return None
         relation, bound = self.target.split()
-        return (
-            self.value.median <= float(bound)
-            if relation == "<="
-            else (self.value.median >= float(bound))
-        )
+        median = float(self.value.median)
+        return median <= float(bound) if relation == "<=" else median >= float(bound)
 
     def __str__(self) -> str:
         """One line for the terminal, and one for each detail."""
