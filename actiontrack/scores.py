@@ -46,7 +46,6 @@ EL2N_STEPS = 10
 
 _SAMPLES = 2**14  # whose variance is computed at once
 _FEW_CLASSES = 64  # up to which a pass over the samples for each class is the faster way
-_LEAST = float(np.finfo(np.float32).min)
 
 ScoreArray = npt.NDArray[np.float64]
 
@@ -279,7 +278,7 @@ def classification_measures(logits: Any, labels: Any) -> dict[str, Any]:
     # The label's own numbers, and those of the other classes: each is as exact as it can be, where
     # p - 1 of a sure prediction, or a sum of all minus one, would be rounding noise.
     label = xp.squeeze(xp.take_along_axis(shifted, place, axis=axis), axis=axis)
-    least = number(_LEAST)
+    least = number(float(xp.finfo(logits.dtype).min))
     # In place where nobody sees it: fetching memory takes longer here than the arithmetic.
     others = xp.astype(classes == xp.expand_dims(labels, axis=axis), logits.dtype)
     others *= least

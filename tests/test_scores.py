@@ -285,9 +285,16 @@ def test_a_logit_of_minus_infinity_is_a_class_of_probability_zero(library):
 def test_the_prediction_is_the_first_largest_logit_or_the_first_nan(library, n_classes, data):
     numbers = st.sampled_from([-math.inf, -1.0, 0.0, 1.0, math.inf, math.nan])
     logits = data.draw(hnp.arrays(np.float32, (3, n_classes), elements=numbers))
-    with np.errstate(all="ignore"):
-        found = scores.classification_measures(library(logits), library([0, 0, 0]))
+    found = scores.classification_measures(library(logits), library([0, 0, 0]))
     np.testing.assert_array_equal(np.asarray(found["predicted"]), logits.argmax(axis=1))
+
+
+@pytest.mark.parametrize("library", [np.asarray, torch.tensor])
+def test_float64_logits_may_be_larger_than_float32_holds(library):
+    logits = library(np.array([[1e300, -1e300], [-1e300, 1e300]]))
+    found = scores.classification_measures(logits, library([0, 0]))
+    assert found["margin"].tolist() == [pytest.approx(2e300), pytest.approx(-2e300)]
+    assert found["cross_entropy"].tolist() == [0.0, pytest.approx(2e300)]
 
 
 def test_a_label_that_alone_is_possible_has_an_infinite_margin():
