@@ -15,13 +15,10 @@ On paper: a loss is 4 bytes before compression, so 90 epochs are 461 MB, and as 
 
 import json
 import resource
-import socket
-import socketserver
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.measure import Figure, Spread, keep, options
+from benchmarks.relay import relay
 from benchmarks.upload import server
 
 CLASSES = 1000
@@ -50,18 +48,18 @@ def main(argv: Sequence[str]) -> int:
         local = f"sqlite:///{scratch}/mlflow.db"
         here = _child("record", given, local, scratch)
         keep(*_of_recording(here, given, f"recording {size}"), *_of_disk(here, given))
-        with _relay(there) as relay:
-            proxied = _child("record", given, relay.uri, scratch)
+        with relay(there) as between:
+            proxied = _child("record", given, between.uri, scratch)
         raw = given.samples * given.epochs * 4
         keep(
             Figure(
                 name=f"recording {size} through a server: bytes sent",
                 against=f"raw float32, {raw / 1e6:,.0f} MB",
-                value=Spread.of([relay.sent / raw]),
+                value=Spread.of([between.sent / raw]),
                 details={
                     "until the run holds all": f"{proxied['total']:.1f} s",
-                    "sent": f"{relay.sent / 1e6:,.1f} MB",
-                    "received": f"{relay.received / 1e6:,.2f} MB",
+                    "sent": f"{between.sent / 1e6:,.1f} MB",
+                    "received": f"{between.received / 1e6:,.2f} MB",
                 },
             )
         )
@@ -245,51 +243,6 @@ def _resident() -> float:
 
 
 # ---------------------------------------------------------------- bytes on the wire
-
-
-class _Relay(socketserver.ThreadingTCPServer):
-    """Hands connections on to a server and counts what goes through."""
-
-    daemon_threads, allow_reuse_address = True, True
-
-    def __init__(self, target: tuple[str, int]) -> None:
-        super().__init__(("127.0.0.1", 0), _Connection)
-        self.target, self.sent, self.received = target, 0, 0
-        self.uri = f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class _Connection(socketserver.BaseRequestHandler):
-    server: _Relay
-
-    def handle(self) -> None:
-        """Copy both ways until one end is done."""
-        with socket.create_connection(self.server.target) as far:
-            back = threading.Thread(target=self._copy, args=(far, self.request, "received"))
-            back.start()
-            self._copy(self.request, far, "sent")
-            back.join()
-
-    def _copy(self, source: socket.socket, target: socket.socket, counter: str) -> None:
-        try:
-            while data := source.recv(2**18):
-                target.sendall(data)
-                setattr(self.server, counter, getattr(self.server, counter) + len(data))
-            target.shutdown(socket.SHUT_WR)
-        except OSError:
-            return
-
-
-@contextmanager
-def _relay(uri: str) -> Iterator[_Relay]:
-    host, _, port = uri.removeprefix("http://").partition(":")
-    with _Relay((host, int(port))) as relay:
-        thread = threading.Thread(target=relay.serve_forever, args=(0.05,))
-        thread.start()
-        try:
-            yield relay
-        finally:
-            relay.shutdown()
-            thread.join()
 
 
 if __name__ == "__main__":

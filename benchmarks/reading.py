@@ -8,11 +8,9 @@ each answer 10 ms after its question, as a server elsewhere does.
 """
 
 import os
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import mlflow
@@ -23,6 +21,7 @@ from actiontrack.analysis import load_scores
 from actiontrack.store import RunQuery, Store
 from actiontrack.testing import make_history, record_history
 from benchmarks.measure import Figure, Spread, in_turns, keep, options, ratios
+from benchmarks.relay import relay
 from benchmarks.upload import server
 
 SCORES = "actiontrack/test-probe/scores.parquet"
@@ -38,22 +37,9 @@ def main(argv: Sequence[str]) -> int:
             Store(uri), Path(scratch) / "spool", "many", given.runs, n_steps=1, n_samples=1000
         )
         keep(_many_runs(uri, given.runs, given.turns))
-        with _ten_ms_away(uri) as far:
-            keep(_many_runs(far, given.runs, given.turns, where=", 10 ms away"))
+        with relay(uri, milliseconds=10) as far:
+            keep(_many_runs(far.uri, given.runs, given.turns, where=", 10 ms away"))
     return 0
-
-
-@contextmanager
-def _ten_ms_away(uri: str) -> Iterator[str]:
-    """The same server through `benchmarks.relay`."""
-    port = uri.rpartition(":")[2]
-    command = [sys.executable, "-m", "benchmarks.relay", port, "10"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as relay:  # noqa: S603
-        assert relay.stdout is not None
-        try:
-            yield f"http://127.0.0.1:{int(relay.stdout.readline())}"
-        finally:
-            relay.terminate()
 
 
 def _one_run(uri: str, spool: Path, turns: int) -> Figure:

@@ -72,8 +72,7 @@ def main(argv: Sequence[str]) -> int:
         name: f"{size:.2f} bytes a value, write {_rate(write)}, read {_rate(read)}"
         for name, (size, write, read) in rows.items()
     }
-    size, _, read = ours
-    _, _, with_checks = checked
+    size, *_ = ours
     name = f"losses of {given.samples:,} samples x {given.epochs} epochs"
     keep(
         Figure(
@@ -91,19 +90,18 @@ def main(argv: Sequence[str]) -> int:
             unit="bytes a value",
             target="<= 3.4",
         ),
-        Figure(
-            name=f"{name}, read by PyArrow alone",
-            against="-",
-            value=Spread.of(read),
-            unit="MB/s",
-            target=">= 300",
-        ),
-        Figure(
-            name=f"{name}, read with digests, footers and pages checked",
-            against="-",
-            value=Spread.of(with_checks),
-            unit="MB/s",
-            target=">= 300",
+        *(
+            Figure(
+                name=f"{name}, read {how}",
+                against="-",
+                value=Spread.of(rates),
+                unit="MB/s",
+                target=">= 300",
+            )
+            for how, (_, _, rates) in (
+                ("by PyArrow alone", ours),
+                ("with digests, footers and pages checked", checked),
+            )
         ),
     )
     return 0
