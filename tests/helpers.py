@@ -73,9 +73,8 @@ class Server:
     def start(self):
         address = ["--host", "127.0.0.1", "--port", str(self.port)]
         environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        environment |= {
-            "TMPDIR": str(self.folder)
-        } | self._environment  # what it leaves when killed
+        environment["TMPDIR"] = str(self.folder)  # for what it leaves when it is killed
+        environment |= self._environment
         environment.pop("MLFLOW_RUN_ID", None)
         with (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(

@@ -404,6 +404,21 @@ def test_downloads_are_removed_with_their_record(server, spool):
     assert not folder.exists()
 
 
+def test_a_download_that_is_cut_leaves_nothing(server, spool, monkeypatch):
+    store, run_id = Store(server.uri), remote_run(server)
+    record_history(make_history(), run_id, store, spool)
+    record = store.open_record(run_id)
+
+    def cut(_run, _path, folder, *, name):
+        (folder / name).write_bytes(b"half of it")
+        raise StoreError("the connection is gone")
+
+    monkeypatch.setattr(store, "download", cut)
+    with pytest.raises(StoreError):
+        record.fetch("scores.parquet")
+    assert [each.name for each in record._scratch.iterdir()] == ["manifest.json"]
+
+
 def test_a_file_that_the_server_lost_is_missing(server, spool):
     store, run_id = Store(server.uri), remote_run(server)
     record_history(make_history(), run_id, store, spool)

@@ -126,7 +126,8 @@ def test_the_pages_and_those_of_mlflow_are_there_with_a_login(team):
 
 def test_the_workers_run_on_an_event_loop_that_sends_answers_at_once(team):
     loaded = [Path(f"/proc/{each}/maps").read_text() for each in team.server.processes()]
-    wanted = int(COMPOSE["server"]["command"][COMPOSE["server"]["command"].index("--workers") + 1])
+    command = COMPOSE["server"]["command"]
+    wanted = int(command[command.index("--workers") + 1])
     assert sum("/uvloop/" in each for each in loaded) >= wanted > 1
 
 
