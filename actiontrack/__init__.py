@@ -8,7 +8,7 @@ import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from actiontrack.redaction import RedactingFilter
+from actiontrack.errors import RedactingFilter
 
 if TYPE_CHECKING:
     from actiontrack.analysis import (
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from actiontrack.recorder import Recorder, sync
     from actiontrack.recorder.autolog import autolog
     from actiontrack.store import RunQuery, Store
-
-__version__ = "0.1.0"
 
 logging.getLogger("actiontrack").addFilter(RedactingFilter())
 

@@ -14,9 +14,13 @@
     └── ThresholdError          what was compared changed by more than was asked  (exit code 10)
 """
 
+import logging
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import ClassVar
-
-from actiontrack.redaction import redact
 
 __all__ = [
     "ActionTrackError",
@@ -27,8 +31,11 @@ __all__ = [
     "NotFoundError",
     "ParameterError",
     "RecordingError",
+    "RedactingFilter",
     "StoreError",
     "ThresholdError",
+    "redact",
+    "writing",
 ]
 
 
@@ -109,3 +116,74 @@ class ThresholdError(ActionTrackError):
     """A change crossed the threshold that a job was to watch."""
 
     exit_code: ClassVar[int] = 10
+
+
+_SHOWN = "***"
+_USER_INFO = re.compile(r"(?<=://)([^/\s:@'\"]*):([^/\s'\"]*)(?=@)")
+_NAMED = re.compile(
+    r"(?i)\b([a-z0-9_-]{0,32}(?:password|passwd|secret|api_?key|access_?key|signature)"
+    r"(?:[_-](?:id|key))?|(?:[a-z0-9]{1,16}[_-]){0,4}(?:pwd|token|sig))"
+    r"(\s{0,4}=\s{0,4}['\"]?|%3D)([^&\s'\",;)]+)"
+)
+
+# What MLflow, its stores and we take secrets from.
+_VARIABLES = (
+    "ACTIONTRACK_ID_SALT",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AZURE_CLIENT_SECRET",
+    "AZURE_STORAGE_ACCESS_KEY",
+    "AZURE_STORAGE_CONNECTION_STRING",
+    "DATABRICKS_TOKEN",
+    "MLFLOW_AUTH_ADMIN_PASSWORD",
+    "MLFLOW_FLASK_SERVER_SECRET_KEY",
+    "MLFLOW_TRACKING_PASSWORD",
+    "MLFLOW_TRACKING_TOKEN",
+    "PGPASSWORD",
+)
+
+_SHORTEST = 8  # stars for a word such as "test" would hide half of a text, and tell the secret
+
+
+def redact(text: str) -> str:
+    """A text with stars for passwords of addresses, options named like secrets, and secrets.
+
+    Secrets are those of the environment, such as AWS_SECRET_ACCESS_KEY.
+    """
+    for name in _VARIABLES:
+        value = os.environ.get(name, "")
+        if len(value) >= _SHORTEST:
+            text = text.replace(value, _SHOWN)
+    if "://" in text:
+        text = _USER_INFO.sub(rf"\1:{_SHOWN}", text)
+    return _NAMED.sub(rf"\1\2{_SHOWN}", text) if "=" in text or "%3D" in text else text
+
+
+class RedactingFilter(logging.Filter):
+    """Redacts what a logger says, tracebacks with it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let everything through, without secrets."""
+        record.msg, record.args = redact(record.getMessage()), ()
+        if record.exc_info and not record.exc_text:
+            record.exc_text = redact(logging.Formatter().formatException(record.exc_info))
+        return True
+
+
+@contextmanager
+def writing(place: Path, what: str = "folder") -> Iterator[None]:
+    """Turn what the disk says while something is written into a `StoreError`.
+
+    Args:
+        place: the file or folder that is written, for the message.
+        what: what the user has to choose another of.
+
+    Raises:
+        StoreError: if it can't be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"cannot write {place}: {error.strerror or error}. Choose a {what} that can be written."
+        ) from error

@@ -56,7 +56,6 @@ MEASURES: Mapping[str, str] = MappingProxyType(
     }
 )
 
-
 # Stands for "not given" in the fields whose default depends on the shape of the losses.
 _DEFAULT: npt.NDArray[Any] = np.empty(0)
 

@@ -21,6 +21,7 @@ from actiontrack.history import FloatArray, LossHistory
 
 __all__ = [
     "EL2N_STEPS",
+    "LOW_IS_HARD",
     "action",
     "area_under_margin",
     "classification_measures",
@@ -31,6 +32,7 @@ __all__ = [
     "entropy",
     "final_loss",
     "forgetting",
+    "hardness_sign",
     "loss_variance",
     "mean_loss",
     "min_max",
@@ -435,3 +437,12 @@ def _measure_scores(history: LossHistory) -> dict[str, Any]:
 def _mean(values: FloatArray) -> ScoreArray:
     with np.errstate(invalid="ignore"):
         return np.asarray(values.mean(axis=0, dtype=np.float64))
+
+
+#: Scores of which a low value means a hard sample.
+LOW_IS_HARD = frozenset({"aum", "confidence"})
+
+
+def hardness_sign(score: str) -> float:
+    """The factor by which a score becomes one of which high is hard: 1.0, or -1.0."""
+    return -1.0 if score in LOW_IS_HARD else 1.0

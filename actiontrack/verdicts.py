@@ -1,235 +1,25 @@
-"""What people found when they looked at samples, kept beside the record that they looked at.
+"""What people say of samples after looking at them, kept beside the record."""
 
-Verdicts lie in the folder `verdicts/` of a record, one file per submission, which is never changed
-again: reviewers who work at once never lose each other's. Each line of a file is one verdict as
-JSON. See docs/format.md.
-"""
+from actiontrack.analysis.verdicts import (
+    COLUMNS,
+    FORMAT,
+    FORMAT_VERSION,
+    VERDICTS,
+    Verdict,
+    add,
+    current,
+    list_files,
+    read,
+)
 
-import contextlib
-import json
-import tempfile
-import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
-
-import pandas as pd
-
-from actiontrack.errors import CorruptRecordError, ParameterError
-from actiontrack.history import check_choice
-from actiontrack.store import ARTIFACT_ROOT, StoredRecord
-
-__all__ = ["COLUMNS", "VERDICTS", "Verdict", "add", "current", "read"]
-
-#: wrong_label: another class is right, named or not. ambiguous: more than one could be. fine: the
-#: label is right. withdrawn: the reviewer takes back what was said before.
-VERDICTS = ("wrong_label", "ambiguous", "fine", "withdrawn")
-
-#: Columns of the frames.
-COLUMNS = ("sample_id", "verdict", "new_label", "new_class", "note", "who", "when")
-
-FORMAT = "actiontrack-verdict"
-FORMAT_VERSION = 1
-_FOLDER = "verdicts"
-_TIME = "%Y%m%dT%H%M%S.%fZ"  # at the beginning of a file's name
-_TICK = timedelta(microseconds=1)
-_MAX_TEXT = 2000
-_MAX_NAME = 200
-_MAX_FILE_CHARACTERS = 2**24
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """What one person says of one sample.
-
-    Attributes:
-        sample_id: id of the sample.
-        verdict: one of `VERDICTS`.
-        who: name of the person.
-        new_label: index of the right class, with "wrong_label" only. Default: not said.
-        note: anything else, up to 2000 characters.
-        when: time, UTC. Default: now.
-
-    Raises:
-        ParameterError: if a value breaks these rules.
-    """
-
-    sample_id: int | str
-    verdict: str
-    who: str
-    new_label: int | None = None
-    note: str = ""
-    when: datetime | None = None
-
-    def __post_init__(self) -> None:
-        """Check everything once."""
-        check_choice("verdict", self.verdict, VERDICTS)
-        if not 1 <= len(self.who) <= _MAX_NAME:
-            rule = f"must have 1 to {_MAX_NAME} characters"
-            raise ParameterError("who", rule, self.who[:40], "Give the reviewer's name.")
-        if len(self.note) > _MAX_TEXT:
-            rule = f"must have at most {_MAX_TEXT} characters"
-            raise ParameterError("note", rule, len(self.note), "Shorten it.")
-        if self.new_label is not None and self.verdict != "wrong_label":
-            rule = "goes with the verdict wrong_label only"
-            raise ParameterError("new_label", rule, self.new_label, "Leave it out.")
-
-
-def add(record: StoredRecord, given: Sequence[Verdict]) -> None:
-    """Keep verdicts with a record, in one file of their own.
-
-    Raises:
-        ParameterError: if there is none, or a new label is not among the record's classes.
-        StoreError: if the artifact store can't be written.
-    """
-    if not given:
-        raise ParameterError("verdicts", "must be one or more", 0, "Pass what people said.")
-    names = record.manifest.class_names
-    for each in given:
-        if each.new_label is not None and not 0 <= each.new_label < (len(names) or 2**31):
-            rule = f"must be a class index below {len(names)}"
-            raise ParameterError("new_label", rule, each.new_label, "Choose a class.")
-    now = _now(record)
-    lines = [json.dumps(_line(each, now), ensure_ascii=False) for each in given]
-    name = f"{now:{_TIME}}-{uuid.uuid4().hex[:12]}.jsonl"
-    with tempfile.TemporaryDirectory(prefix="actiontrack-") as folder:
-        path = Path(folder) / name
-        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        record.store.upload(record.run.run_id, path, _folder(record))
-
-
-def _now(record: StoredRecord) -> datetime:
-    """The time, or just after the newest verdict: a clock that was set back must not order them."""
-    now = datetime.now(UTC)
-    for path in reversed(list_files(record)):
-        written = path.rpartition("/")[2].partition("-")[0]
-        with contextlib.suppress(ValueError, OverflowError):  # no name of ours
-            return max(now, datetime.strptime(written, _TIME).replace(tzinfo=UTC) + _TICK)
-    return now
-
-
-def read(record: StoredRecord) -> pd.DataFrame:
-    """Every verdict that was given on a record, oldest first.
-
-    Returns:
-        `COLUMNS`: sample_id as the record has it, verdict, new_label (Int64, missing where not
-        said), new_class (its name, or missing), note, who, when (UTC).
-
-    Raises:
-        CorruptRecordError: if a file is damaged or newer than this package.
-        StoreError: if the artifact store does not answer.
-    """
-    rows: list[dict[str, Any]] = []
-    for path in list_files(record):
-        rows += _read_file(record.fetch(path), path, int if _has_numbers(record) else str)
-    names = record.manifest.class_names
-    frame = pd.DataFrame(rows, columns=[each for each in COLUMNS if each != "new_class"])
-    labels = [row.get("new_label") for row in rows]
-    classes = [
-        None if each is None else (names[each] if each < len(names) else str(each))
-        for each in labels
-    ]
-    frame["new_label"] = pd.array(labels, dtype="Int64")
-    frame["new_class"] = pd.array(classes, dtype="string")
-    frame["when"] = pd.to_datetime(frame["when"], utc=True)
-    ids = frame["sample_id"]
-    frame["sample_id"] = ids.astype(int) if _has_numbers(record) else ids.astype(str)
-    ordered: pd.DataFrame = frame.sort_values("when", kind="stable", ignore_index=True)
-    return ordered[list(COLUMNS)]
-
-
-def current(verdicts: pd.DataFrame) -> pd.DataFrame:
-    """The verdict that counts of each sample: the last one that was not withdrawn.
-
-    A person's later verdict replaces the earlier one; of several people's, the latest counts.
-
-    Args:
-        verdicts: the frame of `read`.
-
-    Returns:
-        One row per judged sample in the order of judgement: `COLUMNS`, n_reviewers, and agreed
-        (whether all reviewers say the same).
-    """
-    last = verdicts.drop_duplicates(["sample_id", "who"], keep="last")
-    last = last.loc[last["verdict"] != "withdrawn"]
-    groups = last.groupby("sample_id", sort=False)
-    found = last.drop_duplicates("sample_id", keep="last").set_index("sample_id")
-    found = found.assign(
-        n_reviewers=groups["who"].nunique(), agreed=groups["verdict"].nunique().eq(1)
-    ).reset_index()
-    return found[[*COLUMNS, "n_reviewers", "agreed"]]
-
-
-def list_files(record: StoredRecord) -> list[str]:
-    """Paths, inside the record, of the files with verdicts, oldest first."""
-    root = f"{ARTIFACT_ROOT}/{record.name}/"
-    found = record.store.list_files(record.run, _folder(record))
-    return [each.removeprefix(root) for each in found if each.endswith(".jsonl")]
-
-
-def _has_numbers(record: StoredRecord) -> bool:
-    return record.manifest.id_type == "int64"
-
-
-def _folder(record: StoredRecord) -> str:
-    return f"{ARTIFACT_ROOT}/{record.name}/{_FOLDER}"
-
-
-def _line(verdict: Verdict, now: datetime) -> dict[str, Any]:
-    return {
-        "format": FORMAT,
-        "version": FORMAT_VERSION,
-        "sample_id": verdict.sample_id,
-        "verdict": verdict.verdict,
-        "new_label": verdict.new_label,
-        "note": verdict.note,
-        "who": verdict.who,
-        "when": (verdict.when or now).isoformat(),
-    }
-
-
-def _read_file(path: Path, name: str, kind: type) -> list[dict[str, Any]]:
-    try:
-        with path.open(encoding="utf-8") as file:
-            text = file.read(_MAX_FILE_CHARACTERS)
-        return [_parsed(json.loads(line), kind) for line in text.splitlines() if line.strip()]
-    except (OSError, ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise CorruptRecordError(
-            f"{name} can't be read as verdicts: {str(error).rstrip('.')}. Restore or remove it."
-        ) from error
-
-
-def _is_id(value: Any, kind: type) -> bool:
-    if type(value) is not kind:
-        return False
-    return not isinstance(value, int) or -(2**63) <= value < 2**63
-
-
-def _parsed(line: Any, kind: type) -> dict[str, Any]:
-    if not isinstance(line, dict) or line.get("format") != FORMAT:
-        raise ValueError("a line is no verdict")
-    if not isinstance(line.get("version"), int) or line["version"] > FORMAT_VERSION:
-        raise ValueError(f"version {line.get('version')} is newer than {FORMAT_VERSION}")
-    sample_id: Any = line.get("sample_id")
-    new_label: Any = line.get("new_label")
-    if not _is_id(sample_id, kind):
-        raise ValueError(f"sample_id {str(sample_id)[:80]!r} is not of the record's kind")
-    if new_label is not None and (type(new_label) is not int or not 0 <= new_label < 2**31):
-        raise TypeError(f"new_label {str(new_label)[:80]!r} is no class index")
-    for name in ("verdict", "who", "note"):
-        if not isinstance(line.get(name, ""), str):
-            raise TypeError(f"{name} is no text")
-    when = datetime.fromisoformat(line.get("when", ""))
-    if when.tzinfo is None:
-        raise ValueError(f"when {line['when']!r} does not say in which time zone")
-    Verdict(
-        sample_id=line["sample_id"],
-        verdict=line.get("verdict", ""),
-        who=line.get("who", ""),
-        new_label=line.get("new_label"),
-        note=line.get("note", ""),
-        when=when,
-    )
-    return line | {"when": when.astimezone(UTC)}  # pandas reads fewer spellings
+__all__ = [
+    "COLUMNS",
+    "FORMAT",
+    "FORMAT_VERSION",
+    "VERDICTS",
+    "Verdict",
+    "add",
+    "current",
+    "list_files",
+    "read",
+]

@@ -21,8 +21,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from actiontrack import artifact
-from actiontrack.artifact import Manifest
+from actiontrack.record.losses import read_history, write_block
+from actiontrack.record.manifest import Manifest, StepEntry
+from actiontrack.record.paths import SAMPLES, block_path
+from actiontrack.record.samples import Samples, write_samples
 from actiontrack.scores import classification_measures
 from benchmarks.measure import Figure, Spread, keep, options
 
@@ -150,13 +152,13 @@ def real_losses(n_samples: int, n_epochs: int) -> Losses:
 def _ours(folder: Path, losses: Losses, turns: int) -> tuple[Row, Row]:
     """The record, read with its checks and by PyArrow alone."""
     n_epochs, n_samples = losses.shape
-    samples = artifact.Samples(sample_ids=np.arange(n_samples))
-    files = {artifact.SAMPLES: artifact.write_samples(folder, samples)}
+    samples = Samples(sample_ids=np.arange(n_samples))
+    files = {SAMPLES: write_samples(folder, samples)}
     checked, bare, rates_written = [], [], []
     for _ in range(turns):
         start = time.perf_counter()
         blocks = {
-            artifact.block_path(step): artifact.write_block(folder, step, {"loss": row})
+            block_path(step): write_block(folder, step, {"loss": row})
             for step, row in enumerate(losses, start=1)
         }
         rates_written.append(losses.nbytes / 1e6 / (time.perf_counter() - start))
@@ -168,12 +170,12 @@ def _ours(folder: Path, losses: Losses, turns: int) -> tuple[Row, Row]:
         n_samples=n_samples,
         id_type="int64",
         digests={},
-        steps=tuple(artifact.StepEntry(step, 1.0, n_samples) for step in range(1, n_epochs + 1)),
+        steps=tuple(StepEntry(step, 1.0, n_samples) for step in range(1, n_epochs + 1)),
         files=files | blocks,
     )
     for _ in range(turns):
         start = time.perf_counter()
-        history = artifact.read_history(manifest, lambda path: folder / path)
+        history = read_history(manifest, lambda path: folder / path)
         checked.append(losses.nbytes / 1e6 / (time.perf_counter() - start))
     for _ in range(turns):
         grid = np.empty_like(losses)

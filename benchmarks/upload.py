@@ -21,7 +21,7 @@ from pathlib import Path
 import mlflow
 import numpy as np
 
-from actiontrack import artifact
+from actiontrack.record.losses import write_block
 from actiontrack.recorder import Recorder
 from actiontrack.store import Store
 from benchmarks.measure import Figure, Spread, keep, options
@@ -124,7 +124,7 @@ def _copy(losses: Losses) -> float:
 def _encode(folder: Path, losses: Losses) -> float:
     start = time.perf_counter()
     for step, row in enumerate(losses, start=1):
-        artifact.write_block(folder, step, {"loss": row})
+        write_block(folder, step, {"loss": row})
     return time.perf_counter() - start
 
 

@@ -31,7 +31,7 @@ import mlflow
 import numpy as np
 from PIL import Image
 
-from actiontrack import verdicts
+from actiontrack.analysis import verdicts
 from actiontrack.recorder import Recorder
 from actiontrack.store import Store
 from actiontrack.web.app import install

@@ -45,7 +45,7 @@ from actiontrack.analysis import (
     pixel_classes,
     score_frame,
 )
-from actiontrack.changes import compare_sets
+from actiontrack.analysis.changes import compare_sets
 from actiontrack.errors import NotFoundError
 from actiontrack.store import Store, StoredRecord
 from projects import train as training

@@ -4,8 +4,8 @@ import sys
 from collections.abc import Sequence
 
 from actiontrack.analysis import load_records
-from actiontrack.report import Report
 from actiontrack.reporting import log_report, query_report
+from actiontrack.reporting.document import Report
 from actiontrack.store import RunInfo, Store
 from projects.params import CompareParams, parse, run_main
 

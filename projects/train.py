@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from tqdm.auto import tqdm
 
-from actiontrack.digest import digest_ids, digest_input, digest_inputs, digest_labels
 from actiontrack.errors import StoreError
+from actiontrack.record.digest import digest_ids, digest_input, digest_inputs, digest_labels
 from actiontrack.recorder import EpochSummary, Recorder
 from actiontrack.reporting import describe_run, log_run_report
 from actiontrack.store import RunInfo, Store

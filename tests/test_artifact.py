@@ -17,10 +17,30 @@ from helpers import message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actiontrack import artifact
-from actiontrack.artifact import FileEntry, Manifest, Samples, StepEntry
 from actiontrack.errors import CorruptRecordError, NotFoundError, ParameterError, StoreError
 from actiontrack.history import LossHistory
+from actiontrack.record.disk import FileEntry, file_entry
+from actiontrack.record.losses import read_history, write_block
+from actiontrack.record.manifest import (
+    Manifest,
+    StepEntry,
+    manifest_checksum,
+    read_manifest,
+    write_manifest,
+)
+from actiontrack.record.maps import _in_same_file
+from actiontrack.record.parquet import copy_file
+from actiontrack.record.paths import THUMBNAILS, block_path, check_name
+from actiontrack.record.pictures import Pictures, write_thumbnails
+from actiontrack.record.samples import Samples, read_samples, write_samples
+from actiontrack.record.vectors import (
+    read_features,
+    read_probabilities,
+    read_scores,
+    write_features,
+    write_probabilities,
+    write_scores,
+)
 from actiontrack.scores import score_table
 from actiontrack.testing import make_history
 
@@ -30,7 +50,7 @@ def write(folder, history, **changes):
     samples = Samples(
         sample_ids=history.sample_ids, labels=history.labels, true_labels=history.true_labels
     )
-    files = {"samples.parquet": artifact.write_samples(folder, samples)}
+    files = {"samples.parquet": write_samples(folder, samples)}
     steps = []
     for row, step in enumerate(history.steps.tolist()):
         columns = {"loss": history.losses, **history.measures, **history.components}
@@ -38,9 +58,9 @@ def write(folder, history, **changes):
             name: np.ma.MaskedArray(grid[row], mask=~history.seen[row])
             for name, grid in columns.items()
         }
-        files[artifact.block_path(step)] = artifact.write_block(folder, step, masked)
+        files[block_path(step)] = write_block(folder, step, masked)
         steps.append(StepEntry(step, float(history.deltas[row]), int(history.seen[row].sum())))
-    files["scores.parquet"] = artifact.write_scores(folder, score_table(history))
+    files["scores.parquet"] = write_scores(folder, score_table(history))
     manifest = Manifest(
         **{
             "split": history.split,
@@ -59,13 +79,13 @@ def write(folder, history, **changes):
         }
         | changes
     )
-    artifact.write_manifest(folder, manifest)
+    write_manifest(folder, manifest)
     return manifest
 
 
 def read(folder):
     """Manifest, and a function that finds the files beside it."""
-    manifest = artifact.read_manifest(folder / "manifest.json")
+    manifest = read_manifest(folder / "manifest.json")
     return manifest, lambda path: folder / path
 
 
@@ -91,7 +111,7 @@ def rewrite_manifest(folder, change, *, checksum=True):
     body = json.loads(path.read_text())
     change(body)
     if checksum:
-        body["checksum"] = artifact._checksum(body)
+        body["checksum"] = manifest_checksum(body)
     path.write_text(json.dumps(body))
 
 
@@ -148,7 +168,7 @@ def test_a_history_survives_saving_and_loading(history):
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         write_without_scores(folder, history)
-        assert_same_history(artifact.read_history(*read(folder)), history)
+        assert_same_history(read_history(*read(folder)), history)
 
 
 def write_without_scores(folder, history):
@@ -156,7 +176,7 @@ def write_without_scores(folder, history):
     if history.n_steps:
         write(folder, history)
         return
-    entry = artifact.write_samples(
+    entry = write_samples(
         folder,
         Samples(
             sample_ids=history.sample_ids, labels=history.labels, true_labels=history.true_labels
@@ -175,7 +195,7 @@ def write_without_scores(folder, history):
         components=tuple(history.components),
         files={"samples.parquet": entry},
     )
-    artifact.write_manifest(folder, manifest)
+    write_manifest(folder, manifest)
 
 
 def test_a_manifest_survives_saving_and_loading(tmp_path):
@@ -199,7 +219,7 @@ def test_a_manifest_survives_saving_and_loading(tmp_path):
         writer="actiontrack 0",
     )
     manifest = replace(manifest, split="val_1.x")
-    artifact.write_manifest(tmp_path, manifest)
+    write_manifest(tmp_path, manifest)
     assert read(tmp_path)[0] == manifest
 
 
@@ -216,9 +236,9 @@ def test_samples_keep_paths_and_input_digests(tmp_path):
     samples = Samples(
         sample_ids=np.array(["a", "b"]), paths=["x/1.png", "y/ü.png"], input_digests=["0" * 32] * 2
     )
-    entry = artifact.write_samples(tmp_path, samples)
+    entry = write_samples(tmp_path, samples)
     manifest = replace(bare(2), id_type="string", files={"samples.parquet": entry})
-    found = artifact.read_samples(manifest, lambda path: tmp_path / path)
+    found = read_samples(manifest, lambda path: tmp_path / path)
     assert (found.paths, found.input_digests) == (samples.paths, samples.input_digests)
     assert found.labels is None
 
@@ -236,12 +256,12 @@ def bare(n_samples):
 
 
 def test_scores_survive_saving_and_loading(record, history):
-    found = artifact.read_scores(*read(record))
+    found = read_scores(*read(record))
     pd.testing.assert_frame_equal(found, score_table(history), check_dtype=False)
 
 
 def test_scores_are_read_by_column(record):
-    found = artifact.read_scores(*read(record), columns=["action", "sample_id"])
+    found = read_scores(*read(record), columns=["action", "sample_id"])
     assert found.columns.tolist() == ["action", "sample_id"]
 
 
@@ -252,33 +272,33 @@ def test_a_score_that_is_not_there_is_named_with_those_that_are(record):
         "final_entropy, predicted, correct, n_steps."
     )
     with pytest.raises(NotFoundError, match=message(text)):
-        artifact.read_scores(*read(record), columns=["acton"])
+        read_scores(*read(record), columns=["acton"])
 
 
 def test_a_history_is_read_with_the_measures_asked_for(record, history):
-    found = artifact.read_history(*read(record), columns=["margin"])
+    found = read_history(*read(record), columns=["margin"])
     assert list(found.measures) == ["margin"]
     np.testing.assert_array_equal(found.measures["margin"], history.measures["margin"])
 
 
 def test_features_survive_saving_and_loading(tmp_path):
     features = np.random.default_rng(0).normal(size=(7, 3))
-    entry = artifact.write_features(tmp_path, features)
+    entry = write_features(tmp_path, features)
     manifest = replace(bare(7), files={"features.parquet": entry})
-    found = artifact.read_features(manifest, lambda path: tmp_path / path)
+    found = read_features(manifest, lambda path: tmp_path / path)
     np.testing.assert_array_equal(found, features.astype(np.float32))
 
 
 def test_probabilities_survive_saving_and_loading(tmp_path):
     probabilities = np.random.default_rng(0).dirichlet([1, 2, 3], size=7)
-    entry = artifact.write_probabilities(tmp_path, probabilities)
+    entry = write_probabilities(tmp_path, probabilities)
     manifest = replace(bare(7), files={"probabilities.parquet": entry})
-    found = artifact.read_probabilities(manifest, lambda path: tmp_path / path)
+    found = read_probabilities(manifest, lambda path: tmp_path / path)
     np.testing.assert_array_equal(found, probabilities.astype(np.float32))
 
 
 def test_pandas_reads_probabilities_as_one_list_per_sample(tmp_path):
-    artifact.write_probabilities(tmp_path, np.array([[0.25, 0.75], [1.0, 0.0]]))
+    write_probabilities(tmp_path, np.array([[0.25, 0.75], [1.0, 0.0]]))
     frame = pd.read_parquet(tmp_path / "probabilities.parquet")
     assert frame["sample"].tolist() == [0, 1]
     assert [each.tolist() for each in frame["probabilities"]] == [[0.25, 0.75], [1.0, 0.0]]
@@ -296,15 +316,15 @@ def test_pandas_reads_probabilities_as_one_list_per_sample(tmp_path):
 def test_what_is_no_distribution_over_classes_is_refused(tmp_path, values, problem):
     text = f"probabilities: {problem} Pass softmax(logits) of each sample."
     with pytest.raises(ParameterError, match=message(text)):
-        artifact.write_probabilities(tmp_path, np.array(values))
+        write_probabilities(tmp_path, np.array(values))
 
 
 def test_each_thumbnail_is_read_alone(tmp_path):
     images = [bytes([each]) * 3 for each in range(130)]
-    entry = artifact.write_thumbnails(tmp_path, images)
+    entry = write_thumbnails(tmp_path, images)
     manifest = replace(bare(130), files={"thumbnails.parquet": entry})
     for row in (0, 63, 64, 129):
-        pictures = artifact.Pictures(manifest, lambda path: tmp_path / path, artifact.THUMBNAILS)
+        pictures = Pictures(manifest, lambda path: tmp_path / path, THUMBNAILS)
         found = pictures.read(row)
         assert found == images[row]
 
@@ -327,7 +347,7 @@ def test_pyarrow_reads_all_blocks_as_one_dataset(record, history):
 
 def test_a_missing_loss_is_null_and_a_nan_loss_is_nan(tmp_path):
     loss = np.ma.MaskedArray(np.array([1, np.nan, 0], np.float32), mask=[False, False, True])
-    artifact.write_block(tmp_path, 1, {"loss": loss})
+    write_block(tmp_path, 1, {"loss": loss})
     assert pq.read_table(tmp_path / "blocks/000001.parquet")["loss"].null_count == 1
     column = pq.read_table(tmp_path / "blocks/000001.parquet")["loss"].to_pylist()
     assert column[0] == 1
@@ -338,9 +358,9 @@ def test_a_missing_loss_is_null_and_a_nan_loss_is_nan(tmp_path):
 def test_duckdb_finds_nan_losses_and_scores(tmp_path):
     """It trusts the bounds of a column, which leave NaN out: floats must not have any."""
     losses = np.array([1.5, np.nan, 0.5], dtype=np.float32)
-    artifact.write_block(tmp_path, 1, {"loss": losses})
-    artifact.write_scores(tmp_path, pd.DataFrame({"action": losses.astype(float)}))
-    artifact.write_features(tmp_path, losses[:, None])
+    write_block(tmp_path, 1, {"loss": losses})
+    write_scores(tmp_path, pd.DataFrame({"action": losses.astype(float)}))
+    write_features(tmp_path, losses[:, None])
     for path, number in {
         "blocks/000001.parquet": "loss",
         "scores.parquet": "action",
@@ -359,12 +379,12 @@ def test_the_samples_of_a_map_file_are_found_among_neighbours(sizes, data):
     files = np.insert(files, sorted(gaps), -1).astype(np.int32)
     for sample in np.flatnonzero(files >= 0)[:: max(1, len(files) // 20)]:
         expected = np.flatnonzero(files == files[sample])
-        assert artifact._in_same_file(files, int(sample)).tolist() == expected.tolist()
+        assert _in_same_file(files, int(sample)).tolist() == expected.tolist()
 
 
 def test_blocks_are_small_columnar_files(tmp_path):
     loss = np.random.default_rng(0).gamma(1, 1, 100_000).astype(np.float32)
-    entry = artifact.write_block(tmp_path, 1, {"loss": loss})
+    entry = write_block(tmp_path, 1, {"loss": loss})
     meta = pq.ParquetFile(tmp_path / "blocks/000001.parquet").metadata.row_group(0).column(2)
     assert meta.compression == "ZSTD"
     assert "BYTE_STREAM_SPLIT" in meta.encodings
@@ -384,8 +404,8 @@ FILES = ["samples.parquet", "blocks/000002.parquet", "scores.parquet"]
 
 def read_all(folder):
     manifest, fetch = read(folder)
-    artifact.read_history(manifest, fetch)
-    artifact.read_scores(manifest, fetch)
+    read_history(manifest, fetch)
+    read_scores(manifest, fetch)
 
 
 def altered(name):
@@ -428,7 +448,7 @@ def test_one_flipped_bit_is_refused(record, name, where):
 
 
 def test_two_blocks_that_changed_places_are_refused(record):
-    first, second = (record / artifact.block_path(each) for each in (1, 2))
+    first, second = (record / block_path(each) for each in (1, 2))
     first.rename(record / "spare")
     second.rename(first)
     (record / "spare").rename(second)
@@ -471,12 +491,12 @@ def test_a_file_that_is_no_parquet_is_refused_even_with_its_own_sha256(record):
 
 def promise(record, name):
     """Name the file in the manifest as it is now."""
-    entry = artifact._entry(record / name)
+    entry = file_entry(record / name)
     rewrite_manifest(record, lambda body: body["files"].update({name: vars(entry)}))
 
 
 def test_a_block_with_another_number_of_rows_is_refused(record):
-    artifact.write_block(record, 2, {"loss": np.ones(39, np.float32)})
+    write_block(record, 2, {"loss": np.ones(39, np.float32)})
     promise(record, "blocks/000002.parquet")
     text = (
         "blocks/000002.parquet has 39 rows where the manifest says 40. "
@@ -487,7 +507,7 @@ def test_a_block_with_another_number_of_rows_is_refused(record):
 
 
 def test_a_block_without_its_columns_is_refused(record):
-    artifact.write_block(record, 2, {"loss": np.ones(40, np.float32)})
+    write_block(record, 2, {"loss": np.ones(40, np.float32)})
     promise(record, "blocks/000002.parquet")
     text = (
         "blocks/000002.parquet lacks the columns correct, el2n, entropy, margin, predicted, "
@@ -498,7 +518,7 @@ def test_a_block_without_its_columns_is_refused(record):
 
 
 def test_samples_that_break_the_rules_are_refused_even_with_their_own_sha256(record):
-    artifact.write_samples(record, Samples(sample_ids=np.zeros(40, np.int64)))
+    write_samples(record, Samples(sample_ids=np.zeros(40, np.int64)))
     promise(record, "samples.parquet")
     text = (
         "samples.parquet can't be read as the record's format 1: sample_ids: must be unique and "
@@ -605,7 +625,7 @@ def test_unknown_fields_and_files_are_ignored(record, history):
         body["files"]["future.parquet"] = {"sha256": "0" * 64, "bytes": 1}
 
     rewrite_manifest(record, change)
-    assert_same_history(artifact.read_history(*read(record)), history)
+    assert_same_history(read_history(*read(record)), history)
 
 
 def test_no_manifest_is_no_record(tmp_path):
@@ -616,18 +636,18 @@ def test_no_manifest_is_no_record(tmp_path):
 
 def test_a_copied_file_is_verified_first(record, tmp_path):
     manifest, fetch = read(record)
-    artifact.copy_file(manifest, FILES[1], fetch, tmp_path / "copy")
+    copy_file(manifest, FILES[1], fetch, tmp_path / "copy")
     assert (tmp_path / "copy" / FILES[1]).read_bytes() == (record / FILES[1]).read_bytes()
     (record / FILES[1]).write_bytes(b"")
     with pytest.raises(CorruptRecordError, match=altered(FILES[1])):
-        artifact.copy_file(manifest, FILES[1], fetch, tmp_path / "copy")
+        copy_file(manifest, FILES[1], fetch, tmp_path / "copy")
 
 
 # ---------------------------------------------------------------- writing fails
 
 
 def test_a_full_disk_says_what_to_do_and_leaves_the_old_manifest(small_disk):
-    artifact.write_manifest(small_disk, bare(3))
+    write_manifest(small_disk, bare(3))
     (small_disk / "ballast").write_bytes(b"x" * 200_000)
     loss = np.random.default_rng(0).random(100_000).astype(np.float32)
     path = small_disk / "blocks" / "000001.parquet"
@@ -637,7 +657,7 @@ def test_a_full_disk_says_what_to_do_and_leaves_the_old_manifest(small_disk):
         "can be written, then try again."
     )
     with pytest.raises(StoreError, match=f"^{start}.*No space left on device.*{end}$"):
-        artifact.write_block(small_disk, 1, {"loss": loss})
+        write_block(small_disk, 1, {"loss": loss})
     assert read(small_disk)[0] == bare(3)
     assert [each.name for each in small_disk.rglob("*.tmp")] == []
 
@@ -651,7 +671,7 @@ def test_a_folder_that_is_a_file_says_what_to_do(tmp_path):
         "Free space or set ACTIONTRACK_SPOOL to a folder that can be written, then try again."
     )
     with pytest.raises(StoreError, match=message(text)):
-        artifact.write_manifest(tmp_path / "blocked", bare(1))
+        write_manifest(tmp_path / "blocked", bare(1))
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "..", ".x", "a b", "é", "a-b", "x" * 65])
@@ -661,4 +681,4 @@ def test_names_are_safe_in_paths_tags_and_urls(name):
         f"digit, got {name!r}. Choose a plain name such as 'test'."
     )
     with pytest.raises(ParameterError, match=message(text)):
-        artifact.check_name("split", name)
+        check_name("split", name)

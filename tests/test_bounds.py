@@ -12,8 +12,21 @@ import pytest
 from helpers import ROOT, message
 from test_artifact import promise, read, rewrite_manifest, write
 
-from actiontrack import artifact, bounds
 from actiontrack.errors import CorruptRecordError, ParameterError
+from actiontrack.record import parquet
+from actiontrack.record.footer import Footer, _page_header
+from actiontrack.record.limits import (
+    LIMIT_VARIABLE,
+    MAX_SAMPLES,
+    MOST_EXPANSION,
+    check_claim,
+    most_bytes,
+)
+from actiontrack.record.losses import _read_grids, read_history
+from actiontrack.record.paths import THUMBNAILS, block_path
+from actiontrack.record.pictures import Pictures
+from actiontrack.record.samples import read_samples
+from actiontrack.record.vectors import read_scores
 from actiontrack.recorder import Recorder
 from actiontrack.testing import make_history
 
@@ -66,9 +79,9 @@ def test_a_manifest_that_declares_too_many_samples_is_refused(record):
 
 
 def test_as_many_samples_as_the_format_has_are_refused_for_want_of_bytes(record):
-    rewrite_manifest(record, lambda body: body.update(n_samples=bounds.MAX_SAMPLES))
+    rewrite_manifest(record, lambda body: body.update(n_samples=MAX_SAMPLES))
     with pytest.raises(CorruptRecordError, match="has 40 rows where the manifest says 2147483647"):
-        artifact.read_history(*read(record))
+        read_history(*read(record))
 
 
 def test_a_history_is_refused_before_its_grids_are_made(record):
@@ -83,13 +96,13 @@ def test_a_history_is_refused_before_its_grids_are_made(record):
     def change(body):
         body.update(n_samples=n, measures=[], components=[])
         body["steps"] = [{"step": each, "delta": 1, "n_seen": n} for each in steps]
-        body["files"] |= {artifact.block_path(each): entry for each in steps}
+        body["files"] |= {block_path(each): entry for each in steps}
 
     rewrite_manifest(record, change)
     manifest, fetch = read(record)
-    assert n * 4 * len(steps) > bounds.MOST_EXPANSION * entry["bytes"]
+    assert n * 4 * len(steps) > MOST_EXPANSION * entry["bytes"]
     with pytest.raises(CorruptRecordError, match=r"the record test-probe claims 75,000,000,000 by"):
-        artifact._read_grids(manifest, fetch, ["loss"])
+        _read_grids(manifest, fetch, ["loss"])
 
 
 @pytest.mark.parametrize(
@@ -179,7 +192,7 @@ def pictures(record, png, n_samples=3, **options):
 def test_a_picture_that_expands_beyond_its_file_is_refused(record, zeros):
     path = pictures(record, zeros, use_dictionary=False)
     with pytest.raises(CorruptRecordError) as raised:
-        artifact.Pictures(*read(record), artifact.THUMBNAILS).read(0)
+        Pictures(*read(record), THUMBNAILS).read(0)
     assert str(raised.value) == (
         f"thumbnails.parquet claims 314,572,880 bytes in memory and has {path.stat().st_size:,} on "
         "disk: it is refused before anything is allocated. Restore the file, or record the run "
@@ -194,7 +207,7 @@ def test_a_page_that_expands_beyond_its_footer_is_refused_before_it_is_unpacked(
     lie_in_footer(path, truth, 1000)
     promise(record, "thumbnails.parquet")
     before = pa.default_memory_pool().bytes_allocated()
-    picture = artifact.Pictures(*read(record), artifact.THUMBNAILS)
+    picture = Pictures(*read(record), THUMBNAILS)
     with pytest.raises(CorruptRecordError) as raised:
         picture.read(0)
     assert str(raised.value) == (
@@ -209,7 +222,7 @@ def test_a_picture_that_a_dictionary_repeats_is_refused(record):
     png = pa.array([b"\0" * 2**20] * n, pa.binary())
     pictures(record, png, n, use_dictionary=["png"])
     with pytest.raises(CorruptRecordError, match="the column png repeats its values by a dict"):
-        artifact.Pictures(*read(record), artifact.THUMBNAILS).read(0)
+        Pictures(*read(record), THUMBNAILS).read(0)
 
 
 def test_texts_that_repeat_the_text_before_are_refused(record):
@@ -218,7 +231,7 @@ def test_texts_that_repeat_the_text_before_are_refused(record):
     options = {"use_dictionary": False, "column_encoding": {"sample_id": "DELTA_BYTE_ARRAY"}}
     replace_file(record, "samples.parquet", table, **options)
     with pytest.raises(CorruptRecordError, match="sample_id repeats parts of its values"):
-        artifact.read_samples(*read(record))
+        read_samples(*read(record))
 
 
 def test_one_text_that_a_dictionary_repeats_too_often_is_refused(record):
@@ -229,7 +242,7 @@ def test_one_text_that_a_dictionary_repeats_too_often_is_refused(record):
     replace_file(record, "samples.parquet", table, use_dictionary=["path"])
     rewrite_manifest(record, lambda body: body.update(n_samples=n))
     with pytest.raises(CorruptRecordError, match="a column of texts claims 104,857,600,000 bytes"):
-        artifact.read_samples(*read(record))
+        read_samples(*read(record))
 
 
 def test_one_long_id_does_not_pad_all_the_others(record):
@@ -239,31 +252,31 @@ def test_one_long_id_does_not_pad_all_the_others(record):
     replace_file(record, "samples.parquet", pa.table({"sample_id": ids}))
     rewrite_manifest(record, lambda body: body.update(n_samples=n, id_type="string"))
     with pytest.raises(CorruptRecordError, match="sample_id claims 4,002,400,000 bytes in memory"):
-        artifact.read_samples(*read(record))
+        read_samples(*read(record))
 
 
 def test_memory_is_limited_by_the_variable_whatever_the_file_has(monkeypatch):
-    bounds.check_claim("x", 2**30, stored=2**30)
-    monkeypatch.setenv(bounds.LIMIT_VARIABLE, "500000000")
+    check_claim("x", 2**30, stored=2**30)
+    monkeypatch.setenv(LIMIT_VARIABLE, "500000000")
     text = (
         "x would take 1,073,741,824 bytes of memory, of which one reading may take 500,000,000. "
         "Ask for fewer columns, or set ACTIONTRACK_MAX_BYTES."
     )
     with pytest.raises(CorruptRecordError, match=message(text)):
-        bounds.check_claim("x", 2**30, stored=2**30)
+        check_claim("x", 2**30, stored=2**30)
 
 
 @pytest.mark.parametrize("value", ["8GB", "-1", "0", "1e9"])
 def test_a_limit_that_is_no_number_is_refused(monkeypatch, value):
-    monkeypatch.setenv(bounds.LIMIT_VARIABLE, value)
+    monkeypatch.setenv(LIMIT_VARIABLE, value)
     with pytest.raises(ParameterError, match=r"ACTIONTRACK_MAX_BYTES: must be a positive number"):
-        bounds.most_bytes()
+        most_bytes()
 
 
 def test_by_default_one_reading_may_take_half_of_the_memory(monkeypatch):
-    monkeypatch.delenv(bounds.LIMIT_VARIABLE, raising=False)
+    monkeypatch.delenv(LIMIT_VARIABLE, raising=False)
     total = int(Path("/proc/meminfo").read_text().split()[1]) * 1024
-    assert 0 < bounds.most_bytes() <= total // 2
+    assert 0 < most_bytes() <= total // 2
 
 
 def test_headers_of_pages_are_read_as_pyarrow_wrote_them(record):
@@ -271,7 +284,7 @@ def test_headers_of_pages_are_read_as_pyarrow_wrote_them(record):
     for path in record.rglob("*.parquet"):
         data = path.read_bytes()
         group = pq.read_metadata(path).row_group(0)
-        footer = bounds.Footer.of(path.name, lambda at, n, d=data: d[at : at + n], len(data))
+        footer = Footer.of(path.name, lambda at, n, d=data: d[at : at + n], len(data))
         for place, chunk in enumerate(footer.groups[0]):
             column = group.column(place)
             assert chunk.n_values == column.num_values
@@ -284,7 +297,7 @@ def pages_of(data, chunk):
     at = chunk.start
     total = 0
     while at < chunk.start + chunk.length:
-        header, end = bounds._page_header(lambda a, n: data[a : a + n], at, len(data))
+        header, end = _page_header(lambda a, n: data[a : a + n], at, len(data))
         total += header[2] + end
         at += header[3] + end
     return total
@@ -292,13 +305,13 @@ def pages_of(data, chunk):
 
 def test_a_header_of_a_page_without_an_end_is_refused():
     with pytest.raises(ValueError, match="a header without an end"):
-        bounds._page_header(lambda _, n: b"\x15" * n, 0, 2**24)
+        _page_header(lambda _, n: b"\x15" * n, 0, 2**24)
 
 
 def test_large_files_are_checked_on_disk(record, monkeypatch):
-    monkeypatch.setattr(artifact, "_IN_MEMORY", 0)
-    artifact.read_history(*read(record))
-    artifact.read_scores(*read(record))
+    monkeypatch.setattr(parquet, "_IN_MEMORY", 0)
+    read_history(*read(record))
+    read_scores(*read(record))
 
 
 def test_reading_a_bomb_takes_no_memory(record, zeros):

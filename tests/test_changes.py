@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from actiontrack import analysis, changes, cli, reporting
+from actiontrack import analysis, cli, reporting
+from actiontrack.analysis import changes
 from actiontrack.errors import NotComparableError, ParameterError, StoreError, ThresholdError
 from actiontrack.testing import make_history, record_history
 

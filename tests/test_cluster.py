@@ -17,8 +17,13 @@ from distributed import Client, LocalCluster
 from helpers import ROOT, message, wait_until
 from PIL import Image
 
-from actiontrack import analysis, cluster, matrices
+from actiontrack import analysis
+from actiontrack.analysis.cluster import connection
+from actiontrack.analysis.cluster import scores as cluster_scores
+from actiontrack.analysis.cluster.connection import connect, gather_results
+from actiontrack.analysis.cluster.scores import ClusterScores
 from actiontrack.cli import cli
+from actiontrack.compare import matrices
 from actiontrack.errors import (
     CorruptRecordError,
     MissingDependencyError,
@@ -70,7 +75,7 @@ def size(request, monkeypatch):
     """As it is for so few samples, or blocks, groups and slabs as if there were many."""
     if request.param == "pieces":
         monkeypatch.setattr(matrices, "_BLOCK", 5 * 32)
-        monkeypatch.setattr(cluster, "_SLAB", 5 * 70)
+        monkeypatch.setattr(cluster_scores, "_SLAB", 5 * 70)
 
 
 def assert_equal(one, other):
@@ -110,14 +115,14 @@ def test_samples_that_only_some_runs_have_are_left_out_on_workers_too(client, st
 
 def test_scores_do_not_come_back(client, runs, monkeypatch):
     """What is gathered is smaller than the scores; here the matrices are most of it."""
-    received, gather = [], cluster._gathered
+    received, gather = [], gather_results
 
     def gathered(*arguments):
         found = gather(*arguments)
         received.extend(each.nbytes for each in found)
         return found
 
-    monkeypatch.setattr(cluster, "_gathered", gathered)
+    monkeypatch.setattr(cluster_scores, "gather_results", gathered)
     analysis.compare_runs(runs, client=client, n_bootstrap=0)
     matrix = 5 * 5 * 8
     assert sum(received) <= N_SAMPLES + 2 * 7 * matrix
@@ -196,17 +201,17 @@ except MissingDependencyError as error:
 
 
 def test_a_scheduler_that_does_not_answer_is_named(monkeypatch):
-    monkeypatch.setattr(cluster, "_TIMEOUT", "0.5s")
+    monkeypatch.setattr(connection, "_TIMEOUT", "0.5s")
     with pytest.raises(
         StoreError, match=r"^the Dask scheduler tcp://127.0.0.1:9 does not answer: "
     ):
-        cluster.connect("tcp://127.0.0.1:9")
+        connect("tcp://127.0.0.1:9")
 
 
 @pytest.mark.parametrize("address", ["carrier://pigeon", "10.0.0.1", "tls://10.0.0.1:8786"])
 def test_an_address_that_can_not_be_one_is_refused(address):
     with pytest.raises(StoreError, match=f"^the Dask scheduler {address} does not answer: "):
-        cluster.connect(address)
+        connect(address)
 
 
 def test_a_process_that_asked_a_wrong_address_ends_at_once_and_in_silence(in_subprocess):
@@ -236,7 +241,7 @@ def test_a_cluster_without_workers_is_refused(runs):
 
 
 def test_a_worker_of_another_version_is_refused(client, runs, monkeypatch):
-    monkeypatch.setattr(cluster, "__version__", "99")
+    monkeypatch.setattr(connection, "__version__", "99")
     with pytest.raises(StoreError, match=r"has actiontrack \d.*, this process 99\. Install the "):
         analysis.compare_runs(runs, client=client)
 
@@ -273,10 +278,10 @@ def test_an_unknown_score_is_told_as_in_one_process(client, runs):
 
 @pytest.mark.long
 def test_a_worker_that_dies_is_told(runs, tmp_path):
-    with _Scheduler(tmp_path) as scheduler, cluster.connect(scheduler.address) as opened:
+    with _Scheduler(tmp_path) as scheduler, connect(scheduler.address) as opened:
         scheduler.add_worker()
         opened.wait_for_workers(1, timeout=60)
-        scores = cluster.ClusterScores(opened, runs, _die, positions=None, n_samples=N_SAMPLES)
+        scores = ClusterScores(opened, runs, _die, positions=None, n_samples=N_SAMPLES)
         with pytest.raises(StoreError, match=r"^the Dask cluster \S+ failed: Attempted to run"):
             scores.finite()
 
@@ -287,8 +292,8 @@ def _die(record):
 
 @pytest.mark.long
 def test_a_scheduler_that_dies_is_told(runs, tmp_path, monkeypatch):
-    monkeypatch.setattr(cluster, "_TIMEOUT", "2s")
-    with _Scheduler(tmp_path) as scheduler, cluster.connect(scheduler.address) as opened:
+    monkeypatch.setattr(connection, "_TIMEOUT", "2s")
+    with _Scheduler(tmp_path) as scheduler, connect(scheduler.address) as opened:
         scheduler.end()
         with pytest.raises(StoreError, match=r"^the Dask cluster \S+ failed: "):
             analysis.compare_runs(runs, client=opened)
@@ -298,7 +303,7 @@ def test_a_scheduler_that_dies_is_told(runs, tmp_path, monkeypatch):
 def test_a_worker_without_this_package_is_told(runs, tmp_path):
     without = tmp_path / "without.py"
     without.write_text("import sys\nsys.modules['actiontrack'] = None\n")
-    with _Scheduler(tmp_path) as scheduler, cluster.connect(scheduler.address) as opened:
+    with _Scheduler(tmp_path) as scheduler, connect(scheduler.address) as opened:
         scheduler.add_worker("--preload", str(without))
         opened.wait_for_workers(1, timeout=60)
         with pytest.raises(MissingDependencyError, match="lacks actiontrack"):

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from actiontrack import compare
+from actiontrack.compare.ranks import dense_ranks
+from actiontrack.compare.resampling import _weighted_ranks, run_pairs, samples_of_parts
 from actiontrack.errors import ParameterError
 
 
@@ -154,7 +156,7 @@ def test_weighted_ranks_are_the_ranks_of_the_resampled_array(values, seed):
     n = values.shape[1]
     drawn = rng.integers(0, n, (3, n))
     counts = np.stack([np.bincount(row, minlength=n) for row in drawn]).astype(float)
-    ranks = compare._weighted_ranks(compare._dense(values)[None], counts)
+    ranks = _weighted_ranks(dense_ranks(values)[None], counts)
     for b, columns in enumerate(drawn):
         expected = stats.rankdata(values[:, columns], axis=1)
         np.testing.assert_array_equal(ranks[b][:, columns], expected)
@@ -179,8 +181,8 @@ def test_bootstrap_equals_scipy_on_explicitly_resampled_arrays(method):
     values, labels = values[:, order], labels[order]
     groups = ["a", "a", "b"]
     keep = compare.finite_columns(values)
-    parts = compare.to_resample(values, compare._samples_of_parts(keep, labels, NAMES[:3]))
-    pairs = compare._pairs(groups)
+    parts = compare.to_resample(values, samples_of_parts(keep, labels, NAMES[:3]))
+    pairs = run_pairs(groups)
     counts = compare.Resamples(n_samples=60, times=20, chunk=7, seed=5).counts()
     draws = compare.resampled(parts, [method], pairs, counts)[:, 0]
     function = stats.spearmanr if method == "spearman" else stats.pearsonr

@@ -6,8 +6,8 @@ from helpers import message
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actiontrack.digest import digest_ids, digest_input, digest_inputs, digest_labels
 from actiontrack.errors import ParameterError
+from actiontrack.record.digest import digest_ids, digest_input, digest_inputs, digest_labels
 
 TEXTS = st.lists(st.text(max_size=5), min_size=1, max_size=5)
 

@@ -6,14 +6,14 @@ import pytest
 from helpers import message
 from scipy.stats import rankdata
 
-from actiontrack.errors import ParameterError
-from actiontrack.exploration import (
+from actiontrack.analysis.exploration import (
     SampleFilter,
     choose_region,
     choose_samples,
     sample_ranks,
     score_histogram,
 )
+from actiontrack.errors import ParameterError
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from actiontrack import matrices
-from actiontrack.matrices import (
+from actiontrack.compare import matrices
+from actiontrack.compare.matrices import (
     block_products,
     block_width,
     correlation_matrices,

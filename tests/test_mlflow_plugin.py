@@ -12,8 +12,8 @@ from scipy import special
 import actiontrack
 from actiontrack import analysis
 from actiontrack.errors import ParameterError
-from actiontrack.mlflow_context import ActionRunContext
-from actiontrack.mlflow_evaluator import ActionEvaluator
+from actiontrack.plugins.context import ActionRunContext
+from actiontrack.plugins.evaluator import ActionEvaluator
 from actiontrack.testing import make_history, record_history
 
 RNG = np.random.default_rng(0)

@@ -10,8 +10,10 @@ import torch
 from helpers import ROOT
 from test_artifact import promise, read, write
 
-from actiontrack import artifact
 from actiontrack.errors import CorruptRecordError, DataError
+from actiontrack.record.losses import read_history
+from actiontrack.record.manifest import read_manifest
+from actiontrack.record.vectors import read_scores
 from actiontrack.testing import make_history
 from projects.checkpoint import Checkpoint
 
@@ -88,14 +90,14 @@ def test_a_pickle_in_the_place_of_a_file_is_refused_and_not_run(tmp_path, exploi
     promise(folder, name)
     manifest, fetch = read(folder)
     with pytest.raises(CorruptRecordError):
-        _ = artifact.read_scores(manifest, fetch), artifact.read_history(manifest, fetch)
+        _ = read_scores(manifest, fetch), read_history(manifest, fetch)
     assert not exploit[0].exists()
 
 
 def test_a_pickle_in_the_place_of_a_manifest_is_refused_and_not_run(tmp_path, exploit):
     (tmp_path / "manifest.json").write_bytes(exploit[1])
     with pytest.raises(CorruptRecordError):
-        artifact.read_manifest(tmp_path / "manifest.json")
+        read_manifest(tmp_path / "manifest.json")
     assert not exploit[0].exists()
 
 

@@ -6,9 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from actiontrack import analysis, changes
-from actiontrack.notebook import table_html
+from actiontrack import analysis
+from actiontrack.analysis import changes
 from actiontrack.store import RunInfo
+from actiontrack.store.notebook import table_html
 from actiontrack.testing import make_history, record_history
 
 EVIL = "<script>alert(1)</script>"

@@ -11,9 +11,9 @@ from PIL import Image
 
 from actiontrack import reporting
 from actiontrack.errors import DataError
-from actiontrack.exports.files import image_of
-from actiontrack.rasters import open_raster
+from actiontrack.record.rasters import open_raster
 from actiontrack.recorder import Recorder
+from actiontrack.reporting.exports.files import image_of
 
 
 def bomb(side):

@@ -13,9 +13,8 @@ import pytest
 from helpers import ROOT
 
 from actiontrack import reporting
-from actiontrack.errors import ActionTrackError, ParameterError, StoreError
+from actiontrack.errors import ActionTrackError, ParameterError, StoreError, redact
 from actiontrack.recorder import Recorder
-from actiontrack.redaction import redact
 from actiontrack.store import Store
 
 SECRET = "s3cr3t-pa55"  # noqa: S105 - nobody's

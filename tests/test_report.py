@@ -13,9 +13,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from actiontrack import plots
-from actiontrack import report as report_module
 from actiontrack.errors import ParameterError
-from actiontrack.report import Report, Section, Source, latex_table
+from actiontrack.reporting import document as report_document
+from actiontrack.reporting.document import Report, Section, Source
+from actiontrack.reporting.markup import latex_table
 
 EVIL = '<script>alert("x")</script><img src=x onerror=alert(1)> | [a](javascript:b) `c` *d* {{ e }}'
 
@@ -281,13 +282,13 @@ def test_headings_without_plain_letters_still_get_distinct_names(tmp_path):
 
 def test_each_figure_is_drawn_once_per_format(report, tmp_path, monkeypatch):
     drawn = []
-    original = report_module.save_figure
+    original = report_document.save_figure
 
     def counted(figure, stem, formats=("png", "svg")):
         drawn.extend(formats)
         return original(figure, stem, formats)
 
-    monkeypatch.setattr(report_module, "save_figure", counted)
+    monkeypatch.setattr(report_document, "save_figure", counted)
     report.save(tmp_path)
     report.to_html()
     assert sorted(drawn) == ["png", "svg"]

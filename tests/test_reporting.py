@@ -12,6 +12,7 @@ from scipy import special
 
 from actiontrack import analysis, reporting
 from actiontrack.recorder import Recorder
+from actiontrack.store import record as stored_record
 from actiontrack.testing import make_history, record_history
 
 
@@ -637,16 +638,16 @@ def test_the_hundredth_of_the_hardest_is_told_with_its_share(new_run, store, spo
 
 
 def test_a_report_reads_the_losses_once(record, monkeypatch):
-    from actiontrack import artifact
+    from actiontrack.record.losses import read_history
 
     read = []
-    original = artifact.read_history
+    original = read_history
 
     def counted(*arguments, **options):
         read.append(options.get("columns"))
         return original(*arguments, **options)
 
-    monkeypatch.setattr(artifact, "read_history", counted)
+    monkeypatch.setattr(stored_record, "read_history", counted)
     reporting.run_report(record)
     assert read == [()]
 

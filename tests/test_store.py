@@ -15,7 +15,7 @@ import pytest
 import requests
 from helpers import ROOT, message, remote_run
 
-from actiontrack import verdicts
+from actiontrack.analysis import verdicts
 from actiontrack.errors import (
     CorruptRecordError,
     NotFoundError,

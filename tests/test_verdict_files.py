@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from actiontrack import cli, exploration, exports, verdicts
-from actiontrack.analysis import score_frame
+from actiontrack import cli
+from actiontrack.analysis import exploration, score_frame, verdicts
+from actiontrack.analysis.verdict_files import read_verdict_file
 from actiontrack.errors import DataError, NotFoundError, ParameterError
 from actiontrack.recorder import Recorder
-from actiontrack.verdict_files import read_verdict_file
+from actiontrack.reporting import exports
 
 N = 12
 NAMES = ("ant", "bee", "cat")

@@ -7,11 +7,12 @@ from datetime import UTC, datetime, timedelta
 import pandas as pd
 import pytest
 
-from actiontrack import cli, verdicts
+from actiontrack import cli
+from actiontrack.analysis import verdicts
+from actiontrack.analysis.exploration import verdict_precision
+from actiontrack.analysis.verdicts import Verdict
 from actiontrack.errors import CorruptRecordError, ParameterError
-from actiontrack.exploration import verdict_precision
 from actiontrack.testing import make_history, record_history
-from actiontrack.verdicts import Verdict
 
 GOOD = {
     "format": verdicts.FORMAT, "version": 1, "sample_id": 3, "verdict": "wrong_label",

@@ -5,7 +5,8 @@ from typing import Any, get_args
 
 import click
 
-from actiontrack import analysis, changes, plots, reporting
+from actiontrack import analysis, plots, reporting
+from actiontrack.analysis import changes
 from actiontrack.cli.options import (
     DASK,
     MISMATCH,

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 import click
 import pandas as pd
 
-from actiontrack import analysis, cluster
+from actiontrack import analysis
+from actiontrack.analysis.cluster.connection import connect
 from actiontrack.errors import ParameterError
 from actiontrack.store import RunQuery, Store, StoredRecord
 
@@ -141,5 +142,5 @@ def cluster_client(address: str | None) -> Iterator[Any]:
     if address is None:
         yield None
         return
-    with cluster.connect(address) as client:
+    with connect(address) as client:
         yield client

@@ -10,8 +10,7 @@ import click
 import pandas as pd
 
 from actiontrack import plots
-from actiontrack.errors import ParameterError
-from actiontrack.writing import writing
+from actiontrack.errors import ParameterError, writing
 
 __all__ = ["for_terminal", "save_plot", "tell_missing", "write"]
 

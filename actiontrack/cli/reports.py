@@ -7,7 +7,7 @@ from typing import Any
 import click
 import pandas as pd
 
-from actiontrack import analysis, exports, reporting
+from actiontrack import analysis, reporting
 from actiontrack.cli.options import (
     MISMATCH,
     SCORE,
@@ -18,8 +18,9 @@ from actiontrack.cli.options import (
 )
 from actiontrack.cli.root import cli
 from actiontrack.errors import DataError
-from actiontrack.exports import training
-from actiontrack.exports.files import write_text
+from actiontrack.reporting import exports
+from actiontrack.reporting.exports import training
+from actiontrack.reporting.exports.files import write_text
 from actiontrack.store import StoredRecord
 
 __all__ = ["card", "export", "report"]

@@ -10,14 +10,15 @@ from urllib.parse import urlsplit
 import click
 import pandas as pd
 
-from actiontrack import analysis, exploration
-from actiontrack import verdicts as stored
+from actiontrack import analysis
+from actiontrack.analysis import exploration
+from actiontrack.analysis import verdicts as stored
+from actiontrack.analysis.verdict_files import read_verdict_file
 from actiontrack.cli.options import SCORE, one_record, output_options, query_options
 from actiontrack.cli.output import write
 from actiontrack.cli.root import cli
 from actiontrack.errors import ParameterError
 from actiontrack.store import Store
-from actiontrack.verdict_files import read_verdict_file
 
 __all__ = ["ui", "verdicts"]
 

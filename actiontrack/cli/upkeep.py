@@ -14,16 +14,16 @@ import actiontrack
 from actiontrack.cli.options import open_records, output_options, query_options
 from actiontrack.cli.output import write
 from actiontrack.cli.root import cli
-from actiontrack.digest import hash_ids
 from actiontrack.errors import (
     ActionTrackError,
     DataError,
     NotFoundError,
     ParameterError,
     StoreError,
+    redact,
 )
+from actiontrack.record.digest import hash_ids
 from actiontrack.recorder import SALT_VARIABLE, spool_root, sync
-from actiontrack.redaction import redact
 from actiontrack.store import Store, StoredRecord
 
 __all__ = ["completion", "doctor", "hash_ids_command", "sync_command"]

@@ -29,9 +29,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from actiontrack import artifact
-from actiontrack.artifact import FileEntry
 from actiontrack.errors import CorruptRecordError, ParameterError, RecordingError, StoreError
+from actiontrack.record.disk import FileEntry
+from actiontrack.record.maps import read_map, read_map_index, write_maps
+from actiontrack.record.paths import MAP_INDEX, MAPS
 from actiontrack.recorder.arrays import canonical_ids, to_host
 from actiontrack.recorder.epoch import shown
 from actiontrack.recorder.spool import ACCUMULATOR, Spool
@@ -43,7 +44,7 @@ Map = npt.NDArray[np.float32]
 
 _STATE, _INDEX, _EPOCH = "state.json", "index.npz", "epoch.f32"
 _SUMS = ("sum-0.f32", "sum-1.f32")
-_BEFORE = f"{artifact.MAPS}/before"
+_BEFORE = f"{MAPS}/before"
 _ITEM = np.dtype("<f4")
 
 
@@ -217,7 +218,7 @@ class PixelMaps:
             return
         last = manifest.steps[-1].step
         dtype = str(options.get("dtype", "float32")) if complete else "float32"
-        entries = self._write(spool.folder, ids, last, dtype, artifact.MAPS)
+        entries = self._write(spool.folder, ids, last, dtype, MAPS)
         options |= {"step": last}
         options.pop("before", None)
         before = manifest.steps[-2].step if manifest.n_steps > 1 else None
@@ -233,7 +234,7 @@ class PixelMaps:
         assert source is not None  # noqa: S101 - asked before
         names: Sequence[Any] = ids.tolist()
         maps = (self._read(source, name) if name in self._known.shapes else None for name in names)
-        return artifact.write_maps(folder, maps, dtype=dtype, under=under)
+        return write_maps(folder, maps, dtype=dtype, under=under)
 
     def _file_of(self, step: int) -> str | None:
         return next((name for name, each in self._sums.items() if each.step == step), None)
@@ -299,10 +300,10 @@ class PixelMaps:
         """Go on from the maps in the record, where an earlier process has left them."""
         manifest, ids = spool.manifest, spool.sample_ids()
         options = manifest.maps or {}
-        if ids is None or artifact.MAP_INDEX not in manifest.files:
+        if ids is None or MAP_INDEX not in manifest.files:
             return
         self._places, self._sums = _Places(), {}
-        folders = {"step": artifact.MAPS, "before": _BEFORE}
+        folders = {"step": MAPS, "before": _BEFORE}
         with _on_disk(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
             for key, target in zip(folders, _SUMS, strict=True):
@@ -326,18 +327,18 @@ class PixelMaps:
 def flush_maps(spool: Spool) -> None:
     """Write maps that a crash has left in the accumulator of a spool into its record."""
     manifest = spool.manifest
-    if manifest.pixel_loss_name and artifact.MAP_INDEX not in manifest.files and manifest.steps:
+    if manifest.pixel_loss_name and MAP_INDEX not in manifest.files and manifest.steps:
         PixelMaps.open(spool).write(spool, complete=False)
 
 
 def _stored(spool: Spool, under: str) -> Iterator[Map | None]:
     manifest = spool.manifest
-    index = artifact.read_map_index(manifest, spool.fetch, under=under)
+    index = read_map_index(manifest, spool.fetch, under=under)
     for sample, file in enumerate(index["file"].tolist()):
         if file < 0:
             yield None
         else:
-            yield artifact.read_map(manifest, spool.fetch, index, sample, under=under)
+            yield read_map(manifest, spool.fetch, index, sample, under=under)
 
 
 def _host_maps(maps: Any, n_ids: int) -> list[npt.NDArray[Any]]:

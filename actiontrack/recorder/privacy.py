@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from actiontrack.artifact import Samples
-from actiontrack.digest import hash_ids, salt_check
 from actiontrack.errors import ParameterError
+from actiontrack.record.digest import hash_ids, salt_check
+from actiontrack.record.samples import Samples
 from actiontrack.recorder.arrays import canonical_ids
 
 __all__ = ["IMAGES_VARIABLE", "SALT_VARIABLE", "Privacy"]

@@ -16,8 +16,6 @@ __all__ = ["ArrayProbe", "Loss", "Tracking", "class_indices", "log_probabilities
 Loss = str | Callable[[Any, Any], Any]
 
 _ERRORS: Mapping[str, Callable[[Any], Any]] = {"squared_error": np.square, "absolute_error": np.abs}
-
-
 _EPS = float(np.finfo(np.float64).eps)
 
 

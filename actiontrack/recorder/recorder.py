@@ -19,9 +19,6 @@ import numpy.typing as npt
 import pandas as pd
 
 import actiontrack
-from actiontrack import artifact
-from actiontrack.artifact import FileEntry, Manifest, Samples, StepEntry
-from actiontrack.digest import digest_ids, digest_inputs, digest_labels
 from actiontrack.errors import (
     ActionTrackError,
     NotFoundError,
@@ -30,6 +27,21 @@ from actiontrack.errors import (
     StoreError,
 )
 from actiontrack.history import DELTA_KINDS, MEASURES, MODES, check_choice
+from actiontrack.record.digest import digest_ids, digest_inputs, digest_labels
+from actiontrack.record.disk import FileEntry
+from actiontrack.record.manifest import Manifest, StepEntry, check_fields
+from actiontrack.record.paths import (
+    BOXES,
+    FEATURES,
+    PROBABILITIES,
+    SAMPLES,
+    THUMBNAILS,
+    check_name,
+    picture_path,
+)
+from actiontrack.record.pictures import write_boxes, write_pictures, write_thumbnails
+from actiontrack.record.samples import Samples, write_samples
+from actiontrack.record.vectors import write_features, write_probabilities
 from actiontrack.recorder.arrays import canonical_ids, shape_error, snapshot
 from actiontrack.recorder.context import FinishOnExit
 from actiontrack.recorder.epoch import EpochBuffer, EpochRows, Gather, scatter, shown
@@ -147,7 +159,7 @@ class Recorder(FinishOnExit):
         spool: str | Path | None = None,
         patience: float = 30.0,
     ) -> None:
-        artifact.check_name("split", split)
+        check_name("split", split)
         _check_source(source)
         check_choice("mode", mode, MODES)
         check_choice("delta_kind", delta_kind, tuple(DELTA_KINDS))
@@ -186,7 +198,7 @@ class Recorder(FinishOnExit):
             maps={"factor": map_factor, "dtype": map_dtype} if pixel_loss_name else None,
             writer=f"actiontrack {actiontrack.__version__}",
         )
-        artifact.check_fields(manifest)
+        check_fields(manifest)
         self._open(manifest, store, run_id, Path(spool) if spool else spool_root(), resume=resume)
 
     # The three lines
@@ -356,8 +368,8 @@ class Recorder(FinishOnExit):
             labels: (n_samples,) class indices as trained on.
             true_labels: (n_samples,) the truth, where labels are noisy.
             paths: (n_samples,) image paths relative to the root of `source`.
-            input_digests: (n_samples,) see `actiontrack.digest.digest_input`: with them runs on
-                other pixels under the same ids are told apart.
+            input_digests: (n_samples,) see `actiontrack.record.digest.digest_input`: with them
+                runs on other pixels under the same ids are told apart.
 
         Raises:
             RecordingError: if ids repeat, or a resumed record has other samples, labels or inputs.
@@ -391,8 +403,8 @@ class Recorder(FinishOnExit):
         if self._spool is not None:
             rows = self._in_order(ids)
             values = np.asarray(features, dtype=np.float32)[rows]
-            entry = artifact.write_features(self._spool.folder, values)
-            self._spool.add_file(artifact.FEATURES, entry)
+            entry = write_features(self._spool.folder, values)
+            self._spool.add_file(FEATURES, entry)
             self._submit()
 
     def log_probabilities(self, ids: Any, probabilities: Any) -> None:
@@ -414,16 +426,16 @@ class Recorder(FinishOnExit):
                 rule = f"must have shape ({rows.size}, {n_classes or 'n_classes'})"
                 remedy = "Pass one distribution over all classes per id."
                 raise ParameterError("probabilities", rule, values.shape, remedy)
-            entry = artifact.write_probabilities(self._spool.folder, values[rows])
-            self._spool.add_file(artifact.PROBABILITIES, entry)
+            entry = write_probabilities(self._spool.folder, values[rows])
+            self._spool.add_file(PROBABILITIES, entry)
             self._submit()
 
     def log_thumbnails(self, ids: Any, images: Sequence[bytes]) -> None:
         """Keep one PNG per sample with the run, with ids in any order."""
         if self._spool is not None and self._privacy.keeps(images):
             ordered = [images[each] for each in self._in_order(ids)]
-            entry = artifact.write_thumbnails(self._spool.folder, ordered)
-            self._spool.add_file(artifact.THUMBNAILS, entry)
+            entry = write_thumbnails(self._spool.folder, ordered)
+            self._spool.add_file(THUMBNAILS, entry)
             self._submit()
 
     def log_pictures(self, name: str, ids: Any, images: Sequence[bytes]) -> None:
@@ -439,8 +451,8 @@ class Recorder(FinishOnExit):
         """
         if self._spool is not None and self._privacy.keeps(images):
             ordered = [images[each] for each in self._in_order(ids)]
-            entry = artifact.write_pictures(self._spool.folder, name, ordered)
-            self._spool.add_file(artifact.picture_path(name), entry)
+            entry = write_pictures(self._spool.folder, name, ordered)
+            self._spool.add_file(picture_path(name), entry)
             self._submit()
 
     def log_boxes(self, boxes: pd.DataFrame) -> None:
@@ -470,8 +482,8 @@ class Recorder(FinishOnExit):
                     f"boxes: sample_id {found[rows < 0][0]!s} is none of the record {self.name}. "
                     "Declare the samples or record an epoch first."
                 )
-            entry = artifact.write_boxes(self._spool.folder, boxes.assign(sample=rows))
-            self._spool.add_file(artifact.BOXES, entry)
+            entry = write_boxes(self._spool.folder, boxes.assign(sample=rows))
+            self._spool.add_file(BOXES, entry)
             self._submit()
 
     def discard_epoch(self) -> None:
@@ -715,7 +727,7 @@ class Recorder(FinishOnExit):
     def _settle_samples(self, rows: EpochRows) -> None:
         """Fix the samples at the first epoch: declared ones, or those that it saw."""
         assert self._spool is not None  # noqa: S101
-        if artifact.SAMPLES in self._spool.manifest.files:
+        if SAMPLES in self._spool.manifest.files:
             return
         seen_labels = rows.columns.get("label")
         samples = self._declared or Samples(sample_ids=rows.ids, labels=_as_int(seen_labels))
@@ -725,14 +737,14 @@ class Recorder(FinishOnExit):
             and rows.ids.size == len(samples.sample_ids)
         ):
             samples = Samples(**{**vars(samples), "labels": _as_int(seen_labels)})
-        entry = artifact.write_samples(self._spool.folder, samples)
+        entry = write_samples(self._spool.folder, samples)
         self._spool.update(
             n_samples=len(samples.sample_ids),
             id_type="int64" if samples.sample_ids.dtype.kind == "i" else "string",
             digests=_digests(samples, self._spool.manifest.class_names),
         )
         self._ids, self._labels = samples.sample_ids, samples.labels
-        self._spool.add_file(artifact.SAMPLES, entry)
+        self._spool.add_file(SAMPLES, entry)
 
     def _check_labels(self, labels: npt.NDArray[Any] | None) -> None:
         if labels is None or self._labels is None:
@@ -967,7 +979,7 @@ def _component_name(name: str) -> str:
         raise ParameterError(
             "components", "must not take a name of the record itself", name, "Rename it."
         )
-    return artifact.check_name("components", name)
+    return check_name("components", name)
 
 
 def _check_maps(pixel_loss_name: str, factor: int, dtype: str, *, gathers: bool) -> None:

@@ -2,7 +2,7 @@
 
 ::
 
-    <spool root>/<run id>/<record>/     the files of the record, see `actiontrack.artifact`
+    <spool root>/<run id>/<record>/     the files of the record, see `actiontrack.record`
                           /sync.json    where it belongs: tracking URI, run, model
                           /metrics.jsonl    aggregates of each step, for the tracking server
                           /accumulator/     sums of maps so far, see `actiontrack.recorder.maps`
@@ -24,9 +24,22 @@ import numpy.typing as npt
 import platformdirs
 from filelock import FileLock, Timeout
 
-from actiontrack import artifact
-from actiontrack.artifact import FileEntry, Manifest, StepEntry
 from actiontrack.errors import CorruptRecordError, NotFoundError, RecordingError, StoreError
+from actiontrack.record.disk import FileEntry
+from actiontrack.record.losses import read_history, write_block
+from actiontrack.record.manifest import Manifest, StepEntry, read_manifest, write_manifest
+from actiontrack.record.parquet import Fetch, copy_file
+from actiontrack.record.paths import (
+    BOXES,
+    MANIFEST,
+    MAPS,
+    PICTURES,
+    PROBABILITIES,
+    SCORES,
+    block_path,
+)
+from actiontrack.record.samples import read_samples
+from actiontrack.record.vectors import write_scores
 from actiontrack.scores import score_table
 
 __all__ = [
@@ -146,10 +159,10 @@ class Spool:
             NotFoundError: if there is none.
             CorruptRecordError: if it is damaged.
         """
-        return cls(folder, artifact.read_manifest(folder / artifact.MANIFEST))
+        return cls(folder, read_manifest(folder / MANIFEST))
 
     @classmethod
-    def copy(cls, folder: Path, manifest: Manifest, fetch: artifact.Fetch) -> "Spool":
+    def copy(cls, folder: Path, manifest: Manifest, fetch: Fetch) -> "Spool":
         """Bring a record that is elsewhere to local disk, the manifest last.
 
         Raises:
@@ -158,8 +171,8 @@ class Spool:
         """
         shutil.rmtree(folder / ACCUMULATOR, ignore_errors=True)
         for name in manifest.files:
-            artifact.copy_file(manifest, name, fetch, folder)
-        artifact.write_manifest(folder, manifest)
+            copy_file(manifest, name, fetch, folder)
+        write_manifest(folder, manifest)
         return cls(folder, manifest)
 
     def write_destination(self, destination: Destination) -> None:
@@ -203,9 +216,9 @@ class Spool:
         self, step: StepEntry, columns: Mapping[str, npt.NDArray[Any]], **changes: Any
     ) -> None:
         """Write one step, then the manifest."""
-        entry = artifact.write_block(self.folder, step.step, columns)
+        entry = write_block(self.folder, step.step, columns)
         manifest = replace(self.manifest, steps=(*self.manifest.steps, step), **changes)
-        path = artifact.block_path(step.step)
+        path = block_path(step.step)
         self._commit(manifest.with_file(path, entry))
 
     def add_file(self, path: str, entry: FileEntry) -> None:
@@ -214,7 +227,7 @@ class Spool:
 
     def add_maps(self, entries: Mapping[str, FileEntry], options: Mapping[str, Any]) -> None:
         """Name the files of maps that were written into the folder, in place of earlier ones."""
-        manifest = self.manifest.without_files(artifact.MAPS)
+        manifest = self.manifest.without_files(MAPS)
         files = {**manifest.files, **entries}
         self._commit(replace(manifest, files=files, maps=dict(options)))
 
@@ -225,10 +238,10 @@ class Spool:
     def truncate(self, step: int) -> bool:
         """Forget the steps from `step` on. Returns whether there were any."""
         kept = tuple(each for each in self.manifest.steps if each.step < step)
-        dropped = {artifact.block_path(each.step) for each in self.manifest.steps[len(kept) :]}
+        dropped = {block_path(each.step) for each in self.manifest.steps[len(kept) :]}
         # Of a model that trains on.
-        dropped |= {artifact.SCORES, artifact.PROBABILITIES, artifact.BOXES}
-        left = self.manifest.without_files(artifact.MAPS, artifact.PICTURES)
+        dropped |= {SCORES, PROBABILITIES, BOXES}
+        left = self.manifest.without_files(MAPS, PICTURES)
         files = {name: each for name, each in left.files.items() if name not in dropped}
         if len(files) == len(self.manifest.files):
             return False
@@ -237,10 +250,10 @@ class Spool:
 
     def complete(self) -> None:
         """Write the scores and mark the record complete."""
-        history = artifact.read_history(self.manifest, self.fetch)
-        entry = artifact.write_scores(self.folder, score_table(history))
+        history = read_history(self.manifest, self.fetch)
+        entry = write_scores(self.folder, score_table(history))
         manifest = replace(self.manifest, status="complete", partial=None)
-        self._commit(manifest.with_file(artifact.SCORES, entry))
+        self._commit(manifest.with_file(SCORES, entry))
 
     def add_metrics(self, metrics: StepMetrics) -> None:
         """Keep aggregates of a step beside the record, in case the server is away."""
@@ -278,7 +291,7 @@ class Spool:
 
     def _samples(self, name: str) -> npt.NDArray[Any] | None:
         try:
-            samples = artifact.read_samples(self.manifest, self.fetch)
+            samples = read_samples(self.manifest, self.fetch)
         except NotFoundError:
             return None
         values: npt.NDArray[Any] | None = getattr(samples, name)
@@ -286,5 +299,5 @@ class Spool:
 
     def _commit(self, manifest: Manifest) -> None:
         manifest = replace(manifest, revision=manifest.revision + 1)
-        artifact.write_manifest(self.folder, manifest)
+        write_manifest(self.folder, manifest)
         self.manifest = manifest

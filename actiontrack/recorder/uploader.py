@@ -12,8 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from actiontrack import artifact
-from actiontrack.artifact import MANIFEST, FileEntry, Manifest
 from actiontrack.errors import (
     ActionTrackError,
     CorruptRecordError,
@@ -21,6 +19,9 @@ from actiontrack.errors import (
     RecordingError,
     StoreError,
 )
+from actiontrack.record.disk import FileEntry
+from actiontrack.record.manifest import Manifest, write_manifest
+from actiontrack.record.paths import MANIFEST, block_path
 from actiontrack.recorder.maps import flush_maps
 from actiontrack.recorder.spool import Destination, Spool, StepMetrics, lock_spool
 from actiontrack.store import ARTIFACT_ROOT, RunInfo, Store
@@ -248,7 +249,7 @@ def upload_files(store: Store, run_id: str, spool: Spool, files: Iterable[str]) 
 def upload_manifest(store: Store, run_id: str, manifest: Manifest) -> None:
     """Upload a manifest, after every file that it names."""
     with tempfile.TemporaryDirectory(prefix="actiontrack-") as scratch:
-        artifact.write_manifest(Path(scratch), manifest)
+        write_manifest(Path(scratch), manifest)
         store.upload(run_id, Path(scratch) / MANIFEST, _artifact_folder(manifest))
 
 
@@ -331,7 +332,7 @@ def diverged(spool: Spool, writer: str, remote: Manifest | None) -> bool:
     """
     if writer in {"", *spool.writers()}:
         return False
-    paths = [artifact.block_path(each.step) for each in remote.steps] if remote else []
+    paths = [block_path(each.step) for each in remote.steps] if remote else []
     held = spool.manifest.files
     return remote is None or any(held.get(each) != remote.files[each] for each in paths)
 

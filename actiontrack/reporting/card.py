@@ -13,8 +13,8 @@ import yaml
 
 from actiontrack import analysis
 from actiontrack.errors import DataError
-from actiontrack.report import markdown_table, markdown_text
 from actiontrack.reporting.common import has_classes, short_number, unit_of
+from actiontrack.reporting.markup import markdown_table, markdown_text
 from actiontrack.reporting.noise import holds_noise
 from actiontrack.reporting.sentences import describe_noise
 from actiontrack.store import StoredRecord

@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 
 from actiontrack import analysis, plots
-from actiontrack.changes import OVERALL, Changes
-from actiontrack.report import Report, Section
+from actiontrack.analysis.changes import OVERALL, Changes
 from actiontrack.reporting.common import (
     GALLERY,
     count_runs,
@@ -16,6 +15,7 @@ from actiontrack.reporting.common import (
     sources_of,
     traced,
 )
+from actiontrack.reporting.document import Report, Section
 from actiontrack.reporting.facts import incomparable_section
 from actiontrack.reporting.pictures import draw_samples, with_caption
 from actiontrack.store import StoredRecord

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from actiontrack.analysis import model_of
 from actiontrack.compare import HIGH_ACTION, HIGH_ENTROPY
-from actiontrack.report import Section, Source
+from actiontrack.reporting.document import Section, Source
 from actiontrack.store import StoredRecord
 
 __all__ = [

@@ -7,7 +7,6 @@ import pandas as pd
 
 from actiontrack import analysis, compare, plots
 from actiontrack.analysis import Alignment, Comparison
-from actiontrack.report import Report, Section
 from actiontrack.reporting.common import (
     GALLERY,
     figure_of,
@@ -18,6 +17,7 @@ from actiontrack.reporting.common import (
     traced,
 )
 from actiontrack.reporting.details import detail_sections, stability_section
+from actiontrack.reporting.document import Report, Section
 from actiontrack.reporting.ensemble import entropy_sections
 from actiontrack.reporting.facts import data_sections, incomparable_section
 from actiontrack.reporting.noise import detection_sections, holds_noise

@@ -4,8 +4,8 @@ import pandas as pd
 
 from actiontrack import analysis, plots
 from actiontrack.errors import ParameterError
-from actiontrack.report import Section
 from actiontrack.reporting.common import GALLERY, figure_of, pixel_unit_of, unit_of
+from actiontrack.reporting.document import Section
 from actiontrack.reporting.pictures import (
     draw_samples,
     gallery,

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from actiontrack import analysis, exploration, plots
-from actiontrack.report import Section
+from actiontrack import analysis, plots
+from actiontrack.analysis import exploration
 from actiontrack.reporting.common import GALLERY, REGIONS, count_runs, figure_of, nested
+from actiontrack.reporting.document import Section
 from actiontrack.reporting.pictures import region_gallery
 from actiontrack.reporting.sentences import describe_ensemble
 from actiontrack.store import StoredRecord

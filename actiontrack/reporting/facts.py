@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import pandas as pd
 
 from actiontrack import analysis
-from actiontrack.report import Section
 from actiontrack.reporting.common import count_runs
+from actiontrack.reporting.document import Section
 from actiontrack.store import StoredRecord
 
 __all__ = ["data_sections", "incomparable_section", "run_section"]

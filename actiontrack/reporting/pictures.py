@@ -9,7 +9,8 @@ from PIL import Image
 
 from actiontrack import analysis, plots
 from actiontrack.errors import DataError, NotFoundError
-from actiontrack.rasters import open_raster
+from actiontrack.plots.canvas import Colour, Picture
+from actiontrack.record.rasters import open_raster
 from actiontrack.reporting.common import pixel_unit_of
 from actiontrack.store import StoredRecord
 
@@ -147,9 +148,9 @@ def pixel_figure(record: StoredRecord, rows: pd.DataFrame) -> tuple[Figure, int]
     ]
     images = [_image(record, each) for each in positions]
     others = record.picture_names
-    pictures: list[dict[str, plots.Picture]] = []
+    pictures: list[dict[str, Picture]] = []
     for position, image in zip(positions, images, strict=True):
-        shown: dict[str, plots.Picture] = {"image": image}
+        shown: dict[str, Picture] = {"image": image}
         pictures.append(shown | {name: _picture(record, name, position) for name in others})
     maps = [record.pixel_action(each) for each in positions]
     classes = _class_colours(record, positions)
@@ -209,9 +210,9 @@ def _picture(record: StoredRecord, name: str, position: int) -> Image.Image:
     return open_raster(record.picture_bytes(name, position))
 
 
-def _class_colours(record: StoredRecord, positions: Sequence[int]) -> dict[str, plots.Colour]:
+def _class_colours(record: StoredRecord, positions: Sequence[int]) -> dict[str, Colour]:
     """Colour of each class in the palette pictures of some samples, by class."""
-    found: dict[int, plots.Colour] = {}
+    found: dict[int, Colour] = {}
     for name in record.picture_names:
         for position in positions:
             image = _picture(record, name, position)

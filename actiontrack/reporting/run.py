@@ -7,7 +7,6 @@ import numpy.typing as npt
 import pandas as pd
 
 from actiontrack import analysis, plots
-from actiontrack.report import Report, Section
 from actiontrack.reporting.common import (
     figure_of,
     has_classes,
@@ -24,6 +23,7 @@ from actiontrack.reporting.details import (
     extremes,
     stability_section,
 )
+from actiontrack.reporting.document import Report, Section
 from actiontrack.reporting.ensemble import entropy_sections
 from actiontrack.reporting.facts import incomparable_section, run_section
 from actiontrack.reporting.noise import detection_sections, holds_noise

@@ -4,7 +4,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from actiontrack.report import Report
+from actiontrack.reporting.document import Report
 from actiontrack.reporting.run import run_report
 from actiontrack.store import ARTIFACT_ROOT, Store, StoredRecord
 

@@ -3,7 +3,7 @@
 from urllib.parse import quote
 
 from actiontrack import analysis
-from actiontrack.redaction import redact
+from actiontrack.errors import redact
 from actiontrack.reporting.common import short_number, unit_of
 from actiontrack.reporting.pictures import has_pixel_classes
 from actiontrack.store import ARTIFACT_ROOT, RunInfo, Store, StoredRecord

@@ -31,8 +31,10 @@ from actiontrack.errors import (
     ParameterError,
 )
 from actiontrack.store import Store
-from actiontrack.web import access, api, pages
+from actiontrack.web import access, pages
 from actiontrack.web.access import ForbiddenError
+from actiontrack.web.api.answers import error_answer
+from actiontrack.web.api.routes import ROUTES as API_ROUTES
 from actiontrack.web.data import Data
 from actiontrack.web.images import ImageRoots
 from actiontrack.web.permissions import READ, Everybody, Permissions
@@ -137,7 +139,7 @@ def wants_auth() -> bool:
 
 def routes() -> tuple[Route, ...]:
     """Every route of ours: pages and API."""
-    return (*pages.ROUTES, *api.ROUTES)
+    return (*pages.ROUTES, *API_ROUTES)
 
 
 def install(
@@ -274,7 +276,7 @@ def _unexpected(error: Exception) -> flask.typing.ResponseReturnValue:
 
 def _error(kind: str, message: str, status: int) -> flask.Response:
     if flask.request.path.startswith(_prefixed(f"{PREFIX}/api/")):
-        return api.error_answer(kind, message, status)
+        return error_answer(kind, message, status)
     return pages.error_page(message, status)
 
 

@@ -11,8 +11,8 @@ import flask
 import numpy as np
 import numpy.typing as npt
 
+from actiontrack.analysis.exploration import SampleFilter
 from actiontrack.errors import ParameterError
-from actiontrack.exploration import SampleFilter
 from actiontrack.history import DELTA_KINDS
 from actiontrack.web import query
 from actiontrack.web.data import Data, RunView

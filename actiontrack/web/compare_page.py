@@ -7,9 +7,10 @@ from typing import Any
 import flask
 import pandas as pd
 
-from actiontrack import compare, exploration
-from actiontrack.analysis import LOW_IS_HARD
+from actiontrack import compare
+from actiontrack.analysis import exploration
 from actiontrack.errors import NotComparableError, NotFoundError, ParameterError
+from actiontrack.scores import LOW_IS_HARD
 from actiontrack.web import query
 from actiontrack.web.asked import SIZES, asked, model_name, paged
 from actiontrack.web.data import Data, Page, RunView

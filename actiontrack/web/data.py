@@ -1,7 +1,7 @@
 """What pages and API show: records of a store as frames and bytes, with bounded caches.
 
 Pages and API call `Data`; neither computes by itself, and this module computes nothing either: it
-asks `actiontrack.analysis` and `actiontrack.exploration` and keeps what they answer. Caches are
+asks `actiontrack.analysis` and keeps what they answer. Caches are
 keyed by the checksum of the record's manifest, so that a record that grows is read anew.
 
 Frames that are handed out are shared between threads. Derive new ones, never change one in place.
@@ -19,10 +19,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from actiontrack import analysis, artifact, compare, exploration, verdicts
+from actiontrack import analysis, compare
+from actiontrack.analysis import exploration, verdicts
+from actiontrack.analysis.exploration import SampleFilter
 from actiontrack.errors import CorruptRecordError, NotFoundError, ParameterError, StoreError
-from actiontrack.exploration import SampleFilter
 from actiontrack.history import LossHistory, check_choice
+from actiontrack.record.manifest import Manifest
+from actiontrack.record.paths import MANIFEST
+from actiontrack.record.samples import Samples, read_samples
+from actiontrack.record.vectors import check_scores
 from actiontrack.reporting import describe_comparison
 from actiontrack.store import ARTIFACT_ROOT, RunInfo, RunQuery, Store, StoredRecord, choose_record
 from actiontrack.web import images
@@ -125,7 +130,7 @@ class RunView:
 
     info: RunInfo
     record: str
-    manifest: artifact.Manifest
+    manifest: Manifest
     digest: str
     scores: tuple[str, ...]
     class_names: tuple[str, ...]
@@ -159,7 +164,7 @@ class _Record(StoredRecord):
 
     def scores(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         frame = self.cached("scores", super().scores)
-        artifact.check_scores(columns or (), list(frame.columns))
+        check_scores(columns or (), list(frame.columns))
         return frame if columns is None else frame[list(columns)]
 
     def history(self, columns: Sequence[str] | None = None) -> LossHistory:
@@ -174,8 +179,8 @@ class _Record(StoredRecord):
         return self.cached("probabilities", super().probabilities)
 
     @property
-    def samples(self) -> artifact.Samples:
-        return self.cached("samples", lambda: artifact.read_samples(self.manifest, self.fetch))
+    def samples(self) -> Samples:
+        return self.cached("samples", lambda: read_samples(self.manifest, self.fetch))
 
     @property
     def boxes(self) -> pd.DataFrame | None:
@@ -725,7 +730,7 @@ class Data:
         if root is None:
             return int(time.monotonic() / _KNOWN_S)
         try:
-            state = (root / ARTIFACT_ROOT / name / artifact.MANIFEST).stat()
+            state = (root / ARTIFACT_ROOT / name / MANIFEST).stat()
         except OSError:
             return None
         return state.st_mtime_ns, state.st_size, state.st_ino

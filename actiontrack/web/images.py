@@ -19,7 +19,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from actiontrack.errors import DataError, NotFoundError, ParameterError
-from actiontrack.rasters import open_raster
+from actiontrack.record.rasters import open_raster
 from actiontrack.store import StoredRecord
 
 __all__ = ["ROOTS_VARIABLE", "ImageRoots", "checked", "map_png", "sample_image"]

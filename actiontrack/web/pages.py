@@ -8,9 +8,9 @@ from typing import Any
 import flask
 import pandas as pd
 
+from actiontrack.analysis.verdicts import VERDICTS
 from actiontrack.errors import ParameterError
 from actiontrack.history import DELTA_KINDS
-from actiontrack.verdicts import VERDICTS
 from actiontrack.web import access, query
 from actiontrack.web.asked import (
     SAMPLES,

@@ -9,8 +9,8 @@ from typing import Any
 
 from werkzeug.datastructures import MultiDict
 
+from actiontrack.analysis.exploration import CORRECT, ORDERS, SampleFilter
 from actiontrack.errors import ParameterError
-from actiontrack.exploration import CORRECT, ORDERS, SampleFilter
 from actiontrack.web.data import MAX_ROWS, METHODS, STATES, RunFilter
 
 __all__ = ["Parameter", "parse", "run_filter", "sample_filter"]

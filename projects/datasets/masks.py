@@ -27,8 +27,8 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode, functional
 from tqdm import tqdm
 
-from actiontrack.digest import digest_input, digest_inputs
 from actiontrack.errors import DataError, ParameterError
+from actiontrack.record.digest import digest_input, digest_inputs
 from projects.datasets.decode import FAILURES, MAX_THREADS, decode_image
 from projects.datasets.folder import SUFFIXES
 from projects.datasets.split import Ids, SplitName

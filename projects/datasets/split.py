@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from actiontrack.digest import digest_input
 from actiontrack.errors import DataError
+from actiontrack.record.digest import digest_input
 
 __all__ = ["Ids", "ImageSplit", "Labels", "Source", "SplitName"]
 

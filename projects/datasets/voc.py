@@ -31,8 +31,8 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional
 from tqdm import tqdm
 
-from actiontrack.digest import INPUT_DIGEST_LENGTH, digest_input, digest_inputs
 from actiontrack.errors import DataError, MissingDependencyError, ParameterError
+from actiontrack.record.digest import INPUT_DIGEST_LENGTH, digest_input, digest_inputs
 from projects.datasets.decode import MAX_THREADS, decode_image
 from projects.datasets.folder import SUFFIXES
 from projects.datasets.split import Ids, SplitName

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from actiontrack.analysis import save_frame
-from actiontrack.digest import digest_ids, digest_input, digest_inputs, digest_labels
+from actiontrack.record.digest import digest_ids, digest_input, digest_inputs, digest_labels
 from actiontrack.store import RunInfo, Store, StoredRecord
 from projects.datasets.split import Ids
 from projects.datasets.stratify import pick_per_class

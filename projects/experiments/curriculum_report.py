@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from actiontrack import plots
-from actiontrack.report import Report, Section
+from actiontrack.reporting.document import Report, Section
 from projects.experiments.curriculum_chunks import (
     BEST_RANDOM,
     EASIEST,

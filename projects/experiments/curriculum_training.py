@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from actiontrack.digest import digest_input, digest_inputs
 from actiontrack.errors import ActionTrackError
+from actiontrack.record.digest import digest_input, digest_inputs
 from projects.datasets import ImageSplit, load_dataset
 from projects.datasets.split import Ids
 from projects.datasets.stratify import stratified_subset

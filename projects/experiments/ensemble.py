@@ -12,8 +12,8 @@ from actiontrack.analysis import (
     ensemble_scores,
     load_records,
 )
-from actiontrack.report import Report
 from actiontrack.reporting import describe_ensemble, ensemble_sections
+from actiontrack.reporting.document import Report
 from actiontrack.store import RunQuery, Store
 from projects.experiments.experiment import experiment
 from projects.experiments.params import ExperimentParams, auto

@@ -15,8 +15,8 @@ import pandas as pd
 
 import actiontrack
 from actiontrack.errors import StoreError
-from actiontrack.report import Report, Section
 from actiontrack.reporting import log_report
+from actiontrack.reporting.document import Report, Section
 from actiontrack.store import RunInfo, Store
 from projects.children import Child, run_children
 from projects.experiments.params import ScaledParams

@@ -20,9 +20,9 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from actiontrack import analysis
 from actiontrack.errors import ParameterError
-from actiontrack.report import Report, Section
 from actiontrack.reporting import describe_noise, detection_figure, noise_sections
-from actiontrack.scores import EL2N_STEPS
+from actiontrack.reporting.document import Report, Section
+from actiontrack.scores import EL2N_STEPS, LOW_IS_HARD
 from actiontrack.store import RunInfo, RunQuery, Store, StoredRecord
 from projects.cross_validation import (
     LABEL_QUALITY,
@@ -40,7 +40,7 @@ from projects.train import lasting
 __all__ = ["LabelNoiseParams", "main"]
 
 _SELF_CONFIDENCE = "cleanlab_self_confidence"
-_LOW_IS_HARD = analysis.LOW_IS_HARD | {f"cleanlab_{method}" for method in LABEL_QUALITY}
+_LOW_IS_HARD = LOW_IS_HARD | {f"cleanlab_{method}" for method in LABEL_QUALITY}
 _METRICS = {"auroc": "AUROC", "average_precision": "AP"}
 _K = 100  # besides as many as there are wrong labels
 _FOLDER, _FILE = "cross_validation", "probabilities.parquet"

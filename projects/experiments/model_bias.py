@@ -10,8 +10,8 @@ import pandas as pd
 from pydantic import BeforeValidator, Field
 
 from actiontrack.analysis import Comparison, compare_runs, load_records
-from actiontrack.report import Report, Section
 from actiontrack.reporting import comparison_report, describe_comparison, sources_of
+from actiontrack.reporting.document import Report, Section
 from actiontrack.store import RunQuery, Store, StoredRecord
 from projects.experiments.experiment import Experiment, experiment
 from projects.experiments.params import ScaledParams, auto

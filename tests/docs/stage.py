@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 from sklearn.neural_network import MLPClassifier
 
 from actiontrack import Recorder
-from actiontrack.digest import digest_input
+from actiontrack.record.digest import digest_input
 from actiontrack.store import Store
 
 N_TRAIN, N_TEST, EPOCHS = 300, 100, 3

@@ -14,9 +14,26 @@ from helpers import ROOT
 from PIL import Image
 
 import actiontrack
-from actiontrack import artifact, errors, plots, scores
+from actiontrack import errors, plots, scores
 from actiontrack.cli import cli
 from actiontrack.history import MEASURES
+from actiontrack.record.disk import FileEntry
+from actiontrack.record.manifest import Manifest, StepEntry
+from actiontrack.record.paths import (
+    BOXES,
+    FEATURES,
+    MANIFEST,
+    MAP_INDEX,
+    PROBABILITIES,
+    SAMPLES,
+    SCORES,
+    THUMBNAILS,
+    block_path,
+    map_path,
+    picture_path,
+)
+from actiontrack.record.pictures import BOX_COLUMNS
+from actiontrack.record.samples import Samples
 from actiontrack.testing import make_history
 from actiontrack.web.app import routes
 from actiontrack.web.routes import PREFIX
@@ -72,26 +89,24 @@ def test_the_command_reference_holds_every_command_and_option(name, command, pag
     assert " ".join(summary.split()) in " ".join(text.split())
 
 
-@pytest.mark.parametrize(
-    "kind", [artifact.Manifest, artifact.StepEntry, artifact.FileEntry, artifact.Samples]
-)
+@pytest.mark.parametrize("kind", [Manifest, StepEntry, FileEntry, Samples])
 def test_the_format_holds_every_field(kind, words):
     code, _ = words("format.html")
     names = {"sample_ids": "sample_id", "labels": "label", "true_labels": "true_label"}
     names |= {"paths": "path", "input_digests": "input_digest"}
     for field in fields(kind):
-        name = names.get(field.name, field.name) if kind is artifact.Samples else field.name
+        name = names.get(field.name, field.name) if kind is Samples else field.name
         assert name in code, f"docs/format.md does not describe {kind.__name__}.{field.name}"
 
 
 def test_the_format_holds_every_file_measure_and_column_of_boxes(words):
     code, _ = words("format.html")
     files = [
-        *(artifact.MANIFEST, artifact.SAMPLES, artifact.SCORES, artifact.FEATURES),
-        *(artifact.PROBABILITIES, artifact.THUMBNAILS, artifact.BOXES, artifact.MAP_INDEX),
-        *(artifact.block_path(1), artifact.map_path(0), artifact.picture_path("NAME")),
+        *(MANIFEST, SAMPLES, SCORES, FEATURES),
+        *(PROBABILITIES, THUMBNAILS, BOXES, MAP_INDEX),
+        *(block_path(1), map_path(0), picture_path("NAME")),
     ]
-    for name in (*files, *MEASURES, *artifact.BOX_COLUMNS):
+    for name in (*files, *MEASURES, *BOX_COLUMNS):
         assert name in code, f"docs/format.md does not describe {name}"
 
 

@@ -11,11 +11,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from actiontrack import cli, exports, verdicts
+from actiontrack import cli
+from actiontrack.analysis import verdicts
+from actiontrack.analysis.verdicts import Verdict
 from actiontrack.errors import DataError, NotFoundError, ParameterError
-from actiontrack.exports.files import safe_name
 from actiontrack.recorder import Recorder
-from actiontrack.verdicts import Verdict
+from actiontrack.reporting import exports
+from actiontrack.reporting.exports.files import safe_name
 
 N = 40
 NAMES = ("ant", "bee <b>", "../cat")

@@ -12,8 +12,8 @@ import pytest
 from helpers import ROOT
 from PIL import Image
 
-from actiontrack import exports
 from actiontrack.recorder import Recorder
+from actiontrack.reporting import exports
 
 pytestmark = pytest.mark.long
 N = 8

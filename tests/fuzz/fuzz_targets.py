@@ -24,9 +24,34 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from actiontrack import artifact
-from actiontrack.artifact import FileEntry, Manifest, Samples, StepEntry
 from actiontrack.errors import ActionTrackError
+from actiontrack.record.disk import FileEntry
+from actiontrack.record.losses import read_history, write_block
+from actiontrack.record.manifest import (
+    Manifest,
+    StepEntry,
+    manifest_checksum,
+    read_manifest,
+    write_manifest,
+)
+from actiontrack.record.maps import read_map, read_map_index, write_maps
+from actiontrack.record.paths import block_path, picture_path
+from actiontrack.record.pictures import (
+    Pictures,
+    read_boxes,
+    write_boxes,
+    write_pictures,
+    write_thumbnails,
+)
+from actiontrack.record.samples import Samples, read_samples, write_samples
+from actiontrack.record.vectors import (
+    read_features,
+    read_probabilities,
+    read_scores,
+    write_features,
+    write_probabilities,
+    write_scores,
+)
 from actiontrack.scores import score_table
 from actiontrack.testing import make_history, record_history
 
@@ -121,30 +146,30 @@ def write_record(folder):
         paths=names,
         input_digests=["0" * 32] * N,
     )
-    files = {"samples.parquet": artifact.write_samples(folder, samples)}
+    files = {"samples.parquet": write_samples(folder, samples)}
     steps = []
     for row, step in enumerate(history.steps.tolist()):
         mask = np.arange(N) == row if row == 1 else np.zeros(N, bool)
         columns = {"loss": history.losses, **history.measures, "box": history.losses + 1}
         masked = {each: np.ma.MaskedArray(grid[row], mask=mask) for each, grid in columns.items()}
-        files[artifact.block_path(step)] = artifact.write_block(folder, step, masked)
+        files[block_path(step)] = write_block(folder, step, masked)
         steps.append(StepEntry(step, 1.0, N - int(mask.sum())))
     scores = score_table(replace(history, sample_ids=samples.sample_ids))
-    files["scores.parquet"] = artifact.write_scores(folder, scores)
-    files["features.parquet"] = artifact.write_features(folder, rng.normal(size=(N, 4)))
+    files["scores.parquet"] = write_scores(folder, scores)
+    files["features.parquet"] = write_features(folder, rng.normal(size=(N, 4)))
     chances = rng.dirichlet([1, 2, 3], size=N)
-    files["probabilities.parquet"] = artifact.write_probabilities(folder, chances)
+    files["probabilities.parquet"] = write_probabilities(folder, chances)
     images = [png(rng.integers(0, 255, (4, 4, 3))) for _ in range(N)]
-    files["thumbnails.parquet"] = artifact.write_thumbnails(folder, images)
-    path = artifact.picture_path("label")
-    files[path] = artifact.write_pictures(folder, "label", images)
+    files["thumbnails.parquet"] = write_thumbnails(folder, images)
+    path = picture_path("label")
+    files[path] = write_pictures(folder, "label", images)
     sides = dict.fromkeys(("left", "top", "right", "bottom", "width", "height"), 3.0)
     boxes = [
         {"sample": each, "kind": "truth", "class": "cat", "score": np.nan} for each in range(N)
     ]
-    files["boxes.parquet"] = artifact.write_boxes(folder, pd.DataFrame(boxes).assign(**sides))
+    files["boxes.parquet"] = write_boxes(folder, pd.DataFrame(boxes).assign(**sides))
     maps = [rng.random((2, 3)).astype(np.float32) if each else None for each in range(N)]
-    files |= artifact.write_maps(folder, maps)
+    files |= write_maps(folder, maps)
     manifest = Manifest(
         split="test", mode="probe", loss_name="cross_entropy", delta_kind="epoch", n_samples=N,
         id_type="string", digests={"ids": "0" * 64, "labels": None, "inputs": None},
@@ -153,33 +178,33 @@ def write_record(folder):
         pixel_loss_name="focal", void="ignored", maps={"factor": 1, "dtype": "float32", "step": 3},
         steps=tuple(steps), files=files, status="complete", revision=9, writer="actiontrack 0",
     )  # fmt: skip
-    artifact.write_manifest(folder, manifest)
+    write_manifest(folder, manifest)
     return manifest
 
 
 def read_everything(manifest, fetch):
     """Read all that a record holds, one kind of file after the other; the first error counts."""
     read_file = {
-        "samples.parquet": lambda: artifact.read_samples(manifest, fetch),
-        "scores.parquet": lambda: artifact.read_scores(manifest, fetch),
-        "features.parquet": lambda: artifact.read_features(manifest, fetch),
-        "probabilities.parquet": lambda: artifact.read_probabilities(manifest, fetch),
-        "boxes.parquet": lambda: artifact.read_boxes(manifest, fetch),
+        "samples.parquet": lambda: read_samples(manifest, fetch),
+        "scores.parquet": lambda: read_scores(manifest, fetch),
+        "features.parquet": lambda: read_features(manifest, fetch),
+        "probabilities.parquet": lambda: read_probabilities(manifest, fetch),
+        "boxes.parquet": lambda: read_boxes(manifest, fetch),
     }
     for name in manifest.files:
         if name in read_file:
             read_file[name]()
         elif name.endswith("index.parquet"):
-            index = artifact.read_map_index(manifest, fetch)
+            index = read_map_index(manifest, fetch)
             for sample in range(min(len(index), N)):
                 with contextlib.suppress(ActionTrackError):
-                    artifact.read_map(manifest, fetch, index, sample)
+                    read_map(manifest, fetch, index, sample)
         elif name.startswith(("thumbnails", "pictures")):
-            pictures = artifact.Pictures(manifest, fetch, name)
+            pictures = Pictures(manifest, fetch, name)
             for sample in (0, N - 1):
                 pictures.read(sample)
     if manifest.steps:
-        history = artifact.read_history(manifest, fetch)
+        history = read_history(manifest, fetch)
         if history.losses.shape != (manifest.n_steps, manifest.n_samples):
             raise BrokenContractError(f"losses of {history.losses.shape}")
         if manifest.n_samples <= N:
@@ -208,9 +233,7 @@ class Files:
         path.write_bytes(content)
         entry = FileEntry(hashlib.sha256(content).hexdigest(), len(content))
         kept = {name: entry}
-        steps = tuple(
-            each for each in self._manifest.steps if artifact.block_path(each.step) == name
-        )
+        steps = tuple(each for each in self._manifest.steps if block_path(each.step) == name)
         if steps:
             kept["samples.parquet"] = self._manifest.files["samples.parquet"]
         elif name.startswith("maps"):
@@ -255,7 +278,7 @@ class ManifestJson:
         else:
             text = self._resigned(data[1:])
         self._path.write_bytes(text)
-        manifest = artifact.read_manifest(self._path)
+        manifest = read_manifest(self._path)
         if sum(data) % 16 == 0:  # fifty times as expensive as the manifest
             read_everything(manifest, lambda each: self._folder / each)
 
@@ -280,7 +303,7 @@ class ManifestJson:
 
     def _signed(self, body):
         with contextlib.suppress(ValueError, TypeError):
-            body["checksum"] = artifact._checksum(body)
+            body["checksum"] = manifest_checksum(body)
         return json.dumps(body).encode()
 
     def _resigned(self, text):
@@ -330,7 +353,7 @@ class VerdictLines(_Stored):
     share = 15
 
     def __init__(self, folder):
-        from actiontrack import verdicts
+        from actiontrack.analysis import verdicts
 
         super().__init__(folder)
         self._verdicts = verdicts
@@ -359,7 +382,7 @@ class VerdictFiles(_Stored):
     _endings = (".csv", ".json", ".xml")
 
     def __init__(self, folder):
-        from actiontrack.verdict_files import read_verdict_file
+        from actiontrack.analysis.verdict_files import read_verdict_file
 
         super().__init__(folder)
         self._read = read_verdict_file
@@ -499,7 +522,7 @@ class WebQuery(_Stored):
     def __init__(self, folder):
         import flask
 
-        from actiontrack.web.api import ENDPOINTS
+        from actiontrack.web.api.endpoints import ENDPOINTS
         from actiontrack.web.app import install
         from actiontrack.web.permissions import Everybody
 

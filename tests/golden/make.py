@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from actiontrack.artifact import FORMAT_VERSION
+from actiontrack.record.paths import FORMAT_VERSION
 from actiontrack.recorder import Recorder
 from actiontrack.store import Store
 

@@ -14,7 +14,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from actiontrack import analysis, artifact
+from actiontrack import analysis
+from actiontrack.record.losses import read_history
+from actiontrack.record.manifest import read_manifest
+from actiontrack.record.maps import read_map, read_map_index
+from actiontrack.record.pictures import Pictures, read_boxes
+from actiontrack.record.samples import read_samples
+from actiontrack.record.vectors import read_features, read_probabilities, read_scores
 from actiontrack.store import RunQuery, Store
 
 HERE = Path(__file__).parent
@@ -33,7 +39,7 @@ def golden(request):
 
 @pytest.fixture
 def manifest(golden):
-    return artifact.read_manifest(golden[0] / "manifest.json")
+    return read_manifest(golden[0] / "manifest.json")
 
 
 @pytest.fixture
@@ -61,7 +67,7 @@ def test_every_kind_of_record_is_there():
 
 
 def test_losses_steps_and_ids_are_read(golden, manifest, fetch):
-    history = artifact.read_history(manifest, fetch)
+    history = read_history(manifest, fetch)
     expected = golden[1]
     assert history.sample_ids.tolist() == expected["sample_ids"]
     np.testing.assert_allclose(history.losses, numbers(expected["losses"]), rtol=1e-5)
@@ -73,14 +79,14 @@ def test_losses_steps_and_ids_are_read(golden, manifest, fetch):
 
 
 def test_scores_are_read(golden, manifest, fetch):
-    scores = artifact.read_scores(manifest, fetch)
+    scores = read_scores(manifest, fetch)
     assert scores["sample_id"].tolist() == golden[1]["sample_ids"]
     np.testing.assert_allclose(scores["action"], numbers([golden[1]["action"]])[0], rtol=1e-5)
 
 
 def test_labels_and_what_belongs_to_samples_are_read(golden, manifest, fetch):
     expected = golden[1]
-    samples = artifact.read_samples(manifest, fetch)
+    samples = read_samples(manifest, fetch)
     for name in ("labels", "true_labels"):
         found = getattr(samples, name)
         assert (None if found is None else found.tolist()) == expected.get(name)
@@ -91,8 +97,8 @@ def test_labels_and_what_belongs_to_samples_are_read(golden, manifest, fetch):
 def test_optional_files_are_read(golden, manifest, fetch):
     expected = golden[1]
     read = {
-        "features": lambda: artifact.read_features(manifest, fetch).tolist(),
-        "probabilities": lambda: artifact.read_probabilities(manifest, fetch).tolist(),
+        "features": lambda: read_features(manifest, fetch).tolist(),
+        "probabilities": lambda: read_probabilities(manifest, fetch).tolist(),
         "thumbnails": lambda: pictures(manifest, fetch, "thumbnails.parquet"),
         "labels_png": lambda: pictures(manifest, fetch, "pictures/label.parquet"),
         "boxes": lambda: boxes(manifest, fetch, expected["sample_ids"]),
@@ -101,19 +107,19 @@ def test_optional_files_are_read(golden, manifest, fetch):
         if name in expected:
             assert reading() == expected[name], name
     if "maps" in expected:
-        index = artifact.read_map_index(manifest, fetch)
+        index = read_map_index(manifest, fetch)
         for sample, wanted in enumerate(expected["maps"]):
-            found = artifact.read_map(manifest, fetch, index, sample)
+            found = read_map(manifest, fetch, index, sample)
             np.testing.assert_array_equal(found, numbers(wanted))
 
 
 def pictures(manifest, fetch, name):
-    read = artifact.Pictures(manifest, fetch, name).read
+    read = Pictures(manifest, fetch, name).read
     return [read(sample).hex() for sample in range(manifest.n_samples)]
 
 
 def boxes(manifest, fetch, ids):
-    rows = artifact.read_boxes(manifest, fetch).to_numpy(dtype=object).tolist()
+    rows = read_boxes(manifest, fetch).to_numpy(dtype=object).tolist()
     return [
         [ids[row[0]], *("nan" if each != each else each for each in row[1:])]  # noqa: PLR0124
         for row in rows
@@ -122,7 +128,7 @@ def boxes(manifest, fetch, ids):
 
 def test_measures_and_components_are_read(golden, manifest, fetch):
     expected = golden[1]
-    history = artifact.read_history(manifest, fetch)
+    history = read_history(manifest, fetch)
     for name in ("predicted", "target_probability"):
         if name in expected:
             np.testing.assert_allclose(history.measures[name], expected[name], rtol=1e-5)

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from actiontrack import artifact
 from actiontrack.errors import CorruptRecordError, ParameterError, RecordingError
+from actiontrack.record.pictures import read_boxes, write_boxes
 from actiontrack.recorder import Recorder
 
 SIDES = {"left": 2.0, "top": 0.5, "right": 6.0, "bottom": 4.0, "width": 8.0, "height": 4.0}
@@ -113,6 +113,6 @@ def test_boxes_of_samples_beyond_the_record_are_refused(recorder, read):
     manifest = read().manifest
     folder = read().fetch("manifest.json").parent
     far = boxes(("a", "truth", "dog", np.nan)).assign(sample=3)
-    entry = artifact.write_boxes(folder, far)
+    entry = write_boxes(folder, far)
     with pytest.raises(CorruptRecordError, match="names samples beyond the 3"):
-        artifact.read_boxes(manifest.with_file("boxes.parquet", entry), lambda path: folder / path)
+        read_boxes(manifest.with_file("boxes.parquet", entry), lambda path: folder / path)

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from helpers import message, remote_run
 
-from actiontrack import artifact
 from actiontrack.errors import NotFoundError, ParameterError, RecordingError, StoreError
+from actiontrack.record.maps import write_maps
 from actiontrack.recorder import Recorder, sync
 from actiontrack.recorder.spool import ACCUMULATOR
 from actiontrack.store import Store
@@ -168,7 +168,7 @@ def test_one_map_is_fetched_from_a_remote_store_without_the_others(server, monke
 
 def test_small_maps_share_files_of_at_most_64_kib(tmp_path):
     maps = [np.full((32, 32), each, np.float32) for each in range(40)]
-    entries = artifact.write_maps(tmp_path, maps)
+    entries = write_maps(tmp_path, maps)
     counts = [
         len(pd.read_parquet(tmp_path / name)) for name in entries if not name.endswith("x.parquet")
     ]

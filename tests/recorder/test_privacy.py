@@ -11,15 +11,16 @@ from click.testing import CliRunner
 from helpers import message
 from mlflow import MlflowClient
 
-from actiontrack import analysis, artifact, reporting
+from actiontrack import analysis, reporting
 from actiontrack.cli import cli
-from actiontrack.digest import hash_ids, salt_check
 from actiontrack.errors import (
     NotComparableError,
     NotFoundError,
     ParameterError,
     RecordingError,
 )
+from actiontrack.record.digest import hash_ids, salt_check
+from actiontrack.record.samples import read_samples
 from actiontrack.recorder import Recorder
 from actiontrack.store import RunQuery
 
@@ -53,7 +54,7 @@ def everything_stored(record):
     files = [each.read_bytes() for each in sorted(root.rglob("*")) if each.is_file()]
     run = MlflowClient(record.store.tracking_uri).get_run(record.run.run_id)
     texts = [json.dumps(run.data.tags | run.data.params).encode()]
-    columns = [artifact.read_samples(record.manifest, record.fetch)]
+    columns = [read_samples(record.manifest, record.fetch)]
     return b"\n".join([*files, *texts, repr(columns).encode()])
 
 

@@ -18,9 +18,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import special
 
-from actiontrack import artifact, digest
-from actiontrack.artifact import Manifest
 from actiontrack.errors import CorruptRecordError, ParameterError, RecordingError, StoreError
+from actiontrack.record import digest
+from actiontrack.record.manifest import Manifest, read_manifest, write_manifest
+from actiontrack.record.paths import block_path
 from actiontrack.recorder import Recorder
 from actiontrack.scores import score_table
 from actiontrack.testing import make_history, record_history
@@ -1087,15 +1088,15 @@ def test_a_local_spool_that_is_newer_than_the_run_wins_and_reaches_it(
 
 def keep_epochs(folder, n_steps):
     """Make a record on disk one that ends after n epochs."""
-    manifest = artifact.read_manifest(folder / "manifest.json")
+    manifest = read_manifest(folder / "manifest.json")
     values = {each.name: getattr(manifest, each.name) for each in fields(Manifest)}
     for step in manifest.steps[n_steps:]:
-        (folder / artifact.block_path(step.step)).unlink()
-    kept = {artifact.block_path(each.step) for each in manifest.steps[:n_steps]}
+        (folder / block_path(step.step)).unlink()
+    kept = {block_path(each.step) for each in manifest.steps[:n_steps]}
     kept.add("samples.parquet")
     values["steps"] = manifest.steps[:n_steps]
     values["files"] = {name: each for name, each in manifest.files.items() if name in kept}
-    artifact.write_manifest(folder, Manifest(**values))
+    write_manifest(folder, Manifest(**values))
 
 
 def test_a_run_that_is_newer_than_the_local_spool_wins(recorder, read, spool, run_id, tmp_path):

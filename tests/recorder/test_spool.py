@@ -7,9 +7,10 @@ import platformdirs
 import pytest
 from helpers import message
 
-from actiontrack import artifact
-from actiontrack.artifact import Manifest, Samples, StepEntry
 from actiontrack.errors import CorruptRecordError, NotFoundError, StoreError
+from actiontrack.record.manifest import Manifest, StepEntry, read_manifest
+from actiontrack.record.samples import Samples, write_samples
+from actiontrack.record.vectors import read_scores
 from actiontrack.recorder import spool_root
 from actiontrack.recorder.spool import Destination, Spool
 
@@ -29,7 +30,7 @@ MANIFEST = Manifest(
 def spool(tmp_path):
     """A spool of two samples and two steps."""
     found = Spool.create(tmp_path / "run1" / "test-probe", MANIFEST, DESTINATION)
-    entry = artifact.write_samples(found.folder, Samples(sample_ids=np.array([4, 7])))
+    entry = write_samples(found.folder, Samples(sample_ids=np.array([4, 7])))
     found.add_file("samples.parquet", entry)
     for step in (1, 2):
         found.add_block(StepEntry(step, 1.0, 2), {"loss": np.float32([step, step / 2])})
@@ -47,7 +48,7 @@ def test_the_default_root_is_the_state_folder_of_the_user(monkeypatch):
 
 
 def test_the_manifest_on_disk_is_the_manifest_in_memory(spool):
-    assert artifact.read_manifest(spool.folder / "manifest.json") == spool.manifest
+    assert read_manifest(spool.folder / "manifest.json") == spool.manifest
     assert [each.step for each in spool.manifest.steps] == [1, 2]
 
 
@@ -77,7 +78,7 @@ def test_truncation_after_the_last_step_does_nothing(spool):
 
 def test_completion_writes_the_scores(spool):
     spool.complete()
-    found = artifact.read_scores(spool.manifest, spool.fetch)
+    found = read_scores(spool.manifest, spool.fetch)
     assert found["action"].tolist() == [3.0, 1.5]
     assert spool.manifest.complete
 

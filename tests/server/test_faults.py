@@ -22,7 +22,7 @@ import pandas as pd
 import pytest
 from helpers import ROOT, wait_until
 
-from actiontrack import verdicts
+from actiontrack.analysis import verdicts
 from actiontrack.errors import CorruptRecordError, NotFoundError, StoreError
 from actiontrack.recorder import Recorder, sync
 from actiontrack.store import Store

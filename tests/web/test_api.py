@@ -15,7 +15,9 @@ from openapi_spec_validator import validate
 from werkzeug.datastructures import MultiDict
 
 from actiontrack.store import Store
-from actiontrack.web.api import ENDPOINTS, ROUTES, openapi
+from actiontrack.web.api.endpoints import ENDPOINTS
+from actiontrack.web.api.openapi import openapi
+from actiontrack.web.api.routes import ROUTES
 
 READING = [each for each in ENDPOINTS if each.method == "GET"]
 TABLES = [each for each in READING if each.kind == "table"]

@@ -18,7 +18,7 @@ from actiontrack.errors import MissingDependencyError, ParameterError
 from actiontrack.store import Store
 from actiontrack.web import app as web_app
 from actiontrack.web import query
-from actiontrack.web.api import ENDPOINTS
+from actiontrack.web.api.endpoints import ENDPOINTS
 from actiontrack.web.app import AUTH_VARIABLE, install, prepare, routes, wants_auth
 from actiontrack.web.permissions import Everybody
 

@@ -11,12 +11,13 @@ import pandas as pd
 import pytest
 from helpers import message, wait_until
 
-from actiontrack import artifact
 from actiontrack.analysis import load_scores
+from actiontrack.analysis.exploration import SampleFilter
 from actiontrack.errors import CorruptRecordError, NotFoundError, ParameterError
-from actiontrack.exploration import SampleFilter
+from actiontrack.record.vectors import read_scores
 from actiontrack.recorder import Recorder
 from actiontrack.store import RunQuery, Store
+from actiontrack.store import record as stored_record
 from actiontrack.testing import make_history, record_history
 from actiontrack.web.cache import Cache, size_of
 from actiontrack.web.data import Data, RunFilter
@@ -327,8 +328,10 @@ def test_downloads_of_records_that_left_the_cache_leave_the_disk(remote, runs):
 def test_an_unchanged_record_is_read_once(recorded, runs, monkeypatch):
     data = Data(Store(recorded[0]))
     calls = []
-    read = artifact.read_scores
-    monkeypatch.setattr(artifact, "read_scores", lambda *a, **k: calls.append(1) or read(*a, **k))
+    read = read_scores
+    monkeypatch.setattr(
+        stored_record, "read_scores", lambda *a, **k: calls.append(1) or read(*a, **k)
+    )
     for _ in range(3):
         data.scores(runs["mlp-0"])
         data.classes(runs["mlp-0"])

@@ -10,7 +10,7 @@ import pytest
 from records import HOSTILE, N_TEST
 
 import actiontrack.web
-from actiontrack import verdicts
+from actiontrack.analysis import verdicts
 from actiontrack.store import Store
 from actiontrack.testing import make_history, record_history
 from actiontrack.web.permissions import READ, Everybody

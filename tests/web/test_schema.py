@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from schemathesis.checks import CHECKS, load_all_checks
 
-from actiontrack.web.api import ENDPOINTS
+from actiontrack.web.api.endpoints import ENDPOINTS
 
 EXAMPLES = 12
 load_all_checks()

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from actiontrack.errors import ActionTrackError
-from actiontrack.report import Report, Section
+from actiontrack.reporting.document import Report, Section
 from projects.experiments.experiment import experiment, training_identity
 from projects.experiments.params import ExperimentParams
 from projects.params import parse

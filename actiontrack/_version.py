@@ -1,0 +1,3 @@
+"""The version of actiontrack, by itself: whoever needs it need not import the package."""
+
+__version__ = "0.1.0"

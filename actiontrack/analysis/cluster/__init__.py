@@ -1,0 +1,1 @@
+"""Comparisons on a Dask cluster."""

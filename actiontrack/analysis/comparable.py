@@ -1,0 +1,186 @@
+"""Which records measure the same thing on the same samples."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from actiontrack.analysis.tables import model_of, run_columns
+from actiontrack.errors import NotComparableError, NotFoundError
+from actiontrack.history import check_choice
+from actiontrack.store import StoredRecord
+
+__all__ = [
+    "CHOOSE_RUNS",
+    "check_same_measure",
+    "sample_difference",
+    "shared_samples",
+    "split_comparable",
+]
+
+
+def split_comparable(
+    records: Sequence[StoredRecord], *, on_mismatch: str = "error", up_to_step: int | None = None
+) -> tuple[list[StoredRecord], pd.DataFrame]:
+    """The largest set of records that can be compared, and why the others can't be.
+
+    Of sets of one size the one with more models is taken, then the one that comes first.
+
+    Args:
+        records: open records.
+        on_mismatch: with "inner", records of different samples count as comparable, see `align`.
+        up_to_step: compare up to this step only: the number of steps may differ then.
+
+    Returns:
+        The records of the set in their order, and one row per other record: run_id, run_name,
+        model, record, reason.
+
+    Raises:
+        NotFoundError: if no record has a complete epoch.
+    """
+    check_choice("on_mismatch", on_mismatch, ("error", "inner"))
+    usable = [each for each in records if not _too_short(each, up_to_step)]
+    if not usable:
+        raise NotFoundError(
+            f"none of the {len(records)} records can be scored: the first has "
+            f"{_too_short(records[0], up_to_step)}. Wait for it, or lower up_to_step (--up-to)."
+        )
+
+    def differences(first: StoredRecord, other: StoredRecord) -> list[str]:
+        found = [
+            f"{what} is {b!r}, not {a!r}"
+            for what, a, b in _measure_differences(first, other, up_to_step)
+        ]
+        samples = "" if on_mismatch == "inner" else sample_difference([first, other])
+        return [*found, *([samples] if samples else [])]
+
+    best: list[StoredRecord] = []
+    seen: set[int] = set()
+    for start in usable:  # a record that an earlier set holds would only give that set again
+        if id(start) in seen:
+            continue
+        chosen = [start]
+        for other in usable:
+            if other is not start and not any(differences(each, other) for each in chosen):
+                chosen.append(other)
+        seen |= {id(each) for each in chosen}
+        best = max(best, chosen, key=lambda each: (len(each), len({model_of(one) for one in each})))
+    kept = {id(each) for each in best}
+    rows = [
+        {
+            **run_columns(record),
+            "record": record.manifest.name,
+            "reason": _too_short(record, up_to_step)
+            or "; ".join(differences(best[0], record))
+            or "differs from another of the runs compared",
+        }
+        for record in records
+        if id(record) not in kept
+    ]
+    columns = ["run_id", "run_name", "model", "record", "reason"]
+    return [each for each in records if id(each) in kept], pd.DataFrame(rows, columns=columns)
+
+
+def _too_short(record: StoredRecord, up_to_step: int | None) -> str:
+    """Why a record can't be scored, or the empty string."""
+    steps = record.manifest.steps
+    if not steps:
+        return "no complete epoch yet"
+    last = steps[-1].step
+    return "" if up_to_step is None or last >= up_to_step else f"no step beyond {last}"
+
+
+def check_same_measure(records: Sequence[StoredRecord], up_to_step: int | None) -> None:
+    """Refuse records that do not measure the same thing; their samples may differ.
+
+    Raises:
+        NotComparableError: names the difference, both runs and the remedy.
+    """
+    first = records[0]
+    for other in records[1:]:
+        for what, a, b in _measure_differences(first, other, up_to_step):
+            raise NotComparableError(
+                f"the runs do not measure the same thing: {what} is {a!r} in run "
+                f"{first.run.run_id} ({first.run.name}) and {b!r} in run "
+                f"{other.run.run_id} ({other.run.name}). {_REMEDY.get(what, CHOOSE_RUNS)}"
+            )
+
+
+def _measure_differences(
+    first: StoredRecord, other: StoredRecord, up_to_step: int | None
+) -> list[tuple[str, object, object]]:
+    """What two records measure differently: its name, and its value in either."""
+    values = [(what, get(first), get(other)) for what, get in _MEASURED]
+    return [
+        (what, a, b)
+        for what, a, b in values
+        if a != b and not (what == "number of steps" and up_to_step is not None)
+    ]
+
+
+CHOOSE_RUNS = "Choose runs that agree in it."
+_SALT = "the salt of hashed ids"
+
+_REMEDY = {
+    _SALT: "Hashes with different salts, or with and without one, name different samples: record "
+    "the runs with the same ACTIONTRACK_ID_SALT.",
+    "number of steps": "Compare them up to a step that all have reached, with up_to_step "
+    "(--up-to), or choose runs that agree in it.",
+}
+
+_MEASURED: tuple[tuple[str, Callable[[StoredRecord], object]], ...] = (
+    ("record", lambda each: each.manifest.name),
+    (_SALT, lambda each: (each.manifest.privacy or {}).get("salt_check", "none")),
+    ("mode", lambda each: each.manifest.mode),
+    ("loss", lambda each: each.manifest.loss_name),
+    ("void", lambda each: each.manifest.void),
+    ("Δn", lambda each: each.manifest.delta_kind),
+    ("the untrained state n = 0", lambda each: each.manifest.has_initial_state),
+    ("number of steps", lambda each: each.manifest.n_steps),
+)
+
+
+def sample_difference(records: Sequence[StoredRecord]) -> str:
+    """In which way the samples of the runs differ, or the empty string."""
+    first = records[0]
+    for other in records[1:]:
+        a, b = first.manifest.digests, other.manifest.digests
+        for part in ("ids", "labels", "inputs"):
+            known = a.get(part) is not None and b.get(part) is not None
+            if known and a[part] != b[part]:
+                return (
+                    f"{part} of run {first.run.run_id} ({first.run.name}, "
+                    f"{first.manifest.n_samples} samples) and run {other.run.run_id} "
+                    f"({other.run.name}, {other.manifest.n_samples} samples) differ"
+                )
+    return ""
+
+
+def shared_samples(
+    records: Sequence[StoredRecord],
+) -> tuple[list[npt.NDArray[np.intp]], str]:
+    """Positions in each record of the samples that all have with the same label and input."""
+    indexes = [_sample_index(each) for each in records]
+    shared = indexes[0]
+    for index in indexes[1:]:
+        shared = shared.intersection(index)
+    shared = shared.sort_values()
+    if not len(shared):
+        raise NotComparableError(
+            "the runs have no sample in common: no id with the same label and input."
+        )
+    total = max(len(each) for each in indexes)
+    note = f"{len(shared)} of up to {total} samples are shared by all {len(records)} runs"
+    return [np.asarray(index.get_indexer(shared)) for index in indexes], note
+
+
+def _sample_index(record: StoredRecord) -> pd.MultiIndex:
+    samples = record.samples
+    parts: dict[str, Any] = {"id": samples.sample_ids}
+    if samples.labels is not None:
+        parts["label"] = samples.labels
+    if samples.input_digests is not None:
+        parts["input"] = samples.input_digests
+    return pd.MultiIndex.from_frame(pd.DataFrame(parts))

@@ -1,0 +1,185 @@
+"""Frames that every table starts from: one row per record, names of classes, rows of samples."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from actiontrack.errors import NotFoundError, ParameterError, writing
+from actiontrack.store import StoredRecord
+
+__all__ = [
+    "by_model_and_time",
+    "check_score",
+    "class_name",
+    "default_names",
+    "label_classes",
+    "label_column",
+    "matching_rows",
+    "model_of",
+    "nullable",
+    "positions",
+    "run_columns",
+    "runs_frame",
+    "save_frame",
+    "with_run_columns",
+]
+
+
+def runs_frame(records: Sequence[StoredRecord]) -> pd.DataFrame:
+    """One row per record: the run, its model, what was recorded, and whether it is complete."""
+    return pd.DataFrame([_run_row(each) for each in records])
+
+
+def model_of(record: StoredRecord) -> str:
+    """Name of the model of a record, by which runs are grouped."""
+    return record.manifest.model or record.run.model
+
+
+def positions(record: StoredRecord, sample_ids: Sequence[Any]) -> list[int]:
+    """Row positions of samples by their ids, which may be given as text.
+
+    Raises:
+        NotFoundError: if there is no such sample.
+    """
+    found: list[int] = matching_rows(record, record.samples.sample_ids, sample_ids).tolist()
+    return found
+
+
+def save_frame(frame: pd.DataFrame, stem: Path) -> list[Path]:
+    """Write a frame as `stem`.parquet and `stem`.csv, which are replaced.
+
+    Raises:
+        StoreError: if the folder can't be written.
+    """
+    paths = [stem.with_name(stem.name + ending) for ending in (".parquet", ".csv")]
+    with writing(stem):
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        frame.to_parquet(paths[0], index=False)
+        frame.to_csv(paths[1], index=False)
+    return paths
+
+
+def class_name(record: StoredRecord, value: int) -> str:
+    """Name of a class index, its number where it has none."""
+    names = record.manifest.class_names
+    return names[value] if value < len(names) else str(value)
+
+
+def _run_row(record: StoredRecord) -> dict[str, object]:
+    manifest, run = record.manifest, record.run
+    return {
+        "run_id": run.run_id,
+        "run_name": run.name,
+        "experiment": run.experiment,
+        "model": model_of(record),
+        "dataset": run.params.get("dataset", "").strip("'"),
+        "seed": run.params.get("seed", "").strip("'"),
+        "record": manifest.name,
+        "loss": manifest.loss_name,
+        "delta": manifest.delta_kind,
+        "n_steps": manifest.n_steps,
+        "n_samples": manifest.n_samples,
+        "n_nonfinite": sum(each.n_nonfinite for each in manifest.steps),
+        "status": run.status,
+        "complete": manifest.complete,
+    }
+
+
+def run_columns(record: StoredRecord) -> dict[str, Any]:
+    """The columns that say which run a row is of."""
+    return {
+        "run_id": record.run.run_id,
+        "run_name": record.run.name,
+        "model": model_of(record),
+    }
+
+
+def with_run_columns(frame: pd.DataFrame, head: dict[str, Any]) -> pd.DataFrame:
+    """The frame with further columns before its own."""
+    return pd.concat([pd.DataFrame(head, index=frame.index), frame], axis=1)
+
+
+def label_classes(record: StoredRecord, labels: npt.NDArray[Any]) -> "pd.Categorical[Any]":
+    """Class names of labels as a categorical that keeps the order of the classes."""
+    names = record.manifest.class_names or default_names(labels)
+    known = np.array([*names, "unknown"], dtype=object)
+    inside = (labels >= 0) & (labels < len(names))
+    present, codes = np.unique(np.where(inside, labels, len(names)), return_inverse=True)
+    categories, places = np.unique(known[present], return_inverse=True)  # ascending, each once
+    return pd.Categorical.from_codes(  # type: ignore[call-overload,no-any-return]
+        places[codes], categories=categories
+    )
+
+
+def label_column(
+    record: StoredRecord, labels: npt.NDArray[Any] | None, n_samples: int
+) -> npt.NDArray[np.object_]:
+    """Name of the class of each sample, "all" without labels."""
+    if labels is None:
+        return np.full(n_samples, "all", dtype=object)
+    return np.asarray(label_classes(record, labels), dtype=object)
+
+
+def nullable(ids: npt.NDArray[Any]) -> Any:
+    """Ids as a pandas array in which a missing one does not turn integers into floats."""
+    return pd.array(ids, dtype="Int64" if ids.dtype.kind in "iu" else "string")
+
+
+def by_model_and_time(record: StoredRecord) -> tuple[str, int, str]:
+    """Sort key of records: model, then start time, then run id."""
+    return model_of(record), record.run.start_time, record.run.run_id
+
+
+def default_names(labels: npt.NDArray[Any] | None) -> tuple[str, ...]:
+    """Names of the classes of unnamed labels: their indices as text."""
+    if labels is None or not labels.size:
+        return ()
+    return tuple(str(each) for each in range(int(labels.max()) + 1))
+
+
+def matching_rows(
+    record: StoredRecord, known: npt.NDArray[Any], wanted: Sequence[Any]
+) -> npt.NDArray[np.intp]:
+    """Row of every id that was asked for; an id that is absent is an error."""
+    rows = [_position(known, each) for each in wanted]
+    missing = [each for each, row in zip(wanted, rows, strict=True) if row < 0]
+    if missing:
+        look = f"Its ids look like {known[0]!s}." if len(known) else "It has none."
+        if record.manifest.has_hashed_ids:
+            look = "Its ids are hashed: find those of your samples with 'actiontrack hash-ids'."
+        raise NotFoundError(
+            f"record {record.name} of run {record.run.run_id} has no sample "
+            f"{str(missing[0])[:80]!r}. {look}"
+        )
+    return np.array(rows, dtype=np.intp)
+
+
+def _position(known: npt.NDArray[Any], wanted: Any) -> int:
+    """Row of an id among ascending ones, -1 if it is none of them; integers may come as text."""
+    value: Any = str(wanted)
+    if known.dtype.kind in "iu":
+        try:
+            value = int(value)
+        except ValueError:
+            return -1
+        if not np.iinfo(known.dtype).min <= value <= np.iinfo(known.dtype).max:
+            return -1
+    row = int(np.searchsorted(known, value))
+    return row if row < len(known) and str(known[row]) == str(wanted) else -1
+
+
+def check_score(frame: pd.DataFrame, name: str) -> None:
+    """Refuse a name that is no column of a score frame, or one that holds no numbers.
+
+    Raises:
+        ParameterError: names the score and those that there are.
+    """
+    if name not in frame.columns or not pd.api.types.is_numeric_dtype(frame[name]):
+        numeric = frame.select_dtypes("number").columns.difference(["label", "true_label"])
+        raise ParameterError(
+            "score", f"must be one of {', '.join(numeric)}", name, "Choose one of these."
+        )

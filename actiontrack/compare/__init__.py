@@ -1,0 +1,99 @@
+"""Do two models find the same samples hard? Rank correlation of scores, and other comparisons.
+
+Vocabulary: *values* is an array of shape ``(R, N)`` with one row of scores per run and one column
+per sample, columns in the same order in every row; *labels* holds the true class of each column as
+an integer into *class_names*; *groups* names the model of each run. Two runs with the same name
+are a **same-model** pair, the ceiling against which a **cross-model** pair is read.
+
+Arrays in, tidy frames out. Everything here is pure: no tracking server, no files, no plots.
+"""
+
+from actiontrack.compare.clusters import (
+    CurveClusters,
+    cluster_curves,
+)
+from actiontrack.compare.correlations import (
+    CorrelationResult,
+    correlations,
+    disattenuated,
+    pair_labels,
+    table1,
+)
+from actiontrack.compare.detection import (
+    detection,
+    top_k_overlap,
+)
+from actiontrack.compare.difficulty import (
+    HIGH_ACTION,
+    HIGH_ENTROPY,
+    accuracy_by_threshold,
+    class_summary,
+    mean_interval,
+    regions_of_interest,
+)
+from actiontrack.compare.matrices import Method
+from actiontrack.compare.neighbours import (
+    nearest_neighbours,
+    principal_components,
+)
+from actiontrack.compare.quantiles import (
+    correlation_by_quantile,
+)
+from actiontrack.compare.ranks import (
+    MIN_SAMPLES,
+    OVERALL,
+    WITHIN_CLASS,
+    average_ranks,
+    finite_columns,
+    pearson_matrix,
+    spearman_matrix,
+    tails,
+    with_last,
+)
+from actiontrack.compare.resampling import (
+    Pairs,
+    PartSamples,
+    Resamples,
+    resampled,
+    to_resample,
+)
+from actiontrack.compare.sources import (
+    ScoreSource,
+)
+
+__all__ = [
+    "HIGH_ACTION",
+    "HIGH_ENTROPY",
+    "MIN_SAMPLES",
+    "OVERALL",
+    "WITHIN_CLASS",
+    "CorrelationResult",
+    "CurveClusters",
+    "Method",
+    "Pairs",
+    "PartSamples",
+    "Resamples",
+    "ScoreSource",
+    "accuracy_by_threshold",
+    "average_ranks",
+    "class_summary",
+    "cluster_curves",
+    "correlation_by_quantile",
+    "correlations",
+    "detection",
+    "disattenuated",
+    "finite_columns",
+    "mean_interval",
+    "nearest_neighbours",
+    "pair_labels",
+    "pearson_matrix",
+    "principal_components",
+    "regions_of_interest",
+    "resampled",
+    "spearman_matrix",
+    "table1",
+    "tails",
+    "to_resample",
+    "top_k_overlap",
+    "with_last",
+]

@@ -1,0 +1,143 @@
+"""Groups of loss curves of a similar course, by k-means."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.cluster.vq import ClusterError, kmeans2, vq
+
+from actiontrack.compare.ranks import Floats, Ints
+from actiontrack.errors import ParameterError
+
+__all__ = [
+    "CurveClusters",
+    "cluster_curves",
+]
+
+_TREND = 0.25  # share of its mean level by which a curve has to change, to count as changing
+_RESTARTS = 5  # of k-means, each from its own k-means++ start
+_RESTART_SAMPLE = 10_000  # curves that decide between the restarts of k-means
+_LLOYD = 10  # iterations of k-means between two looks at whether anything still moves
+_MAX_LLOYD = 10  # such looks
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurveClusters:
+    """Clusters of loss curves, the hardest first: by the mean of their centre (paper Fig. 2).
+
+    Attributes:
+        centres: Mean curve of each cluster, shape ``(k, n_steps)``, float64.
+        trends: "decreasing", "flat" or "increasing" for each centre, length k.
+        members: Cluster of each sample, shape ``(N,)``, 0 for the hardest; -1 for a sample whose
+            curve is not finite, which belongs to none.
+        closest: For each cluster the positions of the curves closest to its centre, closest first.
+        inertia: Sum of the squared distances of the curves to their centres.
+    """
+
+    centres: Floats
+    trends: tuple[str, ...]
+    members: Ints
+    closest: tuple[Ints, ...]
+    inertia: float
+
+    @property
+    def sizes(self) -> Ints:
+        """Number of samples in each cluster, shape ``(k,)``."""
+        return np.bincount(self.members[self.members >= 0], minlength=len(self.centres))
+
+
+def cluster_curves(
+    losses: ArrayLike, *, k: int = 3, seed: int = 0, n_closest: int = 3
+) -> CurveClusters:
+    """Group loss curves by k-means: which samples are learnt, and which are not (paper Fig. 2).
+
+    Euclidean k-means with k-means++ starts; the best of several restarts, the same for the same
+    seed. Of more than 10,000 curves a random part decides which start is the best. A centre's
+    trend is that of the straight line fitted to it over the recorded steps: "decreasing" or
+    "increasing" if the line falls or rises by more than a quarter of the centre's mean absolute
+    level between the first step and the last, otherwise "flat". Two centres may have the same
+    trend.
+
+    Args:
+        losses: Shape ``(n_steps, N)``, any float dtype.
+        k: Number of clusters.
+        seed: Seed of the starts.
+        n_closest: How many curves to name for each centre.
+
+    Returns:
+        The clusters, hardest first.
+
+    Raises:
+        ParameterError: ``losses`` is not two-dimensional, k is not positive, or there are
+            fewer than k distinct finite curves.
+    """
+    grid = np.asarray(losses)
+    if grid.ndim != 2:
+        remedy = "Stack the steps."
+        raise ParameterError("losses", "must have shape (steps, samples)", grid.shape, remedy)
+    if k < 1:
+        raise ParameterError("k", "must be positive", k, "Pass 3, for instance.")
+    where = np.flatnonzero(np.isfinite(grid).all(axis=0))
+    curves = np.ascontiguousarray(grid[:, where].T, dtype=np.float64)
+    rng = np.random.default_rng(seed)
+    starts = [_starts(curves, k, rng) for _ in range(_RESTARTS)]
+    if len(curves) > _RESTART_SAMPLE:
+        part = curves[np.sort(rng.choice(len(curves), _RESTART_SAMPLE, replace=False))]
+        starts = [min((_kmeans(part, each) for each in starts), key=lambda fit: fit[0])[1]]
+    fits = [_kmeans(curves, each) for each in starts]
+    inertia, centres, codes = min(fits, key=lambda fit: fit[0])
+    order = np.argsort(-centres.mean(axis=1), kind="stable")
+    centres, codes = centres[order], np.argsort(order)[codes]
+    members = np.full(grid.shape[1], -1)
+    members[where] = codes
+    closest = []
+    for number, centre in enumerate(centres):
+        own = np.flatnonzero(codes == number)
+        distance = ((curves[own] - centre) ** 2).sum(axis=1)
+        closest.append(where[own[np.argsort(distance, kind="stable")[:n_closest]]])
+    return CurveClusters(
+        centres=centres,
+        trends=tuple(_trend(centre) for centre in centres),
+        members=members,
+        closest=tuple(closest),
+        inertia=inertia,
+    )
+
+
+def _starts(curves: Floats, k: int, rng: np.random.Generator) -> Floats:
+    """k-means++: each further centre is drawn with the squared distance to the nearest one."""
+    chosen: list[int] = []
+    nearest = np.ones(len(curves))
+    while len(chosen) < k:
+        total = nearest.sum()
+        if not total > 0:
+            rule = f"must be at most {len(chosen)}, the number of distinct finite curves"
+            raise ParameterError("k", rule, k, "Choose fewer clusters.")
+        chosen.append(int(rng.choice(len(curves), p=nearest / total)))
+        distance = ((curves - curves[chosen[-1]]) ** 2).sum(axis=1)
+        nearest = distance if len(chosen) == 1 else np.minimum(nearest, distance)
+    return curves[chosen]
+
+
+def _kmeans(curves: Floats, centres: Floats) -> tuple[float, Floats, Ints]:
+    """Iterate until no curve changes its cluster: inertia, centres (k, n_steps), codes (N,)."""
+    codes, distances = vq(curves, centres)
+    for _ in range(_MAX_LLOYD):
+        try:
+            centres, _ = kmeans2(curves, centres, iter=_LLOYD, minit="matrix", missing="raise")
+        except ClusterError:  # a cluster lost all its curves: this start ends here
+            break
+        before = codes
+        codes, distances = vq(curves, centres)
+        if np.array_equal(before, codes):
+            break
+    return float((distances**2).sum()), centres, codes.astype(np.intp)
+
+
+def _trend(curve: Floats) -> str:
+    steps = np.arange(curve.size) - (curve.size - 1) / 2
+    spread = float((steps**2).sum())
+    change = float(steps @ curve) / spread * (curve.size - 1) if spread else 0.0
+    if abs(change) <= _TREND * np.abs(curve).mean():
+        return "flat"
+    return "increasing" if change > 0 else "decreasing"

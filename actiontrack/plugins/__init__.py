@@ -1,0 +1,1 @@
+"""Entry points that MLflow loads: run tags and an evaluator."""

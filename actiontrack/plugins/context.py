@@ -1,0 +1,36 @@
+"""Tags of runs, which MLflow asks for by itself once the package is installed.
+
+MLflow loads this module while it is imported itself, so it loads nothing else.
+"""
+
+import os
+import sys
+
+from mlflow.tracking.context.abstract_context import RunContextProvider
+
+__all__ = [
+    "ActionRunContext",
+]
+
+_MODEL = "ACTIONTRACK_MODEL"
+
+
+class ActionRunContext(RunContextProvider):
+    """Tags of every run that is started in a process that records.
+
+    actiontrack.version is that of the package; actiontrack.model, the key by which same-model runs
+    are grouped, is the environment variable ACTIONTRACK_MODEL where it is set.
+    """
+
+    def in_context(self) -> bool:
+        """Whether this process has loaded a recorder, or names its model."""
+        return "actiontrack.recorder.recorder" in sys.modules or bool(os.environ.get(_MODEL))
+
+    def tags(self) -> dict[str, str]:
+        """The tags."""
+        import actiontrack  # noqa: PLC0415 - light, but MLflow is imported by many who need it not
+        from actiontrack.store import MODEL_TAG  # noqa: PLC0415
+
+        found = {"actiontrack.version": actiontrack.__version__}
+        model = os.environ.get(_MODEL, "")
+        return found | ({MODEL_TAG: model} if model else {})

@@ -1,0 +1,205 @@
+"""What a record may claim, checked before anything is allocated for it.
+
+A record comes from a server, and whoever may write there may write anything, with a sha256 that
+fits. A file of a few kilobytes can claim terabytes: by a number in the manifest, by rows in a
+Parquet footer, or by pages that expand beyond what the footer says, which Parquet readers do not
+check. So the sizes that a file claims are compared with the bytes that it has, page by page.
+
+Two rules hold for all that is read at once. It may take `FREE_BYTES` of memory whatever its file
+has, and beyond them at most `MOST_EXPANSION` times the file: losses take less than ten times. And
+it may never take more than half of the machine's memory, or ACTIONTRACK_MAX_BYTES.
+"""
+
+import contextlib
+import os
+import re
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from actiontrack.errors import CorruptRecordError, ParameterError
+
+__all__ = [
+    "FREE_BYTES",
+    "LIMIT_VARIABLE",
+    "MAX_SAMPLES",
+    "MOST_EXPANSION",
+    "check_claim",
+    "check_manifest",
+    "check_path",
+    "most_bytes",
+]
+
+FREE_BYTES = 2**28
+MOST_EXPANSION = 1000
+
+#: Positions of rows are int32.
+MAX_SAMPLES = 2**31 - 1
+LIMIT_VARIABLE = "ACTIONTRACK_MAX_BYTES"
+_MAX_TEXT = 2**12  # characters of a name in a manifest
+_MAX_PATH = 2**9
+_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
+_CGROUP = Path("/sys/fs/cgroup/memory.max")
+
+
+def most_bytes() -> int:
+    """How much memory one reading may take: half of the machine's, or ACTIONTRACK_MAX_BYTES.
+
+    Raises:
+        ParameterError: if the variable is no positive number.
+    """
+    given = os.environ.get(LIMIT_VARIABLE, "")
+    if given:
+        if not given.isdecimal() or not int(given):
+            rule = "must be a positive number of bytes"
+            raise ParameterError(LIMIT_VARIABLE, rule, given, "Write 8000000000 for 8 GB.")
+        return int(given)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with contextlib.suppress(OSError, ValueError):  # "max" without a limit, absent elsewhere
+        memory = min(memory, int(_CGROUP.read_text()))
+    return memory // 2
+
+
+def check_claim(what: str, claimed: int, stored: int) -> None:
+    """Refuse what would take more memory than the bytes on disk can account for.
+
+    Args:
+        what: name of the file or record.
+        claimed: bytes that it will take in memory.
+        stored: bytes that it has on disk.
+
+    Raises:
+        CorruptRecordError: if it breaks one of the two rules of this module.
+    """
+    if claimed <= FREE_BYTES:
+        return
+    if claimed > MOST_EXPANSION * stored:
+        raise CorruptRecordError(
+            f"{what} claims {claimed:,} bytes in memory and has {stored:,} on disk: it is refused "
+            "before anything is allocated. Restore the file, or record the run again."
+        )
+    most = most_bytes()
+    if claimed > most:
+        raise CorruptRecordError(
+            f"{what} would take {claimed:,} bytes of memory, of which one reading may take "
+            f"{most:,}. Ask for fewer columns, or set {LIMIT_VARIABLE}."
+        )
+
+
+# The manifest
+def check_path(name: object) -> str:
+    """A path that stays inside the record, on every system.
+
+    Raises:
+        ValueError: if it does not.
+    """
+    text = str(name)
+    parts = PurePosixPath(text).parts
+    plain = bool(parts) and all(_PART.fullmatch(each) for each in parts)
+    if not isinstance(name, str) or not plain or "/".join(parts) != text or len(text) > _MAX_PATH:
+        raise ValueError(f"unsafe path {name!r}")
+    if text == "manifest.json":
+        raise ValueError("the manifest names itself")
+    return text
+
+
+def check_manifest(body: Mapping[str, Any]) -> None:
+    """Refuse fields of a version 1 manifest whose type or size no record can have.
+
+    Raises:
+        ValueError: names the field and what it holds.
+        KeyError: if a field is absent.
+    """
+    for name in ("split", "mode", "loss_name", "delta_kind", "id_type"):
+        _text(name, body[name])
+    for name in ("model", "pixel_loss_name", "void", "status", "writer"):
+        _text(name, body.get(name, ""))
+    _choice("id_type", body["id_type"], {"int64", "string", ""})
+    _choice("status", body.get("status", "recording"), {"recording", "complete"})
+    n_samples = _whole("n_samples", body["n_samples"], MAX_SAMPLES)
+    _whole("revision", body.get("revision", 0), 2**63)
+    for name, value in _mapping("digests", body["digests"]).items():
+        _text(f"digests.{name}", value or "")
+    columns: list[str] = []
+    for name in ("class_names", "measures", "components"):
+        texts = [_text(name, each) for each in _sequence(name, body[name])]
+        columns += texts if name != "class_names" else []
+    _columns(columns)
+    for name in ("source", "maps", "partial", "privacy"):
+        if body.get(name) is not None:
+            _mapping(name, body[name])
+    _maps(body.get("maps") or {})
+    for name, value in (body.get("privacy") or {}).items():
+        _text(f"privacy.{name}", value)
+    _steps(_sequence("steps", body["steps"]), n_samples)
+    for name, entry in _mapping("files", body["files"]).items():
+        check_path(name)
+        _text(f"files.{name}.sha256", _mapping(f"files.{name}", entry)["sha256"])
+        _whole(f"files.{name}.bytes", entry["bytes"], 2**63)
+
+
+def _columns(names: Sequence[str]) -> None:
+    for name in names:
+        if not _PART.fullmatch(name) or name in {"sample", "step", "loss"}:
+            raise ValueError(f"a measure or component is named {name[:80]!r}")
+    if len(set(names)) < len(names):
+        raise ValueError("two measures or components have the same name")
+
+
+def _maps(options: Mapping[str, Any]) -> None:
+    for name in ("factor", "step", "before"):
+        if options.get(name) is not None:
+            _whole(f"maps.{name}", options[name], MAX_SAMPLES)
+    if options:
+        _choice("maps.dtype", options.get("dtype"), {"float32", "float16"})
+
+
+def _steps(steps: Sequence[Any], n_samples: int) -> None:
+    last = -1
+    for each in steps:
+        entry = _mapping("steps", each)
+        step = _whole("steps.step", entry["step"], MAX_SAMPLES)
+        if step <= last:
+            raise ValueError(f"steps: {step} follows {last}")
+        last = step
+        delta = entry["delta"]
+        if type(delta) not in {int, float} or not 0 < delta < float("inf"):
+            raise ValueError(f"steps.delta is {str(delta)[:80]}")
+        _whole("steps.n_seen", entry["n_seen"], n_samples)
+        for name in ("n_nonfinite", "n_duplicates"):
+            _whole(f"steps.{name}", entry.get(name, 0), 2**63)
+
+
+def _text(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{name[:80]} is no text: {str(value)[:80]}")
+    if len(value) > _MAX_TEXT:
+        raise ValueError(f"{name[:80]} has {len(value)} characters, more than {_MAX_TEXT}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{name[:80]} holds half of a character") from None
+    return value
+
+
+def _whole(name: str, value: object, most: int) -> int:
+    if type(value) is not int or not 0 <= value <= most:
+        raise ValueError(f"{name[:80]} is {str(value)[:80]}, no whole number from 0 to {most}")
+    return value
+
+
+def _choice(name: str, value: object, choices: Collection[str]) -> None:
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name} is {str(value)[:80]!r}")
+
+
+def _mapping(name: str, value: object) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name[:80]} is {type(value).__name__}, no object")
+    return value
+
+
+def _sequence(name: str, value: object) -> Sequence[Any]:
+    if not isinstance(value, list | tuple):
+        raise TypeError(f"{name} is {type(value).__name__}, no list")
+    return value

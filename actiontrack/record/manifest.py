@@ -1,0 +1,276 @@
+"""The record: a loss history as files in one folder, with a manifest. Knows paths, not MLflow.
+
+Layout of a record, format version 1::
+
+    <split>-<mode>/
+        samples.parquet            sample, sample_id, label, true_label, path, input_digest
+        blocks/000001.parquet      one step: sample, step, loss, measures, loss components
+        scores.parquet             one row per sample, written when the record is complete
+        features.parquet           optional: sample, features (last-layer features)
+        probabilities.parquet      optional: sample, probabilities (of the classes, final model)
+        thumbnails.parquet         optional: sample, png
+        boxes.parquet              optional: sample, kind, class, score, sides of boxes
+        pictures/NAME.parquet      optional: sample, png, such as the label or the prediction
+        maps/index.parquet         optional: where the map of pixel actions of each sample is
+        maps/000000.parquet        optional: sample, height, width, map; whole maps of few samples
+        manifest.json              written last, after every file that it names
+
+`sample` is the row position in canonical order: ascending ids. Files are plain Parquet (zstd,
+BYTE_STREAM_SPLIT) that pandas, DuckDB, Dask and Spark read without this package. A null loss is a
+sample that was not seen in that step; a NaN loss was seen. Nothing is ever pickled.
+
+The manifest holds the sha256 and size of each file, and its own checksum. A file that the manifest
+does not name does not belong to the record. Readers ignore fields and files that they don't know
+and refuse a greater format version.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from actiontrack.errors import CorruptRecordError, NotFoundError, ParameterError, StoreError
+from actiontrack.record.disk import FileEntry, write_file
+from actiontrack.record.limits import check_manifest
+from actiontrack.record.paths import FORMAT, FORMAT_VERSION, MANIFEST, check_name
+
+__all__ = [
+    "Manifest",
+    "StepEntry",
+    "check_fields",
+    "manifest_checksum",
+    "manifest_digest",
+    "read_manifest",
+    "write_manifest",
+]
+
+_MAX_MANIFEST_BYTES = 64 * 2**20  # half a million files; parsed it takes up to 25 times of it
+
+
+@dataclass(frozen=True)
+class StepEntry:
+    """One recorded step.
+
+    Attributes:
+        step: n of eq. 3.
+        delta: Δn of eq. 3, in the unit of the manifest's `delta_kind`.
+        n_seen: samples seen in this step.
+        n_nonfinite: seen losses that are NaN or infinite.
+        n_duplicates: repeated ids that were dropped (padding of distributed samplers).
+    """
+
+    step: int
+    delta: float
+    n_seen: int
+    n_nonfinite: int = 0
+    n_duplicates: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What a record holds. See the format specification for every field.
+
+    Attributes:
+        split: name of the split.
+        mode: "probe" or "inline", see `history.MODES`.
+        loss_name: definition of the loss, such as "cross_entropy".
+        delta_kind: what Δn counts, see `history.DELTA_KINDS`.
+        n_samples: number of samples.
+        id_type: "int64" or "string".
+        digests: "ids", "labels" and "inputs" -> sha256, or None where unknown.
+        class_names: names of the class indices.
+        model: name of the model, the key by which same-model runs are grouped.
+        measures: measures kept beside the loss.
+        components: further losses kept.
+        source: reference to the dataset: {"kind": "folder", "root": …}, or None.
+        pixel_loss_name: definition of the loss of each pixel, where maps were recorded.
+        void: what the losses do with pixels without a class: "ignored" or "counted", or "".
+        maps: of the maps of pixel actions: "factor" by which they are smaller than the images,
+            "dtype" of the stored numbers, and "step", the last one that they include; or None.
+        steps: the recorded steps, ascending.
+        partial: step and samples of an interrupted step, which no score includes.
+        files: path -> `FileEntry`.
+        status: "recording" or "complete".
+        revision: counts the changes of the record; of two copies the greater is the newer.
+        writer: package and version that wrote the record.
+        privacy: what was kept out of the record, see `privacy` in docs/format.md, or None.
+    """
+
+    split: str
+    mode: str
+    loss_name: str
+    delta_kind: str
+    n_samples: int
+    id_type: str
+    digests: Mapping[str, str | None]
+    class_names: tuple[str, ...] = ()
+    model: str = ""
+    measures: tuple[str, ...] = ()
+    components: tuple[str, ...] = ()
+    source: Mapping[str, Any] | None = None
+    pixel_loss_name: str = ""
+    void: str = ""
+    maps: Mapping[str, Any] | None = None
+    steps: tuple[StepEntry, ...] = ()
+    partial: Mapping[str, int] | None = None
+    files: Mapping[str, FileEntry] = field(default_factory=dict)
+    status: str = "recording"
+    revision: int = 0
+    writer: str = ""
+    privacy: Mapping[str, Any] | None = None
+
+    @property
+    def has_hashed_ids(self) -> bool:
+        """Whether salted hashes stand for the ids of the samples."""
+        return bool(self.privacy and self.privacy.get("ids"))
+
+    @property
+    def hides_images(self) -> bool:
+        """Whether images were kept out of the record on purpose."""
+        return bool(self.privacy and self.privacy.get("images") == "never")
+
+    @property
+    def name(self) -> str:
+        """Name of the record and of its folder."""
+        return f"{self.split}-{self.mode}"
+
+    @property
+    def complete(self) -> bool:
+        """Whether the record was finished; an unfinished one is readable up to its last step."""
+        return self.status == "complete"
+
+    @property
+    def n_steps(self) -> int:
+        """Number of recorded steps."""
+        return len(self.steps)
+
+    @property
+    def has_initial_state(self) -> bool:
+        """Whether the untrained state n = 0 is included in the sum."""
+        return bool(self.steps) and self.steps[0].step == 0
+
+    def without_files(self, *folders: str) -> "Manifest":
+        """This manifest without the files in some folders of the record."""
+        kept = {
+            name: each
+            for name, each in self.files.items()
+            if not any(name.startswith(f"{folder}/") for folder in folders)
+        }
+        return replace(self, files=kept)
+
+    def with_file(self, path: str, entry: FileEntry) -> "Manifest":
+        """This manifest with one file added or replaced."""
+        return replace(self, files={**self.files, path: entry})
+
+
+# Writing
+def check_fields(manifest: Manifest) -> None:
+    """Refuse what no reader would take back.
+
+    Raises:
+        ParameterError: names the field and what it holds.
+    """
+    try:
+        check_manifest(_body(manifest))
+        json.dumps(manifest.source, ensure_ascii=False).encode()
+    except (TypeError, ValueError) as error:
+        rule = "must be given what a manifest can hold"
+        raise ParameterError("recorder", rule, str(error), "Shorten or correct it.") from error
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write manifest.json in one atomic step: a reader sees the old one or the new one."""
+    body = _body(manifest)
+    body["checksum"] = manifest_checksum(body)
+    # A line per field: json's own indentation takes ten times as long, and this is each epoch's.
+    lines = (f"{json.dumps(key)}: {json.dumps(body[key], ensure_ascii=False)}" for key in body)
+    text = "{\n" + ",\n".join(lines) + "\n}"
+    write_file(folder / MANIFEST, lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def manifest_digest(manifest: Manifest) -> str:
+    """The checksum that the manifest's file carries: sha256 of its other fields."""
+    return manifest_checksum(_body(manifest))
+
+
+def _body(manifest: Manifest) -> dict[str, Any]:
+    """The fields of a manifest's file but its checksum; nothing is copied."""
+    entries = {
+        "steps": [vars(each) for each in manifest.steps],
+        "files": {name: vars(each) for name, each in manifest.files.items()},
+    }
+    return {"format": FORMAT, "version": FORMAT_VERSION} | vars(manifest) | entries
+
+
+# Reading
+def read_manifest(path: Path) -> Manifest:
+    """Read and check a manifest.
+
+    Raises:
+        NotFoundError: if there is no such file.
+        CorruptRecordError: if it is damaged, half-written, or newer than this package.
+        StoreError: if it can't be read.
+    """
+    try:
+        if path.exists() and (path.is_symlink() or not path.is_file()):
+            raise CorruptRecordError(f"{path} is a link or no file. Restore it.")
+        if path.stat().st_size > _MAX_MANIFEST_BYTES:
+            raise CorruptRecordError(f"{path} is too large for a manifest. Restore it.")
+        body = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NotFoundError(f"no record at {path.parent}: {MANIFEST} is missing.") from error
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
+        raise CorruptRecordError(
+            f"{path} is damaged or half-written: it is not JSON. Restore it, or run "
+            "'actiontrack sync' where the run was recorded."
+        ) from error
+    return _parse_manifest(path, body)
+
+
+def manifest_checksum(body: Mapping[str, Any]) -> str:
+    """sha256 of a manifest's fields without its checksum."""
+    text = json.dumps({key: body[key] for key in body if key != "checksum"}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _parse_manifest(path: Path, body: Any) -> Manifest:
+    if not isinstance(body, dict) or body.get("format") != FORMAT:
+        raise CorruptRecordError(f"{path} is not the manifest of a record.")
+    version = body.get("version")
+    if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
+        raise CorruptRecordError(
+            f"{path} has format version {body.get('version')}; this package reads up to "
+            f"{FORMAT_VERSION}. Upgrade with: pip install -U actiontrack"
+        )
+    if body.get("checksum") != manifest_checksum(body):
+        raise CorruptRecordError(
+            f"{path} is altered: its checksum does not match. Restore it, or run "
+            "'actiontrack sync' where the run was recorded."
+        )
+    try:
+        return _manifest(body)
+    except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
+        raise CorruptRecordError(f"{path} lacks a field or has a wrong one: {error}") from error
+
+
+def _manifest(body: Mapping[str, Any]) -> Manifest:
+    check_manifest(body)
+    known = {each.name for each in fields(Manifest)}
+    values = {key: value for key, value in body.items() if key in known}
+    for key in ("class_names", "measures", "components"):
+        values[key] = tuple(values[key])
+    values["steps"] = tuple(_known(StepEntry, each) for each in values["steps"])
+    values["files"] = {name: _known(FileEntry, each) for name, each in values["files"].items()}
+    manifest = Manifest(**values)
+    check_name("split", manifest.split)
+    check_name("mode", manifest.mode)
+    return manifest
+
+
+def _known(entry: type[Any], values: Mapping[str, Any]) -> Any:
+    names = {each.name for each in fields(entry)}
+    return entry(**{key: value for key, value in values.items() if key in names})

@@ -1,0 +1,172 @@
+"""Thumbnails, pictures and boxes of a record."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from actiontrack.errors import CorruptRecordError, ParameterError
+from actiontrack.record.disk import FileEntry
+from actiontrack.record.footer import Footer
+from actiontrack.record.manifest import Manifest
+from actiontrack.record.parquet import (
+    Fetch,
+    _table,
+    any_values,
+    check_rows,
+    columns_of,
+    corrupt_on_error,
+    open_any,
+    parquet_reader,
+    verified_file,
+    write_table,
+)
+from actiontrack.record.paths import BOXES, THUMBNAILS, picture_path
+
+__all__ = [
+    "BOX_COLUMNS",
+    "Pictures",
+    "read_boxes",
+    "write_boxes",
+    "write_pictures",
+    "write_thumbnails",
+]
+
+#: Columns of boxes.parquet. Sides are in pixels of the image, whose size is width x height.
+BOX_COLUMNS = (
+    *("sample", "kind", "class", "score"),
+    *("left", "top", "right", "bottom", "width", "height"),
+)
+_THUMBNAIL_ROW_GROUP = 64
+
+
+def write_thumbnails(folder: Path, images: Sequence[bytes]) -> FileEntry:
+    """Write thumbnails.parquet from one PNG per sample, in row groups that open alone."""
+    return _write_pngs(folder / THUMBNAILS, images)
+
+
+def write_pictures(folder: Path, name: str, images: Sequence[bytes]) -> FileEntry:
+    """Write one PNG per sample under a name, in row groups that open alone."""
+    return _write_pngs(folder / picture_path(name), images)
+
+
+def write_boxes(folder: Path, boxes: pd.DataFrame) -> FileEntry:
+    """Write boxes.parquet, one row per annotated or predicted box.
+
+    Args:
+        folder: folder of the record.
+        boxes: `BOX_COLUMNS` in any order of rows; see docs/format.md.
+
+    Raises:
+        ParameterError: a missing column, a kind that is neither "truth" nor "predicted", or a
+            side or size that is not finite.
+    """
+    missing = [each for each in BOX_COLUMNS if each not in boxes.columns]
+    if missing:
+        rule = f"must have the columns {', '.join(BOX_COLUMNS[1:])}"
+        raise ParameterError("boxes", rule, f"none named {missing[0]}", "Add the column.")
+    kinds = set(boxes["kind"]) - {"truth", "predicted"}
+    if kinds:
+        rule = 'must have the kind "truth" or "predicted" in each row'
+        raise ParameterError("boxes", rule, min(map(str, kinds)), "Name one of the two.")
+    numbers = boxes.loc[:, list(BOX_COLUMNS[4:])].to_numpy(dtype=np.float32)
+    if not np.isfinite(numbers).all():
+        rule = "must have finite sides and sizes"
+        row = int(np.flatnonzero(~np.isfinite(numbers).all(axis=1))[0])
+        raise ParameterError("boxes", rule, f"row {row}: {numbers[row]}", "Leave the box out.")
+    ordered = boxes.sort_values("sample", kind="stable")
+    columns: dict[str, Any] = {
+        "sample": ordered["sample"].to_numpy(dtype=np.int32),
+        **{each: pa.array(ordered[each].astype(str), pa.string()) for each in ("kind", "class")},
+        **{each: ordered[each].to_numpy(dtype=np.float32) for each in BOX_COLUMNS[3:]},
+    }
+    return write_table(folder / BOXES, _table(columns))
+
+
+def _write_pngs(path: Path, images: Sequence[bytes]) -> FileEntry:
+    columns = {
+        "sample": np.arange(len(images), dtype=np.int32),
+        "png": pa.array(list(images), pa.binary()),
+    }
+    return write_table(path, _table(columns), row_group=_THUMBNAIL_ROW_GROUP)
+
+
+class Pictures:
+    """A file of PNGs, one per sample: verified once, then read one row group at a time.
+
+    Args:
+        manifest: the record's manifest.
+        fetch: gives the local path of a file of the record.
+        name: path of the file inside the record, `THUMBNAILS` or a `picture_path`.
+
+    Raises:
+        NotFoundError: if the record holds no such file.
+        CorruptRecordError: if the file is missing, truncated or altered.
+    """
+
+    def __init__(self, manifest: Manifest, fetch: Fetch, name: str) -> None:
+        self._name, self._path = name, verified_file(manifest, name, fetch)
+        self._stored, self._bytes = manifest.files[name].bytes, parquet_reader(self._path)
+        self._footer = Footer.of(name, self._bytes, self._stored)
+        with corrupt_on_error(name):
+            self._metadata = pq.read_metadata(self._path)
+            check_rows(self._metadata, name, manifest.n_samples)
+
+    def read(self, sample: int) -> bytes:
+        """The PNG of the sample at a row position, opening its row group only.
+
+        Raises:
+            CorruptRecordError: if there is none, or it expands beyond what the file may claim.
+        """
+        with corrupt_on_error(self._name):
+            group, row = divmod(sample, _THUMBNAIL_ROW_GROUP)
+            columns = ["sample", "png"]
+            self._footer.check(
+                self._name, self._bytes, self._stored, columns=columns, groups=[group]
+            )
+            file = pq.ParquetFile(self._path, metadata=self._metadata)
+            table = file.read_row_group(group, columns=columns)
+            if not pa.types.is_binary(table.schema.field("png").type):
+                raise TypeError(f"png is {table.schema.field('png').type}")
+            if table["sample"][row].as_py() != sample:
+                raise ValueError(f"sample {sample} is not in its place")
+            return bytes(table["png"][row].as_py())
+
+
+def read_boxes(manifest: Manifest, fetch: Fetch) -> pd.DataFrame:
+    """Read boxes.parquet, a row per box, see `write_boxes`.
+
+    Raises:
+        NotFoundError: if the record holds none.
+        CorruptRecordError: if the file is missing, truncated, altered, or about samples that the
+            record does not have.
+    """
+    file = open_any(manifest, BOXES, fetch)
+    table = columns_of(file, BOX_COLUMNS)
+    with corrupt_on_error(BOXES):
+        boxes = pd.DataFrame(
+            {name: any_values(table[name], file.stored) for name in BOX_COLUMNS}
+        ).astype({"kind": "str", "class": "str"})
+        _check_boxes(boxes)
+    if not boxes["sample"].between(0, manifest.n_samples - 1).all():
+        raise CorruptRecordError(
+            f"{BOXES} names samples beyond the {manifest.n_samples} of the record {manifest.name}. "
+            "Restore the file, or record the run again."
+        )
+    return boxes
+
+
+def _check_boxes(boxes: pd.DataFrame) -> None:
+    if boxes["sample"].dtype.kind not in "iu":
+        raise TypeError(f"sample is {boxes['sample'].dtype}")
+    unknown = boxes.loc[~boxes["kind"].isin(["truth", "predicted"]), "kind"]
+    if len(unknown):
+        raise ValueError(f"kind is {unknown.iloc[0][:80]!r}")
+    for name in BOX_COLUMNS[3:]:
+        values = boxes[name].to_numpy()
+        if values.dtype.kind != "f" or (name != "score" and not np.isfinite(values).all()):
+            raise ValueError(f"{name} is no finite number")

@@ -1,0 +1,177 @@
+"""FiftyOne: scores as fields of samples, into a dataset that is there or as one to import."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from actiontrack.errors import NotFoundError
+from actiontrack.reporting.exports.files import (
+    image_name,
+    image_of,
+    image_url,
+    write_bytes,
+    write_json,
+)
+from actiontrack.reporting.exports.selection import Suspects, mark_suspects
+from actiontrack.store import StoredRecord
+
+__all__ = ["add_to_fiftyone", "fiftyone_samples", "save_fiftyone"]
+
+_SUSPECT_TAG = "suspect"
+
+
+def add_to_fiftyone(
+    dataset: Any,
+    record: StoredRecord,
+    suspects: Suspects | None = None,
+    *,
+    key_field: str = "filepath",
+    image_root: str | None = None,
+) -> list[str]:
+    """Add scores as fields to a FiftyOne dataset that holds the samples already.
+
+    Args:
+        dataset: a `fiftyone.Dataset`.
+        record: an open record.
+        suspects: which samples get the value True in the field actiontrack_suspect.
+        key_field: field by which samples are found: "filepath" for the path of the image, any
+            other for the sample id.
+        image_root: root of the paths, where it is another than the record's.
+
+    Returns:
+        Names of the fields: actiontrack_<score> for every score, and actiontrack_suspect.
+
+    Raises:
+        NotFoundError: if samples are found by their file path and the record holds none.
+    """
+    if key_field == "filepath":
+        root = image_root or _root(record)
+        keys = [image_path(record, row, root) for row in range(record.manifest.n_samples)]
+    else:
+        keys = record.samples.sample_ids.tolist()
+    added = []
+    for name, values in _fields(record, mark_suspects(record, suspects)).items():
+        known = {key: value for key, value in zip(keys, values, strict=True) if value is not None}
+        dataset.set_values(name, known, key_field=key_field)
+        added.append(name)
+    return added
+
+
+def fiftyone_samples(
+    record: StoredRecord, suspects: Suspects | None = None, *, image_root: str | None = None
+) -> list[dict[str, Any]]:
+    """Samples as `fiftyone.Sample.from_dict` reads them, with one field per score.
+
+    Args:
+        record: an open record.
+        suspects: which samples get the tag "suspect".
+        image_root: folder of the images. Default: "data" beside samples.json.
+
+    Returns:
+        One sample per row in canonical order: filepath, tags, sample_id, ground_truth (a
+        Classification) where there are labels, actiontrack_<score> for every score, and
+        actiontrack_suspect. A score that is not a number is missing.
+    """
+    found = mark_suspects(record, suspects)
+    fields = _fields(record, found)
+    samples = []
+    for row, sample_id in enumerate(record.samples.sample_ids.tolist()):
+        inside = f"data/{image_name(record, row)}"
+        path = inside if image_root is None else image_url(record, row, image_root)
+        sample: dict[str, Any] = {
+            "filepath": path,
+            "tags": [_SUSPECT_TAG] if fields["actiontrack_suspect"][row] else [],
+            "sample_id": str(sample_id),
+        }
+        if "label" in found.columns:
+            sample["ground_truth"] = {
+                "_id": {"$oid": _object_id(record, row)},
+                "_cls": "Classification",
+                "tags": [],
+                "label": found["class"].iloc[row],
+            }
+        samples.append(sample | {name: values[row] for name, values in fields.items()})
+    return samples
+
+
+def save_fiftyone(
+    record: StoredRecord,
+    folder: Path,
+    suspects: Suspects | None = None,
+    *,
+    image_root: str | None = None,
+) -> list[Path]:
+    """Write a dataset that FiftyOne imports as `fiftyone.types.FiftyOneDataset`.
+
+    Args:
+        record: an open record.
+        folder: gets metadata.json, samples.json and, without `image_root`, data/ with the images
+            that the record can give.
+        suspects: which samples get the tag "suspect".
+        image_root: folder of the images, which are not copied then.
+    """
+    samples = fiftyone_samples(record, suspects, image_root=image_root)
+    written = [
+        write_json(
+            folder / "metadata.json", {"name": "", "media_type": "image", "info": _info(record)}
+        ),
+        write_json(folder / "samples.json", {"samples": samples}),
+    ]
+    for row, sample in enumerate(samples if image_root is None else []):
+        image = image_of(record, row)
+        if image is not None:
+            written.append(write_bytes(folder / sample["filepath"], image[0]))
+    return written
+
+
+def image_path(record: StoredRecord, row: int, root: str) -> str:
+    """Path of the image of a sample below a root.
+
+    Raises:
+        NotFoundError: if the record refers to no image files.
+    """
+    if record.samples.paths is None:
+        raise NotFoundError(
+            f"record {record.name} of run {record.run.run_id} holds no image paths. Match samples "
+            "by another field with key_field."
+        )
+    return str(Path(root) / record.samples.paths[row])
+
+
+def _root(record: StoredRecord) -> str:
+    root = (record.manifest.source or {}).get("root")
+    if root is None:
+        raise NotFoundError(
+            f"record {record.name} of run {record.run.run_id} names no folder of images. Pass "
+            "image_root, or match samples by another field with key_field."
+        )
+    return str(root)
+
+
+def _fields(record: StoredRecord, found: pd.DataFrame) -> dict[str, list[Any]]:
+    """Values of every field by its name; `found` is of `mark_suspects`."""
+    scores = (
+        record.scores()
+        .select_dtypes("number")
+        .drop(columns=["sample_id", "label", "true_label", "predicted", "n_steps"], errors="ignore")
+    )
+    fields: dict[str, list[Any]] = {
+        f"actiontrack_{name}": [
+            float(each) if np.isfinite(each) else None for each in values.astype(np.float64)
+        ]
+        for name, values in scores.items()
+    }
+    return fields | {"actiontrack_suspect": [bool(each) for each in found["suspect"]]}
+
+
+def _info(record: StoredRecord) -> dict[str, str]:
+    return {"run_id": record.run.run_id, "record": record.name, "digest": record.digest}
+
+
+def _object_id(record: StoredRecord, row: int) -> str:
+    """24 hex digits as MongoDB wants them, the same for the same sample of the same run."""
+    text = f"{record.run.run_id}/{record.name}/{row}"
+    return hashlib.sha256(text.encode()).hexdigest()[:24]

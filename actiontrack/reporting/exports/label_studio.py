@@ -1,0 +1,134 @@
+"""Label Studio: tasks of the suspect samples, with the label to confirm, and the matching form."""
+
+import base64
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import quoteattr
+
+from actiontrack.analysis.verdicts import VERDICTS
+from actiontrack.errors import ParameterError
+from actiontrack.reporting.exports.files import image_of, image_url, is_png, write_json, write_text
+from actiontrack.reporting.exports.selection import Suspects, mark_suspects, to_review
+from actiontrack.store import StoredRecord
+
+__all__ = [
+    "LABEL",
+    "NOTE",
+    "VERDICT",
+    "label_studio_config",
+    "label_studio_tasks",
+    "save_label_studio",
+]
+
+#: Names of the controls of the form; an import of verdicts looks for them.
+VERDICT, LABEL, NOTE = "verdict", "label", "note"
+
+
+def label_studio_config(record: StoredRecord) -> str:
+    """The labelling form: the image, its label and score, a verdict, the right class, a note."""
+    names = record.manifest.class_names
+    verdicts = "\n    ".join(f"<Choice value={quoteattr(each)}/>" for each in VERDICTS[:3])
+    form = f"""<View>
+  <Image name="image" value="$image"/>
+  <Header value="$question"/>
+  <Choices name="{VERDICT}" toName="image" choice="single" required="true" showInline="true">
+    {verdicts}
+  </Choices>
+"""
+    if names:
+        classes = "\n    ".join(f"<Choice value={quoteattr(each)}/>" for each in names)
+        form += f"""  <Choices name="{LABEL}" toName="image" choice="single" showInline="true">
+    {classes}
+  </Choices>
+"""
+    return (
+        form
+        + f"""  <TextArea name="{NOTE}" toName="image" maxSubmissions="1" rows="2"/>
+</View>
+"""
+    )
+
+
+def label_studio_tasks(
+    record: StoredRecord, suspects: Suspects | None = None, *, image_root: str | None = None
+) -> list[dict[str, Any]]:
+    """Tasks for Label Studio, the most suspect sample first.
+
+    Args:
+        record: an open record.
+        suspects: which samples become tasks; reviewed ones are left out unless their verdicts do
+            not count.
+        image_root: where Label Studio finds the images, such as "s3://bucket/images" or
+            "/data/local-files/?d=images". Default: images are inside the tasks.
+
+    Returns:
+        One task per sample with data (image, question, sample_id, class, score, rank, place,
+        run_id, record) and, where the class has a name, a prediction that chooses it.
+
+    Raises:
+        ParameterError: if a sample has no image, and no root is given.
+    """
+    suspects = suspects or Suspects()
+    found = mark_suspects(record, suspects)
+    chosen = to_review(found)
+    names = set(record.manifest.class_names)
+    tasks = []
+    for row, sample in chosen.iterrows():
+        assert isinstance(row, int)  # noqa: S101 - the frame is numbered by row position
+        value, name = float(sample[suspects.score]), str(sample["class"])
+        data = {
+            "image": _image(record, row, image_root),
+            "question": f"Is this “{name}”? {suspects.score} {value:.4g}, place {sample['place']} "
+            f"of {len(found)}",
+            "sample_id": str(sample["sample_id"]),
+            "class": name,
+            "score": value,
+            "rank": float(sample["rank"]),
+            "place": int(sample["place"]),
+            "run_id": record.run.run_id,
+            "record": record.name,
+        }
+        tasks.append(
+            {"data": data} | ({"predictions": [_given(name, suspects)]} if name in names else {})
+        )
+    return tasks
+
+
+def save_label_studio(
+    record: StoredRecord,
+    folder: Path,
+    suspects: Suspects | None = None,
+    *,
+    image_root: str | None = None,
+) -> list[Path]:
+    """Write tasks.json (import it into a project) and config.xml (its labelling interface)."""
+    tasks = label_studio_tasks(record, suspects, image_root=image_root)
+    return [
+        write_json(folder / "tasks.json", tasks),
+        write_text(folder / "config.xml", label_studio_config(record)),
+    ]
+
+
+def _given(name: str, suspects: Suspects) -> dict[str, Any]:
+    choice = {
+        "from_name": LABEL,
+        "to_name": "image",
+        "type": "choices",
+        "value": {"choices": [name]},
+    }
+    return {"model_version": f"given label, by {suspects.score}", "result": [choice]}
+
+
+def _image(record: StoredRecord, row: int, image_root: str | None) -> str:
+    if image_root is not None:
+        return image_url(record, row, image_root)
+    image = image_of(record, row)
+    if image is None:
+        raise ParameterError(
+            "image_root",
+            "must be given for a record without images on this machine",
+            image_root,
+            "Name the folder or bucket that Label Studio reads (--image-root).",
+        )
+    kind = "png" if is_png(image[0]) else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(image[0]).decode()}"

@@ -1,0 +1,39 @@
+"""The tracking server: the only module that speaks to MLflow, and maps its errors to ours.
+
+A run that holds records carries these tags, so that runs are found without listing artifacts:
+
+    actiontrack.format          version of the record's format
+    actiontrack.record.NAME     state of the record NAME, such as "test-probe": recording, complete
+    actiontrack.writer.NAME.ID  the process that writes the record NAME, so that no two do
+    actiontrack.model           name of the model: the key by which same-model runs are grouped
+"""
+
+from actiontrack.store.active import (
+    Terminated,
+)
+from actiontrack.store.record import (
+    StoredRecord,
+)
+from actiontrack.store.runs import (
+    ARTIFACT_ROOT,
+    FORMAT_TAG,
+    MODEL_TAG,
+    RunInfo,
+    RunQuery,
+    choose_record,
+)
+from actiontrack.store.store import (
+    Store,
+)
+
+__all__ = [
+    "ARTIFACT_ROOT",
+    "FORMAT_TAG",
+    "MODEL_TAG",
+    "RunInfo",
+    "RunQuery",
+    "Store",
+    "StoredRecord",
+    "Terminated",
+    "choose_record",
+]

@@ -1,0 +1,1 @@
+"""The API below /actiontrack/api/: endpoints, answers, routes and the OpenAPI document."""

@@ -1,0 +1,121 @@
+"""The OpenAPI document, made from the table of endpoints."""
+
+from typing import Any
+
+import actiontrack
+from actiontrack.web.api.endpoint import IMAGE_TYPES, MEDIA_TYPES, Endpoint
+from actiontrack.web.api.endpoints import ENDPOINTS
+from actiontrack.web.routes import PREFIX
+
+__all__ = [
+    "openapi",
+]
+
+
+# How it is described
+def openapi() -> dict[str, Any]:
+    """The OpenAPI 3.1 document of the API, made from `ENDPOINTS`."""
+    paths: dict[str, dict[str, Any]] = {}
+    for each in ENDPOINTS:
+        operations = paths.setdefault(f"{PREFIX}/api/{each.path}", {})
+        operations[each.method.lower()] = _operation(each)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "actiontrack",
+            "version": actiontrack.__version__,
+            "description": "Action scores and per-sample losses of tracked runs. With MLflow's "
+            "basic auth, every route obeys the permissions on experiments.",
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "paths": paths,
+        "components": {
+            "schemas": {"Table": _TABLE_SCHEMA, "Error": _ERROR_SCHEMA},
+            "securitySchemes": {"basic": {"type": "http", "scheme": "basic"}},
+        },
+        "security": [{}, {"basic": []}],
+    }
+
+
+def _operation(endpoint: Endpoint) -> dict[str, Any]:
+    name = endpoint.path.removesuffix(".json")
+    verb = "add" if endpoint.method == "POST" else "get"
+    operation: dict[str, Any] = {
+        "operationId": f"{verb}_{name}",
+        "summary": endpoint.about,
+        "parameters": [each.schema() for each in endpoint.all_parameters],
+        "responses": _responses(endpoint),
+    }
+    if endpoint.columns:
+        operation["description"] = f"Columns: {', '.join(endpoint.columns)}, and others."
+    if endpoint.body:
+        fields = {each.name: each.schema()["schema"] for each in endpoint.body}
+        required = [each.name for each in endpoint.body if each.required]
+        schema = {"type": "object", "properties": fields, "required": required}
+        kinds = ("application/json", "application/x-www-form-urlencoded")
+        content = {kind: {"schema": schema} for kind in kinds}
+        operation["requestBody"] = {"required": True, "content": content}
+    return operation
+
+
+def _responses(endpoint: Endpoint) -> dict[str, Any]:
+    table = {"schema": {"$ref": "#/components/schemas/Table"}}
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    content = {
+        "table": {
+            MEDIA_TYPES["json"]: table,
+            MEDIA_TYPES["csv"]: {"schema": {"type": "string"}},
+            MEDIA_TYPES["parquet"]: binary,
+        },
+        "image": dict.fromkeys(IMAGE_TYPES, binary),
+        "object": {MEDIA_TYPES["json"]: {"schema": {"type": "object"}}},
+    }[endpoint.kind]
+    good = "201" if endpoint.method == "POST" else "200"
+    responses: dict[str, Any] = {good: {"description": endpoint.about, "content": content}}
+    if endpoint.method == "GET":
+        responses["304"] = {"description": "Nothing has changed since the given ETag."}
+    error = {MEDIA_TYPES["json"]: {"schema": {"$ref": "#/components/schemas/Error"}}}
+    for status, what in _ERRORS.items():
+        responses[status] = {"description": what, "content": error}
+    responses["401"] = {"description": "Basic auth is on, and nobody is logged in."}
+    return dict(sorted(responses.items()))
+
+
+_ERRORS = {
+    "400": "A parameter is wrong or unknown.",
+    "403": "You have no permission, or the request was made by another site's page.",
+    "404": "No such run, record, sample or image.",
+    "409": "The runs can't be compared.",
+    "422": "The record is damaged, or newer than this server.",
+    "500": "The store or the server failed.",
+}
+
+_TABLE_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["columns", "rows", "total", "page", "per_page", "next", "run_ids"],
+    "properties": {
+        "columns": {"type": "array", "items": {"type": "string"}},
+        "rows": {
+            "type": "array",
+            "items": {"type": "array", "items": {}},
+            "description": "One list per row; null for what is missing or not finite.",
+        },
+        "total": {"type": "integer", "description": "Rows of the whole table."},
+        "page": {"type": "integer"},
+        "per_page": {"type": "integer"},
+        "next": {"type": ["string", "null"], "description": "Address of the next page."},
+        "run_ids": {"type": "array", "items": {"type": "string"}},
+    },
+}
+
+_ERROR_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["type", "message"],
+            "properties": {"type": {"type": "string"}, "message": {"type": "string"}},
+        }
+    },
+}
