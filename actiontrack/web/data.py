@@ -7,7 +7,6 @@ keyed by the checksum of the record's manifest, so that a record that grows is r
 Frames that are handed out are shared between threads. Derive new ones, never change one in place.
 """
 
-import copy
 import os
 import threading
 import time
@@ -15,7 +14,6 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar, get_args
 
-import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
@@ -23,15 +21,20 @@ from actiontrack import analysis, compare
 from actiontrack.analysis import exploration, verdicts
 from actiontrack.analysis.exploration import SampleFilter
 from actiontrack.errors import CorruptRecordError, NotFoundError, ParameterError, StoreError
-from actiontrack.history import LossHistory, check_choice
+from actiontrack.history import check_choice
 from actiontrack.record.manifest import Manifest
 from actiontrack.record.paths import MANIFEST
-from actiontrack.record.samples import Samples, read_samples
-from actiontrack.record.vectors import check_scores
 from actiontrack.reporting import describe_comparison
-from actiontrack.store import ARTIFACT_ROOT, RunInfo, RunQuery, Store, StoredRecord, choose_record
+from actiontrack.store import (
+    ARTIFACT_ROOT,
+    Cache,
+    RunInfo,
+    RunQuery,
+    Store,
+    StoredRecord,
+    choose_record,
+)
 from actiontrack.web import images
-from actiontrack.web.cache import Cache
 from actiontrack.web.images import ImageRoots
 from actiontrack.web.permissions import EDIT, Everybody, Permissions
 
@@ -144,51 +147,6 @@ class RunView:
     has_boxes: bool
     has_images: bool
     pictures: tuple[str, ...] = ()
-
-
-class _Record(StoredRecord):
-    """A record whose tables are kept in a cache that all records share."""
-
-    def __init__(self, cache: Cache, **options: Any) -> None:
-        super().__init__(**options)
-        self._cache = cache
-        self.origin: _Record | None = None  # the scratch folder lives as long as the first copy
-
-    @property
-    def key(self) -> tuple[str, ...]:
-        """What cached tables depend on: they hold the run's name and model, too."""
-        return (self.run.run_id, self.name, self.digest, self.run.name, self.run.model)
-
-    def cached(self, what: Hashable, compute: Callable[[], _Value]) -> _Value:
-        return self._cache.get((*self.key, what), compute)
-
-    def scores(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
-        frame = self.cached("scores", super().scores)
-        check_scores(columns or (), list(frame.columns))
-        return frame if columns is None else frame[list(columns)]
-
-    def history(self, columns: Sequence[str] | None = None) -> LossHistory:
-        wanted = None if columns is None else tuple(columns)
-        read = super().history
-        return self.cached(("history", wanted), lambda: read(columns))
-
-    def features(self) -> npt.NDArray[np.float32]:
-        return self.cached("features", super().features)
-
-    def probabilities(self) -> npt.NDArray[np.float32]:
-        return self.cached("probabilities", super().probabilities)
-
-    @property
-    def samples(self) -> Samples:
-        return self.cached("samples", lambda: read_samples(self.manifest, self.fetch))
-
-    @property
-    def boxes(self) -> pd.DataFrame | None:
-        return self.cached("boxes", lambda: super(_Record, self).boxes)
-
-    @property
-    def map_index(self) -> pd.DataFrame:
-        return self.cached("map index", lambda: super(_Record, self).map_index)
 
 
 class Data:
@@ -669,7 +627,7 @@ class Data:
 
     # How records are found and kept
 
-    def record(self, run_id: str, record: str | None = None) -> _Record:
+    def record(self, run_id: str, record: str | None = None) -> StoredRecord:
         """An open record whose tables are cached.
 
         Raises:
@@ -680,7 +638,7 @@ class Data:
             raise NotFoundError(f"run {run_id!r}: not found.")
         return self._open(info, choose_record(info, record))
 
-    def _at(self, run_id: str, record: str | None, sample_id: object) -> tuple[_Record, int]:
+    def _at(self, run_id: str, record: str | None, sample_id: object) -> tuple[StoredRecord, int]:
         """An open record and the row position of a sample in it."""
         found = self.record(run_id, record)
         return found, analysis.positions(found, [sample_id])[0]
@@ -693,18 +651,18 @@ class Data:
             self._note(self._infos, run_id, known)
         return known[1]
 
-    def _all(self, run_ids: Sequence[str], record: str | None) -> list[_Record]:
+    def _all(self, run_ids: Sequence[str], record: str | None) -> list[StoredRecord]:
         if not run_ids:
             raise ParameterError("run", "must name a run", "", "Add run=ID to the address.")
         if len(set(run_ids)) != len(run_ids):
             raise ParameterError("run", "must name each run once", run_ids, "Drop the repeats.")
         return [self.record(each, record) for each in run_ids]
 
-    def _open(self, info: RunInfo, name: str) -> _Record:
+    def _open(self, info: RunInfo, name: str) -> StoredRecord:
         """The record that was opened before, if nothing of it has changed."""
 
-        def read() -> _Record:
-            return _Record(self._cache, store=self.store, run=info, name=name)
+        def read() -> StoredRecord:
+            return self.store.open_record(info, name, cache=self._cache)
 
         stamp = self._stamp(info, name)
         known = self._known.get((info.run_id, name))
@@ -714,9 +672,7 @@ class Data:
             fresh = read()
             opened = self._records.get(fresh.key, lambda: fresh)
             self._note(self._known, (info.run_id, name), (stamp, fresh.key))
-        found = copy.copy(opened)
-        found.run, found.origin = info, opened
-        return found
+        return opened.with_run(info)
 
     def _note(self, notes: dict[_Key, _Value], key: _Key, value: _Value) -> None:
         """Remember a value, and forget those that were noted first when there are many."""
@@ -743,11 +699,14 @@ class Data:
         """
         return self._cache.get(key, compute)
 
-    def _scores(self, found: _Record) -> pd.DataFrame:
+    def _scores(self, found: StoredRecord) -> pd.DataFrame:
         return found.cached("score frame", lambda: analysis.score_frame([found]))
 
     def _together(
-        self, records: Sequence[_Record], what: tuple[Hashable, ...], compute: Callable[[], _Value]
+        self,
+        records: Sequence[StoredRecord],
+        what: tuple[Hashable, ...],
+        compute: Callable[[], _Value],
     ) -> _Value:
         return self._cache.get((*(each.key for each in records), *what), compute)
 
@@ -832,7 +791,7 @@ def _cache_bytes() -> int:
         ) from None
 
 
-def _disk_bytes(record: _Record) -> int:
+def _disk_bytes(record: StoredRecord) -> int:
     """Bytes that a record may take in its scratch folder; of one at hand, about its manifest."""
     if record.store.local_root(record.run) is not None:
         return 2**20

@@ -18,8 +18,8 @@ from actiontrack.record.vectors import read_scores
 from actiontrack.recorder import Recorder
 from actiontrack.store import RunQuery, Store
 from actiontrack.store import record as stored_record
+from actiontrack.store.cache import Cache, size_of
 from actiontrack.testing import make_history, record_history
-from actiontrack.web.cache import Cache, size_of
 from actiontrack.web.data import Data, RunFilter
 
 
@@ -317,7 +317,7 @@ def test_downloads_of_records_that_left_the_cache_leave_the_disk(remote, runs):
     store, _ = remote
     data = Data(store, disk_bytes=1)
     record = data.record(runs["mlp-0"])
-    folder = record._scratch
+    folder = record._files.scratch
     record.scores()
     assert (folder / "scores.parquet").is_file()
     del record
