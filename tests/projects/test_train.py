@@ -184,7 +184,9 @@ def test_a_failing_run_is_marked_failed_and_keeps_its_epochs(train, store, monke
     monkeypatch.setattr(Recorder, "end_epoch", fail_at_the_second)
     with pytest.raises(RuntimeError, match="the power went"):
         train()
-    runs = store._client.search_runs([store._experiment_ids([experiment])[0]])
+    runs = store._client.search_runs(
+        [store._client.get_experiment_by_name(experiment).experiment_id]
+    )
     assert [each.info.status for each in runs] == ["FAILED"]
     record = store.open_record(runs[0].info.run_id)
     assert (record.manifest.n_steps, record.manifest.status) == (1, "recording")
