@@ -20,11 +20,11 @@ import pandas as pd
 from actiontrack import analysis, compare
 from actiontrack.analysis import exploration, verdicts
 from actiontrack.analysis.exploration import SampleFilter
+from actiontrack.analysis.sentences import describe_comparison
 from actiontrack.errors import CorruptRecordError, NotFoundError, ParameterError, StoreError
 from actiontrack.history import check_choice
 from actiontrack.record.manifest import Manifest
 from actiontrack.record.paths import MANIFEST
-from actiontrack.reporting import describe_comparison
 from actiontrack.store import (
     ARTIFACT_ROOT,
     Cache,
@@ -460,7 +460,7 @@ class Data:
         score: str = "action",
         on_mismatch: str = "error",
     ) -> str:
-        """A comparison in plain sentences, see `reporting.describe_comparison`."""
+        """A comparison in plain sentences, see `sentences.describe_comparison`."""
         return describe_comparison(
             self._comparison(run_ids, record, score=score, on_mismatch=on_mismatch)
         )
