@@ -8,6 +8,7 @@ import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from actiontrack._version import __version__ as __version__
 from actiontrack.errors import RedactingFilter
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import click
 
-import actiontrack
+from actiontrack._version import __version__
 from actiontrack.errors import ActionTrackError
 
 __all__ = ["cli", "main"]
@@ -52,7 +52,7 @@ def _few_retries() -> Iterator[None]:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(actiontrack.__version__, prog_name="actiontrack")
+@click.version_option(__version__, prog_name="actiontrack")
 def cli() -> None:
     """Which samples are hard, mislabelled or biased: action scores of tracked runs.
 

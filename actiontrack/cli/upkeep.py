@@ -10,7 +10,7 @@ import click
 import pandas as pd
 from click.shell_completion import get_completion_class
 
-import actiontrack
+from actiontrack._version import __version__
 from actiontrack.cli.options import open_records, output_options, query_options
 from actiontrack.cli.output import write
 from actiontrack.cli.root import cli
@@ -100,7 +100,7 @@ def completion(shell: str) -> None:
 
 def _versions() -> list[tuple[str, str, str]]:
     rows = [
-        ("actiontrack", "ok", actiontrack.__version__),
+        ("actiontrack", "ok", __version__),
         ("python", "ok", sys.version.split()[0]),
     ]
     for package in ("mlflow", "numpy", "pandas", "pyarrow", "scipy", "seaborn", "torch"):

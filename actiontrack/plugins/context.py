@@ -8,6 +8,8 @@ import sys
 
 from mlflow.tracking.context.abstract_context import RunContextProvider
 
+from actiontrack._version import __version__
+
 __all__ = [
     "ActionRunContext",
 ]
@@ -28,9 +30,8 @@ class ActionRunContext(RunContextProvider):
 
     def tags(self) -> dict[str, str]:
         """The tags."""
-        import actiontrack  # noqa: PLC0415 - light, but MLflow is imported by many who need it not
         from actiontrack.store import MODEL_TAG  # noqa: PLC0415
 
-        found = {"actiontrack.version": actiontrack.__version__}
+        found = {"actiontrack.version": __version__}
         model = os.environ.get(_MODEL, "")
         return found | ({MODEL_TAG: model} if model else {})

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-import actiontrack
+from actiontrack._version import __version__
 from actiontrack.errors import (
     ActionTrackError,
     NotFoundError,
@@ -196,7 +196,7 @@ class Recorder(FinishOnExit):
             pixel_loss_name=pixel_loss_name,
             void=void,
             maps={"factor": map_factor, "dtype": map_dtype} if pixel_loss_name else None,
-            writer=f"actiontrack {actiontrack.__version__}",
+            writer=f"actiontrack {__version__}",
         )
         check_fields(manifest)
         self._open(manifest, store, run_id, Path(spool) if spool else spool_root(), resume=resume)

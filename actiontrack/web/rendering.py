@@ -14,7 +14,7 @@ import jinja2
 import numpy as np
 import pandas as pd
 
-import actiontrack
+from actiontrack._version import __version__
 from actiontrack.web.routes import NAME, current_site
 
 __all__ = [
@@ -195,6 +195,6 @@ def _environment() -> jinja2.Environment:
         "api": api_link,
         "static": _static,
         "mlflow_run": _mlflow_run,
-        "version": actiontrack.__version__,
+        "version": __version__,
     }
     return environment

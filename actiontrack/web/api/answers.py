@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-import actiontrack
+from actiontrack._version import __version__
 from actiontrack.errors import ParameterError
 from actiontrack.web import access, query
 from actiontrack.web.api.endpoint import MEDIA_TYPES, PAGING, Content, Endpoint, Values, selected
@@ -102,7 +102,7 @@ def _format(values: Values) -> str:
 def _etag(data: Data, values: Values, kind: str) -> str:
     run = values["run"]
     version = data.version([run] if isinstance(run, str) else run, values["record"])
-    parts = [actiontrack.__version__, flask.request.full_path, kind, version]
+    parts = [__version__, flask.request.full_path, kind, version]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 

@@ -340,7 +340,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
         path="openapi.json",
         about="This description.",
-        answer=lambda _data, _values: openapi(),
+        answer=lambda _data, _values: openapi(ENDPOINTS),
         kind="object",
         changes=True,
     ),

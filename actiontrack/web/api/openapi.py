@@ -1,10 +1,10 @@
 """The OpenAPI document, made from the table of endpoints."""
 
+from collections.abc import Sequence
 from typing import Any
 
-import actiontrack
+from actiontrack._version import __version__
 from actiontrack.web.api.endpoint import IMAGE_TYPES, MEDIA_TYPES, Endpoint
-from actiontrack.web.api.endpoints import ENDPOINTS
 from actiontrack.web.routes import PREFIX
 
 __all__ = [
@@ -12,18 +12,17 @@ __all__ = [
 ]
 
 
-# How it is described
-def openapi() -> dict[str, Any]:
-    """The OpenAPI 3.1 document of the API, made from `ENDPOINTS`."""
+def openapi(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of the API, made from its endpoints."""
     paths: dict[str, dict[str, Any]] = {}
-    for each in ENDPOINTS:
+    for each in endpoints:
         operations = paths.setdefault(f"{PREFIX}/api/{each.path}", {})
         operations[each.method.lower()] = _operation(each)
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "actiontrack",
-            "version": actiontrack.__version__,
+            "version": __version__,
             "description": "Action scores and per-sample losses of tracked runs. With MLflow's "
             "basic auth, every route obeys the permissions on experiments.",
             "license": {"name": "MIT", "identifier": "MIT"},
