@@ -216,7 +216,7 @@ def _read_image(root: Path, settings: VocSettings, name: str) -> _Image:
         pixels=pixels,
         size=(width, height),
         annotation=annotation,
-        digest=digest_inputs(map(digest_input, parts))[:INPUT_DIGEST_LENGTH],
+        digest=digest_inputs(digest_input(part) for part in parts)[:INPUT_DIGEST_LENGTH],
     )
 
 

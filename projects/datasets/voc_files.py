@@ -215,10 +215,10 @@ def _stored_size(
         DataError: The annotation is for an image of another size.
     """
     texts = [(root.findtext(f"size/{side}") or "0").strip() for side in ("width", "height")]
-    declared = tuple(map(_number, texts))
-    if declared in {(0, 0), size}:
+    declared = list(map(_number, texts))
+    if declared in ([0, 0], list(size)):
         return None
-    if swaps_sides(orientation) and declared == size[::-1]:
+    if swaps_sides(orientation) and declared == list(size[::-1]):
         return size[1], size[0]
     raise DataError(
         f"{path} is for an image of {texts[0]}x{texts[1]} pixels, the image has "

@@ -14,7 +14,7 @@ import difflib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Literal, TypeVar, get_args, get_origin
 
 import click
 from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
@@ -35,6 +35,7 @@ __all__ = [
 ]
 
 TERMINATED = 143  # 128 + SIGTERM
+_HELP = "Run with --help to see all parameters."
 INTERRUPTED = 130  # 128 + SIGINT, the shell's own convention
 
 Model = TypeVar("Model", bound="Params")
@@ -134,9 +135,7 @@ def to_strings(params: BaseModel) -> dict[str, str]:
 
 def _unknown(model_class: type[BaseModel], name: str) -> ParameterError:
     nearest = difflib.get_close_matches(name, model_class.model_fields, n=1, cutoff=0.5)
-    remedy = (
-        f"Did you mean --{nearest[0]}?" if nearest else "Run with --help to see all parameters."
-    )
+    remedy = f"Did you mean --{nearest[0]}?" if nearest else _HELP
     return ParameterError(name, "must be the name of a parameter", f"--{name}", remedy)
 
 
@@ -176,15 +175,14 @@ def validate(model_class: type[Model], values: Mapping[str, object]) -> Model:
         raise _to_parameter_error(model_class, error) from None
 
 
-class _Value(click.ParamType):
-    """The text after an option, which is not itself the name of an option."""
-
-    name = "value"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ARG002
-        if param is not None and value.startswith("--"):
-            raise _without_value(str(param.name))
-        return value
+def _only_value(_: click.Context, option: click.Parameter, values: Sequence[str]) -> str | None:
+    """The value of an option, which must be passed once and is not itself the name of an option."""
+    name = str(option.name)
+    if len(values) > 1:
+        raise ParameterError(name, "must be given once", values[-1], "Remove one of the two.")
+    if values and values[0].startswith("--"):
+        raise _without_value(name)
+    return values[0] if values else None
 
 
 def _without_value(name: str) -> ParameterError:
@@ -201,9 +199,9 @@ def _option(name: str, field: FieldInfo) -> click.Option:
     default = "required" if field.is_required() else f"default: {_text(field.default) or 'empty'}"
     return click.Option(
         [f"--{name}"],
-        type=_Value(),
         metavar="VALUE",
-        multiple=True,  # so that `parse` sees a name that is repeated
+        multiple=True,  # click itself would take the last of several
+        callback=_only_value,
         help=f"{field.description} ({rule}) [{default}]",
     )
 
@@ -231,7 +229,9 @@ def usage(model_class: type[BaseModel]) -> str:
         model_class: The model; the first line of its docstring says what the entry point does.
     """
     command = _command(model_class)
-    return command.get_help(click.Context(command, **command.context_settings))
+    return command.get_help(
+        click.Context(command, info_name=command.name, **command.context_settings)
+    )
 
 
 def _to_usage_error(model_class: type[BaseModel], error: click.UsageError) -> ParameterError:
@@ -242,9 +242,6 @@ def _to_usage_error(model_class: type[BaseModel], error: click.UsageError) -> Pa
     if name in model_class.model_fields:
         return _without_value(name)
     return ParameterError("command line", "must be readable", error.format_message(), _HELP)
-
-
-_HELP = "Run with --help to see all parameters."
 
 
 def parse(model_class: type[Model], argv: Sequence[str]) -> Model:
@@ -275,7 +272,8 @@ def parse(model_class: type[Model], argv: Sequence[str]) -> Model:
     if context.args:
         rule, remedy = "must be pairs of --name value", "Put --NAME before the value."
         raise ParameterError("command line", rule, context.args[0], remedy)
-    params = validate(model_class, _once(context.params))
+    values = {name: value for name, value in context.params.items() if value is not None}
+    params = validate(model_class, values)
     for name in sorted(params.adapted):
         print(
             f"{name}: {_text(getattr(params, name))} instead of the default "
@@ -283,14 +281,6 @@ def parse(model_class: type[Model], argv: Sequence[str]) -> Model:
             file=sys.stderr,
         )
     return params
-
-
-def _once(words: Mapping[str, Any]) -> dict[str, str]:
-    """The value of each parameter that was passed, which must be passed once."""
-    for name, values in words.items():
-        if len(values) > 1:
-            raise ParameterError(name, "must be given once", values[-1], "Remove one of the two.")
-    return {name: values[0] for name, values in words.items() if values}
 
 
 def run_main(main: Callable[[list[str]], int | None], argv: Sequence[str] | None = None) -> int:
