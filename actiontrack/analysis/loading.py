@@ -116,10 +116,12 @@ def _tidy_scores(record: StoredRecord, up_to_step: int | None) -> pd.DataFrame:
 
 
 def stored_scores(record: StoredRecord, up_to_step: int | None) -> pd.DataFrame:
-    """The stored score table, or one of the history up to a step."""
+    """The stored score table, or one of the history up to a step, which nobody must change."""
     if up_to_step is None:
         return record.scores()
-    return score_table(_truncated(record.history(), up_to_step))
+    return record.cached(
+        ("scores up to", up_to_step), lambda: score_table(_truncated(record.history(), up_to_step))
+    )
 
 
 def score_column(
