@@ -16,7 +16,7 @@ from scipy import stats
 from actiontrack import compare
 from actiontrack.analysis.comparable import check_same_measure
 from actiontrack.analysis.loading import score_column
-from actiontrack.analysis.tables import class_name
+from actiontrack.analysis.tables import class_name, open_records
 from actiontrack.errors import NotComparableError, ParameterError
 from actiontrack.scores import hardness_sign
 from actiontrack.store import StoredRecord
@@ -98,6 +98,8 @@ def compare_sets(
             one set do, or no sample is in all runs.
         ParameterError: if a set is empty, a run is in both, or there is no such score.
     """
+    before = open_records(before, argument="before", least=0)
+    after = open_records(after, argument="after", least=0)
     _check_sets(before, after)
     records = [*before, *after]
     check_same_measure(records, up_to_step)

@@ -11,6 +11,8 @@ from actiontrack.analysis.tables import (
     label_column,
     matching_rows,
     nullable,
+    open_record,
+    open_records,
     run_columns,
     with_run_columns,
 )
@@ -43,6 +45,7 @@ def loss_curves(
     Raises:
         NotFoundError: if a record has no such sample.
     """
+    records = open_records(records)
     frames = [_curves(each, each.history(columns=()), sample_ids, n) for each in records]
     return pd.concat(frames, ignore_index=True)
 
@@ -67,6 +70,7 @@ def curve_clusters(
     Raises:
         ParameterError: if there are fewer than k distinct finite curves.
     """
+    open_record(record)
     history = record.history(columns=())
     found = compare.cluster_curves(history.losses, k=k, seed=seed, n_closest=n_closest)
     ids = nullable(history.sample_ids)
@@ -115,6 +119,7 @@ def stability(
     Raises:
         ParameterError: if a record does not give that score, or a method is unknown.
     """
+    records = open_records(records)
     unknown = [each for each in methods if each not in get_args(compare.Method)]
     if unknown:
         rule = f"must come from {list(get_args(compare.Method))}"

@@ -8,7 +8,13 @@ import pandas as pd
 
 from actiontrack import compare
 from actiontrack.analysis.alignment import Alignment, align, class_column
-from actiontrack.analysis.tables import check_score, default_names, run_columns, with_run_columns
+from actiontrack.analysis.tables import (
+    check_score,
+    default_names,
+    open_records,
+    run_columns,
+    with_run_columns,
+)
 from actiontrack.errors import NotFoundError, ParameterError
 from actiontrack.scores import ensemble_entropy, ensemble_mean, min_max
 from actiontrack.store import StoredRecord
@@ -43,6 +49,7 @@ def accuracy_by_threshold(
     Raises:
         ParameterError: if a record has no such score, or was not recorded with predictions.
     """
+    records = open_records(records)
     frames = []
     for record in records:
         table = record.scores()
@@ -107,6 +114,7 @@ def ensemble_scores(records: Sequence[StoredRecord]) -> pd.DataFrame:
         NotFoundError: if a record holds no class probabilities.
         ParameterError: if there are fewer than two records, or they hold no labels.
     """
+    records = open_records(records)
     aligned = _aligned_members(records)
     labels = aligned.labels
     assert labels is not None  # noqa: S101 - checked with the members
@@ -157,6 +165,7 @@ def ensemble_accuracy(
     Raises:
         ParameterError: if there is no such score.
     """
+    records = open_records(records)
     for score in by:
         check_score(scores, score)
     values = {score: scores[score].to_numpy(dtype=np.float64) for score in by}

@@ -13,7 +13,7 @@ import pandas as pd
 from actiontrack.analysis.alignment import align, class_column
 from actiontrack.analysis.ensembles import ensemble_scores
 from actiontrack.analysis.loading import score_frame
-from actiontrack.analysis.tables import check_score
+from actiontrack.analysis.tables import check_score, open_record, open_records
 from actiontrack.errors import NotFoundError, ParameterError
 from actiontrack.history import check_choice
 from actiontrack.scores import hardness_sign, min_max
@@ -135,6 +135,8 @@ def score_pairs(
         NotComparableError: see `analysis.align`.
         ParameterError: if there is no such score, or both are the same run.
     """
+    open_record(other, argument="other")
+    open_record(first, argument="first")
     if first.run.run_id == other.run.run_id:
         run = first.run.run_id
         raise ParameterError("run", "must name two different runs", run, "Choose another run.")
@@ -165,6 +167,7 @@ def action_and_entropy(records: Sequence[StoredRecord]) -> pd.DataFrame:
         NotFoundError: if the runs hold no entropy.
         NotComparableError: if the runs do not measure the same thing on the same samples.
     """
+    records = open_records(records)
     columns = ["sample_id", "class", "action", "entropy", "mean_action", "entropy_nats", "correct"]
     if len(records) > 1:
         return ensemble_scores(records)[columns]

@@ -10,7 +10,13 @@ import pandas as pd
 from actiontrack import compare
 from actiontrack.analysis.loading import score_frame
 from actiontrack.analysis.samples import hardest
-from actiontrack.analysis.tables import check_score, matching_rows, run_columns, with_run_columns
+from actiontrack.analysis.tables import (
+    check_score,
+    matching_rows,
+    open_record,
+    run_columns,
+    with_run_columns,
+)
 from actiontrack.errors import NotFoundError
 from actiontrack.store import StoredRecord
 
@@ -46,6 +52,7 @@ def neighbours(
         NotFoundError: if the record holds no features, or no such sample.
         ParameterError: if k is not below the number of samples, or there is no such score.
     """
+    open_record(record)
     if not record.has_features:
         raise NotFoundError(
             f"record {record.name} of run {record.run.run_id} ({record.run.name}) holds no "
@@ -91,6 +98,7 @@ def feature_map(record: StoredRecord, *, score: str = "action") -> pd.DataFrame:
         NotFoundError: if the record holds no features.
         ParameterError: if there is no such score, or fewer than two features.
     """
+    open_record(record)
     if not record.has_features:
         raise NotFoundError(
             f"record {record.name} of run {record.run.run_id} ({record.run.name}) holds no "

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 from tqdm.auto import tqdm
 
-from actiontrack.analysis.tables import check_score, label_classes, run_columns
+from actiontrack.analysis.tables import check_score, label_classes, open_records, run_columns
 from actiontrack.errors import CorruptRecordError, NotFoundError, ParameterError
 from actiontrack.history import LossHistory, check_choice
 from actiontrack.scores import score_table
@@ -189,6 +189,9 @@ def _apply(
         What the function gives, or with "skip" a `DamagedRecord` in its place.
     """
     query = query or RunQuery()
+    if not isinstance(query, RunQuery):
+        remedy = "Pass RunQuery(experiments=…) or RunQuery(run_ids=…)."
+        raise ParameterError("query", "must be a RunQuery", query, remedy)
     runs, cache = store.find_runs(query), Cache(room)
 
     def result(run: RunInfo, name: str) -> _Result | DamagedRecord:
@@ -235,6 +238,7 @@ def _warn_of(damaged: Sequence[DamagedRecord]) -> None:
 
 def score_frame(records: Sequence[StoredRecord], *, up_to_step: int | None = None) -> pd.DataFrame:
     """The frame of `load_scores` from records that are open already."""
+    records = open_records(records)
     frames = concurrently(lambda each: _tidy_scores(each, up_to_step), records, "scores")
     return pd.concat(frames, ignore_index=True)
 

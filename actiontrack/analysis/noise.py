@@ -9,7 +9,13 @@ import pandas as pd
 
 from actiontrack import compare
 from actiontrack.analysis.loading import score_frame, stored_scores
-from actiontrack.analysis.tables import check_score, label_classes, run_columns, with_run_columns
+from actiontrack.analysis.tables import (
+    check_score,
+    label_classes,
+    open_records,
+    run_columns,
+    with_run_columns,
+)
 from actiontrack.errors import NotFoundError, ParameterError
 from actiontrack.scores import LOW_IS_HARD, hardness_sign
 from actiontrack.store import StoredRecord
@@ -55,6 +61,7 @@ def noise_detection(
         NotFoundError: if a record holds no true labels, or a sample that `further` lacks.
         ParameterError: if no label of a record is wrong, or a k is out of range.
     """
+    records = open_records(records)
     frames = []
     for record in records:
         table, noisy = _with_truth(record, up_to_step)
@@ -118,6 +125,7 @@ def noise_pairs(
         NotFoundError: if a record holds no true labels.
         ParameterError: if there is no such score.
     """
+    records = open_records(records)
     frames = []
     for record in records:
         table, noisy = _with_truth(record, None)
@@ -144,6 +152,7 @@ def noise_scores(records: Sequence[StoredRecord]) -> pd.DataFrame:
     Raises:
         NotFoundError: if no record holds true labels.
     """
+    records = open_records(records)
     frames = []
     for record in records:
         table = score_frame([record])

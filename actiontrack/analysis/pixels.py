@@ -12,7 +12,14 @@ from actiontrack import compare
 from actiontrack.analysis.alignment import shared_values
 from actiontrack.analysis.cluster.connection import each_on_cluster
 from actiontrack.analysis.comparable import CHOOSE_RUNS
-from actiontrack.analysis.tables import class_name, run_columns, runs_frame, with_run_columns
+from actiontrack.analysis.tables import (
+    class_name,
+    open_record,
+    open_records,
+    run_columns,
+    runs_frame,
+    with_run_columns,
+)
 from actiontrack.errors import NotComparableError, ParameterError
 from actiontrack.record.rasters import open_raster
 from actiontrack.store import StoredRecord
@@ -51,6 +58,7 @@ def pixel_classes(
     Raises:
         NotFoundError: if the record holds no maps or no such pictures.
     """
+    open_record(record)
     sums = np.zeros((256, 4))
     for each in _of_maps(_class_sums, [record], client, picture):
         sums += each
@@ -129,6 +137,7 @@ def pixel_regions(
     Raises:
         NotFoundError: if the record holds no maps or no such pictures.
     """
+    open_record(record)
     found: list[dict[str, Any]] = []
     for each in _of_maps(_hardest_regions, [record], client, n, picture, min_pixels):
         found = sorted([*found, *each], key=_by_mean)[:n]
@@ -190,6 +199,7 @@ def map_correlation(
         NotFoundError: if a record holds no maps.
         ParameterError: if there are fewer than two runs.
     """
+    records = open_records(records)
     if len(records) < 2:
         raise ParameterError("records", "must be two runs or more", len(records), "Choose more.")
     shared = shared_values(records, on_mismatch, None)  # refuses what can't be compared

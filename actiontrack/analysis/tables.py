@@ -1,6 +1,6 @@
 """Frames that every table starts from: one row per record, names of classes, rows of samples."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ __all__ = [
     "matching_rows",
     "model_of",
     "nullable",
+    "open_record",
+    "open_records",
     "positions",
     "run_columns",
     "runs_frame",
@@ -29,9 +31,54 @@ __all__ = [
 ]
 
 
+def open_records(
+    records: Sequence[StoredRecord], *, argument: str = "records", least: int = 1
+) -> list[StoredRecord]:
+    """The records of an argument as a list, if that is what they are.
+
+    Raises:
+        ParameterError: if they are anything else, such as a frame or a run's id, or too few.
+    """
+    rule, remedy = "must be open records", "Open them with actiontrack.load_records(RunQuery(…))."
+    value: Any = records
+    if isinstance(value, StoredRecord):
+        raise ParameterError(argument, "must be a list of records", "one record", "Pass [record].")
+    if not isinstance(value, Iterable) or isinstance(value, str | bytes | pd.DataFrame | Mapping):
+        raise ParameterError(argument, rule, _kind(value), remedy)
+    items = list(value)
+    wrong = [item for item in items if not isinstance(item, StoredRecord)]
+    if wrong:
+        raise ParameterError(argument, rule, f"a list with {_kind(wrong[0])}", remedy)
+    if len(items) < least:
+        number = "one record" if least == 1 else f"{least} records"
+        raise ParameterError(argument, f"must be {number} or more", len(items), "Choose runs.")
+    return items
+
+
+def open_record(record: StoredRecord, *, argument: str = "record") -> StoredRecord:
+    """The record of an argument, if that is what it is.
+
+    Raises:
+        ParameterError: if it is anything else, such as a frame, a run's id or a list.
+    """
+    value: Any = record
+    if not isinstance(value, StoredRecord):
+        remedy = "Open it with Store().open_record(run), or take one of load_records(…)."
+        raise ParameterError(argument, "must be an open record", _kind(value), remedy)
+    return value
+
+
+def _kind(value: object) -> str:
+    """What a value is, in words: its text, or its type."""
+    if isinstance(value, str):
+        return value
+    name = type(value).__name__
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
+
+
 def runs_frame(records: Sequence[StoredRecord]) -> pd.DataFrame:
     """One row per record: the run, its model, what was recorded, and whether it is complete."""
-    return pd.DataFrame([_run_row(each) for each in records])
+    return pd.DataFrame([_run_row(record) for record in open_records(records, least=0)])
 
 
 def model_of(record: StoredRecord) -> str:
@@ -176,8 +223,11 @@ def check_score(frame: pd.DataFrame, name: str) -> None:
     """Refuse a name that is no column of a score frame, or one that holds no numbers.
 
     Raises:
-        ParameterError: names the score and those that there are.
+        ParameterError: names the score and those that there are; or the frame is none.
     """
+    if not isinstance(frame, pd.DataFrame):
+        remedy = "Pass what load_scores(…) or score_frame(records) gives."
+        raise ParameterError("scores", "must be a score frame", _kind(frame), remedy)
     if name not in frame.columns or not pd.api.types.is_numeric_dtype(frame[name]):
         numeric = frame.select_dtypes("number").columns.difference(["label", "true_label"])
         raise ParameterError(

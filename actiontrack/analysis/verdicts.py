@@ -17,6 +17,7 @@ from typing import Any
 
 import pandas as pd
 
+from actiontrack.analysis.tables import open_record
 from actiontrack.errors import CorruptRecordError, ParameterError
 from actiontrack.history import check_choice
 from actiontrack.store import ARTIFACT_ROOT, StoredRecord
@@ -93,6 +94,7 @@ def add(record: StoredRecord, given: Sequence[Verdict]) -> None:
         ParameterError: if there is none, or a new label is not among the record's classes.
         StoreError: if the artifact store can't be written.
     """
+    open_record(record)
     if not given:
         raise ParameterError("verdicts", "must be one or more", 0, "Pass what people said.")
     names = record.manifest.class_names
@@ -130,6 +132,7 @@ def read(record: StoredRecord) -> pd.DataFrame:
         CorruptRecordError: if a file is damaged or newer than this package.
         StoreError: if the artifact store does not answer.
     """
+    open_record(record)
     rows: list[dict[str, Any]] = []
     for path in list_files(record):
         rows += _read_file(record.fetch(path), path, int if _has_numbers(record) else str)

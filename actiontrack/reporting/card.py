@@ -13,6 +13,7 @@ import yaml
 
 from actiontrack import analysis
 from actiontrack.analysis.sentences import describe_noise, short_number
+from actiontrack.analysis.tables import open_record
 from actiontrack.errors import DataError
 from actiontrack.reporting.common import has_classes, unit_of
 from actiontrack.reporting.findings import holds_noise
@@ -70,6 +71,7 @@ def model_card(
     Raises:
         DataError: if `existing` is no card with markers, or its front matter is no YAML mapping.
     """
+    open_record(record)
     front, words = _read(existing)
     table = analysis.score_frame([record])
     parts = {

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from actiontrack import plots
 from actiontrack.analysis.sentences import describe_noise
+from actiontrack.analysis.tables import open_records
 from actiontrack.reporting.common import figure_of, nested
 from actiontrack.reporting.document import Section
 from actiontrack.reporting.findings import NoiseFindings, find_noise, read_once
@@ -33,7 +34,8 @@ def noise_sections(
     Raises:
         NotFoundError: if a record holds no true labels.
     """
-    shared = read_once([*records, *others])
+    records = open_records(records)
+    shared = read_once([*records, *open_records(others, argument="others", least=0)])
     return _sections(find_noise(shared[: len(records)], shared[len(records) :]))
 
 
