@@ -146,14 +146,14 @@ _REMEDY = {
 }
 
 _MEASURED: tuple[tuple[str, Callable[[StoredRecord], object]], ...] = (
-    ("record", lambda each: each.manifest.name),
-    (_SALT, lambda each: (each.manifest.privacy or {}).get("salt_check", "none")),
-    ("mode", lambda each: each.manifest.mode),
-    ("loss", lambda each: each.manifest.loss_name),
-    ("void", lambda each: each.manifest.void),
-    ("Δn", lambda each: each.manifest.delta_kind),
-    ("the untrained state n = 0", lambda each: each.manifest.has_initial_state),
-    ("number of steps", lambda each: each.manifest.n_steps),
+    ("record", lambda record: record.manifest.name),
+    (_SALT, lambda record: (record.manifest.privacy or {}).get("salt_check", "none")),
+    ("mode", lambda record: record.manifest.mode),
+    ("loss", lambda record: record.manifest.loss_name),
+    ("void", lambda record: record.manifest.void),
+    ("Δn", lambda record: record.manifest.delta_kind),
+    ("the untrained state n = 0", lambda record: record.manifest.has_initial_state),
+    ("number of steps", lambda record: record.manifest.n_steps),
 )
 
 
@@ -163,8 +163,8 @@ def sample_difference(records: Sequence[StoredRecord]) -> str:
     for other in records[1:]:
         a, b = first.manifest.digests, other.manifest.digests
         for part in ("ids", "labels", "inputs"):
-            known = a.get(part) is not None and b.get(part) is not None
-            if known and a[part] != b[part]:
+            both_known = a.get(part) is not None and b.get(part) is not None
+            if both_known and a[part] != b[part]:
                 return (
                     f"{part} of run {first.run.run_id} ({first.run.name}, "
                     f"{first.manifest.n_samples} samples) and run {other.run.run_id} "
@@ -177,7 +177,7 @@ def shared_samples(
     records: Sequence[StoredRecord],
 ) -> tuple[list[npt.NDArray[np.intp]], str]:
     """Positions in each record of the samples that all have with the same label and input."""
-    indexes = [_sample_index(each) for each in records]
+    indexes = [_sample_index(record) for record in records]
     shared = indexes[0]
     for index in indexes[1:]:
         shared = shared.intersection(index)
@@ -186,7 +186,7 @@ def shared_samples(
         raise NotComparableError(
             "the runs have no sample in common: no id with the same label and input."
         )
-    total = max(len(each) for each in indexes)
+    total = max(len(index) for index in indexes)
     note = f"{len(shared)} of up to {total} samples are shared by all {len(records)} runs"
     return [np.asarray(index.get_indexer(shared)) for index in indexes], note
 

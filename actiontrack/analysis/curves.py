@@ -46,7 +46,7 @@ def loss_curves(
         NotFoundError: if a record has no such sample.
     """
     records = open_records(records)
-    frames = [_curves(each, each.history(columns=()), sample_ids, n) for each in records]
+    frames = [_curves(record, record.history(columns=()), sample_ids, n) for record in records]
     return pd.concat(frames, ignore_index=True)
 
 
@@ -72,17 +72,17 @@ def curve_clusters(
     """
     open_record(record)
     history = record.history(columns=())
-    found = compare.cluster_curves(history.losses, k=k, seed=seed, n_closest=n_closest)
+    clusters = compare.cluster_curves(history.losses, k=k, seed=seed, n_closest=n_closest)
     ids = nullable(history.sample_ids)
     classes = label_column(record, history.labels, history.n_samples)
     parts = []
-    for number, rows in enumerate(found.closest):
+    for number, rows in enumerate(clusters.closest):
         samples = np.r_[-1, rows]  # a row that is none: the centre
-        curves = np.vstack([found.centres[number], history.losses[:, rows].T])
+        curves = np.vstack([clusters.centres[number], history.losses[:, rows].T])
         part = {
             "cluster": number + 1,
-            "trend": found.trends[number],
-            "n_samples": int(found.sizes[number]),
+            "trend": clusters.trends[number],
+            "n_samples": int(clusters.sizes[number]),
             "kind": np.where(samples < 0, "centre", "closest"),
             "rank": np.arange(len(samples)),
             "sample_id": ids.take(samples, allow_fill=True),
@@ -120,7 +120,7 @@ def stability(
         ParameterError: if a record does not give that score, or a method is unknown.
     """
     records = open_records(records)
-    unknown = [each for each in methods if each not in get_args(compare.Method)]
+    unknown = [method for method in methods if method not in get_args(compare.Method)]
     if unknown:
         rule = f"must come from {list(get_args(compare.Method))}"
         raise ParameterError("methods", rule, unknown, "Pass one or both of them.")
@@ -157,6 +157,8 @@ def _curves(
         }
     )
     if labels is not None:
-        shown = [names[each] if 0 <= each < len(names) else str(each) for each in labels[rows]]
-        frame["class"] = np.repeat(shown, history.n_steps)
+        classes = [
+            names[label] if 0 <= label < len(names) else str(label) for label in labels[rows]
+        ]
+        frame["class"] = np.repeat(classes, history.n_steps)
     return frame

@@ -188,10 +188,11 @@ def _apply(
     Returns:
         What the function gives, or with "skip" a `DamagedRecord` in its place.
     """
-    query = query or RunQuery()
-    if not isinstance(query, RunQuery):
+    value: Any = query
+    if not isinstance(value, RunQuery | None):
         remedy = "Pass RunQuery(experiments=…) or RunQuery(run_ids=…)."
-        raise ParameterError("query", "must be a RunQuery", query, remedy)
+        raise ParameterError("query", "must be a RunQuery", value, remedy)
+    query = query or RunQuery()
     runs, cache = store.find_runs(query), Cache(room)
 
     def result(run: RunInfo, name: str) -> _Result | DamagedRecord:
@@ -239,14 +240,14 @@ def _warn_of(damaged: Sequence[DamagedRecord]) -> None:
 def score_frame(records: Sequence[StoredRecord], *, up_to_step: int | None = None) -> pd.DataFrame:
     """The frame of `load_scores` from records that are open already."""
     records = open_records(records)
-    frames = concurrently(lambda each: _tidy_scores(each, up_to_step), records, "scores")
+    frames = concurrently(lambda record: _tidy_scores(record, up_to_step), records, "scores")
     return pd.concat(frames, ignore_index=True)
 
 
 def _tidy_scores(record: StoredRecord, up_to_step: int | None) -> pd.DataFrame:
     manifest = record.manifest
     # Arrays, not series: nothing has to be aligned, a thousand times.
-    columns = {name: each.array for name, each in stored_scores(record, up_to_step).items()}
+    columns = {name: column.array for name, column in stored_scores(record, up_to_step).items()}
     head = run_columns(record) | {
         "record": manifest.name,
         "complete": manifest.complete,
@@ -286,19 +287,19 @@ def score_column(
 
 
 def _truncated(history: LossHistory, up_to_step: int) -> LossHistory:
-    kept = history.steps <= up_to_step
-    if not kept.any() or int(history.steps[-1]) < up_to_step:
+    up_to = history.steps <= up_to_step
+    if not up_to.any() or int(history.steps[-1]) < up_to_step:
         raise ParameterError(
             "up_to_step",
             f"must be a recorded step, at most {int(history.steps[-1])}",
             up_to_step,
             "Choose a step that every run has reached.",
         )
-    grids = {name: values[kept] for name, values in history.measures.items()}
-    parts = {name: values[kept] for name, values in history.components.items()}
+    grids = {name: values[up_to] for name, values in history.measures.items()}
+    parts = {name: values[up_to] for name, values in history.components.items()}
     changes = {"measures": grids, "components": parts}
     changes |= {
-        name: getattr(history, name)[kept] for name in ("losses", "steps", "deltas", "seen")
+        name: getattr(history, name)[up_to] for name in ("losses", "steps", "deltas", "seen")
     }
     return LossHistory(**{**vars(history), **changes})
 

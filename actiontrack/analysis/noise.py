@@ -75,8 +75,8 @@ def noise_detection(
         columns = table.columns.drop(["sample_id", "label", "true_label", *_NO_SCORES], "ignore")
         values = {str(name): table[name].to_numpy(dtype=np.float64) for name in columns}
         values |= _further(record, table["sample_id"], (further or {}).get(record.run.run_id))
-        found = compare.detection(values, noisy, ks=ks, low_is_hard=low_is_hard)
-        frames.append(with_run_columns(found, run_columns(record)))
+        detected = compare.detection(values, noisy, ks=ks, low_is_hard=low_is_hard)
+        frames.append(with_run_columns(detected, run_columns(record)))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -93,8 +93,8 @@ def noise_summary(detected: pd.DataFrame) -> pd.DataFrame:
         average_precision and precision_at_k, and n_runs.
     """
     metrics = ["auroc", "average_precision", "precision_at_k"]
-    place = detected.groupby(["run_id", "score"], sort=False).cumcount()
-    groups = detected.assign(place=place).groupby(["model", "score", "place"], sort=False)
+    rank = detected.groupby(["run_id", "score"], sort=False).cumcount()
+    groups = detected.assign(place=rank).groupby(["model", "score", "place"], sort=False)
     parts = {"k": groups["k"].mean()}
     for name in metrics:
         parts |= {f"{name}_mean": groups[name].mean(), f"{name}_std": groups[name].std()}
@@ -132,9 +132,9 @@ def noise_pairs(
         check_score(table, score)
         values = table[score].to_numpy(dtype=np.float64) * hardness_sign(score)
         order = np.argsort(-values, kind="stable")[: noisy.sum() if k is None else k]
-        found = np.zeros(len(table), dtype=np.bool_)
-        found[order] = ~np.isnan(values[order])
-        wrong = table.loc[noisy, ["true_label", "label"]].assign(found=found[noisy])
+        is_found = np.zeros(len(table), dtype=np.bool_)
+        is_found[order] = ~np.isnan(values[order])
+        wrong = table.loc[noisy, ["true_label", "label"]].assign(found=is_found[noisy])
         frames.append(with_run_columns(wrong, run_columns(record)))
     groups = pd.concat(frames, ignore_index=True).groupby(["model", "true_label", "label"])["found"]
     pairs = groups.agg(n_wrong="size", n_found="sum", share="mean").reset_index()
@@ -160,7 +160,7 @@ def noise_scores(records: Sequence[StoredRecord]) -> pd.DataFrame:
         if "true_label" in table.columns:
             group = np.where(table["label"] == table["true_label"], "clean", "noisy")
         frames.append(table.assign(group=group))
-    if not any("true_label" in each.columns for each in frames):
+    if not any("true_label" in frame.columns for frame in frames):
         raise NotFoundError(f"none of the {len(records)} records holds true labels. {_TRUTH}")
     return pd.concat(frames, ignore_index=True)
 
@@ -182,12 +182,12 @@ def _further(
     """Scores of another method, in the order of these samples."""
     if frame is None:
         return {}
-    given = frame.set_index("sample_id")
-    missing = sample_ids[~sample_ids.isin(given.index)]
+    by_id = frame.set_index("sample_id")
+    missing = sample_ids[~sample_ids.isin(by_id.index)]
     if len(missing):
         raise NotFoundError(
             f"the further scores of run {record.run.run_id} lack {len(missing)} of "
             f"{len(sample_ids)} samples, such as {missing.tolist()[0]!r}. Pass one row per sample."
         )
-    aligned = given.loc[sample_ids]
+    aligned = by_id.loc[sample_ids]
     return {str(name): aligned[name].to_numpy(dtype=np.float64) for name in aligned.columns}

@@ -92,8 +92,8 @@ def positions(record: StoredRecord, sample_ids: Sequence[Any]) -> list[int]:
     Raises:
         NotFoundError: if there is no such sample.
     """
-    found: list[int] = matching_rows(record, record.samples.sample_ids, sample_ids).tolist()
-    return found
+    rows: list[int] = matching_rows(record, record.samples.sample_ids, sample_ids).tolist()
+    return rows
 
 
 def save_frame(frame: pd.DataFrame, stem: Path) -> list[Path]:
@@ -130,7 +130,7 @@ def _run_row(record: StoredRecord) -> dict[str, object]:
         "delta": manifest.delta_kind,
         "n_steps": manifest.n_steps,
         "n_samples": manifest.n_samples,
-        "n_nonfinite": sum(each.n_nonfinite for each in manifest.steps),
+        "n_nonfinite": sum(step.n_nonfinite for step in manifest.steps),
         "status": run.status,
         "complete": manifest.complete,
     }
@@ -153,10 +153,12 @@ def with_run_columns(frame: pd.DataFrame, head: dict[str, Any]) -> pd.DataFrame:
 def label_classes(record: StoredRecord, labels: npt.NDArray[Any]) -> "pd.Categorical[Any]":
     """Class names of labels as a categorical that keeps the order of the classes."""
     names = record.manifest.class_names or default_names(labels)
-    known = np.array([*names, "unknown"], dtype=object)
+    labels_and_unknown = np.array([*names, "unknown"], dtype=object)
     inside = (labels >= 0) & (labels < len(names))
     present, codes = np.unique(np.where(inside, labels, len(names)), return_inverse=True)
-    categories, places = np.unique(known[present], return_inverse=True)  # ascending, each once
+    categories, places = np.unique(
+        labels_and_unknown[present], return_inverse=True
+    )  # ascending, each once
     return pd.Categorical.from_codes(  # type: ignore[call-overload,no-any-return]
         places[codes], categories=categories
     )
@@ -185,17 +187,17 @@ def default_names(labels: npt.NDArray[Any] | None) -> tuple[str, ...]:
     """Names of the classes of unnamed labels: their indices as text."""
     if labels is None or not labels.size:
         return ()
-    return tuple(str(each) for each in range(int(labels.max()) + 1))
+    return tuple(str(index) for index in range(int(labels.max()) + 1))
 
 
 def matching_rows(
-    record: StoredRecord, known: npt.NDArray[Any], wanted: Sequence[Any]
+    record: StoredRecord, ids: npt.NDArray[Any], sample_ids: Sequence[Any]
 ) -> npt.NDArray[np.intp]:
     """Row of every id that was asked for; an id that is absent is an error."""
-    rows = [_position(known, each) for each in wanted]
-    missing = [each for each, row in zip(wanted, rows, strict=True) if row < 0]
+    rows = [_position(ids, sample_id) for sample_id in sample_ids]
+    missing = [sample_id for sample_id, row in zip(sample_ids, rows, strict=True) if row < 0]
     if missing:
-        look = f"Its ids look like {known[0]!s}." if len(known) else "It has none."
+        look = f"Its ids look like {ids[0]!s}." if len(ids) else "It has none."
         if record.manifest.has_hashed_ids:
             look = "Its ids are hashed: find those of your samples with 'actiontrack hash-ids'."
         raise NotFoundError(
@@ -205,18 +207,18 @@ def matching_rows(
     return np.array(rows, dtype=np.intp)
 
 
-def _position(known: npt.NDArray[Any], wanted: Any) -> int:
+def _position(ids: npt.NDArray[Any], sample_id: Any) -> int:
     """Row of an id among ascending ones, -1 if it is none of them; integers may come as text."""
-    value: Any = str(wanted)
-    if known.dtype.kind in "iu":
+    value: Any = str(sample_id)
+    if ids.dtype.kind in "iu":
         try:
             value = int(value)
         except ValueError:
             return -1
-        if not np.iinfo(known.dtype).min <= value <= np.iinfo(known.dtype).max:
+        if not np.iinfo(ids.dtype).min <= value <= np.iinfo(ids.dtype).max:
             return -1
-    row = int(np.searchsorted(known, value))
-    return row if row < len(known) and str(known[row]) == str(wanted) else -1
+    row = int(np.searchsorted(ids, value))
+    return row if row < len(ids) and str(ids[row]) == str(sample_id) else -1
 
 
 def check_score(frame: pd.DataFrame, name: str) -> None:
@@ -225,9 +227,10 @@ def check_score(frame: pd.DataFrame, name: str) -> None:
     Raises:
         ParameterError: names the score and those that there are; or the frame is none.
     """
-    if not isinstance(frame, pd.DataFrame):
+    value: Any = frame
+    if not isinstance(value, pd.DataFrame):
         remedy = "Pass what load_scores(…) or score_frame(records) gives."
-        raise ParameterError("scores", "must be a score frame", _kind(frame), remedy)
+        raise ParameterError("scores", "must be a score frame", _kind(value), remedy)
     if name not in frame.columns or not pd.api.types.is_numeric_dtype(frame[name]):
         numeric = frame.select_dtypes("number").columns.difference(["label", "true_label"])
         raise ParameterError(

@@ -87,7 +87,7 @@ class Verdict:
             raise ParameterError("new_label", rule, self.new_label, "Leave it out.")
 
 
-def add(record: StoredRecord, given: Sequence[Verdict]) -> None:
+def add(record: StoredRecord, new_verdicts: Sequence[Verdict]) -> None:
     """Keep verdicts with a record, in one file of their own.
 
     Raises:
@@ -95,16 +95,16 @@ def add(record: StoredRecord, given: Sequence[Verdict]) -> None:
         StoreError: if the artifact store can't be written.
     """
     open_record(record)
-    if not given:
+    if not new_verdicts:
         raise ParameterError("verdicts", "must be one or more", 0, "Pass what people said.")
     names = record.manifest.class_names
-    for each in given:
-        if each.new_label is not None and not 0 <= each.new_label < (len(names) or 2**31):
+    for verdict in new_verdicts:
+        if verdict.new_label is not None and not 0 <= verdict.new_label < (len(names) or 2**31):
             rule = f"must be a class index below {len(names)}"
-            raise ParameterError("new_label", rule, each.new_label, "Choose a class.")
-    now = _now(record)
-    lines = [json.dumps(_line(each, now), ensure_ascii=False) for each in given]
-    name = f"{now:{_TIME}}-{uuid.uuid4().hex[:12]}.jsonl"
+            raise ParameterError("new_label", rule, verdict.new_label, "Choose a class.")
+    time = _now(record)
+    lines = [json.dumps(_line(verdict, time), ensure_ascii=False) for verdict in new_verdicts]
+    name = f"{time:{_TIME}}-{uuid.uuid4().hex[:12]}.jsonl"
     with tempfile.TemporaryDirectory(prefix="actiontrack-") as folder:
         path = Path(folder) / name
         path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
@@ -137,11 +137,11 @@ def read(record: StoredRecord) -> pd.DataFrame:
     for path in list_files(record):
         rows += _read_file(record.fetch(path), path, int if _has_numbers(record) else str)
     names = record.manifest.class_names
-    frame = pd.DataFrame(rows, columns=[each for each in COLUMNS if each != "new_class"])
+    frame = pd.DataFrame(rows, columns=[name for name in COLUMNS if name != "new_class"])
     labels = [row.get("new_label") for row in rows]
     classes = [
-        None if each is None else (names[each] if each < len(names) else str(each))
-        for each in labels
+        None if label is None else (names[label] if label < len(names) else str(label))
+        for label in labels
     ]
     frame["new_label"] = pd.array(labels, dtype="Int64")
     frame["new_class"] = pd.array(classes, dtype="string")
@@ -167,18 +167,18 @@ def current(verdicts: pd.DataFrame) -> pd.DataFrame:
     last = verdicts.drop_duplicates(["sample_id", "who"], keep="last")
     last = last.loc[last["verdict"] != "withdrawn"]
     groups = last.groupby("sample_id", sort=False)
-    found = last.drop_duplicates("sample_id", keep="last").set_index("sample_id")
-    found = found.assign(
+    latest = last.drop_duplicates("sample_id", keep="last").set_index("sample_id")
+    latest = latest.assign(
         n_reviewers=groups["who"].nunique(), agreed=groups["verdict"].nunique().eq(1)
     ).reset_index()
-    return found[[*COLUMNS, "n_reviewers", "agreed"]]
+    return latest[[*COLUMNS, "n_reviewers", "agreed"]]
 
 
 def list_files(record: StoredRecord) -> list[str]:
     """Paths, inside the record, of the files with verdicts, oldest first."""
     root = f"{ARTIFACT_ROOT}/{record.name}/"
-    found = record.store.list_files(record.run, _folder(record))
-    return [each.removeprefix(root) for each in found if each.endswith(".jsonl")]
+    paths = record.store.list_files(record.run, _folder(record))
+    return [path.removeprefix(root) for path in paths if path.endswith(".jsonl")]
 
 
 def _has_numbers(record: StoredRecord) -> bool:
@@ -189,7 +189,7 @@ def _folder(record: StoredRecord) -> str:
     return f"{ARTIFACT_ROOT}/{record.name}/{_FOLDER}"
 
 
-def _line(verdict: Verdict, now: datetime) -> dict[str, Any]:
+def _line(verdict: Verdict, time: datetime) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "version": FORMAT_VERSION,
@@ -198,7 +198,7 @@ def _line(verdict: Verdict, now: datetime) -> dict[str, Any]:
         "new_label": verdict.new_label,
         "note": verdict.note,
         "who": verdict.who,
-        "when": (verdict.when or now).isoformat(),
+        "when": (verdict.when or time).isoformat(),
     }
 
 

@@ -108,11 +108,11 @@ def _noise_galleries(
 
 
 def _noise_pairs(model: str, pairs: pd.DataFrame) -> Section:
-    found, wrong = int(pairs["n_found"].sum()), int(pairs["n_wrong"].sum())
+    n_found, wrong = int(pairs["n_found"].sum()), int(pairs["n_wrong"].sum())
     return Section(
         heading=f"{model}: which wrong labels are found",
         text="Of each run the samples with the largest action are taken, as many as there are "
-        f"wrong labels: {found} of {wrong} wrong labels are among them ({found / wrong:.1%}).",
+        f"wrong labels: {n_found} of {wrong} wrong labels are among them ({n_found / wrong:.1%}).",
         frame=pairs.sort_values(["share", "n_wrong"], ascending=[True, False], ignore_index=True),
         figure=figure_of(plots.noise_pairs(pairs)),
         caption="Wrong labels found of all, by true and given class, summed over the runs; the "
