@@ -50,8 +50,8 @@ from actiontrack.errors import NotFoundError
 from actiontrack.store import Store, StoredRecord
 from projects import train as training
 from projects.params import TrainParams, validate
+from projects.params.segmentation import SegmentationParams
 from projects.tasks.segmentation import Segmentation
-from projects.tasks.segmentation_params import SegmentationParams
 
 FIGURES = Path(__file__).parent / "figures"
 WIDTH = 1100  # pixels: a figure is shown at half of it
