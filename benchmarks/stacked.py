@@ -17,8 +17,8 @@ from pydantic import Field
 from projects.datasets import load_dataset
 from projects.loop import Compute, choose_compute, make_optimizer
 from projects.params import Dataset, ModelName, Params, TrainParams, parse, run_main, validate
-from projects.stacked import StackedTrainer
 from projects.session import Session
+from projects.stacked import StackedTrainer
 from projects.tasks.classification import Classification
 
 

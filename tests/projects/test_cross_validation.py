@@ -10,7 +10,7 @@ from helpers import message
 from torch import nn
 
 from actiontrack.errors import MissingDependencyError, ParameterError
-from projects import train
+from projects import session
 from projects.cross_validation import (
     LABEL_QUALITY,
     OutOfFold,
@@ -52,8 +52,8 @@ def seen(monkeypatch):
 
         return watched
 
-    monkeypatch.setattr(train, "train_epoch", watch(train.train_epoch, trained))
-    monkeypatch.setattr(train, "evaluate", watch(train.evaluate, asked))
+    monkeypatch.setattr(session, "train_epoch", watch(session.train_epoch, trained))
+    monkeypatch.setattr(session, "evaluate", watch(session.evaluate, asked))
     return trained, asked
 
 

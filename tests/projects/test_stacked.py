@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import mlflow
 import numpy as np
 import pytest
 import torch
@@ -16,9 +17,10 @@ from projects.loop import make_optimizer
 from projects.models import build_model
 from projects.params import TrainParams, to_strings, validate
 from projects.stacked import StackedModels, train_stacked
+from projects.tasks import classification
 
 SMALL = {"model": "cnn3", "epochs": 2, "subset": 80, "test_subset": 40, "batch_size": 32}
-SMALL |= {"device": "cpu", "threads": 1, "thumbnails": "never"}
+SMALL |= {"device": "cpu", "threads": 1, "thumbnails": "never", "report": False}
 SEEDS = (3, 4)
 
 
@@ -27,13 +29,9 @@ def trainings(**values):
 
 
 @pytest.fixture
-def in_experiment(experiment, monkeypatch):
-    """Runs go to the test's experiment, without reports, which are not what is tested here."""
-    import mlflow
-
+def in_experiment(experiment):
+    """Runs go to the test's experiment."""
     mlflow.set_experiment(experiment)
-    for module in (training, stacked):
-        monkeypatch.setattr(module, "log_run_report", lambda _: None)
 
 
 @pytest.mark.parametrize(
@@ -45,11 +43,13 @@ def in_experiment(experiment, monkeypatch):
         ({"record": "train", "mode": "both", "record_initial": True}, 1e-4),
     ],
 )
-def test_losses_are_those_of_one_training_after_the_other(in_experiment, store, options, tolerance):
+def test_losses_are_those_of_one_training_after_the_other(
+    in_experiment, store, train_once, options, tolerance
+):
     wanted = trainings(**options)
     at_once = train_stacked(wanted, store)
     for run, params in zip(at_once, wanted, strict=True):
-        alone, _ = training.train(params, store)
+        alone = train_once(params).run
         for record in run.records:
             ours, theirs = (store.open_record(each.run_id, record) for each in (run, alone))
             assert ours.manifest.digests == theirs.manifest.digests
@@ -70,7 +70,7 @@ def test_soft_labels_are_trained_on_and_recorded_as_one_after_the_other(
             for each, shares in zip(splits, hot, strict=True)
         )
 
-    for module in (training, stacked):
+    for module in (classification, stacked):
         monkeypatch.setattr(module, "load_dataset", load_soft)
     wanted = trainings(mode="both", record="train")
     for run, params in zip(train_stacked(wanted, store), wanted, strict=True):

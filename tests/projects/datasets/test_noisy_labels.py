@@ -12,6 +12,7 @@ from actiontrack.errors import DataError, ParameterError
 from projects import train as training
 from projects.datasets import load_dataset
 from projects.params import TrainParams, validate
+from projects.run_log import lasting
 
 EXAMPLE = "Write one line id,label and one line per wrong label, e.g. 17,3."
 TARGET = load_digits().target
@@ -190,19 +191,20 @@ def test_the_lasting_parameters_hold_the_digest_of_the_files_content(write):
     path = write(rows(WRONG))
     expected = hashlib.sha256(path.read_bytes()).hexdigest()
     params = validate(TrainParams, {"noisy_labels": str(path)})
-    assert training.lasting(params)["noisy_labels_sha256"] == expected
+    assert lasting(params)["noisy_labels_sha256"] == expected
     write(rows(WRONG | {5: 0}))
-    assert training.lasting(params)["noisy_labels_sha256"] != expected
+    assert lasting(params)["noisy_labels_sha256"] != expected
 
 
 def test_without_a_file_there_is_no_digest():
-    assert "noisy_labels_sha256" not in training.lasting(TrainParams())
+    assert "noisy_labels_sha256" not in lasting(TrainParams())
 
 
 def test_a_run_keeps_both_labels_and_the_digest(write, store, experiment):
     mlflow.set_experiment(experiment)
     path = write(rows(WRONG))
     quick = {"model": "cnn3", "epochs": 1, "test_subset": 20, "device": "cpu", "report": False}
+    quick |= {"batch_size": 500, "threads": 1}
     params = validate(TrainParams, quick | {"noisy_labels": str(path), "record": "train"})
     run, _ = training.train(params, store)
     run = store.get_run(run.run_id)

@@ -406,7 +406,7 @@ def test_without_torchmetrics_the_command_that_installs_it_is_named(cells, monke
             "classes: must be a comma list of names without repeats, got 'a,,b'. "
             "Leave it out for the default, empty."
         )),
-        (["--weights", "imagenet"], (
+        (["--weights", "imagenet", "--model", "ssd_small"], (
             "weights: must be none for model ssd_small, got 'imagenet'. "
             "Pass --weights none or --model ssd300_vgg16."
         )),

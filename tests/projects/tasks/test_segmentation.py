@@ -130,7 +130,7 @@ def test_the_metrics_are_those_of_scikit_learn(counted, camvid, everything):
     truth, predicted = split.targets.numpy().ravel(), logits.argmax(dim=1).numpy().ravel()
     labelled = truth != 11
     truth, predicted = truth[labelled], predicted[labelled]
-    found = everything["task"].found
+    found = everything["task"].latest_metrics
     present = sorted(set(truth) | set(predicted) - {11})
     expected = jaccard_score(truth, predicted, average="macro", labels=present)
     assert found["test-probe/miou"] == pytest.approx(expected)
@@ -219,3 +219,16 @@ def test_main_prints_classes_by_difficulty_and_the_metrics(camvid, experiment, c
     (run,) = mlflow.search_runs(experiment_names=[experiment], output_format="list")
     line = next(each for each in printed.splitlines() if each.startswith("test-probe/miou"))
     assert float(line.split()[1]) == pytest.approx(run.data.metrics["test-probe/miou"], abs=6e-4)
+
+
+@pytest.mark.parametrize(("height", "width", "name"), [(15, 48, "height"), (36, 8, "width")])
+def test_images_that_the_u_net_cannot_halve_four_times_are_refused(camvid, height, width, name):
+    task, params = Segmentation(), parameters(camvid, height=height, width=width)
+    split, _ = task.load(params)
+    expected = (
+        f"{name}: must be at least 16 pixels for the U-Net, got {min(height, width)}. "
+        f"Pass --{name} 16 or more."
+    )
+    with pytest.raises(ParameterError, match=message(expected)):
+        task.build(params, split)
+    assert UNet.min_size == 16
