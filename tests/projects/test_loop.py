@@ -27,7 +27,7 @@ def params(**values):
 
 
 def test_a_constant_schedule_keeps_the_rate():
-    assert [learning_rate_factor(params(epochs=3), each) for each in range(3)] == [1.0, 1.0, 1.0]
+    assert [learning_rate_factor(params(epochs=3), epoch) for epoch in range(3)] == [1.0, 1.0, 1.0]
 
 
 def test_a_cosine_schedule_starts_at_one_and_passes_one_half():
@@ -38,13 +38,13 @@ def test_a_cosine_schedule_starts_at_one_and_passes_one_half():
 
 def test_a_step_schedule_falls_to_a_tenth_twice():
     steps = params(epochs=8, schedule="step")
-    factors = [learning_rate_factor(steps, each) for each in range(8)]
+    factors = [learning_rate_factor(steps, epoch) for epoch in range(8)]
     assert factors == pytest.approx([1, 1, 1, 1, 0.1, 0.1, 0.01, 0.01])
 
 
 def test_warm_up_rises_linearly_to_the_full_rate():
     warm = params(epochs=6, warmup_epochs=3)
-    assert [learning_rate_factor(warm, each) for each in range(4)] == [0.25, 0.5, 0.75, 1.0]
+    assert [learning_rate_factor(warm, epoch) for epoch in range(4)] == [0.25, 0.5, 0.75, 1.0]
 
 
 @pytest.mark.parametrize(
@@ -83,10 +83,10 @@ def test_evaluation_sees_every_sample_once_in_eval_mode_with_the_models_own_logi
         model, test, compute=CPU, normalisation=normalisation,
         observe=lambda ids, logits, labels: seen.append((ids, logits, labels)),
     )  # fmt: skip
-    np.testing.assert_array_equal(np.concatenate([each[0] for each in seen]), test.ids)
+    np.testing.assert_array_equal(np.concatenate([batch[0] for batch in seen]), test.ids)
     with torch.inference_mode():
         expected = model.eval()(normalisation.apply(test.images))
-    torch.testing.assert_close(torch.cat([each[1] for each in seen]), expected)
+    torch.testing.assert_close(torch.cat([batch[1] for batch in seen]), expected)
 
 
 def test_autocast_computes_in_bfloat16_and_gives_float32():

@@ -73,14 +73,14 @@ def test_the_shares_are_those_of_the_emotions_that_hold_three_quarters(votes, ex
 
 def shares_by_walking(votes):
     """The same rule as a walk from the most votes to the fewest, in exact fractions."""
-    counted = [each if each > 1 else 0 for each in votes]
+    counted = [vote if vote > 1 else 0 for vote in votes]
     total, taken = sum(counted), {}
     for level in sorted(set(counted) - {0}, reverse=True):
         if len(taken) >= 3 or sum(taken.values()) >= Fraction(3, 4) * total:
             break
-        here = [i for i, each in enumerate(counted) if each == level]
-        taken |= {i: level for i in here if i < 8}
-        if max(here) >= 8:
+        at_level = [i for i, count in enumerate(counted) if count == level]
+        taken |= {i: level for i in at_level if i < 8}
+        if max(at_level) >= 8:
             break
     held = sum(taken.values())
     if held <= Fraction(1, 2) * total or len(taken) > 3:
@@ -90,7 +90,7 @@ def shares_by_walking(votes):
 
 @given(votes=st.lists(st.integers(0, 10), min_size=10, max_size=10))
 def test_the_shares_of_any_votes_follow_the_rule(votes):
-    expected = [float(each) for each in shares_by_walking(votes)]
+    expected = [float(share) for share in shares_by_walking(votes)]
     assert probability_shares(np.array([votes]))[0].tolist() == pytest.approx(expected)
 
 
@@ -311,7 +311,7 @@ def test_pixels_that_are_too_few_in_every_row_are_named(root):
 
 @pytest.mark.parametrize("usage", ["Training", "PrivateTest"])
 def test_a_split_without_a_row_is_refused(tmp_path, usage):
-    write(tmp_path / "ferplus", [each for each in ROWS if each[0] != usage])
+    write(tmp_path / "ferplus", [row for row in ROWS if row[0] != usage])
     assert fails(tmp_path) == (
         f"{tmp_path / 'ferplus/fer2013new.csv'}: no row of Usage {usage} has a label by majority. "
         "Download it again."

@@ -46,8 +46,8 @@ def test_visible_files_come_in_the_order_of_their_folders_and_names(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     litter(tmp_path / "b")
-    found = [path.relative_to(tmp_path).as_posix() for path in visible_files(tmp_path)]
-    assert found == ["0.png", "a/c/3.png", "b/1.txt", "b/2.png"]
+    names = [path.relative_to(tmp_path).as_posix() for path in visible_files(tmp_path)]
+    assert names == ["0.png", "a/c/3.png", "b/1.txt", "b/2.png"]
 
 
 def test_a_hidden_folder_can_be_the_dataset_itself(tmp_path):

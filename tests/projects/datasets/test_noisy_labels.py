@@ -17,7 +17,7 @@ from projects.run_log import lasting
 EXAMPLE = "Write one line id,label and one line per wrong label, e.g. 17,3."
 TARGET = load_digits().target
 #: Ids of training images, and labels that are not theirs.
-WRONG = {each: (TARGET[each] + 1) % 10 for each in (2, 3, 4, 1790)}
+WRONG = {sample_id: (TARGET[sample_id] + 1) % 10 for sample_id in (2, 3, 4, 1790)}
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def fails(path, **values):
 
 def test_the_labels_of_the_file_replace_those_of_the_training_images(write):
     train, test = load(write(rows(WRONG)))
-    expected = [WRONG.get(each, TARGET[each]) for each in train.ids.tolist()]
+    expected = [WRONG.get(sample_id, TARGET[sample_id]) for sample_id in train.ids.tolist()]
     assert train.labels.tolist() == expected
     assert train.true_labels.tolist() == TARGET[train.ids].tolist()
     assert test.true_labels is None
@@ -60,7 +60,9 @@ def test_a_row_may_repeat_the_true_label(write):
 
 
 def test_rows_outside_the_subset_are_passed_over(write):
-    labels = {each: (TARGET[each] + 1) % 10 for each in load_dataset(TrainParams())[0].ids}
+    labels = {
+        sample_id: (TARGET[sample_id] + 1) % 10 for sample_id in load_dataset(TrainParams())[0].ids
+    }
     train, _ = load(write(rows(labels)), subset=50)
     assert (train.labels != train.true_labels).sum() == 50
 
@@ -76,10 +78,10 @@ def folder(tmp_path):
     root = tmp_path / "images"
     for split, n in (("train", 3), ("test", 1)):
         for name in ("1", "2", "3", "NA"):
-            place = root / split / name
-            place.mkdir(parents=True)
+            path = root / split / name
+            path.mkdir(parents=True)
             for i in range(n):
-                Image.new("RGB", (8, 8), (i, i, i)).save(place / f"{i}.png")
+                Image.new("RGB", (8, 8), (i, i, i)).save(path / f"{i}.png")
     return root
 
 

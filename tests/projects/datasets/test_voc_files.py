@@ -29,11 +29,11 @@ def test_a_box_of_one_pixel_is_a_box(tmp_path):
 def test_a_box_without_a_pixel_is_refused_by_file_and_object(tmp_path, box):
     with pytest.raises(DataError) as caught:
         annotation(tmp_path, xml(an_object(), an_object("dog", box)))
-    told = ", ".join(
+    corners = ", ".join(
         f"{name} {value}" for name, value in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)
     )
     assert str(caught.value) == (
-        f"{tmp_path / 'x.xml'}: object 2 (dog) has no pixel of the image of 40x20: {told}. "
+        f"{tmp_path / 'x.xml'}: object 2 (dog) has no pixel of the image of 40x20: {corners}. "
         "Mend or remove it, or pass --bad_boxes drop to leave such objects out."
     )
 
@@ -174,7 +174,7 @@ def test_several_datasets_in_one_folder_are_refused(pair):
 )
 def test_the_usual_lists_are_taken_in_order(five, lists, expected):
     five.lists(**lists)
-    assert tuple("".join(each.ids) for each in load(five)) == expected
+    assert tuple("".join(split.ids) for split in load(five)) == expected
 
 
 def test_a_named_list_is_taken_with_its_usual_partner(five):
@@ -217,8 +217,8 @@ def test_a_named_list_without_a_partner_is_refused(five):
 
 def test_a_missing_list_is_refused(five):
     path = five.root / "ImageSets" / "Main" / "no.txt"
-    told = fails(five, train_set="no", test_set="test")
-    assert told.startswith(f"the list {path} can't be read")
+    text = fails(five, train_set="no", test_set="test")
+    assert text.startswith(f"the list {path} can't be read")
 
 
 def test_an_empty_list_is_refused(five):
