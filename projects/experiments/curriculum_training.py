@@ -161,7 +161,7 @@ def train_on(params: TrainParams, sample_ids: Ids) -> Outcome:
 
 @dataclass(frozen=True, eq=False)
 class _Data:
-    """Both splits, and which half of the test split, bool (n_test,), a choice may be made by."""
+    """Both splits, and the half of the test split by which to choose, bool (n_test,)."""
 
     train: ImageSplit
     test: ImageSplit
