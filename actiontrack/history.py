@@ -33,6 +33,7 @@ __all__ = [
     "LossHistory",
     "check_choice",
     "classification_measures",
+    "known_truth",
     "wrong_labels",
 ]
 
@@ -79,7 +80,8 @@ class LossHistory:
         losses: (n_steps, n_samples) float32. Entries that are False in `seen` become NaN.
         sample_ids: (n_samples,) int64 or str, unique, ascending.
         labels: (n_samples,) int64 class indices as trained on, or None.
-        true_labels: (n_samples,) int64, where the truth behind noisy labels is known, or None.
+        true_labels: (n_samples,) int64, where the truth behind noisy labels is known, or None;
+            -1 for a sample whose truth is unknown.
         steps: (n_steps,) int64, ascending. Default 1..n_steps.
         deltas: (n_steps,) float64, Δn of eq. 3, in the unit of `delta_kind`. Default 1.
         seen: (n_steps, n_samples) bool. Default: everything was seen.
@@ -229,14 +231,24 @@ class Classes:
         return np.where(outside, names.index(UNKNOWN), codes), names
 
 
+def known_truth(labels: npt.ArrayLike, true_labels: npt.ArrayLike) -> BoolArray:
+    """For which samples both labels are known: a negative or missing index means unknown.
+
+    Args:
+        labels: (n_samples,) class indices.
+        true_labels: (n_samples,) likewise.
+    """
+    return np.asarray((np.asarray(labels) >= 0) & (np.asarray(true_labels) >= 0))
+
+
 def wrong_labels(labels: npt.ArrayLike, true_labels: npt.ArrayLike) -> BoolArray:
-    """Which labels are wrong: both are class indices, and they differ. Unknown is not wrong.
+    """Which labels are wrong: both are known, and they differ.
 
     >>> wrong_labels([0, 1, 2], [0, 2, -1]).tolist()
     [False, True, False]
     """
-    labels, true_labels = np.asarray(labels), np.asarray(true_labels)
-    return np.asarray((labels != true_labels) & (labels >= 0) & (true_labels >= 0))
+    differ = np.asarray(labels) != np.asarray(true_labels)
+    return np.asarray(differ & known_truth(labels, true_labels))
 
 
 def _id_array(ids: npt.ArrayLike) -> IdArray:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from actiontrack.errors import CorruptRecordError, NotFoundError
-from actiontrack.history import DELTA_KINDS, LossHistory
+from actiontrack.history import LossHistory
 from actiontrack.record.losses import read_history
 from actiontrack.record.manifest import Manifest, manifest_digest, read_manifest
 from actiontrack.record.maps import read_map, read_map_index
@@ -36,7 +36,7 @@ from actiontrack.record.paths import (
 from actiontrack.record.pictures import Pictures, read_boxes
 from actiontrack.record.samples import Samples, read_samples
 from actiontrack.record.vectors import check_scores, read_features, read_probabilities, read_scores
-from actiontrack.scores import score_table
+from actiontrack.scores import score_table, score_unit
 from actiontrack.store.notebook import facts_html
 from actiontrack.store.runs import ARTIFACT_ROOT, RunInfo
 
@@ -128,7 +128,7 @@ class StoredRecord:
     @property
     def unit(self) -> str:
         """Unit of the action, such as "loss × epochs"."""
-        return f"loss × {DELTA_KINDS[self.manifest.delta_kind]}"
+        return score_unit("action", self.manifest.delta_kind)
 
     def scores(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """Scores, one row per sample; of an unfinished record, from its history so far.
