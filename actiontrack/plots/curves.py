@@ -8,7 +8,6 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from actiontrack.compare import mean_interval
 from actiontrack.plots.canvas import (
-    ACTION_UNIT,
     FEW_POINTS,
     OUTSIDE,
     axes_or_new,
@@ -17,7 +16,7 @@ from actiontrack.plots.canvas import (
     note_dropped,
     palette,
     require_columns,
-    with_unit,
+    score_label,
     wrap_label,
 )
 
@@ -94,7 +93,7 @@ def mean_score_curves(
     frame: pd.DataFrame,
     *,
     score: str = "mean_action",
-    unit: str = ACTION_UNIT,
+    unit: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw the mean score of the training images against their number (paper Fig. 13 right).
@@ -103,7 +102,7 @@ def mean_score_curves(
         frame: One row per training: ``strategy``, ``n_images``, the column ``score`` and ``added``,
             what the strategy has added last, written at its point; "" for nothing.
         score: Column to draw, in ``unit``.
-        unit: Unit of the score, for the axis label; "" for none.
+        unit: Unit of the score, for the axis label. Default: see `canvas.score_label`.
         ax: Where to draw; None makes a figure.
 
     Returns:
@@ -124,7 +123,7 @@ def mean_score_curves(
                 ha="center", va="bottom" if above else "top", fontsize=8, zorder=4,
                 bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.5},
             )  # fmt: skip
-    axes.set(xlabel="training images", ylabel=with_unit(score.replace("_", " "), unit))
+    axes.set(xlabel="training images", ylabel=score_label(frame, score, unit))
     return axes
 
 

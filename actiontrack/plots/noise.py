@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from actiontrack.plots.canvas import (
-    ACTION_UNIT,
     MOST_ANNOTATED_CELLS,
     OUTSIDE,
     WRAP_WIDTH,
@@ -21,7 +20,7 @@ from actiontrack.plots.canvas import (
     palette,
     panel_grid,
     require_columns,
-    with_unit,
+    score_label,
     wrap_label,
 )
 
@@ -40,7 +39,7 @@ def noise_distributions(
     *,
     score: str = "action",
     bins: int = 60,
-    unit: str = ACTION_UNIT,
+    unit: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw how a score is distributed over noisy and clean samples (paper Fig. 12).
@@ -50,7 +49,7 @@ def noise_distributions(
             ``score`` and ``group``, "noisy", "clean" or the name of another split.
         score: Column to draw, in ``unit``.
         bins: Number of bins, shared by all groups and runs.
-        unit: Unit of the score, for the axis label; "" for none.
+        unit: Unit of the score, for the axis label. Default: see `canvas.score_label`.
         ax: Where to draw; None makes a figure.
 
     Returns:
@@ -82,7 +81,7 @@ def noise_distributions(
         axes.stairs(high, edges, baseline=low, fill=True, color=colours[name], alpha=0.25)
     axes.set_xlim(edges[0], edges[-1])
     axes.set_ylim(0, None)
-    axes.set(xlabel=with_unit(score, unit), ylabel="density")
+    axes.set(xlabel=score_label(frame, score, unit), ylabel="density")
     axes.legend(frameon=False, fontsize=9)
     return axes
 
@@ -127,13 +126,13 @@ def detection_scores(summary: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     return axes
 
 
-def noise_panels(frame: pd.DataFrame, *, score: str = "action", unit: str = ACTION_UNIT) -> Figure:
+def noise_panels(frame: pd.DataFrame, *, score: str = "action", unit: str | None = None) -> Figure:
     """Draw `noise_distributions` of each model, one below the other (paper Fig. 12).
 
     Args:
         frame: As `noise_distributions` takes it, with the column ``model``.
         score: Column to draw, in ``unit``.
-        unit: Unit of the score, for the axis labels; "" for none.
+        unit: Unit of the score, for the axis labels. Default: see `canvas.score_label`.
 
     Returns:
         A figure with one panel per model, in order of appearance, each with its own scales.
