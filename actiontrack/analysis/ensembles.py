@@ -62,8 +62,8 @@ def accuracy_summary(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row per score and threshold: score, threshold, accuracy (mean over the runs), ci_low,
-        ci_high (NaN where fewer than two runs have a value), n (mean number of samples left),
-        n_runs.
+        ci_high (cut at 0 and 1, which no accuracy leaves; NaN where fewer than two runs have a
+        value), n (mean number of samples left), n_runs.
     """
     frames = []
     for score, part in frame.groupby("score", sort=False):
@@ -71,7 +71,7 @@ def accuracy_summary(frame: pd.DataFrame) -> pd.DataFrame:
         accuracy = part.pivot_table(values="accuracy", **keys)
         mean, low, high = compare.mean_interval(accuracy.to_numpy(dtype=np.float64))
         columns = {"score": score, "threshold": accuracy.columns.to_numpy(), "accuracy": mean}
-        columns |= {"ci_low": low, "ci_high": high}
+        columns |= {"ci_low": low.clip(min=0), "ci_high": high.clip(max=1)}
         columns["n"] = part.groupby("threshold")["n"].mean().to_numpy()
         frames.append(pd.DataFrame(columns | {"n_runs": len(accuracy)}))
     return pd.concat(frames, ignore_index=True)

@@ -96,15 +96,16 @@ def detection_scores(summary: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
 
     Returns:
         The Axes: a row per score, that with the best mean over the models on top, a bar of one
-        standard deviation to either side where there is one, and a line at chance.
+        standard deviation to either side where there is one (it ends at 0 and 1, which no AUROC
+        leaves), and a line at chance.
 
     Raises:
         ParameterError: A column is missing.
     """
     require_columns(summary, "summary", "model", "score", "auroc_mean", "auroc_std")
     rows = summary.dropna(subset="auroc_mean").drop_duplicates(["model", "score"])
-    means = rows.groupby("score", sort=False)["auroc_mean"].mean()
-    order = list(means.sort_values(ascending=False, kind="stable").index)
+    best = rows.groupby("score", sort=False)["auroc_mean"].mean()
+    order = list(best.sort_values(ascending=False, kind="stable").index)
     axes = axes_or_new(ax, width=7.8, height=1.2 + 0.28 * max(len(order), 4))
     if rows.empty:
         return no_samples(axes)
@@ -113,9 +114,10 @@ def detection_scores(summary: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     shift = np.linspace(-0.15, 0.15, len(models)) if len(models) > 1 else [0.0]
     for model, offset, marker in zip(models, shift, itertools.cycle("osD^vP"), strict=False):
         part = rows[rows["model"] == model]
-        places = [order.index(each) + offset for each in part["score"]]
+        heights = [order.index(score) + offset for score in part["score"]]
+        means, widths = part["auroc_mean"].to_numpy(), part["auroc_std"].fillna(0.0).to_numpy()
         axes.errorbar(
-            part["auroc_mean"], places, xerr=part["auroc_std"].fillna(0.0), fmt=marker,
+            means, heights, xerr=[widths.clip(max=means), widths.clip(max=1 - means)], fmt=marker,
             color=colours[model], markersize=5, capsize=2, label=wrap_label(model),
         )  # fmt: skip
     axes.axvline(0.5, color="0.4", linewidth=0.8, linestyle="--")
