@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from actiontrack.errors import CorruptRecordError, ParameterError
-from actiontrack.history import check_choice
+from actiontrack.history import Classes, check_choice
 from actiontrack.store import ARTIFACT_ROOT, StoredRecord
 
 __all__ = [
@@ -133,13 +133,10 @@ def read(record: StoredRecord) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for path in list_files(record):
         rows += _read_file(record.fetch(path), path, int if _has_numbers(record) else str)
-    names = record.manifest.class_names
+    names = Classes(record.manifest.class_names)
     frame = pd.DataFrame(rows, columns=[each for each in COLUMNS if each != "new_class"])
     labels = [row.get("new_label") for row in rows]
-    classes = [
-        None if each is None else (names[each] if each < len(names) else str(each))
-        for each in labels
-    ]
+    classes = [None if label is None else names.of(label) for label in labels]
     frame["new_label"] = pd.array(labels, dtype="Int64")
     frame["new_class"] = pd.array(classes, dtype="string")
     frame["when"] = pd.to_datetime(frame["when"], utc=True)

@@ -9,6 +9,7 @@ from PIL import Image
 
 from actiontrack import analysis, plots
 from actiontrack.errors import DataError, NotFoundError
+from actiontrack.history import Classes
 from actiontrack.plots.canvas import Colour, Picture
 from actiontrack.record.rasters import open_raster
 from actiontrack.reporting.common import pixel_unit_of
@@ -75,9 +76,9 @@ def noise_gallery(
     Returns:
         The figure, and how many images could not be had.
     """
-    names = dict(enumerate(record.manifest.class_names))
+    names = Classes(record.manifest.class_names)
     titles = [
-        f"given {given}\n{'right' if label == truth else f'true {names.get(truth, truth)}'}\n"
+        f"given {given}\n{'right' if 0 <= label == truth else f'true {names.of(truth)}'}\n"
         f"{value:.3g}"
         for given, label, truth, value in zip(
             rows["class"], rows["label"], rows["true_label"], rows[score], strict=True

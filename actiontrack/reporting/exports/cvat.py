@@ -4,10 +4,12 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from actiontrack.analysis.verdicts import VERDICTS
 from actiontrack.errors import NotFoundError
+from actiontrack.history import Classes
 from actiontrack.reporting.exports.files import image_of, is_png, safe_name, write_bytes, write_json
 from actiontrack.reporting.exports.selection import Suspects, mark_suspects, to_review
 from actiontrack.store import StoredRecord
@@ -136,7 +138,7 @@ def _class_names(record: StoredRecord) -> list[str]:
     if record.manifest.class_names:
         return list(record.manifest.class_names)
     labels = record.samples.labels
-    named = [] if labels is None else [str(each) for each in sorted(set(labels.tolist()))]
+    named = [] if labels is None else [Classes().of(label) for label in np.unique(labels)]
     drawn = [] if record.boxes is None else sorted(set(record.boxes["class"].astype(str)))
     return named or drawn or ["all"]
 

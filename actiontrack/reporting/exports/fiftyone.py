@@ -16,6 +16,7 @@ from actiontrack.reporting.exports.files import (
     write_json,
 )
 from actiontrack.reporting.exports.selection import Suspects, mark_suspects
+from actiontrack.scores import unranked
 from actiontrack.store import StoredRecord
 
 __all__ = ["add_to_fiftyone", "fiftyone_samples", "save_fiftyone"]
@@ -153,11 +154,7 @@ def _root(record: StoredRecord) -> str:
 
 def _fields(record: StoredRecord, found: pd.DataFrame) -> dict[str, list[Any]]:
     """Values of every field by its name; `found` is of `mark_suspects`."""
-    scores = (
-        record.scores()
-        .select_dtypes("number")
-        .drop(columns=["sample_id", "label", "true_label", "predicted", "n_steps"], errors="ignore")
-    )
+    scores = record.scores().select_dtypes("number").drop(columns=list(unranked()), errors="ignore")
     fields: dict[str, list[Any]] = {
         f"actiontrack_{name}": [
             float(each) if np.isfinite(each) else None for each in values.astype(np.float64)

@@ -9,7 +9,7 @@ import pandas as pd
 from actiontrack import analysis
 from actiontrack.analysis import verdicts
 from actiontrack.errors import ParameterError
-from actiontrack.scores import LOW_IS_HARD
+from actiontrack.scores import hardness_sign
 from actiontrack.store import StoredRecord
 
 __all__ = ["Suspects", "mark_suspects", "ranks", "to_review"]
@@ -62,7 +62,7 @@ def mark_suspects(record: StoredRecord, suspects: Suspects | None = None) -> pd.
     table = analysis.score_frame([record])
     analysis.check_score(table, suspects.score)
     values = table[suspects.score].to_numpy(dtype=np.float64)
-    rank = ranks(values, low_is_hard=suspects.score in LOW_IS_HARD)
+    rank = ranks(values, low_is_hard=hardness_sign(suspects.score) < 0)
     order = np.argsort(-np.nan_to_num(rank, nan=-1.0), kind="stable")
     place = np.empty(len(order), dtype=np.int64)
     place[order] = np.arange(1, len(order) + 1)
