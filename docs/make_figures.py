@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
+from projects.tasks.segmentation_params import SegmentationParams
 from sklearn.datasets import load_digits
 from sklearn.neural_network import MLPClassifier
 
@@ -51,7 +52,6 @@ from actiontrack.store import Store, StoredRecord
 from projects import train as training
 from projects.params import TrainParams, validate
 from projects.tasks.segmentation import Segmentation
-from projects.tasks.segmentation_params import SegmentationParams
 
 FIGURES = Path(__file__).parent / "figures"
 WIDTH = 1100  # pixels: a figure is shown at half of it

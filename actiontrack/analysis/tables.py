@@ -10,6 +10,7 @@ import pandas as pd
 
 from actiontrack.errors import NotFoundError, ParameterError, writing
 from actiontrack.history import Classes
+from actiontrack.record.escaping import to_csv
 from actiontrack.store import StoredRecord
 
 __all__ = [
@@ -59,7 +60,7 @@ def save_frame(frame: pd.DataFrame, stem: Path) -> list[Path]:
     with writing(stem):
         stem.parent.mkdir(parents=True, exist_ok=True)
         frame.to_parquet(paths[0], index=False)
-        frame.to_csv(paths[1], index=False)
+        paths[1].write_text(to_csv(frame), encoding="utf-8")
     return paths
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 from array_api_compat import array_namespace, is_torch_array
 
-from actiontrack.errors import ParameterError, RecordingError
+from actiontrack.errors import RecordingError
+from actiontrack.history import id_array
 
 __all__ = ["canonical_ids", "joined", "shape_error", "snapshot", "to_host"]
 
@@ -41,28 +42,14 @@ def joined(batches: Sequence[Any]) -> Any:
 
 
 def canonical_ids(ids: Any) -> npt.NDArray[Any]:
-    """Ids as int64 or str.
+    """Ids as int64 or str, see `history.id_array`.
 
     Raises:
-        ParameterError: if they are neither integers nor strings, or not one-dimensional.
+        ParameterError: if they are not what `history.id_array` takes.
     """
     if hasattr(ids, "detach"):
         ids = ids.detach().cpu().numpy()
-    array = np.asarray(ids)
-    if array.ndim != 1:
-        raise ParameterError(
-            "ids", "must have shape (batch,)", array.shape, "Pass one id per sample."
-        )
-    if array.dtype.kind in "iu" or not array.size:
-        return array.astype(np.int64)
-    if array.dtype.kind == "U":
-        return array
-    texts = array.tolist()
-    if array.dtype.kind == "O" and all(isinstance(each, str) for each in texts):
-        return np.array(texts, dtype=np.str_)
-    raise ParameterError(
-        "ids", "must be integers or strings", texts[:3], "Give each sample a stable id."
-    )
+    return id_array(ids, "ids", size="batch")
 
 
 def shape_error(name: str, shape: tuple[int, ...], n_ids: int) -> RecordingError:

@@ -566,6 +566,9 @@ class Parameters:
     share = 390
 
     def __init__(self, _folder):
+        from projects.tasks.detection_params import DetectionParams
+        from projects.tasks.segmentation_params import SegmentationParams
+
         from projects.experiments import (
             curriculum,
             curves,
@@ -575,8 +578,6 @@ class Parameters:
         )
         from projects.params import CompareParams, DemoParams, TrainParams, parse
         from projects.tasks.autoencoder import AutoencoderParams
-        from projects.tasks.detection_params import DetectionParams
-        from projects.tasks.segmentation_params import SegmentationParams
 
         self._parse = parse
         self._models = (

@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from helpers import message
@@ -80,13 +81,71 @@ def test_string_ids_of_any_kind_become_a_string_array(ids):
         (torch.tensor([True]), "[True]"),
         ([b"a"], "[b'a']"),
         ([None, 1, 2, 3], "[None, 1, 2]"),
-        (np.array(["a", 1], object), "['a', 1]"),
     ],
 )
 def test_ids_that_are_no_stable_name_are_refused(ids, shown):
     text = f"ids: must be integers or strings, got {shown}. Give each sample a stable id."
     with pytest.raises(ParameterError, match=message(text)):
         canonical_ids(ids)
+
+
+@pytest.mark.parametrize("ids", [[1, "a"], ("a", 1), np.array(["a", 1], object), ["a", 2, "b", 1]])
+def test_integers_among_strings_are_refused_before_numpy_turns_them_into_text(ids):
+    with pytest.raises(ParameterError, match=r"^ids: must be all integers or all strings, got \["):
+        canonical_ids(ids)
+
+
+@pytest.mark.parametrize("n", [2**63, 2**64 - 1])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda n: np.array([17, n], np.uint64),
+        lambda n: [17, n],
+        lambda n: [-1, n],
+        lambda n: pd.Series([17, n], dtype="UInt64"),
+        lambda n: [np.int64(17), np.uint64(n)],
+        lambda n: torch.tensor([17, n], dtype=torch.uint64),
+    ],
+)
+def test_integers_beyond_int64_are_refused_by_name(make, n):
+    text = (
+        f"ids: must be integers from -2**63 to 2**63 - 1, or strings, got {n}. "
+        "Pass larger ids as text: [str(id) for id in ids]."
+    )
+    with pytest.raises(ParameterError, match=message(text)):
+        canonical_ids(make(n))
+
+
+@pytest.mark.parametrize("kind", [np.uint64, np.int64, np.uint8, object])
+def test_integers_that_int64_holds_stay_what_they_are(kind):
+    ids = [0, 2**63 - 1] if kind not in {np.uint8} else [0, 255]
+    assert canonical_ids(np.array(ids, dtype=kind)).tolist() == ids
+    assert canonical_ids(ids).tolist() == ids
+
+
+def test_the_most_negative_integer_is_an_id():
+    assert canonical_ids([-(2**63), 2**63 - 1]).tolist() == [-(2**63), 2**63 - 1]
+
+
+def test_a_truth_value_among_integers_is_refused():
+    with pytest.raises(ParameterError, match=r"^ids: must be integers or strings, got True\."):
+        canonical_ids([2, True])
+
+
+@pytest.mark.parametrize("make", [list, tuple, pd.Series, lambda ids: np.array(ids, object)])
+def test_text_that_ends_in_nul_is_refused_by_name(make):
+    with pytest.raises(ParameterError, match=r"^ids: must not end in NUL, got 'a\\x00'\."):
+        canonical_ids(make(["a", "a\0", "b"]))
+
+
+def test_nul_inside_a_text_and_other_odd_texts_stay_what_they_are():
+    ids = ["a\0b", "007", "7", " a", "a ", "caf\u00e9", "cafe\u0301", "A", "line\nbreak", "x\u2028"]
+    assert canonical_ids(ids).tolist() == ids
+
+
+def test_variable_width_strings_of_numpy_are_texts():
+    ids = np.array(["x", "yy"], dtype=np.dtypes.StringDType())
+    assert canonical_ids(ids).tolist() == ["x", "yy"]
 
 
 @pytest.mark.parametrize(("ids", "shape"), [(3, "()"), ([[1], [2]], "(2, 1)")])
