@@ -46,7 +46,7 @@ except ImportError as error:  # pragma: no cover - exercised by a subprocess
 
 __all__ = ["ActionTrackCallback"]
 
-_FEW = 2  # samples of the pass before training that shows what the outputs look like
+_FEW = 32  # samples of the pass before training that shows what the outputs look like
 
 
 class ActionTrackCallback(ArrayProbe, keras.callbacks.Callback):  # type: ignore[misc]
@@ -155,6 +155,10 @@ class ActionTrackCallback(ArrayProbe, keras.callbacks.Callback):  # type: ignore
         if isinstance(self._kind, str):
             single = few.ndim == 1 or few.shape[-1] == 1
             check_labels(self._kind, self._labels, 2 if single else few.shape[-1])
+        if str(self._kind).endswith("probabilities") and (few.min() < 0 or few.max() > 1.001):
+            rule = "must be probabilities between 0 and 1, as the loss takes them"
+            remedy = "Compile the loss with from_logits=True, or end with a softmax or sigmoid."
+            raise ParameterError("outputs", rule, f"{few.min():.3g} to {few.max():.3g}", remedy)
         if isinstance(self._kind, str | PerSample):
             losses_of(self._kind, few, labels)
 

@@ -367,7 +367,7 @@ def _yes_no_losses(
     if loss == "multilabel_logits":
         z = values.astype(np.float64)
         return np.asarray(np.logaddexp(0, np.where(labels == 1, -z, z)))
-    return -log_probabilities(np.where(labels == 1, values, 1 - values))
+    return np.asarray(-log_probabilities(np.where(labels == 1, values, 1 - values)))
 
 
 def _same_shape(values: npt.NDArray[Any], labels: npt.NDArray[Any]) -> npt.NDArray[Any]:

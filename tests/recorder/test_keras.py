@@ -48,10 +48,10 @@ def test_the_model_is_recorded_after_each_epoch(train, digits, history, complete
     inputs, labels = digits[0][:N], digits[1][:N]
     given = {"indices": labels, "column": labels[:, None], "one-hot": np.eye(10)[labels]}[form]
     outputs = train(ActionTrackCallback(inputs, given))
-    found = history(run_id)
+    recorded = history(run_id)
     expected = -np.log(outputs[:, np.arange(N), labels])
-    np.testing.assert_allclose(found.losses, expected, rtol=1e-4, atol=1e-6)
-    assert found.labels.tolist() == labels.tolist()
+    np.testing.assert_allclose(recorded.losses, expected, rtol=1e-4, atol=1e-6)
+    assert recorded.labels.tolist() == labels.tolist()
     assert complete(run_id)
 
 
@@ -303,6 +303,18 @@ def test_what_cannot_be_reproduced_is_refused_before_training(digits, run_id, op
         model.fit(inputs, labels, verbose=0, callbacks=[callback])
     assert callback.recorder is None
     assert all((a == b).all() for a, b in zip(before, model.get_weights(), strict=True))
+
+
+def test_outputs_that_are_no_probabilities_are_refused_before_training(digits, run_id):
+    inputs, labels = digits[0][:N], digits[1][:N]
+    model = classifier(10)  # logits, compiled without from_logits
+    text = (
+        r"^outputs: must be probabilities between 0 and 1, as the loss takes them, got '-.* to .*'"
+        r"\. Compile the loss with from_logits=True, or end with a softmax or sigmoid\.$"
+    )
+    track = ActionTrackCallback(inputs, labels, run_id=run_id)
+    with pytest.raises(ParameterError, match=text):
+        model.fit(inputs, labels, verbose=0, callbacks=[track])
 
 
 def test_several_outputs_are_refused_before_training(digits, run_id):

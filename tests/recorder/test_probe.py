@@ -28,9 +28,9 @@ def losses(loss, outputs, labels=LABELS):
 @pytest.mark.parametrize("shape", [(3,), (3, 1)])
 def test_the_margin_of_two_classes_becomes_two_logits(shape):
     margins = np.float32([0.5, -1, 2])
-    found = losses("logits", margins.reshape(shape))
-    assert found["logits"].tolist() == [[0, 0.5], [0, -1], [0, 2]]
-    assert found["labels"].tolist() == [0, 1, 1]
+    recorded = losses("logits", margins.reshape(shape))
+    assert recorded["logits"].tolist() == [[0, 0.5], [0, -1], [0, 2]]
+    assert recorded["labels"].tolist() == [0, 1, 1]
 
 
 def test_integers_are_no_logits():
@@ -44,15 +44,15 @@ def test_integers_are_no_logits():
 
 @pytest.mark.parametrize("shape", [(3,), (3, 1)])
 def test_the_probability_of_class_one_gives_that_of_class_zero(shape):
-    found = losses("probabilities", np.array([0.25, 0.5, 0.9]).reshape(shape))
-    p = special.softmax(found["logits"], axis=1)
+    recorded = losses("probabilities", np.array([0.25, 0.5, 0.9]).reshape(shape))
+    p = special.softmax(recorded["logits"], axis=1)
     np.testing.assert_allclose(p, [[0.75, 0.25], [0.5, 0.5], [0.1, 0.9]])
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
 def test_a_probability_of_zero_has_a_loss_of_36(dtype):
-    found = losses("probabilities", np.array([[1, 0], [1, 0], [0, 1]], dtype))
-    assert found["logits"][:, 1].tolist() == pytest.approx([-36.0437, -36.0437, 0], abs=1e-4)
+    recorded = losses("probabilities", np.array([[1, 0], [1, 0], [0, 1]], dtype))
+    assert recorded["logits"][:, 1].tolist() == pytest.approx([-36.0437, -36.0437, 0], abs=1e-4)
 
 
 def test_log_probabilities_are_those_of_numpy_above_the_epsilon():
@@ -71,8 +71,8 @@ def test_errors_of_a_regression_do_not_broadcast(outputs):
 
 
 def test_errors_of_several_targets_are_averaged():
-    found = losses("squared_error", np.zeros((2, 2)), [[1, 3], [0, 2]])
-    assert found["losses"].tolist() == [5, 2]
+    recorded = losses("squared_error", np.zeros((2, 2)), [[1, 3], [0, 2]])
+    assert recorded["losses"].tolist() == [5, 2]
 
 
 def test_predictions_of_another_shape_are_refused():
@@ -84,8 +84,8 @@ def test_predictions_of_another_shape_are_refused():
 
 
 def test_a_function_gets_labels_and_outputs():
-    found = losses(lambda labels, outputs: labels * 10 + outputs, np.array([1, 2, 3]))
-    assert found["losses"].tolist() == [1, 12, 13]
+    recorded = losses(lambda labels, outputs: labels * 10 + outputs, np.array([1, 2, 3]))
+    assert recorded["losses"].tolist() == [1, 12, 13]
 
 
 def test_an_unknown_loss_is_refused():
@@ -104,8 +104,8 @@ def test_an_unknown_loss_is_refused():
     ids=["indices", "column", "floats", "one-hot"],
 )
 def test_labels_of_any_form_become_class_indices(labels):
-    found = class_indices(np.array(labels))
-    assert (found.tolist(), found.dtype) == ([0, 2, 1], np.int64)
+    recorded = class_indices(np.array(labels))
+    assert (recorded.tolist(), recorded.dtype) == ([0, 2, 1], np.int64)
 
 
 @pytest.mark.parametrize("labels", [[0.5, 1], ["a", "b"], [[0.5], [1]]])
@@ -131,10 +131,10 @@ def test_leaving_the_block_finishes_the_record(run_id, history, complete):
     with mlflow.start_run(run_id=run_id), ArrayProbe(LABELS, ids=["a", "b", "c"]) as probe:
         probe.record(np.eye(3, 2), "logits")
         probe.record(np.eye(3, 2), "logits", step=3, delta=2)
-    found = history(run_id)
-    assert found.sample_ids.tolist() == ["a", "b", "c"]
-    assert found.steps.tolist() == [1, 3]
-    assert found.deltas.tolist() == [1, 2]
+    recorded = history(run_id)
+    assert recorded.sample_ids.tolist() == ["a", "b", "c"]
+    assert recorded.steps.tolist() == [1, 3]
+    assert recorded.deltas.tolist() == [1, 2]
     assert complete(run_id)
     assert probe.recorder.synced
 

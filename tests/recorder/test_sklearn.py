@@ -58,10 +58,10 @@ def test_losses_are_those_of_scikit_learn(digits, probe, history, complete, run_
             track.after_step(estimator)
             p = estimator.predict_proba(inputs[:40])
             expected.append(each_log_loss(p, labels[:40], np.arange(10)))
-    found = history(run_id)
-    np.testing.assert_allclose(found.losses, expected, rtol=1e-4, atol=1e-6)
-    assert found.class_names == tuple("0123456789")
-    assert found.loss_name == "cross_entropy"
+    recorded = history(run_id)
+    np.testing.assert_allclose(recorded.losses, expected, rtol=1e-4, atol=1e-6)
+    assert recorded.class_names == tuple("0123456789")
+    assert recorded.loss_name == "cross_entropy"
     assert complete(run_id)
 
 
@@ -69,9 +69,9 @@ def test_labels_may_be_text(digits, probe, history, run_id):
     inputs, labels = digits
     with probe(TEXTS[labels[:40]]) as track:
         track.after_step(SGDClassifier(loss="log_loss").fit(inputs, TEXTS[labels]))
-    found = history(run_id)
-    assert found.labels.tolist() == labels[:40].tolist()
-    assert found.class_names == tuple(TEXTS)
+    recorded = history(run_id)
+    assert recorded.labels.tolist() == labels[:40].tolist()
+    assert recorded.class_names == tuple(TEXTS)
 
 
 def test_a_label_that_is_no_class_is_refused(digits, probe):
@@ -107,16 +107,16 @@ def test_a_regression_is_recorded_by_its_squared_error(history, run_id):
     with ProbeRecorder(inputs[:30], targets[:30], run_id=run_id) as track:
         estimator.partial_fit(inputs, targets)
         track.after_step(estimator)
-    found = history(run_id)
+    recorded = history(run_id)
     expected = (estimator.predict(inputs[:30]) - targets[:30]) ** 2
-    np.testing.assert_allclose(found.losses[0], expected, rtol=1e-5)
-    assert (found.loss_name, found.labels) == ("squared_error", None)
+    np.testing.assert_allclose(recorded.losses[0], expected, rtol=1e-5)
+    assert (recorded.loss_name, recorded.labels) == ("squared_error", None)
 
 
 def test_a_loss_of_ones_own_gets_predictions(digits, probe, history, run_id):
     inputs, labels = digits
     estimator = SGDClassifier(random_state=0).fit(inputs, labels)
-    with probe(loss=lambda labels, found: (labels != found) + labels / 100) as track:
+    with probe(loss=lambda labels, recorded: (labels != recorded) + labels / 100) as track:
         track.after_step(estimator)
     wrong = estimator.predict(inputs[:40]) != labels[:40]
     np.testing.assert_allclose(history(run_id).losses[0], wrong + labels[:40] / 100, rtol=1e-6)
@@ -166,10 +166,10 @@ def test_every_stage_of_a_fitted_ensemble_is_a_step(digits, probe, history, run_
     inputs, labels = digits
     estimator = kind(n_estimators=4, random_state=0).fit(inputs, labels)
     record_stages(estimator, probe())
-    found = history(run_id)
-    assert found.n_steps == len(list(estimator.staged_predict_proba(inputs)))
+    recorded = history(run_id)
+    assert recorded.n_steps == len(list(estimator.staged_predict_proba(inputs)))
     expected = each_log_loss(estimator.predict_proba(inputs[:40]), labels[:40], np.arange(10))
-    np.testing.assert_allclose(found.losses[-1], expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(recorded.losses[-1], expected, rtol=1e-4, atol=1e-6)
 
 
 def test_stages_of_a_regression_are_squared_errors(history, run_id):
@@ -195,10 +195,10 @@ def test_a_warm_start_is_recorded_after_each_fit(digits, probe, history, run_id)
     record_warm_start(
         forest, inputs, labels, probe(), parameter="n_estimators", values=range(2, 8, 2)
     )
-    found = history(run_id)
-    assert (found.n_steps, len(forest.estimators_)) == (3, 6)
+    recorded = history(run_id)
+    assert (recorded.n_steps, len(forest.estimators_)) == (3, 6)
     expected = each_log_loss(forest.predict_proba(inputs[:40]), labels[:40], np.arange(10))
-    np.testing.assert_allclose(found.losses[-1], expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(recorded.losses[-1], expected, rtol=1e-4, atol=1e-6)
 
 
 def test_an_error_in_training_keeps_the_steps_before(digits, probe, history, complete, run_id):
@@ -246,9 +246,9 @@ def test_several_labels_are_yes_no_questions(digits, history, run_id, estimator)
     means = [
         log_loss(rows[:40, label], p[:, label].astype(float), labels=[0, 1]) for label in range(3)
     ]
-    found = history(run_id)
-    np.testing.assert_allclose(found.losses[0].mean(), np.mean(means), rtol=1e-4)
-    assert found.loss_name == "binary_cross_entropy"
+    recorded = history(run_id)
+    np.testing.assert_allclose(recorded.losses[0].mean(), np.mean(means), rtol=1e-4)
+    assert recorded.loss_name == "binary_cross_entropy"
 
 
 @pytest.mark.parametrize("n_classes", [3, 10])
@@ -298,7 +298,7 @@ def test_an_estimator_that_knows_one_class_is_refused(digits, probe):
 def test_stages_with_a_loss_of_ones_own_are_predictions(digits, probe, history, run_id):
     inputs, labels = digits
     estimator = GradientBoostingClassifier(n_estimators=2, random_state=0).fit(inputs, labels)
-    record_stages(estimator, probe(loss=lambda labels, found: 1.0 * (labels != found)))
+    record_stages(estimator, probe(loss=lambda labels, recorded: 1.0 * (labels != recorded)))
     wrong = [stage != labels[:40] for stage in estimator.staged_predict(inputs[:40])]
     np.testing.assert_array_equal(history(run_id).losses, wrong)
 
