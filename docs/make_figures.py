@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
+from projects.tasks.segmentation_params import SegmentationParams
 from sklearn.datasets import load_digits
 from sklearn.neural_network import MLPClassifier
 

@@ -114,6 +114,8 @@ def test_a_history_is_refused_before_its_grids_are_made(record):
         ("status", "done"),
         ("id_type", "float"),
         ("model", 3),
+        ("notes", "averaged"),
+        ("notes", {"weights": 3}),
         ("model", "x" * 5000),
         ("class_names", ["a", 3]),
         ("class_names", ["\ud800"]),
@@ -323,13 +325,15 @@ def test_reading_a_bomb_takes_no_memory(record, zeros):
     code = f"""
 import resource
 from pathlib import Path
-from actiontrack import artifact
+from actiontrack.record.manifest import read_manifest
+from actiontrack.record.paths import THUMBNAILS
+from actiontrack.record.pictures import Pictures
 from actiontrack.errors import CorruptRecordError
 folder = Path({str(record)!r})
-manifest = artifact.read_manifest(folder / "manifest.json")
+manifest = read_manifest(folder / "manifest.json")
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
-    artifact.Pictures(manifest, lambda each: folder / each, artifact.THUMBNAILS).read(0)
+    Pictures(manifest, lambda name: folder / name, THUMBNAILS).read(0)
 except CorruptRecordError:
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """

@@ -80,7 +80,7 @@ def hash_ids_command(file: IO[str], kind: str, output: Path | None) -> None:
         rule = "must hold the salt with which the runs were recorded"
         raise ParameterError(SALT_VARIABLE, rule, "nothing", "Set it in the environment.")
     try:
-        ids = file.read().splitlines()
+        ids = [line.removesuffix("\n") for line in file]  # other separators are part of an id
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file.name} can't be read: {error}. Choose a file in UTF-8.") from error
     write(pd.DataFrame({"sample_id": ids, "hash": hash_ids(ids, salt)}), kind, output)

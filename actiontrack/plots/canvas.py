@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from actiontrack.errors import ParameterError, writing
+from actiontrack.scores import score_unit
 
 __all__ = [
-    "ACTION_UNIT",
     "FEW_POINTS",
     "MOST_ANNOTATED_CELLS",
     "OUTSIDE",
@@ -40,6 +40,7 @@ __all__ = [
     "require_columns",
     "row_height",
     "save_figure",
+    "score_label",
     "with_unit",
     "wrap_label",
     "write_note",
@@ -47,7 +48,6 @@ __all__ = [
 
 Colour = tuple[float, float, float]
 Picture = Image.Image | NDArray[Any] | None
-ACTION_UNIT = "loss × epochs"
 SYMBOLS = {"spearman": "Spearman's ρ", "pearson": "Pearson's r"}
 WRAP_WIDTH = 28  # characters in a line of a class or run name
 MOST_ANNOTATED_CELLS = 15  # classes up to which the cells of a matrix hold numbers
@@ -188,6 +188,28 @@ def longest_label(names: Sequence[object] | pd.Index) -> int:
 def row_height(names: Sequence[object] | pd.Index, single: float) -> float:
     """Inches that the tallest of these names needs, at least ``single``."""
     return max([single, *(0.2 * (wrap_label(name).count("\n") + 1) for name in names)])
+
+
+def score_label(
+    frame: pd.DataFrame | None, score: str, unit: str | None = None, *, name: str = ""
+) -> str:
+    """Axis label of a score: its name, and its unit where the name does not say it already.
+
+    Args:
+        frame: What is drawn. The frames of `actiontrack.analysis` say in
+            ``attrs["delta_kind"]`` what Δn counts, and some in ``attrs["loss"]`` what the loss is
+            called; without that the unit of an action is "loss × Δn".
+        score: Column of the score.
+        unit: Unit to write; "" for none. Default: that of `actiontrack.scores.score_unit`.
+        name: What to call it. Default: the column, with spaces.
+    """
+    name = name or score.replace("_", " ")
+    if unit is None:
+        facts = {} if frame is None else frame.attrs
+        kind, loss = facts.get("delta_kind"), facts.get("loss", "loss")
+        unit = score_unit(score, kind, loss=loss)
+        unit = "" if name.endswith(unit) else unit
+    return with_unit(name, unit)
 
 
 def with_unit(name: str, unit: str) -> str:

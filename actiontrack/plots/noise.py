@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from actiontrack.plots.canvas import (
-    ACTION_UNIT,
     MOST_ANNOTATED_CELLS,
     OUTSIDE,
     WRAP_WIDTH,
@@ -21,7 +20,7 @@ from actiontrack.plots.canvas import (
     palette,
     panel_grid,
     require_columns,
-    with_unit,
+    score_label,
     wrap_label,
 )
 
@@ -40,7 +39,7 @@ def noise_distributions(
     *,
     score: str = "action",
     bins: int = 60,
-    unit: str = ACTION_UNIT,
+    unit: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw how a score is distributed over noisy and clean samples (paper Fig. 12).
@@ -50,7 +49,7 @@ def noise_distributions(
             ``score`` and ``group``, "noisy", "clean" or the name of another split.
         score: Column to draw, in ``unit``.
         bins: Number of bins, shared by all groups and runs.
-        unit: Unit of the score, for the axis label; "" for none.
+        unit: Unit of the score, for the axis label. Default: see `canvas.score_label`.
         ax: Where to draw; None makes a figure.
 
     Returns:
@@ -82,7 +81,7 @@ def noise_distributions(
         axes.stairs(high, edges, baseline=low, fill=True, color=colours[name], alpha=0.25)
     axes.set_xlim(edges[0], edges[-1])
     axes.set_ylim(0, None)
-    axes.set(xlabel=with_unit(score, unit), ylabel="density")
+    axes.set(xlabel=score_label(frame, score, unit), ylabel="density")
     axes.legend(frameon=False, fontsize=9)
     return axes
 
@@ -97,15 +96,16 @@ def detection_scores(summary: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
 
     Returns:
         The Axes: a row per score, that with the best mean over the models on top, a bar of one
-        standard deviation to either side where there is one, and a line at chance.
+        standard deviation to either side where there is one (it ends at 0 and 1, which no AUROC
+        leaves), and a line at chance.
 
     Raises:
         ParameterError: A column is missing.
     """
     require_columns(summary, "summary", "model", "score", "auroc_mean", "auroc_std")
     rows = summary.dropna(subset="auroc_mean").drop_duplicates(["model", "score"])
-    means = rows.groupby("score", sort=False)["auroc_mean"].mean()
-    order = list(means.sort_values(ascending=False, kind="stable").index)
+    best = rows.groupby("score", sort=False)["auroc_mean"].mean()
+    order = list(best.sort_values(ascending=False, kind="stable").index)
     axes = axes_or_new(ax, width=7.8, height=1.2 + 0.28 * max(len(order), 4))
     if rows.empty:
         return no_samples(axes)
@@ -114,9 +114,10 @@ def detection_scores(summary: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     shift = np.linspace(-0.15, 0.15, len(models)) if len(models) > 1 else [0.0]
     for model, offset, marker in zip(models, shift, itertools.cycle("osD^vP"), strict=False):
         part = rows[rows["model"] == model]
-        places = [order.index(each) + offset for each in part["score"]]
+        heights = [order.index(score) + offset for score in part["score"]]
+        means, widths = part["auroc_mean"].to_numpy(), part["auroc_std"].fillna(0.0).to_numpy()
         axes.errorbar(
-            part["auroc_mean"], places, xerr=part["auroc_std"].fillna(0.0), fmt=marker,
+            means, heights, xerr=[widths.clip(max=means), widths.clip(max=1 - means)], fmt=marker,
             color=colours[model], markersize=5, capsize=2, label=wrap_label(model),
         )  # fmt: skip
     axes.axvline(0.5, color="0.4", linewidth=0.8, linestyle="--")
@@ -127,13 +128,13 @@ def detection_scores(summary: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     return axes
 
 
-def noise_panels(frame: pd.DataFrame, *, score: str = "action", unit: str = ACTION_UNIT) -> Figure:
+def noise_panels(frame: pd.DataFrame, *, score: str = "action", unit: str | None = None) -> Figure:
     """Draw `noise_distributions` of each model, one below the other (paper Fig. 12).
 
     Args:
         frame: As `noise_distributions` takes it, with the column ``model``.
         score: Column to draw, in ``unit``.
-        unit: Unit of the score, for the axis labels; "" for none.
+        unit: Unit of the score, for the axis labels. Default: see `canvas.score_label`.
 
     Returns:
         A figure with one panel per model, in order of appearance, each with its own scales.

@@ -6,6 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from actiontrack import analysis, plots
+from actiontrack.history import known_truth, wrong_labels
 from actiontrack.reporting.common import GALLERY, figure_of, first_of_each_model, nested
 from actiontrack.reporting.document import Section
 from actiontrack.reporting.pictures import noise_gallery, with_caption
@@ -47,7 +48,7 @@ def holds_noise(record: StoredRecord) -> bool:
     samples = record.samples
     if samples.labels is None or samples.true_labels is None:
         return False
-    return bool((samples.labels != samples.true_labels).any())
+    return bool(wrong_labels(samples.labels, samples.true_labels).any())
 
 
 def detection_sections(records: Sequence[StoredRecord]) -> list[Section]:
@@ -89,12 +90,13 @@ def _noise_distributions(scores: pd.DataFrame) -> Section:
 def _noise_galleries(record: StoredRecord) -> list[Section]:
     """The hardest samples of a record, and the hardest of those whose label is right."""
     scores = analysis.score_frame([record])
-    right = scores[scores["label"] == scores["true_label"]]
+    wrong = wrong_labels(scores["label"], scores["true_label"])
+    right = scores[known_truth(scores["label"], scores["true_label"]) & ~wrong]
     sections = []
     hardest = analysis.hardest(scores, 2 * GALLERY)
-    wrong = int((hardest["label"] != hardest["true_label"]).sum())
+    n_wrong = int(wrong_labels(hardest["label"], hardest["true_label"]).sum())
     for what, text, rows in (
-        ("hardest samples", f"{wrong} of these {len(hardest)} labels are wrong.", hardest),
+        ("hardest samples", f"{n_wrong} of these {len(hardest)} labels are wrong.", hardest),
         (
             "hardest samples with a right label",
             "Right by the labels that the dataset came with: an error of theirs would be here.",

@@ -3,7 +3,6 @@
 The whole state of a page is in its address, so that a link shows what its sender saw.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +12,8 @@ import numpy.typing as npt
 
 from actiontrack.analysis.exploration import SampleFilter
 from actiontrack.errors import ParameterError
-from actiontrack.history import DELTA_KINDS
+from actiontrack.history import Classes
+from actiontrack.scores import score_unit
 from actiontrack.web import query
 from actiontrack.web.data import Data, RunView
 from actiontrack.web.query import Parameter
@@ -158,11 +158,8 @@ def model_name(view: RunView) -> str:
 
 
 def class_name(view: RunView, index: int | None) -> str | None:
-    """Name of a class index, its number where it has none, None for none."""
-    if index is None:
-        return None
-    names: Sequence[str] = view.manifest.class_names
-    return names[index] if index < len(names) else str(index)
+    """Name of a class index, None for none."""
+    return None if index is None else Classes(view.manifest.class_names).of(index)
 
 
 def class_list(view: RunView) -> list[tuple[int, str]]:
@@ -174,8 +171,8 @@ def class_list(view: RunView) -> list[tuple[int, str]]:
 
 def score_name(view: RunView, score: str) -> str:
     """A score with its unit, where it has one."""
-    unit = DELTA_KINDS.get(view.manifest.delta_kind, "")
-    return f"{score} ({view.manifest.loss_name} × {unit})" if score == "action" and unit else score
+    unit = score_unit(score, view.manifest.delta_kind, loss=view.manifest.loss_name)
+    return f"{score} ({unit})" if unit else score
 
 
 def step_name(view: RunView) -> str:

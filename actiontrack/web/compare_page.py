@@ -10,7 +10,7 @@ import pandas as pd
 from actiontrack import compare
 from actiontrack.analysis import exploration
 from actiontrack.errors import NotComparableError, NotFoundError, ParameterError
-from actiontrack.scores import LOW_IS_HARD
+from actiontrack.scores import hardness_sign
 from actiontrack.web import query
 from actiontrack.web.asked import SIZES, asked, model_name, paged
 from actiontrack.web.data import Data, Page, RunView
@@ -159,7 +159,7 @@ def _fill_scatter(data: Data, context: Context) -> Context:
         names = [f"{name} {run[:6]}" for name, run in zip(names, runs, strict=True)]
     frame = data.pairs(runs[0], runs[1], record, score=score)
     inside = exploration.choose_region(frame, "score_a", "score_b", _bounds(context))
-    ordered = inside.sort_values("score_a", ascending=score in LOW_IS_HARD, kind="stable")
+    ordered = inside.sort_values("score_a", ascending=hardness_sign(score) < 0, kind="stable")
     return {
         "pair": runs,
         "names": names,

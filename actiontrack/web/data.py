@@ -29,6 +29,7 @@ from actiontrack.record.paths import MANIFEST
 from actiontrack.record.samples import Samples, read_samples
 from actiontrack.record.vectors import check_scores
 from actiontrack.reporting import describe_comparison
+from actiontrack.scores import unranked
 from actiontrack.store import ARTIFACT_ROOT, RunInfo, RunQuery, Store, StoredRecord, choose_record
 from actiontrack.web import images
 from actiontrack.web.cache import Cache
@@ -819,7 +820,6 @@ _RUN_COLUMNS = [
     *("loss", "delta", "n_steps", "n_samples", "n_nonfinite", "status", "complete"),
     *("start_time", "end_time", "problem"),
 ]
-_NOT_RANKED = {"sample_id", "label", "true_label", "predicted", "correct", "n_steps"}
 
 
 def _cache_bytes() -> int:
@@ -872,7 +872,7 @@ def dataset_of(info: RunInfo) -> str:
 
 def _score_names(frame: pd.DataFrame) -> tuple[str, ...]:
     numeric = [str(each) for each in frame.select_dtypes("number").columns]
-    names = [each for each in numeric if each not in _NOT_RANKED]
+    names = [each for each in numeric if each not in unranked()]
     return tuple(sorted(names, key=lambda each: each != "action"))
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from actiontrack.analysis.verdicts import VERDICTS
 from actiontrack.errors import ParameterError
-from actiontrack.history import DELTA_KINDS
+from actiontrack.scores import score_unit
 from actiontrack.web import access, query
 from actiontrack.web.asked import (
     SAMPLES,
@@ -258,7 +258,6 @@ def _stage(view: RunView, sample_id: str) -> dict[str, Any]:
 
 def _facts(view: RunView) -> list[tuple[str, str]]:
     manifest, info = view.manifest, view.info
-    unit = DELTA_KINDS.get(manifest.delta_kind, manifest.delta_kind)
     nonfinite = sum(each.n_nonfinite for each in manifest.steps)
     facts = [
         ("Model", model_name(view)),
@@ -267,7 +266,7 @@ def _facts(view: RunView) -> list[tuple[str, str]]:
         ("Samples", number(manifest.n_samples)),
         ("Classes", number(len(view.class_names)) if view.has_labels else ""),
         ("Epochs" if manifest.delta_kind == "epoch" else "Steps", number(manifest.n_steps)),
-        ("Unit of action", f"{manifest.loss_name} × {unit}"),
+        ("Unit of action", score_unit("action", manifest.delta_kind, loss=manifest.loss_name)),
         ("Losses not finite", number(nonfinite) if nonfinite else ""),
         ("Started (UTC)", moment(info.start_time)),
         ("Run", info.run_id),
