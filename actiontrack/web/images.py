@@ -7,7 +7,6 @@ hold scripts: it is never handed out.
 """
 
 import io
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +17,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from actiontrack.errors import DataError, NotFoundError, ParameterError
+from actiontrack import settings
+from actiontrack.errors import DataError, NotFoundError
 from actiontrack.record.rasters import open_raster
 from actiontrack.store import StoredRecord
 
 __all__ = ["ROOTS_VARIABLE", "ImageRoots", "checked", "map_png", "sample_image"]
 
-ROOTS_VARIABLE = "ACTIONTRACK_IMAGE_ROOTS"
+ROOTS_VARIABLE = settings.IMAGE_ROOTS.name
 _RECORDED = "recorded"
 _QUANTILE = 0.995  # of a map, where its colours end: as in the figures of pixel maps
 _DIRECT = {"PNG": "image/png", "JPEG": "image/jpeg", "GIF": "image/gif", "WEBP": "image/webp"}
@@ -50,13 +50,8 @@ class ImageRoots:
         Raises:
             ParameterError: if a folder is not absolute.
         """
-        parts = [each for each in os.environ.get(ROOTS_VARIABLE, "").split(os.pathsep) if each]
-        folders = [each for each in parts if each != _RECORDED]
-        for each in folders:
-            if not Path(each).is_absolute():
-                rule = "must name absolute folders"
-                raise ParameterError(ROOTS_VARIABLE, rule, each, "Write the whole path.")
-        resolved = tuple(Path(each).resolve() for each in folders)
+        parts = settings.IMAGE_ROOTS.value()
+        resolved = tuple(Path(folder).resolve() for folder in parts if folder != _RECORDED)
         return cls(folders=resolved, recorded=_RECORDED in parts)
 
     def allows(self, source: Mapping[str, Any] | None) -> bool:
