@@ -231,7 +231,7 @@ def pixel_classes(frame: pd.DataFrame, *, unit: str | None = None, ax: Axes | No
     shown = frame.loc[np.isfinite(frame["mean"].to_numpy(np.float64))]
     if shown.empty:
         return no_samples(axes)
-    note_dropped(axes, len(frame) - len(shown), what="classes")
+    note_dropped(axes, len(frame) - len(shown), what="class", plural="classes")
     names, means = class_names(shown["class"]).tolist(), shown["mean"].to_numpy(np.float64)
     shares = shown["share_pixels"].to_numpy(np.float64)
     axes.barh(names, means, color=first_colour())
