@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.cluster.vq import ClusterError, kmeans2, vq
 
-from actiontrack.compare.ranks import Floats, Ints
+from actiontrack.compare.matrices import Floats, Ints
 from actiontrack.errors import ParameterError
 
 __all__ = [

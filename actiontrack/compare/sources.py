@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from actiontrack.compare.matrices import Method, finite_samples
-from actiontrack.compare.ranks import Floats, Scores, run_matrix, tails
+from actiontrack.compare.matrices import Floats, Method, Scores, finite_samples
+from actiontrack.compare.ranks import run_matrix, tails
 from actiontrack.compare.resampling import (
     Pairs,
     PartSamples,

@@ -128,10 +128,12 @@ def mean_score_curves(
     """
     require_columns(frame, "frame", "strategy", "n_images", score, "added")
     axes = _strategy_lines(frame, score, ax)
-    for place, (_, part) in enumerate(frame.groupby("strategy", sort=False)):
-        above = place % 2 == 0
-        told = part[part["added"] != ""]
-        for x, y, text in zip(told["n_images"], told[score], told["added"], strict=True):
+    for position, (_, part) in enumerate(frame.groupby("strategy", sort=False)):
+        above = position % 2 == 0
+        labelled = part[part["added"] != ""]
+        for x, y, text in zip(
+            labelled["n_images"], labelled[score], labelled["added"], strict=True
+        ):
             axes.annotate(
                 wrap_label(text), (x, y), xytext=(0, 5 if above else -5),
                 textcoords="offset points",
@@ -149,12 +151,12 @@ def _strategy_lines(frame: pd.DataFrame, value: str, ax: Axes | None) -> Axes:
         return no_samples(axes)
     colours = palette(finite["strategy"].astype(str))
     legend: dict[str, Line2D] = {}
-    for place, (name, part) in enumerate(finite.groupby("strategy", sort=False)):
+    for position, (name, part) in enumerate(finite.groupby("strategy", sort=False)):
         spread = part.groupby("n_images", sort=True)[value].agg(["min", "mean", "max"])
         colour, x = colours[str(name)], spread.index.to_numpy(np.float64)
         (legend[wrap_label(name)],) = axes.plot(
-            x, spread["mean"], marker="osD^v"[place % 5], color=colour, label="strategy",
-            linewidth=max(2.8 - 0.45 * place, 1.0), markersize=max(6.5 - 0.8 * place, 3.0),
+            x, spread["mean"], marker="osD^v"[position % 5], color=colour, label="strategy",
+            linewidth=max(2.8 - 0.45 * position, 1.0), markersize=max(6.5 - 0.8 * position, 3.0),
         )  # fmt: skip
         axes.fill_between(x, spread["min"], spread["max"], color=colour, alpha=0.2, linewidth=0)
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
