@@ -50,7 +50,6 @@ __all__ = [
 
 #: EL2N is meant for the early steps of training (Paul et al. 2021); the mean is over these many.
 EL2N_STEPS = 10
-
 _SAMPLES = 2**14  # whose variance is computed at once
 
 ScoreArray = npt.NDArray[np.float64]
