@@ -1,7 +1,7 @@
 """The loss history of one split in one run.
 
 Vocabulary:
-    sample: one row of the dataset, known by a stable id, never by its position in a batch.
+    sample: one row of the dataset, identified by a stable id, never by its position in a batch.
     step: one recorded state θₙ of the model. Step 0 is the untrained model, step n the model
         after n epochs (or after the n-th recorded interval of updates).
     Δn: the weight of a step in the action sum, see `DELTA_KINDS`.

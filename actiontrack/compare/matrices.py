@@ -124,7 +124,7 @@ def prepared_rows(
     columns: Ints | None = None,
     classes: Ints | None = None,
 ) -> Scores:
-    """What is multiplied of some runs, each on its own: centred ranks, or centred scores.
+    """The rows that are multiplied, each from one run alone: centred ranks, or centred scores.
 
     `block_products` of the same samples of all runs, `block_width` samples at a time, and `merged`
     in the order of the samples give the matrix of `correlation_matrices`, wherever they are

@@ -81,7 +81,7 @@ def _weighted_ranks(dense: Ints, counts: Floats) -> Floats:
         counts: Shape ``(B, N)``.
 
     Returns:
-        Shape ``(B, R, N)``: rank of each sample drawn (for one not drawn, a value without use).
+        Shape ``(B, R, N)``: rank of each sample drawn (of one not drawn: a value without meaning).
     """
     shape = np.broadcast_shapes(dense.shape, (len(counts), 1, 1))
     offsets = np.arange(shape[0] * shape[1]).reshape(*shape[:2], 1) * shape[2]
@@ -132,8 +132,8 @@ class PartSamples:
 
     Attributes:
         name: the value.
-        n_samples: how many.
-        n_dropped: how many more there are that are not finite in some run.
+        n_samples: number of samples.
+        n_dropped: number of further samples that are not finite in some run.
         columns: their positions, None for all.
         classes: class of each, where scores are centred by class.
     """
@@ -272,8 +272,8 @@ class Resamples:
     """The draws of a bootstrap over samples, in chunks of a bounded size.
 
     Attributes:
-        n_samples: how many are drawn of as many, each time.
-        times: how often.
+        n_samples: number of samples, and of the draws of each resample.
+        times: number of resamples.
         chunk: how many resamples are correlated at once.
         seed: of the draws.
     """
@@ -299,7 +299,9 @@ class Resamples:
         for start in range(0, len(sizes), width):
             sizes_of_part = sizes[start : start + width]
             yield RestOfResamples(rng.bit_generator.state, sizes_of_part, self.n_samples)
-            for _ in _drawn(rng, sizes_of_part, self.n_samples):  # to where the next part begins
+            for _ in _drawn(
+                rng, sizes_of_part, self.n_samples
+            ):  # so that the next part begins there
                 pass
 
 

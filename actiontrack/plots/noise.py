@@ -157,7 +157,7 @@ def noise_panels(frame: pd.DataFrame, *, score: str = "action", unit: str | None
 
 
 def noise_pairs(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """Draw which share of the wrong labels is found, by true and given class.
+    """Draw the share of wrong labels that a score finds, by true and given class.
 
     Args:
         frame: As `actiontrack.analysis.noise_pairs` returns it for one model:
@@ -165,8 +165,8 @@ def noise_pairs(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         ax: Where to draw; None makes a figure whose size follows the number of classes.
 
     Returns:
-        The Axes: a row per true class, a column per given class. Up to 15 classes each cell tells
-        how many were found of how many; a pair without a wrong label is grey.
+        The Axes: a row per true class, a column per given class. With up to 15 classes each cell
+        holds "found/wrong"; a pair without a wrong label is grey.
 
     Raises:
         ParameterError: A column is missing.
