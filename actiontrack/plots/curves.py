@@ -32,7 +32,7 @@ __all__ = [
 
 _MIN_RUNS = 3  # for which an interval by Student's t is drawn
 _TWO_RUNS = "no interval where only two runs have a value"
-_CUT = "intervals cut at 0 and 1"
+_CUT = "intervals cut at 0 and 1, none where they would span both"
 
 
 def accuracy_curves(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
@@ -47,7 +47,8 @@ def accuracy_curves(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         The Axes: for each score (and model, if there are several) the mean over the runs, in a
         band of its 95 % confidence interval by Student's t where three runs or more have a value.
         That of two runs, 12.7 standard errors to either side, would hide the plot and tell
-        nothing: a note says that it is left out. Bands are cut at 0 and 1, and a note says so.
+        nothing: a note says that it is left out. Bands are cut at 0 and 1, and left out where they
+        would span both; a note says so.
 
     Raises:
         ParameterError: A column is missing.
@@ -70,8 +71,10 @@ def accuracy_curves(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         mean, low, high = mean_interval(wide.to_numpy(np.float64))
         n_runs = wide.notna().sum(axis=0).to_numpy()
         notes |= {_TWO_RUNS} if (n_runs == 2).any() else set()
-        low, high = (np.where(n_runs < _MIN_RUNS, np.nan, end) for end in (low, high))
-        notes |= {_CUT} if (low < 0).any() or (high > 1).any() else set()
+        beyond = (n_runs >= _MIN_RUNS) & ((low < 0) | (high > 1))
+        notes |= {_CUT} if beyond.any() else set()
+        hidden = (n_runs < _MIN_RUNS) | ((low <= 0) & (high >= 1))
+        low, high = (np.where(hidden, np.nan, end) for end in (low, high))
         (legend[wrap_label(name)],) = axes.plot(x, mean, color=colour, label="score")
         band = low.clip(0, 1), high.clip(0, 1)
         axes.fill_between(x, *band, color=colour, alpha=0.2, linewidth=0)

@@ -73,13 +73,15 @@ TRENDS = [
     ([3.2, 3.4, 3.7, 3.9], "increasing"),
     ([3.2, 3.25, 3.3], "flat"),
     ([1.0, 3.0, 1.0], "flat"),
+    ([2.1, 2.1, 2.3, 2.5, 2.6, 2.6, 2.6, 2.4, 2.3, 2.0, 2.0, 1.9], "flat"),  # up, then down
+    ([2.0, 0.5, 0.1, 0.05, 0.04, 0.03, 0.02, 0.01, 0.01, 0.01], "decreasing"),  # soon, then little
     ([-1.0, -2.0, -3.0], "decreasing"),
     ([5.0], "flat"),
 ]
 
 
 @pytest.mark.parametrize(("curve", "trend"), TRENDS)
-def test_a_trend_is_a_change_by_more_than_a_tenth_of_the_level(curve, trend):
+def test_a_trend_is_a_change_one_way_by_more_than_a_tenth_of_the_level(curve, trend):
     assert compare.cluster_curves(np.array([curve]).T, k=1).trends == (trend,)
 
 

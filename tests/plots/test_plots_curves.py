@@ -122,6 +122,9 @@ def test_mean_score_curves_tell_what_was_added():
     assert axes.get_ylabel() == "mean action"
 
 
+CUT = "intervals cut at 0 and 1, none where they would span both"
+
+
 def accuracies(*runs):
     rows = [
         (f"run {run}", "a", "action", threshold, accuracy)
@@ -142,7 +145,14 @@ def test_an_interval_ends_at_zero_and_one_and_a_note_says_so():
     axes = plots.accuracy_curves(accuracies([0.99, 0.1], [0.9, 0.0], [0.95, 0.2]))
     band = axes.collections[0].get_paths()[0].vertices[:, 1]
     assert (band.min(), band.max()) == (0.0, 1.0)
-    assert axes.get_title(loc="left") == "intervals cut at 0 and 1"
+    assert axes.get_title(loc="left") == CUT
+
+
+def test_an_interval_from_zero_to_one_is_not_drawn():
+    axes = plots.accuracy_curves(accuracies([0.9, 0.0], [0.92, 1.0], [0.91, 1.0]))
+    (path,) = axes.collections[0].get_paths() or [None]
+    assert path is None or path.vertices[:, 0].max() == 0  # the first threshold alone
+    assert axes.get_title(loc="left") == CUT
 
 
 def test_an_interval_inside_needs_no_note():
