@@ -200,7 +200,8 @@ def _exported() -> Iterator[tuple[str, str, str]]:
     for node in ast.walk(_tree("actiontrack")):
         if isinstance(node, ast.ImportFrom) and str(node.module).startswith("actiontrack."):
             for alias in node.names:
-                yield alias.name, *_definition(str(node.module), alias.name)
+                if not alias.name.startswith("_"):  # the version: a text, with no entry
+                    yield alias.name, *_definition(str(node.module), alias.name)
 
 
 def _definition(module: str, name: str) -> tuple[str, str]:
