@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import click
 import pandas as pd
 
-from actiontrack import analysis
+from actiontrack import analysis, settings
 from actiontrack.analysis import exploration
 from actiontrack.analysis import verdicts as stored
 from actiontrack.analysis.verdict_files import read_verdict_file
@@ -96,7 +96,7 @@ def ui(tracking_uri: str | None, host: str, port: int, workers: int) -> None:
     store.ping()
     environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     if host in _LOOPBACK:
-        environment |= {"ACTIONTRACK_IMAGE_ROOTS": "recorded", "ACTIONTRACK_USER": _account()}
+        environment |= {settings.IMAGE_ROOTS.name: "recorded", settings.USER.name: _account()}
     command = [sys.executable, "-m", "mlflow", "server", "--app-name", "actiontrack"]
     command += ["--host", host, "--port", str(port)]
     command += ["--workers", str(workers)]

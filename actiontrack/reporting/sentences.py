@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 
 from actiontrack.analysis import Comparison
-from actiontrack.analysis.agreement import ABOVE_ONE
 from actiontrack.reporting.common import REGIONS, count_runs, short_number, span
 
 __all__ = [
@@ -63,7 +62,7 @@ def describe_disattenuated(corrected: pd.DataFrame) -> str:
     overall = corrected.query("method == 'spearman' and `class` == 'overall'")
     parts = [
         f"{row.model_a} / {row.model_b} {row.cross:.3f} becomes {row.disattenuated:.3f}"
-        + (f" ({ABOVE_ONE})" if row.disattenuated > 1 else "")
+        + (f" ({row.note!s})" if row.note else "")
         for row in overall.itertuples()
     ]
     return f"Spearman's ρ overall: {', '.join(parts)}."

@@ -11,13 +11,13 @@ come from a page of this server, if the browser says where it comes from.
 
 import hashlib
 import hmac
-import os
 import secrets
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 import flask
 
+from actiontrack import settings
 from actiontrack.errors import ActionTrackError, ParameterError
 from actiontrack.web.permissions import EDIT
 from actiontrack.web.routes import PREFIX, Route, current_site
@@ -27,7 +27,6 @@ __all__ = [
     "CSRF_FIELD",
     "CSRF_HEADER",
     "MAX_RUNS",
-    "USER_VARIABLE",
     "ForbiddenError",
     "check_forgery",
     "check_route",
@@ -42,8 +41,6 @@ CSRF_FIELD = "csrf_token"
 CSRF_HEADER = "X-CSRF-Token"
 #: Runs that one request may name.
 MAX_RUNS = 100
-#: Name of the reviewer on a server without login.
-USER_VARIABLE = "ACTIONTRACK_USER"
 _NONCE_BYTES = 24
 _MAX_NAME = 200
 
@@ -82,7 +79,7 @@ def check_route(route: Route) -> None:
 
 def user_name() -> str:
     """Who the user is, for verdicts: the login; without one ACTIONTRACK_USER or "anonymous"."""
-    known = current_site().permissions.user() or os.environ.get(USER_VARIABLE, "")
+    known = current_site().permissions.user() or settings.USER.value()
     return known.strip()[:_MAX_NAME] or "anonymous"
 
 

@@ -21,6 +21,7 @@ import flask
 import flask.typing
 from werkzeug.exceptions import HTTPException
 
+from actiontrack import settings
 from actiontrack.errors import (
     ActionTrackError,
     CorruptRecordError,
@@ -44,9 +45,8 @@ __all__ = ["AUTH_VARIABLE", "create_app", "install", "prepare", "routes", "wants
 
 logger = logging.getLogger("actiontrack")
 
-AUTH_VARIABLE = "ACTIONTRACK_AUTH"
+AUTH_VARIABLE = settings.AUTH.name
 _BASIC_AUTH = "basic-auth"
-_KEY_VARIABLE = "_ACTIONTRACK_FORM_KEY"  # handed from the command to its workers
 _KNOWN_MLFLOW = ((3, 17), (3, 18))  # from, and below
 _STATIC = Path(__file__).parent / "static"
 
@@ -108,7 +108,7 @@ def prepare() -> None:
             "true",
             "Serve workspaces by a server without --app-name actiontrack.",
         )
-    os.environ.setdefault(_KEY_VARIABLE, secrets.token_hex(32))
+    os.environ.setdefault(settings.FORM_KEY.name, secrets.token_hex(32))
     if wants_auth():
         _check_version()
         from mlflow.environment_variables import (  # noqa: PLC0415
@@ -128,12 +128,9 @@ def wants_auth() -> bool:
     Raises:
         ParameterError: if ACTIONTRACK_AUTH is neither "basic-auth" nor "none".
     """
-    given = os.environ.get(AUTH_VARIABLE, "")
-    if given not in {"", "none", _BASIC_AUTH}:
-        rule = f"must be {_BASIC_AUTH!r} or 'none'"
-        raise ParameterError(AUTH_VARIABLE, rule, given, f"Set it to {_BASIC_AUTH}.")
-    if given:
-        return given == _BASIC_AUTH
+    login = settings.AUTH.value()
+    if login:
+        return login == _BASIC_AUTH
     return any(name.startswith("MLFLOW_AUTH_") and value for name, value in os.environ.items())
 
 
@@ -359,7 +356,7 @@ def _server_store() -> Store:
 
 def _shared_key() -> bytes:
     """The secret that `prepare` has made, or one of this process alone."""
-    return os.environ.setdefault(_KEY_VARIABLE, secrets.token_hex(32)).encode()
+    return os.environ.setdefault(settings.FORM_KEY.name, secrets.token_hex(32)).encode()
 
 
 def _allowed_origins() -> tuple[str, ...]:

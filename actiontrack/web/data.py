@@ -8,7 +8,6 @@ Frames that are handed out are shared between threads. Derive new ones, never ch
 """
 
 import copy
-import os
 import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
@@ -19,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from actiontrack import analysis, compare
+from actiontrack import analysis, compare, settings
 from actiontrack.analysis import exploration, verdicts
 from actiontrack.analysis.exploration import SampleFilter
 from actiontrack.errors import CorruptRecordError, NotFoundError, ParameterError, StoreError
@@ -44,7 +43,6 @@ METHODS: tuple[compare.Method, ...] = get_args(compare.Method)
 #: Rows of one page of a table at most.
 MAX_ROWS = 100_000
 
-_CACHE_MB = 512
 _DISK_BYTES = 4 * 2**30
 _LISTED_S = 3.0  # for how long a list of runs is shown again without asking the store
 _ASKED_S = 1.0  # the same for a single run
@@ -823,13 +821,7 @@ _RUN_COLUMNS = [
 
 
 def _cache_bytes() -> int:
-    given = os.environ.get("ACTIONTRACK_CACHE_MB", str(_CACHE_MB))
-    try:
-        return max(0, int(given)) * 2**20
-    except ValueError:
-        raise ParameterError(
-            "ACTIONTRACK_CACHE_MB", "must be a number of mebibytes", given, "Set it to 512."
-        ) from None
+    return settings.CACHE_MB.value() * 2**20
 
 
 def _disk_bytes(record: _Record) -> int:

@@ -6,7 +6,6 @@ and hands out nothing but raster images, recognised by their content. SVG is a d
 hold scripts: it is never handed out.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -18,14 +17,15 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from actiontrack.errors import DataError, NotFoundError, ParameterError
+from actiontrack import settings
+from actiontrack.errors import DataError, NotFoundError
 from actiontrack.record.rasters import RecordedSize, as_png, browser_image
 from actiontrack.reporting.exports.images import recorded_size
 from actiontrack.store import StoredRecord
 
 __all__ = ["ROOTS_VARIABLE", "ImageRoots", "checked", "map_png", "sample_image"]
 
-ROOTS_VARIABLE = "ACTIONTRACK_IMAGE_ROOTS"
+ROOTS_VARIABLE = settings.IMAGE_ROOTS.name
 _RECORDED = "recorded"
 _QUANTILE = 0.995  # of a map, where its colours end: as in the figures of pixel maps
 
@@ -50,13 +50,8 @@ class ImageRoots:
         Raises:
             ParameterError: if a folder is not absolute.
         """
-        parts = [part for part in os.environ.get(ROOTS_VARIABLE, "").split(os.pathsep) if part]
-        folders = [part for part in parts if part != _RECORDED]
-        for folder in folders:
-            if not Path(folder).is_absolute():
-                rule = "must name absolute folders"
-                raise ParameterError(ROOTS_VARIABLE, rule, folder, "Write the whole path.")
-        resolved = tuple(Path(folder).resolve() for folder in folders)
+        parts = settings.IMAGE_ROOTS.value()
+        resolved = tuple(Path(folder).resolve() for folder in parts if folder != _RECORDED)
         return cls(folders=resolved, recorded=_RECORDED in parts)
 
     def allows(self, source: Mapping[str, Any] | None) -> bool:
