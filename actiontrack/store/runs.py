@@ -74,6 +74,7 @@ class RunInfo:
         start_time: start, in ms since the epoch of Unix.
         end_time: end, in ms since the epoch of Unix; 0 for a run that has not ended.
         artifact_uri: root of its artifacts.
+        is_deleted: whether the run is in the trash, as are all runs of a deleted experiment.
     """
 
     run_id: str
@@ -88,6 +89,7 @@ class RunInfo:
     end_time: int = 0
     artifact_uri: str = ""
     experiment_id: str = ""
+    is_deleted: bool = False
 
     def _repr_html_(self) -> str:
         """Show itself in a notebook."""

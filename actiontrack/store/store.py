@@ -544,6 +544,7 @@ class Store:
             end_time=int(run.info.end_time or 0),
             artifact_uri=run.info.artifact_uri or "",
             experiment_id=run.info.experiment_id,
+            is_deleted=run.info.lifecycle_stage != "active",
         )
 
 
