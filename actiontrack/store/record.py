@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from actiontrack.errors import CorruptRecordError, NotFoundError
-from actiontrack.history import LossHistory
+from actiontrack.history import DELTA_KINDS, LossHistory
 from actiontrack.record.losses import read_history
 from actiontrack.record.manifest import Manifest, manifest_digest, read_manifest
 from actiontrack.record.maps import read_map, read_map_index
@@ -101,7 +101,7 @@ class StoredRecord:
         }
         facts = {
             "run": f"{self.run.run_id} ({self.run.name})",
-            "model": manifest.model or self.run.model,
+            "model": self.model,
             "loss": f"{manifest.loss_name}, Δn by {manifest.delta_kind}",
             "samples × steps": f"{manifest.n_samples} × {manifest.n_steps}",
             "classes": len(manifest.class_names) or "not named",
@@ -114,6 +114,21 @@ class StoredRecord:
     def digest(self) -> str:
         """The checksum of the manifest: it changes whenever anything of the record does."""
         return manifest_digest(self.manifest)
+
+    @property
+    def model(self) -> str:
+        """Name of the model, by which runs are grouped: the record's, else that of its run."""
+        return self.manifest.model or self.run.model
+
+    @property
+    def dataset(self) -> str:
+        """Name of the dataset, from the run's parameters; "" where they hold none."""
+        return self.run.params.get("dataset", "").strip("'")
+
+    @property
+    def unit(self) -> str:
+        """Unit of the action, such as "loss × epochs"."""
+        return f"loss × {DELTA_KINDS[self.manifest.delta_kind]}"
 
     def scores(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """Scores, one row per sample; of an unfinished record, from its history so far.
