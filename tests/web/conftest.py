@@ -11,6 +11,7 @@ from records import everything
 from actiontrack.store import Store
 from actiontrack.web.app import install
 from actiontrack.web.permissions import Everybody
+from actiontrack.web.records import Records
 
 
 @pytest.fixture(scope="session")
@@ -34,11 +35,17 @@ def runs(recorded):
 
 
 @pytest.fixture(scope="session")
+def records(recorded):
+    """The recorded store as a server reads it."""
+    return Records(Store(recorded[0]))
+
+
+@pytest.fixture(scope="session")
 def make_client():
     """A function that puts our pages on a store and returns a Flask client."""
 
     def make(store, permissions=None, **options):
-        app = flask.Flask("tests")
+        app = flask.Flask("pages")
         app.config["TESTING"] = True
         install(app, permissions or Everybody(), store=store, key=b"secret", **options)
         return app.test_client()

@@ -20,7 +20,8 @@ from helpers import Server
 
 from actiontrack.store import Store
 from actiontrack.testing import make_history, record_history
-from actiontrack.web.app import BasicAuth, install, routes
+from actiontrack.web.app import install, routes
+from actiontrack.web.login import BasicAuth
 from actiontrack.web.permissions import EDIT, Everybody
 
 PASSWORD = "correct horse battery staple"  # noqa: S105 - of a server that lives for this test

@@ -16,10 +16,11 @@ from werkzeug.datastructures import MultiDict
 
 from actiontrack.errors import MissingDependencyError, ParameterError
 from actiontrack.store import Store
-from actiontrack.web import app as web_app
-from actiontrack.web import query
+from actiontrack.web import login
 from actiontrack.web.api.endpoints import ENDPOINTS
-from actiontrack.web.app import AUTH_VARIABLE, install, prepare, routes, wants_auth
+from actiontrack.web.app import install, prepare, routes
+from actiontrack.web.login import AUTH_VARIABLE, wants_auth
+from actiontrack.web.parameters import parse
 from actiontrack.web.permissions import Everybody
 
 
@@ -69,7 +70,7 @@ def test_a_wrong_folder_of_images_is_refused_before_there_are_workers(monkeypatc
 
 @pytest.mark.parametrize("installed", ["3.16.1", "3.18.0", "4.0.0"])
 def test_a_login_of_another_version_of_mlflow_is_refused(monkeypatch, installed):
-    monkeypatch.setattr(web_app, "version", lambda _name: installed)
+    monkeypatch.setattr(login, "version", lambda _name: installed)
     monkeypatch.setenv(AUTH_VARIABLE, "basic-auth")
     with pytest.raises(MissingDependencyError, match=re.escape(installed)):
         prepare()
@@ -122,7 +123,7 @@ def test_the_addresses_of_the_guide_are_ones_that_the_api_knows():
     for address in found:
         parts = urlsplit(address)
         endpoint = known[parts.path.removeprefix("/actiontrack/api/")]
-        query.parse(endpoint.all_parameters, MultiDict(parse_qsl(parts.query)))  # refuses others
+        parse(endpoint.parameters, MultiDict(parse_qsl(parts.query)))  # refuses others
 
 
 def test_every_route_of_the_api_is_in_the_guide():

@@ -146,7 +146,7 @@ def test_every_image_and_field_has_a_name(pages):
         assert all(found.get("alt") for found in html.all("img")), address
         fields = [each for each in html.all("input") if each.get("type") != "hidden"]
         boxes = [each for each in fields if each.get("type") == "checkbox"]
-        assert all(each.get("aria-label") or each["name"] != "run" for each in boxes), address
+        assert all(each.get("aria-label") or each["name"] != "pick" for each in boxes), address
         assert len(re.findall(r"<h1[ >]", text)) == 1, address
         assert '<html lang="en">' in text
 
@@ -223,8 +223,10 @@ def test_an_incomplete_record_is_marked(page):
     ],
 )
 def test_filters_choose_runs(page, parameters, expected):
-    boxes = page(**parameters).all("input", type="checkbox", name="run")
-    assert {each["aria-label"].removeprefix("Compare ") for each in boxes} == expected
+    boxes = page(**parameters).all("input", type="checkbox", name="pick")
+    assert {each["aria-label"] for each in boxes} == {
+        f"Compare {name}, test-probe" for name in expected
+    }
 
 
 def test_filters_that_let_nothing_through_say_how_to_go_on(page):
@@ -282,7 +284,7 @@ def test_previous_and_next_follow_the_order(page, runs):
 
 def test_a_sample_that_the_filters_leave_out_is_shown_all_the_same(page, runs):
     html = page("sample", run=runs["mlp-0"], id=3, high=0.001)
-    assert "not among the samples" in html.text
+    assert "hidden by the filters" in html.text
 
 
 def test_a_wrong_label_is_told_with_the_truth(page, get, runs):
