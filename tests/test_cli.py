@@ -338,7 +338,8 @@ def test_a_corrupt_scores_file_is_named_with_exit_code_6(run_cli, two_runs, stor
     (root / "scores.parquet").write_bytes(content)
     code, _, err = run_cli("scores", "--run", two_runs[0])
     assert code == 6
-    assert err.startswith("error: scores.parquet of test-probe is truncated or altered")
+    assert err.startswith(f"error: run {two_runs[0]} (")
+    assert "scores.parquet of test-probe is truncated or altered" in err
 
 
 def test_doctor_finds_every_record_whole(run_cli, two_runs, experiment):

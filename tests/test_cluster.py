@@ -189,10 +189,10 @@ def test_without_dask_the_extra_is_named(in_subprocess):
     code = """
 import sys
 sys.modules["distributed"] = None
-from actiontrack import cluster
+from actiontrack.analysis.cluster.connection import connect
 from actiontrack.errors import MissingDependencyError
 try:
-    cluster.connect("tcp://127.0.0.1:1")
+    connect("tcp://127.0.0.1:1")
 except MissingDependencyError as error:
     print(error)
 """
@@ -216,10 +216,10 @@ def test_an_address_that_can_not_be_one_is_refused(address):
 
 def test_a_process_that_asked_a_wrong_address_ends_at_once_and_in_silence(in_subprocess):
     code = """
-from actiontrack import cluster
+from actiontrack.analysis.cluster.connection import connect
 from actiontrack.errors import StoreError
 try:
-    cluster.connect("10.0.0.1")
+    connect("10.0.0.1")
 except StoreError:
     print("told")
 """

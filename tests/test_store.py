@@ -278,8 +278,9 @@ def test_a_damaged_record_is_refused(store, recorded):
     record = store.open_record(recorded())
     record.fetch("blocks/000002.parquet").write_bytes(b"")
     text = (
-        "blocks/000002.parquet of test-probe is truncated or altered: its sha256 is not that of "
-        "the manifest. Restore the file, or record the run again."
+        f"run {record.run.run_id} (run): blocks/000002.parquet of test-probe is truncated or "
+        "altered: its sha256 is not that of the manifest. Restore the file, or record the run "
+        "again."
     )
     with pytest.raises(CorruptRecordError, match=message(text)):
         record.history()
@@ -397,7 +398,7 @@ def test_downloads_are_removed_with_their_record(server, spool):
     store, run_id = Store(server.uri), remote_run(server)
     record_history(make_history(), run_id, store, spool)
     record = store.open_record(run_id)
-    folder = record._scratch
+    folder = record._files.scratch
     assert (folder / "manifest.json").is_file()
     del record
     gc.collect()
@@ -416,7 +417,7 @@ def test_a_download_that_is_cut_leaves_nothing(server, spool, monkeypatch):
     monkeypatch.setattr(store, "download", cut)
     with pytest.raises(StoreError):
         record.fetch("scores.parquet")
-    assert [each.name for each in record._scratch.iterdir()] == ["manifest.json"]
+    assert [each.name for each in record._files.scratch.iterdir()] == ["manifest.json"]
 
 
 def test_a_file_that_the_server_lost_is_missing(server, spool):
@@ -424,12 +425,13 @@ def test_a_file_that_the_server_lost_is_missing(server, spool):
     record_history(make_history(), run_id, store, spool)
     [block] = server.folder.glob(f"artifacts/*/{run_id}/**/000002.parquet")
     block.unlink()
+    record = store.open_record(run_id)
     text = (
-        "blocks/000002.parquet is named in the manifest of test-probe but missing. "
-        "Restore the file, or record the run again."
+        f"run {run_id} ({record.run.name}): blocks/000002.parquet is named in the manifest of "
+        "test-probe but missing. Restore the file, or record the run again."
     )
     with pytest.raises(CorruptRecordError, match=message(text)):
-        store.open_record(run_id).history()
+        record.history()
 
 
 def test_an_unknown_run_and_record_are_not_found_on_a_server(server):

@@ -13,7 +13,8 @@ from actiontrack.analysis.tables import check_score, label_classes, run_columns
 from actiontrack.errors import ParameterError
 from actiontrack.history import LossHistory
 from actiontrack.scores import score_table
-from actiontrack.store import RunQuery, Store, StoredRecord
+from actiontrack.store import Cache, RunInfo, RunQuery, Store, StoredRecord
+from actiontrack.store.cache import PRIVATE_BYTES
 
 __all__ = [
     "concurrently",
@@ -81,10 +82,14 @@ def _of_each_record(
     query: RunQuery | None, store: Store, function: Callable[[StoredRecord], _Result], what: str
 ) -> list[_Result]:
     """Open each record of a query and apply a function to it, under one progress bar."""
-    wanted = query or RunQuery()
+    query = query or RunQuery()
     store.ping()
-    runs = store.find_runs(wanted)
-    return concurrently(lambda run: function(store.open_record(run, wanted.record)), runs, what)
+    runs, cache = store.find_runs(query), Cache(PRIVATE_BYTES)
+
+    def opened(run: RunInfo) -> _Result:
+        return function(store.open_record(run, query.record, cache=cache))
+
+    return concurrently(opened, runs, what)
 
 
 def score_frame(records: Sequence[StoredRecord], *, up_to_step: int | None = None) -> pd.DataFrame:

@@ -51,10 +51,8 @@ __all__ = [
     "MAX_RECORDS",
     "QUESTIONS",
     "Question",
-    "Remember",
     "ask",
     "compare_records",
-    "compute_anew",
     "score_table_of",
 ]
 
@@ -62,29 +60,24 @@ __all__ = [
 MAX_RECORDS = 100
 _Value = TypeVar("_Value")
 
-#: Gives the value of a key that, with the records, names everything the value depends on; calls
-#: the function for it unless the value is remembered.
-Remember = Callable[[Hashable, Callable[[], Any]], Any]
+# Functions: from records and options to a frame
 
 
-def compute_anew(_key: Hashable, compute: Callable[[], _Value]) -> _Value:
-    """Remember nothing."""
-    return compute()
+def score_table_of(record: StoredRecord) -> pd.DataFrame:
+    """Every score of every sample of a record, computed once, see `analysis.score_frame`."""
+    return record.cached("score table", lambda: score_frame([record]))
 
 
-# Functions: from records, options and a memory to a frame
-
-
-def score_table_of(records: Sequence[StoredRecord], remember: Remember) -> pd.DataFrame:
-    """Every score of every sample of one record, see `analysis.score_frame`."""
-    table: pd.DataFrame = remember("score table", lambda: score_frame(records))
-    return table
+def _shared(
+    records: Sequence[StoredRecord], what: Hashable, compute: Callable[[], _Value]
+) -> _Value:
+    """A value that is derived from some records alone, computed once per cache of the first."""
+    return records[0].cache.get((*(record.key for record in records), what), compute)
 
 
 def compare_records(
     records: Sequence[StoredRecord],
     options: Compared,
-    remember: Remember = compute_anew,
     *,
     n_bootstrap: int = 0,
     method: Method | None = None,
@@ -94,7 +87,6 @@ def compare_records(
     Args:
         records: open records of two runs or more.
         options: the score, and what to do where runs differ.
-        remember: see `Remember`.
         n_bootstrap: resamples for the intervals; 0 for none.
         method: the only correlation to compute. Default: both.
     """
@@ -105,68 +97,55 @@ def compare_records(
         return compare_runs(records, methods=methods, n_bootstrap=n_bootstrap, **choice)
 
     key = ("comparison", *choice.items(), n_bootstrap, methods)
-    comparison: Comparison = remember(key, compute)
-    return comparison
+    return _shared(records, key, compute)
 
 
-def _scores(
-    records: Sequence[StoredRecord], options: OrderedOptions, remember: Remember
-) -> pd.DataFrame:
+def _scores(records: Sequence[StoredRecord], options: OrderedOptions) -> pd.DataFrame:
     return choose_samples(
-        score_table_of(records, remember),
+        score_table_of(records[0]),
         options.sample_filter,
         score=options.score,
         order=options.order,
     )
 
 
-def _distributions(
-    records: Sequence[StoredRecord], options: HistogramOptions, remember: Remember
-) -> pd.DataFrame:
-    table = score_table_of(records, remember)
+def _distributions(records: Sequence[StoredRecord], options: HistogramOptions) -> pd.DataFrame:
+    table = score_table_of(records[0])
     chosen = choose_samples(table, options.sample_filter, score=options.score)
     by_class = options.by == "class"
     return score_histogram(chosen, score=options.score, bins=options.bins, by_class=by_class)
 
 
-def _classes(records: Sequence[StoredRecord], options: Scored, remember: Remember) -> pd.DataFrame:
-    return class_distributions(score_table_of(records, remember), score=options.score)
+def _classes(records: Sequence[StoredRecord], options: Scored) -> pd.DataFrame:
+    return class_distributions(score_table_of(records[0]), score=options.score)
 
 
-def _curves(records: Sequence[StoredRecord], options: CurvesOptions, _: Remember) -> pd.DataFrame:
+def _curves(records: Sequence[StoredRecord], options: CurvesOptions) -> pd.DataFrame:
     return loss_curves(records, _distinct(options.ids) or None, n=options.n)
 
 
-def _clusters(
-    records: Sequence[StoredRecord], options: ClustersOptions, _: Remember
-) -> pd.DataFrame:
+def _clusters(records: Sequence[StoredRecord], options: ClustersOptions) -> pd.DataFrame:
     return curve_clusters(records[0], options.k, n_closest=options.n)
 
 
-def _neighbours(
-    records: Sequence[StoredRecord], options: NeighboursOptions, _: Remember
-) -> pd.DataFrame:
+def _neighbours(records: Sequence[StoredRecord], options: NeighboursOptions) -> pd.DataFrame:
     ids = _distinct(options.ids) or None
     return neighbours(records[0], ids, n=options.n, k=options.k, score=options.score)
 
 
-def _correlations(
-    records: Sequence[StoredRecord], options: CorrelationsOptions, remember: Remember
-) -> pd.DataFrame:
+def _correlations(records: Sequence[StoredRecord], options: CorrelationsOptions) -> pd.DataFrame:
     """Without intervals both methods take a moment; with them each costs its resamples."""
     n_bootstrap = 0 if options.between == "runs" else options.bootstrap
     method = options.method if n_bootstrap else None
-    comparison = compare_records(records, options, remember, n_bootstrap=n_bootstrap, method=method)
+    comparison = compare_records(records, options, n_bootstrap=n_bootstrap, method=method)
     frame = comparison.pairs if options.between == "runs" else comparison.groups
     return _of_method(frame, options.method)
 
 
-def _quantiles(
-    records: Sequence[StoredRecord], options: ByMethodOptions, remember: Remember
-) -> pd.DataFrame:
+def _quantiles(records: Sequence[StoredRecord], options: ByMethodOptions) -> pd.DataFrame:
     choice = options.model_dump(include={"score", "on_mismatch", "up_to_step"})
-    frame = remember(
-        ("quantiles", *choice.items()), lambda: correlation_by_quantile(records, **choice)
+    frame = _shared(
+        records, ("quantiles", *choice.items()), lambda: correlation_by_quantile(records, **choice)
     )
     return _of_method(frame, options.method)
 
@@ -178,7 +157,7 @@ def _of_method(frame: pd.DataFrame, method: str | None) -> pd.DataFrame:
     return chosen
 
 
-def _pairs(records: Sequence[StoredRecord], options: Compared, _: Remember) -> pd.DataFrame:
+def _pairs(records: Sequence[StoredRecord], options: Compared) -> pd.DataFrame:
     return score_pairs(
         *records,
         score=options.score,
@@ -187,9 +166,7 @@ def _pairs(records: Sequence[StoredRecord], options: Compared, _: Remember) -> p
     )
 
 
-def _contrasts(
-    records: Sequence[StoredRecord], options: ContrastsOptions, _: Remember
-) -> pd.DataFrame:
+def _contrasts(records: Sequence[StoredRecord], options: ContrastsOptions) -> pd.DataFrame:
     aligned = align(
         records,
         score=options.score,
@@ -199,11 +176,11 @@ def _contrasts(
     return contrasts(aligned, n=options.n)
 
 
-def _entropy(records: Sequence[StoredRecord], _options: Options, _: Remember) -> pd.DataFrame:
+def _entropy(records: Sequence[StoredRecord], _options: Options) -> pd.DataFrame:
     return action_and_entropy(records)
 
 
-def _boxes(records: Sequence[StoredRecord], options: SampleOptions, _: Remember) -> pd.DataFrame:
+def _boxes(records: Sequence[StoredRecord], options: SampleOptions) -> pd.DataFrame:
     record = records[0]
     row = positions(record, [options.sample_id])[0]
     if record.boxes is None:
@@ -217,18 +194,14 @@ def _boxes(records: Sequence[StoredRecord], options: SampleOptions, _: Remember)
     return chosen.reset_index(drop=True)
 
 
-def _verdicts(
-    records: Sequence[StoredRecord], options: VerdictsOptions, _: Remember
-) -> pd.DataFrame:
+def _verdicts(records: Sequence[StoredRecord], options: VerdictsOptions) -> pd.DataFrame:
     every_verdict = verdicts.read(records[0])
     return verdicts.current(every_verdict) if options.current else every_verdict
 
 
-def _precision(
-    records: Sequence[StoredRecord], options: PrecisionOptions, remember: Remember
-) -> pd.DataFrame:
+def _precision(records: Sequence[StoredRecord], options: PrecisionOptions) -> pd.DataFrame:
     current = verdicts.current(verdicts.read(records[0]))
-    table = score_table_of(records, remember)
+    table = score_table_of(records[0])
     return verdict_precision(table, current, score=options.score, ks=options.ks or None)
 
 
@@ -246,7 +219,7 @@ class Question:
     Attributes:
         name: of the question.
         about: what it answers, one sentence.
-        function: from open records, options and a memory to the answer.
+        function: from open records and options to the answer.
         options: which there are, with their rules.
         columns: columns that the answer has whatever the records hold.
         least: number of records that it needs.
@@ -257,7 +230,7 @@ class Question:
 
     name: str
     about: str
-    function: Callable[[Sequence[StoredRecord], Any, Remember], pd.DataFrame]
+    function: Callable[[Sequence[StoredRecord], Any], pd.DataFrame]
     options: type[Options]
     columns: tuple[str, ...]
     least: int = 1
@@ -390,11 +363,7 @@ QUESTIONS: Mapping[str, Question] = {question.name: question for question in _TA
 
 
 def ask(
-    name: str,
-    records: Sequence[StoredRecord],
-    options: Mapping[str, Any] | None = None,
-    *,
-    remember: Remember = compute_anew,
+    name: str, records: Sequence[StoredRecord], options: Mapping[str, Any] | None = None
 ) -> pd.DataFrame:
     """The answer to a question of the table.
 
@@ -402,7 +371,9 @@ def ask(
         name: of the question.
         records: open records, as many as the question needs.
         options: of the question; those left out have their default.
-        remember: see `Remember`. Frames that are remembered are shared: change none in place.
+
+    Returns:
+        A frame that may be shared with others that ask: change nothing in place.
 
     Raises:
         ParameterError: if there is no such question, or an option or the number of records breaks
@@ -418,7 +389,6 @@ def ask(
         raise ParameterError("number of runs", rule, len(records), "Choose as many runs.")
     choice = validated(question.options, options or {})
     if question.changes or not question.is_small:
-        return question.function(records, choice, remember)
+        return question.function(records, choice)
     key = (name, choice.model_dump_json())
-    frame: pd.DataFrame = remember(key, lambda: question.function(records, choice, remember))
-    return frame
+    return _shared(records, key, lambda: question.function(records, choice))

@@ -32,6 +32,7 @@ from actiontrack.errors import (
 from actiontrack.record.manifest import Manifest
 from actiontrack.record.paths import FORMAT_VERSION
 from actiontrack.store.active import PARENT_TAG, Terminated, impatient, sigterm_as_exception
+from actiontrack.store.cache import Cache
 from actiontrack.store.notebook import facts_html
 from actiontrack.store.record import StoredRecord
 from actiontrack.store.runs import (
@@ -169,8 +170,15 @@ class Store:
             )
         return self._info(found[0]) if found else None
 
-    def open_record(self, run: RunInfo | str, record: str | None = None) -> "StoredRecord":
+    def open_record(
+        self, run: RunInfo | str, record: str | None = None, *, cache: Cache | None = None
+    ) -> StoredRecord:
         """A record of a run; reads its manifest, nothing else.
+
+        Args:
+            run: the run, or its id.
+            record: name of the record. Default: the only one, or the test probe.
+            cache: see `StoredRecord`.
 
         Raises:
             NotFoundError: if the run holds no such record.
@@ -180,7 +188,7 @@ class Store:
         name = choose_record(info, record)
         if isinstance(run, RunInfo) and record is None and not info.records:
             raise NotFoundError(without_record(info))
-        return StoredRecord(store=self, run=info, name=name)
+        return StoredRecord(store=self, run=info, name=name, cache=cache)
 
     def artifact_root(self, run: RunInfo) -> str:
         """Where the run's artifacts are: their URI, resolved where this store is the server's.

@@ -217,9 +217,7 @@ def _finding(comparison: _Comparison) -> str:
     records = current_site().records
     opened = records.open_all(comparison.run_ids, comparison.record)
     options = validated(Compared, comparison.how)
-    return describe_comparison(
-        questions.compare_records(opened, options, records.memory_of(opened))
-    )
+    return describe_comparison(questions.compare_records(opened, options))
 
 
 def _heat_rows(frame: pd.DataFrame, columns: Sequence[str]) -> list[Context]:

@@ -6,29 +6,30 @@ answers kept under the checksum of the record's manifest, so that a record that 
 Frames that are handed out are shared between threads. Derive new ones, never change one in place.
 """
 
-import copy
 import os
 import threading
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from actiontrack.analysis import questions
 from actiontrack.errors import NotFoundError, ParameterError
-from actiontrack.history import LossHistory
 from actiontrack.record.paths import MANIFEST
-from actiontrack.record.samples import Samples, read_samples
-from actiontrack.record.vectors import check_scores
-from actiontrack.store import ARTIFACT_ROOT, RunInfo, RunQuery, Store, StoredRecord, choose_record
-from actiontrack.web.cache import Cache
+from actiontrack.store import (
+    ARTIFACT_ROOT,
+    Cache,
+    RunInfo,
+    RunQuery,
+    Store,
+    StoredRecord,
+    choose_record,
+)
 from actiontrack.web.permissions import Everybody, Permissions
 
-__all__ = ["CachedRecord", "Records"]
+__all__ = ["Records"]
 
 _CACHE_MB = 512
 _DISK_BYTES = 4 * 2**30
@@ -38,59 +39,6 @@ _RUN_S = 1.0  # the same for a single run
 _MANIFEST_S = 10.0  # the same for the manifest of a record on another machine
 _Key = TypeVar("_Key", bound=Hashable)
 _Value = TypeVar("_Value")
-
-
-class CachedRecord(StoredRecord):
-    """A record whose tables are kept in a cache that all records share."""
-
-    def __init__(self, cache: Cache, **options: Any) -> None:
-        super().__init__(**options)
-        self._cache = cache
-        self.origin: CachedRecord | None = None  # its scratch folder lives as long as the first
-
-    @property
-    def key(self) -> tuple[str, ...]:
-        """What cached tables depend on: they hold the run's name and model, too."""
-        return (self.run.run_id, self.name, self.digest, self.run.name, self.run.model)
-
-    def cached(self, what: Hashable, compute: Callable[[], _Value]) -> _Value:
-        """A value that depends on this record and `what` alone, computed once."""
-        return self._cache.get((*self.key, what), compute)
-
-    def scores(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
-        """See `StoredRecord.scores`."""
-        frame = self.cached("scores", super().scores)
-        check_scores(columns or (), list(frame.columns))
-        return frame if columns is None else frame[list(columns)]
-
-    def history(self, columns: Sequence[str] | None = None) -> LossHistory:
-        """See `StoredRecord.history`."""
-        names = None if columns is None else tuple(columns)
-        read = super().history
-        return self.cached(("history", names), lambda: read(columns))
-
-    def features(self) -> npt.NDArray[np.float32]:
-        """See `StoredRecord.features`."""
-        return self.cached("features", super().features)
-
-    def probabilities(self) -> npt.NDArray[np.float32]:
-        """See `StoredRecord.probabilities`."""
-        return self.cached("probabilities", super().probabilities)
-
-    @property
-    def samples(self) -> Samples:
-        """See `StoredRecord.samples`."""
-        return self.cached("samples", lambda: read_samples(self.manifest, self.fetch))
-
-    @property
-    def boxes(self) -> pd.DataFrame | None:
-        """See `StoredRecord.boxes`."""
-        return self.cached("boxes", lambda: super(CachedRecord, self).boxes)
-
-    @property
-    def map_index(self) -> pd.DataFrame:
-        """See `StoredRecord.map_index`."""
-        return self.cached("map index", lambda: super(CachedRecord, self).map_index)
 
 
 class Records:
@@ -168,7 +116,7 @@ class Records:
 
     # Records
 
-    def open(self, run_id: str, record: str | None = None) -> CachedRecord:
+    def open(self, run_id: str, record: str | None = None) -> StoredRecord:
         """An open record whose tables are cached.
 
         Raises:
@@ -178,7 +126,7 @@ class Records:
         info = self.run(run_id)
         return self.open_of(info, choose_record(info, record))
 
-    def open_all(self, run_ids: Sequence[str], record: str | None = None) -> list[CachedRecord]:
+    def open_all(self, run_ids: Sequence[str], record: str | None = None) -> list[StoredRecord]:
         """The records of several runs, see `open`.
 
         Raises:
@@ -188,11 +136,11 @@ class Records:
             raise ParameterError("run", "must name each run once", run_ids, "Drop the repeats.")
         return [self.open(run_id, record) for run_id in run_ids]
 
-    def open_of(self, info: RunInfo, name: str) -> CachedRecord:
+    def open_of(self, info: RunInfo, name: str) -> StoredRecord:
         """A record of a run that the user may read: as it was opened before, if unchanged."""
 
-        def read() -> CachedRecord:
-            return CachedRecord(self._cache, store=self.store, run=info, name=name)
+        def read() -> StoredRecord:
+            return self.store.open_record(info, name, cache=self._cache)
 
         stamp = self._stamp(info, name)
         noted = self._keys.get((info.run_id, name))
@@ -202,9 +150,7 @@ class Records:
             fresh = read()
             opened = self._opened.get(fresh.key, lambda: fresh)
             self._note(self._keys, (info.run_id, name), (stamp, fresh.key))
-        record = copy.copy(opened)
-        record.run, record.origin = info, opened
-        return record
+        return opened.with_run(info)
 
     def version(self, run_ids: Sequence[str], record: str | None = None) -> str:
         """What changes when any of these records does, for ETags."""
@@ -221,22 +167,7 @@ class Records:
     ) -> pd.DataFrame:
         """The answer to a question about one run or several, see `questions.ask`."""
         several = [run_ids] if isinstance(run_ids, str) else run_ids
-        return self.ask_of(question, self.open_all(several, record), options)
-
-    def ask_of(
-        self, question: str, records: Sequence[CachedRecord], options: Mapping[str, Any]
-    ) -> pd.DataFrame:
-        """The answer to a question about records that are open already."""
-        return questions.ask(question, records, options, remember=self.memory_of(records))
-
-    def score_table(self, record: CachedRecord) -> pd.DataFrame:
-        """Every score of every sample of a record, see `analysis.score_frame`."""
-        return questions.score_table_of([record], self.memory_of([record]))
-
-    def memory_of(self, records: Sequence[CachedRecord]) -> questions.Remember:
-        """What remembers values that depend on some records."""
-        keys = tuple(part for record in records for part in record.key)
-        return lambda what, compute: self._cache.get((*keys, what), compute)
+        return questions.ask(question, self.open_all(several, record), options)
 
     def remember(self, key: Hashable, compute: Callable[[], _Value]) -> _Value:
         """The value of a key that names everything it depends on, computed once.
@@ -275,7 +206,7 @@ def _cache_bytes() -> int:
         ) from None
 
 
-def _bytes_on_disk(record: CachedRecord) -> int:
+def _bytes_on_disk(record: StoredRecord) -> int:
     """Bytes that a record may take in its scratch folder; of one at hand, about its manifest."""
     if record.store.local_root(record.run) is not None:
         return 2**20

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from actiontrack.analysis import exploration
 from actiontrack.analysis.options import Options, Required, SampleOptions, Text, validated
+from actiontrack.analysis.questions import score_table_of
 from actiontrack.web import access, samples
 from actiontrack.web.choice import ChosenSamples, class_list, read_parameters
 from actiontrack.web.parameters import SampleChoice
@@ -56,7 +57,7 @@ def review_page() -> str:
     verdicts = records.ask("verdicts", run_id, record)
     judged = set(verdicts["sample_id"].tolist())
     sample_id = chosen.next_without(judged) if values.sample_id is None else values.sample_id
-    table = records.score_table(records.open(run_id, record))
+    table = score_table_of(records.open(run_id, record))
     total = len(chosen.ids())
     return render(
         "review",

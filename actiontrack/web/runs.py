@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from actiontrack import analysis
+from actiontrack.analysis.questions import score_table_of
 from actiontrack.errors import CorruptRecordError, NotFoundError, ParameterError, StoreError
 from actiontrack.history import check_choice
 from actiontrack.record.manifest import Manifest
@@ -199,7 +200,7 @@ def view_run(
 ) -> RunView:
     """What a record offers."""
     opened = records.open(run_id, record)
-    manifest, table = opened.manifest, records.score_table(opened)
+    manifest, table = opened.manifest, score_table_of(opened)
     return RunView(
         info=opened.run,
         record=opened.name,

@@ -9,12 +9,14 @@ import pandas as pd
 from actiontrack import analysis
 from actiontrack.analysis import exploration, verdicts
 from actiontrack.analysis.exploration import SampleFilter
+from actiontrack.analysis.questions import score_table_of
 from actiontrack.errors import NotFoundError
 from actiontrack.history import Classes, wrong_labels
+from actiontrack.store import StoredRecord
 from actiontrack.web import images
 from actiontrack.web.images import ImageRoots
 from actiontrack.web.permissions import EDIT
-from actiontrack.web.records import CachedRecord, Records
+from actiontrack.web.records import Records
 from actiontrack.web.runs import score_names
 
 __all__ = [
@@ -45,7 +47,7 @@ def sample_row(
         (see `prediction_badges`) and is_mislabelled.
     """
     opened, row = _locate(records, run_id, record, sample_id)
-    table = records.score_table(opened)
+    table = score_table_of(opened)
     values = table.iloc[row].copy()
     names = Classes(opened.manifest.class_names)
     for column, name in (("true_label", "true_class"), ("predicted", "predicted_class")):
@@ -92,7 +94,7 @@ def class_names_of(
     """Name of the class of each of some samples, "all" without labels."""
     opened = records.open(run_id, record)
     rows = analysis.positions(opened, sample_ids)
-    return records.score_table(opened)["class"].iloc[rows].astype(str).tolist()
+    return score_table_of(opened)["class"].iloc[rows].astype(str).tolist()
 
 
 def sample_ranks(
@@ -100,7 +102,7 @@ def sample_ranks(
 ) -> pd.DataFrame:
     """Rank and percentile of a sample by every score, see `exploration.sample_ranks`."""
     opened, row = _locate(records, run_id, record, sample_id)
-    table = records.score_table(opened)
+    table = score_table_of(opened)
     return exploration.sample_ranks(table, score_names(table), row)
 
 
@@ -117,7 +119,7 @@ def ordered_ids(
     opened = records.open(run_id, record)
 
     def compute() -> npt.NDArray[Any]:
-        table = records.score_table(opened)
+        table = score_table_of(opened)
         chosen = exploration.choose_samples(table, sample_filter, score=score, order=order)
         return chosen["sample_id"].to_numpy()
 
@@ -185,7 +187,7 @@ def add_verdict(
 
 def _locate(
     records: Records, run_id: str, record: str | None, sample_id: object
-) -> tuple[CachedRecord, int]:
+) -> tuple[StoredRecord, int]:
     """An open record and the row position of a sample in it."""
     opened = records.open(run_id, record)
     return opened, analysis.positions(opened, [sample_id])[0]
