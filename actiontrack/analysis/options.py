@@ -104,6 +104,7 @@ _RULES = {
     "too_short": ("must be given at least {min_length} times", "Add what is missing."),
     "too_long": ("must be given at most {max_length} times", "Leave some out."),
     "value_error": ("{error}", "Correct it."),
+    "string_unicode": ("must be text without lone surrogates", "Correct it."),
     "string_pattern_mismatch": ("must not be blank", "Fill it in, or leave it out."),
 }
 
@@ -111,7 +112,8 @@ _RULES = {
 def _explained(model: type[BaseModel], error: ValidationError) -> ParameterError:
     """The first complaint of pydantic with argument, rule, value and remedy."""
     complaint: Mapping[str, Any] = error.errors(include_url=False)[0]
-    name, kind, value = str(complaint["loc"][0]), complaint["type"], complaint["input"]
+    name = str((*complaint["loc"], "query")[0])  # a name that is no text has no place
+    kind, value = complaint["type"], complaint["input"]
     if kind == "extra_forbidden":
         names = sorted(field.alias or key for key, field in model.model_fields.items())
         rule = f"must only hold {', '.join(names)}" if names else "must be empty"

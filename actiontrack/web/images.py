@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -50,13 +49,13 @@ class ImageRoots:
         Raises:
             ParameterError: if a folder is not absolute.
         """
-        parts = [each for each in os.environ.get(ROOTS_VARIABLE, "").split(os.pathsep) if each]
-        folders = [each for each in parts if each != _RECORDED]
-        for each in folders:
-            if not Path(each).is_absolute():
+        parts = [part for part in os.environ.get(ROOTS_VARIABLE, "").split(os.pathsep) if part]
+        folders = [part for part in parts if part != _RECORDED]
+        for folder in folders:
+            if not Path(folder).is_absolute():
                 rule = "must name absolute folders"
-                raise ParameterError(ROOTS_VARIABLE, rule, each, "Write the whole path.")
-        resolved = tuple(Path(each).resolve() for each in folders)
+                raise ParameterError(ROOTS_VARIABLE, rule, folder, "Write the whole path.")
+        resolved = tuple(Path(folder).resolve() for folder in folders)
         return cls(folders=resolved, recorded=_RECORDED in parts)
 
     def allows(self, source: Mapping[str, Any] | None) -> bool:
@@ -65,7 +64,7 @@ class ImageRoots:
         return root is not None and (self.recorded or self._below(root.resolve()))
 
     def _below(self, path: Path) -> bool:
-        return any(path == each or path.is_relative_to(each) for each in self.folders)
+        return any(path.is_relative_to(folder) for folder in self.folders)
 
 
 def sample_image(record: StoredRecord, sample: int, roots: ImageRoots) -> tuple[bytes, str]:
@@ -86,17 +85,17 @@ def sample_image(record: StoredRecord, sample: int, roots: ImageRoots) -> tuple[
 
 
 def checked(content: bytes) -> tuple[bytes, str]:
-    """A raster image as it may be handed to a browser, and its MIME type.
+    """A raster image in a form that is safe for a browser, and its MIME type.
 
     Raises:
-        NotFoundError: if the content is none, or too large.
+        NotFoundError: if the content is no raster image, or one that is too large.
     """
     try:
         with open_raster(content, decode=False) as image:
             kind = str(image.format)
             if kind in _DIRECT:
                 return content, _DIRECT[kind]
-        with open_raster(content) as image:  # not every browser shows it as it is
+        with open_raster(content) as image:  # of a kind that not every browser shows
             return _png(image), "image/png"
     except DataError as error:
         raise NotFoundError(str(error)) from error
@@ -108,6 +107,8 @@ def map_png(action: npt.NDArray[np.floating]) -> bytes:
     Args:
         action: (H, W). Colours run from 0 to the 99.5 % quantile of its finite values.
     """
+    import matplotlib as mpl  # noqa: PLC0415 - most servers never draw a map
+
     finite = np.isfinite(action)
     top = float(np.quantile(action[finite], _QUANTILE)) if finite.any() else 0.0
     scaled = np.where(finite, action, 0.0) / (top or 1.0)
@@ -118,8 +119,9 @@ def map_png(action: npt.NDArray[np.floating]) -> bytes:
 
 def _png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    shown = image if image.mode in {"1", "L", "LA", "P", "RGB", "RGBA"} else image.convert("RGB")
-    shown.save(buffer, format="PNG")
+    if image.mode not in {"1", "L", "LA", "P", "RGB", "RGBA"}:
+        image = image.convert("RGB")
+    image.save(buffer, format="PNG")
     return buffer.getvalue()
 
 
