@@ -63,6 +63,7 @@ lint: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tests/structure.py
 
 # The site, in site/; warnings are errors, and nothing is fetched.
 docs: $(DEV)

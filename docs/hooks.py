@@ -34,7 +34,9 @@ NOTEBOOKS = ("tutorial.ipynb",)
 
 #: Modules that only serve other modules; the commands and the web pages have pages of their own.
 INTERNAL = re.compile(
-    r"actiontrack\.(cli|web|reporting|exports)\..*|actiontrack\.(cli|web|templates|matrices|notebook|writing)"
+    r"actiontrack\.(cli|web|plugins|reporting)(\..*)?(?<!reporting)|actiontrack\._version"
+    r"|actiontrack\.(compare|plots|store)\..*|actiontrack\.record(\.(disk|footer|limits|parquet))?"
+    r"|actiontrack\.analysis\.(?!changes|cluster\.|exploration|verdict_files).*"
     r"|actiontrack\.recorder\.(arrays|context|epoch|maps|probe|recorder|spool|torch_probe|uploader)"
 )
 _OFFERED = (
@@ -173,7 +175,8 @@ def _index() -> str:
 def _exported() -> Iterator[tuple[str, str, str]]:
     """Name, module that defines it, and first line of its docstring."""
     for node in ast.walk(_tree("actiontrack")):
-        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("actiontrack."):
+        public = isinstance(node, ast.ImportFrom) and str(node.module) != "actiontrack._version"
+        if public and str(node.module).startswith("actiontrack."):
             for alias in node.names:
                 yield alias.name, *_definition(str(node.module), alias.name)
 

@@ -56,15 +56,15 @@ def run_children(
     try:
         while waiting or running:
             while waiting and len(running) < parallel:
-                place, child = waiting.pop(0)
-                running[place] = _submit(store, parent, child)
-                run_ids[place] = running[place].run_id
+                index, child = waiting.pop(0)
+                running[index] = _submit(store, parent, child)
+                run_ids[index] = running[index].run_id
             _collect(running, children)
             if running:
                 time.sleep(_POLL_S)
     except BaseException:
-        for each in running.values():
-            each.cancel()
+        for submitted in running.values():
+            submitted.cancel()
         raise
     return run_ids
 
@@ -89,12 +89,12 @@ def _submit(store: Store, parent: RunInfo, child: Child) -> Any:
 
 def _collect(running: dict[int, Any], children: Sequence[Child]) -> None:
     """Take those that have ended out of `running`."""
-    for place, submitted in list(running.items()):
+    for index, submitted in list(running.items()):
         if str(submitted.get_status()) in _ACTIVE:
             continue
-        del running[place]
+        del running[index]
         if not submitted.wait():
             raise ActionTrackError(
-                f"step {children[place].entry_point}, run {submitted.run_id}, failed. Its own "
+                f"step {children[index].entry_point}, run {submitted.run_id}, failed. Its own "
                 "message stands above."
             )

@@ -8,7 +8,8 @@ from pathlib import Path
 from actiontrack.analysis import Comparison, compare_runs, load_records
 from actiontrack.reporting import comparison_report, describe_comparison, log_report
 from actiontrack.store import RunInfo, Store, StoredRecord
-from projects.params import CompareParams, parse, run_main
+from projects.params.comparing import CompareParams
+from projects.params.reading import parse, run_main
 
 __all__ = ["compare", "compare_as_asked", "main"]
 

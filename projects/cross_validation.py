@@ -23,8 +23,9 @@ from actiontrack.errors import MissingDependencyError, ParameterError
 from projects.datasets import ImageSplit, load_dataset
 from projects.datasets.split import Ids, Labels
 from projects.loop import choose_compute
-from projects.params import TrainParams
-from projects.train import Session, class_probabilities
+from projects.params.training import TrainParams
+from projects.session import Session
+from projects.tasks.classification import Classification, class_probabilities
 
 __all__ = [
     "LABEL_QUALITY",
@@ -109,7 +110,7 @@ def cross_validate(params: TrainParams, n_folds: int) -> OutOfFold:
         for fold, out in enumerate(held_out):
             rest = np.setdiff1d(np.arange(len(split)), out)
             parts = split.take(rest), split.take(out)
-            session = Session.prepare(params, compute, parts)
+            session = Session.prepare(params, compute, parts, task=Classification())
             session.fit(after_epoch=bar.update)
             folds[out] = fold
             probabilities[out] = class_probabilities(session, session.test)

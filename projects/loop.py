@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from actiontrack.errors import ParameterError
 from projects.distributed import ALONE, Group
 from projects.loading import Augment, Normalisation, Split, batches
-from projects.params import LoopParams, TrainParams
+from projects.params.training import LoopParams, TrainParams
 
 __all__ = [
     "Augmentation",
@@ -110,7 +110,7 @@ def learning_rate_factor(params: LoopParams, epoch: int) -> float:
     if params.schedule == "cosine":
         return 0.5 * (1 + math.cos(math.pi * done))
     if params.schedule == "step":
-        return float(_STEP_DECAY ** sum(done >= each for each in _STEP_AT))
+        return float(_STEP_DECAY ** sum(done >= share for share in _STEP_AT))
     return 1.0
 
 

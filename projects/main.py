@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from actiontrack.store import Store
 from projects.children import Child, run_children
-from projects.params import DemoParams, parse, run_main
+from projects.params.comparing import DemoParams
+from projects.params.reading import parse, run_main
 
 __all__ = ["main"]
 

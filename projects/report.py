@@ -7,7 +7,8 @@ from actiontrack.analysis import load_records
 from actiontrack.reporting import log_report, query_report
 from actiontrack.reporting.document import Report
 from actiontrack.store import RunInfo, Store
-from projects.params import CompareParams, parse, run_main
+from projects.params.comparing import CompareParams
+from projects.params.reading import parse, run_main
 
 __all__ = ["main", "report"]
 
@@ -25,15 +26,15 @@ def main(argv: Sequence[str]) -> None:
 def report(params: CompareParams, store: Store, run: RunInfo) -> Report:
     """Make the report and save it in `run`."""
     records = load_records(params.query(run.experiment), store=store)
-    made = query_report(
+    document = query_report(
         records,
         score=params.score,
         n_bootstrap=params.bootstrap,
         on_mismatch=params.on_mismatch,
         up_to_step=params.step_limit,
     )
-    log_report(store, run.run_id, made, "report")
-    return made
+    log_report(store, run.run_id, document, "report")
+    return document
 
 
 if __name__ == "__main__":

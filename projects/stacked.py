@@ -24,17 +24,12 @@ from projects.datasets import load_dataset
 from projects.distributed import ALONE
 from projects.loading import Batch, batches
 from projects.loop import Observe, choose_compute, evaluate, make_optimizer, set_learning_rate
-from projects.params import TrainParams, to_strings
+from projects.params.reading import to_strings
+from projects.params.training import TrainParams
+from projects.run_log import log_extras, log_setup
+from projects.session import RunningLoss, Session, by_mode, open_recorders, progress
+from projects.tasks.classification import Classification
 from projects.tasks.task import Task
-from projects.train import (
-    RunningLoss,
-    Session,
-    by_mode,
-    log_extras,
-    log_setup,
-    open_recorders,
-    progress,
-)
 
 __all__ = ["StackedModels", "StackedTrainer", "train_stacked"]
 
@@ -57,8 +52,8 @@ class StackedModels(nn.Module):
         super().__init__()
         weights, buffers = stack_module_state(list(models))
         self._names = tuple(weights)
-        self.weights = nn.ParameterList(_row_major(each.detach()) for each in weights.values())
-        self._statistics = {name: _row_major(each) for name, each in buffers.items()}
+        self.weights = nn.ParameterList(_row_major(weight.detach()) for weight in weights.values())
+        self._statistics = {name: _row_major(statistic) for name, statistic in buffers.items()}
         # In a list, so that its weights, which have no numbers, are not this module's own.
         self._template = [copy.deepcopy(models[0]).to("meta")]
 
@@ -86,10 +81,10 @@ class StackedModels(nn.Module):
 
     def unstacked(self) -> list[dict[str, Tensor]]:
         """The state of each model, as `nn.Module.load_state_dict` takes it."""
-        weights = dict(zip(self._names, (each.detach() for each in self.weights), strict=True))
+        weights = dict(zip(self._names, (weight.detach() for weight in self.weights), strict=True))
         stacked = weights | self._statistics
         n_models = len(next(iter(weights.values())))
-        return [{name: each[k] for name, each in stacked.items()} for k in range(n_models)]
+        return [{name: tensor[k] for name, tensor in stacked.items()} for k in range(n_models)]
 
 
 def _row_major(tensor: Tensor) -> Tensor:
@@ -111,10 +106,10 @@ class StackedTrainer:
     def __init__(self, sessions: Sequence[Session], recorders: Sequence[Recorders]) -> None:
         first = sessions[0]
         self._sessions, self._params, self._compute = sessions, first.params, first.compute
-        self._models = StackedModels([each.model for each in sessions])
+        self._models = StackedModels([session.model for session in sessions])
         self._optimizer = make_optimizer(self._models, self._params)
         self._running = [RunningLoss(first.compute.device) for _ in sessions]
-        self._recorders = [by_mode(each) for each in recorders]
+        self._recorders = [by_mode(of_model) for of_model in recorders]
         self._per_epoch = ALONE.n_batches(len(first.train), self._params.batch_size)
 
     def run(self) -> None:
@@ -139,18 +134,20 @@ class StackedTrainer:
         rate = set_learning_rate(self._optimizer, self._params, epoch - 1)
         self._update(bar)
         delta = 1.0 if self._params.delta_n == "epoch" else float(self._per_epoch)
-        metrics = [{"train/loss": each.take(), "learning_rate": rate} for each in self._running]
-        for (_, inline), own in zip(self._recorders, metrics, strict=True):
+        metrics = [
+            {"train/loss": running.take(), "learning_rate": rate} for running in self._running
+        ]
+        for (_, inline), of_model in zip(self._recorders, metrics, strict=True):
             if inline is not None:
-                inline.end_epoch(epoch, delta=delta, metrics=own)
+                inline.end_epoch(epoch, delta=delta, metrics=of_model)
         return self._probe(epoch=epoch, delta=delta, metrics=metrics)
 
     def _update(self, bar: "tqdm[Any]") -> None:
         """One pass of updates of every model."""
         self._models.train()
-        for step in zip(*(self._batches(each) for each in self._sessions), strict=True):
-            images = torch.stack([each[1] for each in step])
-            labels = torch.stack([each[2] for each in step])
+        for step in zip(*(self._batches(session) for session in self._sessions), strict=True):
+            images = torch.stack([batch[1] for batch in step])
+            labels = torch.stack([batch[2] for batch in step])
             logits = self._compute.forward(self._models, images)
             # The sum over the models of the mean over each one's batch.
             total = nn.functional.cross_entropy(
@@ -176,12 +173,14 @@ class StackedTrainer:
         )
 
     def _observe(self, step: Sequence[Batch], logits: Tensor) -> None:
-        for running, (_, _, labels), own in zip(self._running, step, logits, strict=True):
-            running.add(own, labels)
+        for running, (_, _, labels), of_model in zip(self._running, step, logits, strict=True):
+            running.add(of_model, labels)
         record = self._sessions[0].task.record
-        for (_, inline), (ids, _, labels), own in zip(self._recorders, step, logits, strict=True):
+        for (_, inline), (ids, _, labels), of_model in zip(
+            self._recorders, step, logits, strict=True
+        ):
             if inline is not None:
-                record(inline, ids, own, labels)
+                record(inline, ids, of_model, labels)
 
     def _probe(
         self, *, epoch: int, delta: float, metrics: Sequence[Mapping[str, float]]
@@ -198,8 +197,8 @@ class StackedTrainer:
                 observe=_into_each(recorders, first.task),
             )
             summaries = [
-                recorder.end_epoch(epoch, delta=delta, metrics=own)
-                for recorder, own in zip(recorders, metrics, strict=True)
+                recorder.end_epoch(epoch, delta=delta, metrics=of_model)
+                for recorder, of_model in zip(recorders, metrics, strict=True)
             ]
             summary = summaries[0]
         return summary
@@ -207,8 +206,8 @@ class StackedTrainer:
 
 def _into_each(recorders: Sequence[Recorder], task: Task) -> Observe:
     def observe(ids: object, logits: Tensor, labels: Tensor) -> None:
-        for recorder, own in zip(recorders, logits, strict=True):
-            task.record(recorder, ids, own, labels)
+        for recorder, of_model in zip(recorders, logits, strict=True):
+            task.record(recorder, ids, of_model, labels)
 
     return observe
 
@@ -235,18 +234,19 @@ def train_stacked(
     """
     _check(trainings)
     compute, splits = choose_compute(trainings[0]), load_dataset(trainings[0])
-    with store.runs([f"{each.model} seed {each.seed}" for each in trainings]) as runs:
-        for run, own in zip(runs, tags, strict=bool(tags)):
-            store.set_tags(run.run_id, own)
-        sessions = [Session.prepare(each, compute, splits) for each in trainings]
+    with store.runs([f"{params.model} seed {params.seed}" for params in trainings]) as runs:
+        for run, run_tags in zip(runs, tags, strict=bool(tags)):
+            store.set_tags(run.run_id, run_tags)
+        task = Classification()
+        sessions = [Session.prepare(params, compute, splits, task=task) for params in trainings]
         for session, run in zip(sessions, runs, strict=True):
             log_setup(store, run, session)
         _train_and_record(sessions, store, runs)
-        trained = [store.get_run(each.run_id) for each in runs]
+        trained = [store.get_run(run.run_id) for run in runs]
         for run, params in zip(trained, trainings, strict=True):
             for record in run.records if params.report else ():
                 log_run_report(store.open_record(run, record))
-    return [store.get_run(each.run_id) for each in runs]
+    return [store.get_run(run.run_id) for run in runs]
 
 
 def _train_and_record(sessions: Sequence[Session], store: Store, runs: Sequence[RunInfo]) -> None:
@@ -256,12 +256,12 @@ def _train_and_record(sessions: Sequence[Session], store: Store, runs: Sequence[
             for session, run in zip(sessions, runs, strict=True)
         ]
         StackedTrainer(sessions, recorders).run()
-        for session, run, own in zip(sessions, runs, recorders, strict=True):
-            log_extras(session, own.values(), store, run)
+        for session, run, of_model in zip(sessions, runs, recorders, strict=True):
+            log_extras(session, of_model.values(), store, run)
     missing = [
         run.run_id
-        for run, own in zip(runs, recorders, strict=True)
-        if not all(each.synced for each in own.values())
+        for run, of_model in zip(runs, recorders, strict=True)
+        if not all(recorder.synced for recorder in of_model.values())
     ]
     if missing:
         raise StoreError(
@@ -279,15 +279,15 @@ def _check(trainings: Sequence[TrainParams]) -> None:
     for name, allowed in _TOGETHER.items():
         value = getattr(trainings[0], name)
         if value not in allowed:
-            choice = " or ".join(each or "empty" for each in allowed)
+            choice = " or ".join(value or "empty" for value in allowed)
             rule = f"must be {choice} to train several models at once"
             raise ParameterError(name, rule, value, remedy)
 
 
 def _differences(trainings: Sequence[TrainParams]) -> list[str]:
     """Names of what differs beside the seed; wrong labels drawn from the seed are different."""
-    values = [to_strings(each) for each in trainings]
-    for own, each in zip(values, trainings, strict=True):
-        own["noise_seed"] = str(each.effective_noise_seed if each.label_noise else "")
+    values = [to_strings(params) for params in trainings]
+    for texts, params in zip(values, trainings, strict=True):
+        texts["noise_seed"] = str(params.effective_noise_seed if params.label_noise else "")
     others = values[0].keys() - {"seed", "report", "thumbnails"}
-    return sorted(name for name in others if len({each[name] for each in values}) > 1)
+    return sorted(name for name in others if len({texts[name] for texts in values}) > 1)

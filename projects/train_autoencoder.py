@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from actiontrack.errors import StoreError
 from actiontrack.reporting import describe_run
 from actiontrack.store import Store
-from projects.params import parse, run_main
-from projects.tasks.autoencoder import AutoencoderParams, Autoencoding
+from projects.params.autoencoder import AutoencoderParams
+from projects.params.reading import parse, run_main
+from projects.tasks.autoencoder import Autoencoding
 from projects.train import train
 
 __all__ = ["main"]
 
 
 def main(argv: Sequence[str]) -> int:
-    """Train as the command line says and print what was found.
+    """Train as the command line says and print scores and metrics.
 
     Returns:
         0, or the exit code of `StoreError` if something could not be uploaded.

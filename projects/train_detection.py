@@ -7,16 +7,16 @@ from actiontrack.errors import StoreError
 from actiontrack.reporting import describe_run
 from actiontrack.store import Store
 from projects.distributed import process_group
-from projects.params import parse, run_main
+from projects.params.detection import DetectionParams
+from projects.params.reading import parse, run_main
 from projects.tasks.detection import Detection
-from projects.tasks.detection_params import DetectionParams
 from projects.train import assist, train
 
 __all__ = ["main"]
 
 
 def main(argv: Sequence[str]) -> int:
-    """Train as the command line says and print what was found.
+    """Train as the command line says and print scores and metrics.
 
     Returns:
         0, or the exit code of `StoreError` if something could not be uploaded.
@@ -32,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
         return StoreError.exit_code
     for record in store.get_run(run.run_id).records:
         print(describe_run(store, run, record), end="\n\n")
-    for name, value in task.found.items():
+    for name, value in task.latest_metrics.items():
         print(f"{name:<40} {value:.3f}")
     return 0
 

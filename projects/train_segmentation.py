@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from actiontrack.errors import StoreError
 from actiontrack.reporting import describe_run
 from actiontrack.store import Store
-from projects.params import parse, run_main
+from projects.params.reading import parse, run_main
+from projects.params.segmentation import SegmentationParams
 from projects.tasks.segmentation import Segmentation
-from projects.tasks.segmentation_params import SegmentationParams
 from projects.train import train
 
 __all__ = ["main"]
 
 
 def main(argv: Sequence[str]) -> int:
-    """Train as the command line says and print what was found.
+    """Train as the command line says and print scores and metrics.
 
     Returns:
         0, or the exit code of `StoreError` if something could not be uploaded.
@@ -27,7 +27,7 @@ def main(argv: Sequence[str]) -> int:
         return StoreError.exit_code
     print(describe_run(store, run))
     print()
-    for name, value in task.found.items():
+    for name, value in task.latest_metrics.items():
         print(f"{name:<40} {value:.3f}")
     return 0
 

@@ -323,13 +323,15 @@ def test_reading_a_bomb_takes_no_memory(record, zeros):
     code = f"""
 import resource
 from pathlib import Path
-from actiontrack import artifact
+from actiontrack.record.manifest import read_manifest
+from actiontrack.record.paths import THUMBNAILS
+from actiontrack.record.pictures import Pictures
 from actiontrack.errors import CorruptRecordError
 folder = Path({str(record)!r})
-manifest = artifact.read_manifest(folder / "manifest.json")
+manifest = read_manifest(folder / "manifest.json")
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
-    artifact.Pictures(manifest, lambda each: folder / each, artifact.THUMBNAILS).read(0)
+    Pictures(manifest, lambda name: folder / name, THUMBNAILS).read(0)
 except CorruptRecordError:
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """

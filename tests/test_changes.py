@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -229,7 +230,7 @@ def test_the_figure_of_changes_has_a_row_per_class():
     assert axes.lines[0].get_xdata().tolist() == [50.0, -25.0]
     segments = axes.collections[0].get_segments()
     assert segments[0][:, 0].tolist() == [25.0, 75.0]
-    plots.plt.close(axes.figure)
+    plt.close(axes.figure)
 
 
 def test_real_trainings_of_another_model_are_told_apart_from_another_seed(store, experiment):

@@ -1,4 +1,5 @@
 import re
+from importlib import import_module
 
 import hypothesis.extra.numpy as hnp
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from actiontrack import compare
+from actiontrack.compare import neighbours
 from actiontrack.compare.ranks import dense_ranks
 from actiontrack.compare.resampling import _weighted_ranks, run_pairs, samples_of_parts
 from actiontrack.errors import ParameterError
@@ -209,7 +211,7 @@ def test_draws_that_are_split_are_the_same_draws(n_parts):
 def test_the_interval_does_not_depend_on_the_chunk_size(monkeypatch):
     values, labels = runs()
     once = compare.correlations(values, labels, groups=MODELS, class_names=NAMES, n_bootstrap=30)
-    monkeypatch.setattr(compare, "_CHUNK", 1)
+    monkeypatch.setattr(import_module("actiontrack.compare.correlations"), "RESAMPLES_AT_ONCE", 1)
     again = compare.correlations(values, labels, groups=MODELS, class_names=NAMES, n_bootstrap=30)
     pd.testing.assert_frame_equal(once.groups, again.groups)
 
@@ -826,7 +828,7 @@ def test_curves_without_steps_are_refused():
 def test_neighbours_equal_those_of_scikit_learn(chunk, monkeypatch):
     from sklearn.neighbors import NearestNeighbors
 
-    monkeypatch.setattr(compare, "_CHUNK", chunk)
+    monkeypatch.setattr(neighbours, "_DISTANCES_AT_ONCE", chunk)
     features = np.random.default_rng(0).normal(size=(80, 5)).astype(np.float32)
     queries = [3, 70, 3]
     where, distance = compare.nearest_neighbours(features, queries, k=6)

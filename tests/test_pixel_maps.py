@@ -12,6 +12,7 @@ from PIL import Image
 from scipy.stats import pearsonr, spearmanr
 
 from actiontrack import analysis, plots, reporting
+from actiontrack.analysis import pixels
 from actiontrack.cli import cli
 from actiontrack.errors import NotComparableError, NotFoundError, ParameterError
 from actiontrack.recorder import Recorder
@@ -76,7 +77,7 @@ def test_the_finding_of_map_correlations_is_a_sentence_with_numbers(record):
 
 @pytest.mark.parametrize("at_once", [1, 2, 64])
 def test_sums_by_chunk_are_those_of_all_maps_at_once(record, monkeypatch, at_once):
-    monkeypatch.setattr(analysis, "_MAPS", at_once)
+    monkeypatch.setattr(pixels, "_MAPS", at_once)
     opened = record()
     whole = np.stack([opened.pixel_action(0), opened.pixel_action(1)]).astype(np.float64)
     classes = np.stack([CLASSES, CLASSES])

@@ -5,7 +5,8 @@ from typing import Any
 
 import click
 
-from actiontrack import analysis, plots, reporting
+from actiontrack import analysis, plots
+from actiontrack.analysis import sentences
 from actiontrack.cli.options import (
     PLOT,
     SAMPLES,
@@ -98,7 +99,7 @@ def curves(
             raise click.UsageError("--clusters looks at all curves: leave --sample out.")
         centres = analysis.curve_clusters(one_record(query), clusters)
         write(for_terminal(centres, kind), kind, output)
-        click.echo(reporting.describe_clusters(centres), err=True)
+        click.echo(sentences.describe_clusters(centres), err=True)
         save_plot(plot, lambda: plots.curve_clusters(centres))
         return
     frame = analysis.loss_curves(open_records(query), list(samples) or None, n=n)
@@ -115,7 +116,7 @@ def stability(kind: str, output: Path | None, score: str, plot: Path | None, **q
     """Correlate a score after each epoch with the full score: when could one have stopped?"""
     frame = analysis.stability(open_records(query), score=score)
     write(for_terminal(frame, kind), kind, output)
-    click.echo(reporting.describe_stability(frame), err=True)
+    click.echo(sentences.describe_stability(frame), err=True)
     save_plot(plot, lambda: plots.stability_curves(frame))
 
 
@@ -142,7 +143,7 @@ def noise(
     detected = analysis.noise_detection(records, ks=ks or None, up_to_step=up_to_step)
     summary = analysis.noise_summary(detected)
     write(for_terminal(detected, kind) if each else summary, kind, output)
-    click.echo(reporting.describe_noise(summary), err=True)
+    click.echo(sentences.describe_noise(summary), err=True)
     save_plot(plot, lambda: plots.noise_distributions(analysis.noise_scores(records), score=score))
 
 

@@ -5,13 +5,14 @@ from numpy.typing import ArrayLike
 from scipy.spatial.distance import cdist
 
 from actiontrack.compare.ranks import Floats, Ints
-from actiontrack.compare.resampling import RESAMPLES_AT_ONCE
 from actiontrack.errors import ParameterError
 
 __all__ = [
     "nearest_neighbours",
     "principal_components",
 ]
+
+_DISTANCES_AT_ONCE = 2**19  # elements of a block of distances: 4 MB stay in cache
 
 
 def principal_components(points: ArrayLike, n: int = 2) -> tuple[Floats, Floats]:
@@ -68,7 +69,7 @@ def nearest_neighbours(
         remedy = "Pass one feature vector per sample."
         raise ParameterError("features", "must have shape (samples, D)", points.shape, remedy)
     _check_neighbours(points, wanted, k)
-    chunk = max(1, RESAMPLES_AT_ONCE // len(points))
+    chunk = max(1, _DISTANCES_AT_ONCE // len(points))
     where, distance = np.empty((wanted.size, k), np.intp), np.empty((wanted.size, k))
     for start in range(0, wanted.size, chunk):
         rows = wanted[start : start + chunk]

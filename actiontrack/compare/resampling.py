@@ -32,9 +32,8 @@ __all__ = [
     "to_resample",
 ]
 
-RESAMPLES_AT_ONCE = (
-    2**19
-)  # elements of a (resamples, runs, samples) block: temporaries of 4 MB stay in cache
+#: Elements of a (resamples, runs, samples) block: temporaries of 4 MB stay in cache.
+RESAMPLES_AT_ONCE = 2**19
 
 
 def _scaled(rows: Floats) -> Floats:

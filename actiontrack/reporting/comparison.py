@@ -7,6 +7,11 @@ import pandas as pd
 
 from actiontrack import analysis, compare, plots
 from actiontrack.analysis import Alignment, Comparison
+from actiontrack.analysis.sentences import (
+    describe_comparison,
+    describe_disattenuated,
+    describe_map_correlation,
+)
 from actiontrack.reporting.common import (
     GALLERY,
     figure_of,
@@ -23,11 +28,6 @@ from actiontrack.reporting.facts import data_sections, incomparable_section
 from actiontrack.reporting.noise import detection_sections, holds_noise
 from actiontrack.reporting.pictures import draw_samples, with_caption
 from actiontrack.reporting.run import class_section, distribution_section, run_report
-from actiontrack.reporting.sentences import (
-    describe_comparison,
-    describe_disattenuated,
-    describe_map_correlation,
-)
 from actiontrack.store import StoredRecord
 
 __all__ = ["comparison_report", "query_report"]

@@ -3,6 +3,12 @@
 import pandas as pd
 
 from actiontrack import analysis, plots
+from actiontrack.analysis.sentences import (
+    describe_clusters,
+    describe_neighbours,
+    describe_pixel_classes,
+    describe_stability,
+)
 from actiontrack.errors import ParameterError
 from actiontrack.reporting.common import GALLERY, figure_of, pixel_unit_of, unit_of
 from actiontrack.reporting.document import Section
@@ -13,12 +19,6 @@ from actiontrack.reporting.pictures import (
     neighbour_gallery,
     pixel_figure,
     with_caption,
-)
-from actiontrack.reporting.sentences import (
-    describe_clusters,
-    describe_neighbours,
-    describe_pixel_classes,
-    describe_stability,
 )
 from actiontrack.store import StoredRecord
 

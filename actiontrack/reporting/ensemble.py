@@ -6,10 +6,10 @@ import pandas as pd
 
 from actiontrack import analysis, plots
 from actiontrack.analysis import exploration
-from actiontrack.reporting.common import GALLERY, REGIONS, count_runs, figure_of, nested
+from actiontrack.analysis.sentences import REGIONS, count_runs, describe_ensemble
+from actiontrack.reporting.common import GALLERY, figure_of, nested
 from actiontrack.reporting.document import Section
 from actiontrack.reporting.pictures import region_gallery
-from actiontrack.reporting.sentences import describe_ensemble
 from actiontrack.store import StoredRecord
 
 __all__ = ["ensemble_sections", "entropy_sections"]

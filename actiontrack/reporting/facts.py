@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from actiontrack import analysis
-from actiontrack.reporting.common import count_runs
+from actiontrack.analysis.sentences import count_runs
 from actiontrack.reporting.document import Section
 from actiontrack.store import StoredRecord
 

@@ -6,10 +6,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from actiontrack import analysis, plots
+from actiontrack.analysis.sentences import describe_noise
 from actiontrack.reporting.common import GALLERY, figure_of, first_of_each_model, nested
 from actiontrack.reporting.document import Section
 from actiontrack.reporting.pictures import noise_gallery, with_caption
-from actiontrack.reporting.sentences import describe_noise
 from actiontrack.store import StoredRecord
 
 __all__ = ["detection_figure", "detection_sections", "holds_noise", "noise_sections"]

@@ -7,14 +7,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from actiontrack import analysis, plots
-from actiontrack.reporting.common import (
-    figure_of,
-    has_classes,
-    short_number,
-    sources_of,
-    traced,
-    unit_of,
-)
+from actiontrack.analysis.sentences import short_number
+from actiontrack.reporting.common import figure_of, has_classes, sources_of, traced, unit_of
 from actiontrack.reporting.details import (
     CLUSTERS,
     NEIGHBOURS,

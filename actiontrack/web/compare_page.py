@@ -12,8 +12,8 @@ from actiontrack import compare
 from actiontrack.analysis import exploration, questions
 from actiontrack.analysis.options import Compared, Number, Options, Text, Texts, validated
 from actiontrack.analysis.questions import MAX_RECORDS
+from actiontrack.analysis.sentences import describe_comparison
 from actiontrack.errors import NotComparableError, NotFoundError, ParameterError
-from actiontrack.reporting import describe_comparison
 from actiontrack.scores import LOW_IS_HARD
 from actiontrack.web.choice import (
     MAX_IMAGES,

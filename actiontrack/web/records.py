@@ -97,12 +97,12 @@ class Records:
         """
         noted = self._infos.get(run_id)
         if at_once or noted is None or time.monotonic() - noted[0] > _RUN_S:
-            noted = (time.monotonic(), self.store.get_run(run_id))
+            noted = (time.monotonic(), self.store.get_run(run_id, deleted=True))
             self._note(self._infos, run_id, noted)
         info = noted[1]
         if not self.permissions.may_read_experiment(info.experiment_id):
             raise NotFoundError(f"run {run_id!r}: not found.")
-        if info.is_deleted:
+        if info.deleted:
             raise NotFoundError(
                 f"run {run_id!r} is in the trash. Restore it, or its experiment, in MLflow first."
             )

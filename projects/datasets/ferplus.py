@@ -87,13 +87,13 @@ def probability_shares(votes: Votes) -> NDArray[np.float32]:
 
 def _find(root: Path) -> tuple[Path, Path]:
     """Find both files, each in the folder ferplus of `root` or in `root` itself."""
-    found = {
+    files = {
         name: path
         for name in (VOTES, IMAGES)
         for path in (root / name, root / "ferplus" / name)
         if path.is_file()
     }
-    missing = [name for name in (IMAGES, VOTES) if name not in found]
+    missing = [name for name in (IMAGES, VOTES) if name not in files]
     if missing:
         raise DataError(
             f"ferplus needs {IMAGES} (the images, from {KAGGLE}) and {VOTES} (the votes, from "
@@ -101,7 +101,7 @@ def _find(root: Path) -> tuple[Path, Path]:
             f"{root / 'ferplus'} or {root}. Place both there, or pass --data_dir with the folder "
             "that has them."
         )
-    return found[IMAGES], found[VOTES]
+    return files[IMAGES], files[VOTES]
 
 
 def _read(path: Path, columns: list[str]) -> pd.DataFrame:
@@ -127,9 +127,9 @@ def _check_same_rows(images: pd.DataFrame, votes: pd.DataFrame, paths: tuple[Pat
             "they must be about the same image. Download them again."
         )
     usage = images["Usage"]
-    known = usage.isin(USAGES)
-    if not known.all():
-        row = int(known.argmin())
+    valid = usage.isin(USAGES)
+    if not valid.all():
+        row = int(valid.argmin())
         rule = f"Usage must be one of {', '.join(USAGES)}, got {usage[row]!r}"
         raise DataError(f"{paths[0]}, {_place(row)}: {rule}. Download it again.")
     same = usage == votes["Usage"]
@@ -155,7 +155,7 @@ def _damage(texts: pd.Series, path: Path) -> DataError:
     """Name the first row whose pixels can't be read."""
     for row, text in zip(texts.index.tolist(), texts, strict=True):
         values = text.split()
-        wrong = [each for each in values if not each.isdecimal() or int(each) > 255]
+        wrong = [value for value in values if not value.isdecimal() or int(value) > 255]
         if len(values) != SIDE * SIDE or wrong:
             got = f"the value {wrong[0]!r}" if wrong else f"{len(values)} values"
             rule = f"pixels must be {SIDE * SIDE} integers 0..255"

@@ -1,12 +1,10 @@
 """A user's own images: one folder per class.
 
 Either ``PATH/train/CLASS/*`` beside ``PATH/test/CLASS/*`` (or ``val`` where there is no
-``test``), or ``PATH/CLASS/*`` with a split by seed. Folders inside a class are searched too;
-names that begin with a dot and files that are not images are passed over.
+``test``), or ``PATH/CLASS/*`` with a split by seed. Folders inside a class are searched too. Hidden
+files, see `projects.datasets.files`, and files that are not images are skipped.
 """
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,40 +13,33 @@ from torch import Tensor
 
 from actiontrack.errors import DataError
 from projects.datasets.decode import decode_files
+from projects.datasets.files import SUFFIXES, is_image, is_visible, visible_files
 from projects.datasets.split import Source, SplitName
 from projects.datasets.stratify import allocate, pick_per_class
 
-__all__ = ["SUFFIXES", "open_folder"]
+__all__ = ["open_folder"]
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 LAYOUT = "Lay images out as PATH/CLASS/*.png or as PATH/train/CLASS/*.png and PATH/test/CLASS/*.png"
-Found = list[tuple[str, str]]  # class, path relative to the root with "/"
+Listed = list[tuple[str, str]]  # class, path relative to the root with "/"
 
 
 def _class_folders(folder: Path) -> list[Path]:
-    found = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    if not found:
+    folders = sorted(path for path in folder.iterdir() if path.is_dir() and is_visible(path.name))
+    if not folders:
         raise DataError(f"{folder} has no class folders. {LAYOUT}.")
-    return found
+    return folders
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            if not name.startswith(".") and name.lower().endswith(SUFFIXES):
-                yield Path(parent, name)
-
-
-def _list_class(root: Path, folder: Path) -> Found:
-    names = sorted(path.relative_to(root).as_posix() for path in _walk(folder))
+def _list_class(root: Path, folder: Path) -> Listed:
+    images = filter(is_image, visible_files(folder))
+    names = sorted(path.relative_to(root).as_posix() for path in images)
     if not names:
         raise DataError(f"{folder} has no images ({', '.join(SUFFIXES)}). Fill or remove it.")
     return [(folder.name, name) for name in names]
 
 
-def _list_split(root: Path, folder: Path) -> Found:
-    return [pair for c in _class_folders(folder) for pair in _list_class(root, c)]
+def _list_split(root: Path, folder: Path) -> Listed:
+    return [pair for path in _class_folders(folder) for pair in _list_class(root, path)]
 
 
 def _test_folder(root: Path) -> Path:
@@ -59,11 +50,11 @@ def _test_folder(root: Path) -> Path:
     raise DataError(f"{root} has train/ but neither test/ nor val/. {remedy}")
 
 
-def _classes(found: Found) -> tuple[str, ...]:
-    return tuple(sorted({name for name, _ in found}))
+def _classes(listed: Listed) -> tuple[str, ...]:
+    return tuple(sorted({name for name, _ in listed}))
 
 
-def _check_same_classes(root: Path, train: Found, test: Found) -> None:
+def _check_same_classes(root: Path, train: Listed, test: Listed) -> None:
     differ = sorted(set(_classes(train)) ^ set(_classes(test)))
     if differ:
         raise DataError(
@@ -72,25 +63,25 @@ def _check_same_classes(root: Path, train: Found, test: Found) -> None:
         )
 
 
-def _split_by_seed(root: Path, found: Found, fraction: float, seed: int) -> tuple[Found, Found]:
+def _split_by_seed(root: Path, listed: Listed, fraction: float, seed: int) -> tuple[Listed, Listed]:
     """Put `fraction` of each class into test; at least one image of each class on each side."""
     names, labels, counts = np.unique(
-        [c for c, _ in found], return_inverse=True, return_counts=True
+        [c for c, _ in listed], return_inverse=True, return_counts=True
     )
     if counts.min() == 1:
         lone = names[counts.argmin()]
         remedy = "Add more: a split needs one for training and one for testing."
         raise DataError(f"{root / str(lone)} has a single image. {remedy}")
-    quota = np.clip(allocate(counts, round(fraction * len(found))), 1, counts - 1)
-    ids = np.array([path for _, path in found])
+    quota = np.clip(allocate(counts, round(fraction * len(listed))), 1, counts - 1)
+    ids = np.array([path for _, path in listed])
     test = set(pick_per_class(ids, labels, quota=quota, seed=seed).tolist())
     return (
-        [pair for i, pair in enumerate(found) if i not in test],
-        [pair for i, pair in enumerate(found) if i in test],
+        [pair for i, pair in enumerate(listed) if i not in test],
+        [pair for i, pair in enumerate(listed) if i in test],
     )
 
 
-def _list_both(root: Path, fraction: float, seed: int) -> tuple[Found, Found]:
+def _list_both(root: Path, fraction: float, seed: int) -> tuple[Listed, Listed]:
     if not root.is_dir():
         raise DataError(f"{root} is not a folder. {LAYOUT}.")
     if not (root / "train").is_dir():
@@ -100,9 +91,9 @@ def _list_both(root: Path, fraction: float, seed: int) -> tuple[Found, Found]:
     return train, test
 
 
-def _source(root: Path, found: Found, split: SplitName, image_size: int) -> Source:
-    classes = _classes(found)
-    ids = np.array([path for _, path in found])
+def _source(root: Path, listed: Listed, split: SplitName, image_size: int) -> Source:
+    classes = _classes(listed)
+    ids = np.array([path for _, path in listed])
 
     def read(picked: NDArray[np.int64]) -> Tensor:
         files = [root / str(path) for path in ids[picked]]
@@ -110,7 +101,7 @@ def _source(root: Path, found: Found, split: SplitName, image_size: int) -> Sour
 
     return Source(
         ids=ids,
-        labels=np.array([classes.index(name) for name, _ in found], dtype=np.int64),
+        labels=np.array([classes.index(name) for name, _ in listed], dtype=np.int64),
         class_names=classes,
         name=root.name,
         split=split,
@@ -122,7 +113,7 @@ def _source(root: Path, found: Found, split: SplitName, image_size: int) -> Sour
 def open_folder(
     path: str, *, test_fraction: float, split_seed: int, image_size: int
 ) -> tuple[Source, Source]:
-    """List the images of a folder; they are decoded when they are read.
+    """List the images of a folder. They are decoded later, when they are read.
 
     Args:
         path: The folder, ``~`` allowed.

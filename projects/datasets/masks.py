@@ -6,11 +6,13 @@
     IMAGES/val/**/NAME.jpg      MASKS/val/**/NAME.png     (or test/)
 
 or flat, ``IMAGES/**/NAME.jpg`` beside ``MASKS/**/NAME.png``, with a split by seed. An image and its
-mask have the same path but for the ending. Masks that belong to no image are passed over.
+mask have the same path but for the ending. Masks that belong to no image are skipped, and so are
+hidden files, see `projects.datasets.files`.
 
 A mask holds class ids as grey levels or palette indices; a colour mask is refused. Images that are
-grey or have a palette become RGB. In memory the classes are 0 … K − 1, and the pixels without a
-class, the *void*, have K.
+grey or have a palette become RGB. Photographs are turned as their Exif orientation says; a mask
+that was drawn on the stored pixels, so that its sides are swapped, is turned along. In memory the
+classes are 0 … K − 1, and the pixels without a class, the *void*, have K.
 """
 
 from collections.abc import Sequence
@@ -29,8 +31,15 @@ from tqdm import tqdm
 
 from actiontrack.errors import DataError, ParameterError
 from actiontrack.record.digest import digest_input, digest_inputs
-from projects.datasets.decode import FAILURES, MAX_THREADS, decode_image
-from projects.datasets.folder import SUFFIXES
+from projects.datasets.decode import (
+    FAILURES,
+    MAX_THREADS,
+    decode_photograph,
+    swaps_sides,
+    turn_pixels,
+    upright,
+)
+from projects.datasets.files import SUFFIXES, is_image, visible_files
 from projects.datasets.split import Ids, SplitName
 from projects.datasets.stratify import pick_per_class
 
@@ -115,15 +124,15 @@ class Table:
         Raises:
             DataError: names the file and the ids that mean nothing.
         """
-        found = self.classes[ids]
-        if found.min() < 0:
-            unknown = sorted(set(ids[found < 0].tolist()))
+        classes = self.classes[ids]
+        if classes.min() < 0:
+            unknown = sorted(set(ids[classes < 0].tolist()))
             raise DataError(
                 f"{path} holds the class ids {', '.join(map(str, unknown))}, but there are "
                 f"{len(self.names)} classes, 0 to {len(self.names) - 1}. Name more classes with "
                 "--classes, or the id of pixels without a class with --void_id."
             )
-        return found.astype(np.uint8)
+        return classes.astype(np.uint8)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -182,7 +191,9 @@ def open_masks(settings: MaskSettings) -> tuple[MaskSplit, MaskSplit]:
             differ, a colour mask or an id that is no class; the message names the file.
         ParameterError: a subset larger than its split.
     """
-    root, masks = (Path(each).expanduser().absolute() for each in (settings.images, settings.masks))
+    root, masks = (
+        Path(folder).expanduser().absolute() for folder in (settings.images, settings.masks)
+    )
     for folder, argument in ((root, "IMAGES"), (masks, "MASKS")):
         if not folder.is_dir():
             raise DataError(
@@ -238,15 +249,7 @@ def read_pairs(
     """
 
     def read(pair: MaskPair) -> tuple[Tensor, Tensor]:
-        image = decode_image(pair.image).expand(3, -1, -1)
-        mask = torch.from_numpy(table.apply(_read_ids(pair.mask), pair.mask))
-        (height, width), (mask_height, mask_width) = image.shape[1:], mask.shape
-        if (height, width) != (mask_height, mask_width):
-            raise DataError(
-                f"{pair.mask} is {mask_width}x{mask_height}, but its image {pair.image} is "
-                f"{width}x{height}. Export the mask at the size of its image."
-            )
-        return _resized(image, mask, size)
+        return _resized(*_read_pair(pair, table), size)
 
     with ThreadPoolExecutor(MAX_THREADS) as pool:
         bar = tqdm(
@@ -257,12 +260,12 @@ def read_pairs(
             disable=None,
             leave=False,
         )
-        read_all = list(bar)
-    _check_one_size([image for image, _ in read_all], pairs)
+        decoded = list(bar)
+    _check_one_size([image for image, _ in decoded], pairs)
     return MaskSplit(
-        images=torch.stack([image for image, _ in read_all]),
-        targets=torch.stack([mask for _, mask in read_all]),
-        ids=np.array([each.sample_id for each in pairs]),
+        images=torch.stack([image for image, _ in decoded]),
+        targets=torch.stack([mask for _, mask in decoded]),
+        ids=np.array([pair.sample_id for pair in pairs]),
         class_names=(*table.names, VOID) if table.has_void else table.names,
         n_classes=len(table.names),
         name=name,
@@ -271,12 +274,27 @@ def read_pairs(
     )
 
 
+def _read_pair(pair: MaskPair, table: Table) -> tuple[Tensor, Tensor]:
+    """An image, uint8 (3, H, W), and its mask of classes, uint8 (H, W)."""
+    pixels, orientation = decode_photograph(pair.image)
+    image, ids = pixels.expand(3, -1, -1), _read_ids(pair.mask)
+    height, width = image.shape[1:]
+    if swaps_sides(orientation) and ids.shape == (width, height) != (height, width):
+        ids = turn_pixels(ids, orientation)  # the mask was drawn on the stored pixels
+    if ids.shape != (height, width):
+        raise DataError(
+            f"{pair.mask} is {ids.shape[1]}x{ids.shape[0]}, but its image {pair.image} is "
+            f"{width}x{height}. Export the mask at the size of its image."
+        )
+    return image, torch.from_numpy(table.apply(ids, pair.mask))
+
+
 def _read_ids(path: Path) -> NDArray[np.uint8]:
     """Ids of a mask, uint8 (H, W)."""
     try:
         with Image.open(path) as image:
             mode = image.mode
-            ids = np.array(image)
+            ids = np.array(upright(image))
     except FAILURES as error:
         raise DataError(f"{path} can't be decoded ({error}). Replace or remove it.") from error
     if mode not in _MASK_MODES or ids.ndim != 2:
@@ -292,13 +310,13 @@ def _read_ids(path: Path) -> NDArray[np.uint8]:
 
 
 def _resized(image: Tensor, mask: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    wanted = [each or stored for each, stored in zip(size, mask.shape, strict=True)]
-    if wanted == list(mask.shape):
+    sides = [side or stored for side, stored in zip(size, mask.shape, strict=True)]
+    if sides == list(mask.shape):
         return image, mask
     nearest = InterpolationMode.NEAREST_EXACT
     return (
-        functional.resize(image, wanted, antialias=True),
-        functional.resize(mask[None], wanted, interpolation=nearest)[0],
+        functional.resize(image, sides, antialias=True),
+        functional.resize(mask[None], sides, interpolation=nearest)[0],
     )
 
 
@@ -322,7 +340,7 @@ def _list_both(
             raise DataError(f"{root} has a single image. Add more: a split needs two.")
         test, train = _picked(pairs, n_test, settings.split_seed)
         return train, test
-    held_out = next((each for each in ("test", "val") if (root / each).is_dir()), None)
+    held_out = next((name for name in ("test", "val") if (root / name).is_dir()), None)
     if held_out is None:
         raise DataError(
             f"{root} has train/ but neither test/ nor val/. Add one, or pass --dataset "
@@ -332,20 +350,16 @@ def _list_both(
 
 
 def _pairs(root: Path, folder: Path, masks: Path) -> list[MaskPair]:
-    files = sorted(
-        each
-        for each in folder.rglob("*")
-        if each.suffix.lower() in SUFFIXES and not each.name.startswith(".")
-    )
+    files = sorted(filter(is_image, visible_files(folder)))
     if not files:
         raise DataError(f"{folder} has no images ({', '.join(SUFFIXES)}). Fill it.")
     pairs, missing = [], []
     for file in files:
         stem = file.relative_to(root).with_suffix("")
-        found = [masks / stem.with_name(stem.name + ending) for ending in SUFFIXES]
-        mask = next((each for each in found if each.is_file()), None)
+        candidates = [masks / stem.with_name(stem.name + ending) for ending in SUFFIXES]
+        mask = next((path for path in candidates if path.is_file()), None)
         if mask is None:
-            missing.append(found[0])
+            missing.append(candidates[0])
         else:
             pairs.append(MaskPair(file.relative_to(root).as_posix(), file, mask))
     if missing:
@@ -360,21 +374,21 @@ def _picked(
     pairs: Sequence[MaskPair], total: int, seed: int
 ) -> tuple[list[MaskPair], list[MaskPair]]:
     """So many pairs by a hash of seed and id, and the others."""
-    ids = np.array([each.sample_id for each in pairs])
+    ids = np.array([pair.sample_id for pair in pairs])
     one_class = np.zeros(len(ids), dtype=np.int64)
     chosen = set(pick_per_class(ids, one_class, quota=np.array([total]), seed=seed).tolist())
     return (
-        [each for row, each in enumerate(pairs) if row in chosen],
-        [each for row, each in enumerate(pairs) if row not in chosen],
+        [pair for row, pair in enumerate(pairs) if row in chosen],
+        [pair for row, pair in enumerate(pairs) if row not in chosen],
     )
 
 
 def _numbered(pairs: Sequence[MaskPair], void_id: int) -> tuple[str, ...]:
     """Classes from 0 to the greatest id in the masks, named by their numbers."""
-    found: set[int] = set()
-    for each in pairs:
-        found |= set(np.unique(_read_ids(each.mask)).tolist())
-    found.discard(void_id)
-    if not found:
+    ids: set[int] = set()
+    for pair in pairs:
+        ids |= set(np.unique(_read_ids(pair.mask)).tolist())
+    ids.discard(void_id)
+    if not ids:
         raise DataError(f"{pairs[0].mask} and the other masks hold void only: there is no class.")
-    return tuple(str(each) for each in range(max(found) + 1))
+    return tuple(map(str, range(max(ids) + 1)))

@@ -55,16 +55,16 @@ def _classes(frame: pd.DataFrame, class_names: tuple[str, ...], path: Path) -> L
     labels, indices = pd.Index(frame["label"]), list(map(str, range(len(class_names))))
     named = pd.Index(class_names).get_indexer(labels)
     numbered = pd.Index(indices).get_indexer(labels)
-    found = named if (named >= 0).all() else numbered
-    if (found < 0).any():
+    classes = named if (named >= 0).all() else numbered
+    if (classes < 0).any():
         neither = (named < 0) & (numbered < 0)
-        first = frame[neither if neither.any() else found < 0].iloc[0]
+        first = frame[neither if neither.any() else classes < 0].iloc[0]
         raise DataError(
             f"noisy_labels: {path} gives id {first['id']} the label {first['label']!r}. Labels "
             f"must all be class names ({', '.join(class_names)}) or all be class indices "
             f"(0..{len(class_names) - 1})."
         )
-    return np.asarray(found, dtype=np.int64)
+    return np.asarray(classes, dtype=np.int64)
 
 
 def read_noisy_labels(path: Path, train: Source) -> Labels:

@@ -112,7 +112,7 @@ class ImageSplit:
     @cached_property
     def input_digests(self) -> list[str]:
         """Digest of each image, computed once for all that ask; see `digest.digest_input`."""
-        return [digest_input(each) for each in self.images.numpy()]
+        return [digest_input(image) for image in self.images.numpy()]
 
     @property
     def n_classes(self) -> int:
@@ -148,7 +148,7 @@ class ImageSplit:
             images=self.images[picked],
             labels=self.labels[picked],
             ids=self.ids[picked],
-            paths=None if paths is None else tuple(paths[each] for each in picked),
+            paths=None if paths is None else tuple(paths[row] for row in picked),
             true_labels=None if truth is None else truth[picked],
             soft_labels=None if soft is None else soft[picked],
         )

@@ -36,8 +36,9 @@ from projects.experiments.curriculum_chunks import (
 from projects.experiments.curriculum_report import Results, curriculum_report, describe_curriculum
 from projects.experiments.curriculum_training import PartTrainer, part_trainer
 from projects.experiments.experiment import Experiment, experiment, training_identity
-from projects.experiments.params import ExperimentParams, auto
-from projects.params import MAX_SEED, ModelName, parse, run_main
+from projects.params.experiments import ExperimentParams, auto
+from projects.params.fields import MAX_SEED, ModelName
+from projects.params.reading import parse, run_main
 
 __all__ = ["CurriculumParams", "Ranking", "Steps", "main"]
 
@@ -125,7 +126,7 @@ class Ranking:
             ParameterError: A class with fewer samples than chunks, or an action that is not finite.
         """
         frame = record.scores(["sample_id", "label", "action"])
-        ids, labels, scores = (frame[each].to_numpy() for each in frame.columns)
+        ids, labels, scores = (frame[column].to_numpy() for column in frame.columns)
         ids = ids.astype(np.int64 if ids.dtype.kind in "iu" else np.str_)
         parts = [digest_ids(ids), digest_labels(labels, record.manifest.class_names)]
         return cls(
@@ -217,25 +218,25 @@ class Steps:
 
     def fixed(self) -> pd.DataFrame:
         """Random subsets, the easiest and the hardest chunks of every size: nothing is chosen."""
-        sizes = [self._fixed(each) for each in range(1, self._ranking.n_chunks)]
+        sizes = [self._fixed(n_chunks) for n_chunks in range(1, self._ranking.n_chunks)]
         whole = self._all_images
-        same = [whole.assign(strategy=each) for each in (RANDOM, EASIEST, HARDEST)]
+        same = [whole.assign(strategy=strategy) for strategy in (RANDOM, EASIEST, HARDEST)]
         return pd.concat([*sizes, *same], ignore_index=True)
 
     def _candidates(self, chosen: Sequence[int]) -> pd.DataFrame:
         """Each remaining chunk in turn, together with those chosen so far."""
         have = sorted(chosen)
-        told = ",".join(map(str, have))
+        chosen_text = ",".join(map(str, have))
         parts = [
             _Part(
-                positions=self._ranking.inside([*have, each]),
-                columns={"chosen": told, "chunk": each},
+                positions=self._ranking.inside([*have, chunk]),
+                columns={"chosen": chosen_text, "chunk": chunk},
             )
-            for each in range(self._ranking.n_chunks)
-            if each not in have
+            for chunk in range(self._ranking.n_chunks)
+            if chunk not in have
         ]
-        added = f"chunks {told} and one more" if have else "one chunk"
-        return self._step(f"{self._size(len(have) + 1)}: {added}", {"chosen": told}, parts)
+        added = f"chunks {chosen_text} and one more" if have else "one chunk"
+        return self._step(f"{self._size(len(have) + 1)}: {added}", {"chosen": chosen_text}, parts)
 
     def _fixed(self, n_chunks: int) -> pd.DataFrame:
         ranking, total = self._ranking, self._ranking.n_chunks
@@ -243,15 +244,15 @@ class Steps:
         first = (self._params.seed * total + n_chunks) * repeats
         parts = [
             _Part(
-                positions=ranking.random(n_chunks, first + each),
-                columns={"strategy": RANDOM, "repeat": each},
+                positions=ranking.random(n_chunks, first + repeat),
+                columns={"strategy": RANDOM, "repeat": repeat},
             )
-            for each in range(repeats)
+            for repeat in range(repeats)
         ]
         orders = {EASIEST: range(n_chunks), HARDEST: range(total - n_chunks, total)}
         parts += [
-            _Part(positions=ranking.inside(each), columns={"strategy": name, "repeat": 0})
-            for name, each in orders.items()
+            _Part(positions=ranking.inside(chunks), columns={"strategy": name, "repeat": 0})
+            for name, chunks in orders.items()
         ]
         identity = {"size": str(n_chunks), "random_subsets": str(repeats)}
         return self._step(f"{self._size(n_chunks)}: random, {EASIEST}, {HARDEST}", identity, parts)
@@ -281,7 +282,7 @@ class Steps:
     def _train(self, parts: Sequence[_Part], kind: str) -> pd.DataFrame:
         ranking = self._ranking
         outcomes = self._trainer.train(
-            [ranking.sample_ids[each.positions] for each in parts], description=kind
+            [ranking.sample_ids[part.positions] for part in parts], description=kind
         )
         return pd.DataFrame(
             [

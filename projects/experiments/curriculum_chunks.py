@@ -67,10 +67,10 @@ def chunks_by_score(
     per_class = int(counts.min()) // n_chunks
     order = np.lexsort((np.asarray(sample_ids), values))
     chunks = np.full(len(values), LEFT_OVER, dtype=np.int64)
-    for each in present:
-        ranked = order[classes[order] == each]
-        kept = ranked[_spread(len(ranked), per_class * n_chunks)]
-        chunks[kept] = np.repeat(np.arange(n_chunks), per_class)
+    for label in present:
+        ranked = order[classes[order] == label]
+        placed = ranked[_spread(len(ranked), per_class * n_chunks)]
+        chunks[placed] = np.repeat(np.arange(n_chunks), per_class)
     return chunks
 
 
@@ -166,5 +166,5 @@ def strategy_lines(
         fixed.assign(added=""),
     ]
     columns = ["strategy", "n_images", measure, "mean_action", "added"]
-    lines = pd.concat([each[columns] for each in parts], ignore_index=True)
+    lines = pd.concat([part[columns] for part in parts], ignore_index=True)
     return lines.rename(columns={measure: "accuracy"})

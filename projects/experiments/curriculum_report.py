@@ -217,8 +217,8 @@ def _trainings(results: Results) -> pd.DataFrame:
     fixed = results.fixed.drop(whole.index)
     frames = [candidates, fixed, whole.head(1).assign(strategy="all chunks")]
     trainings = pd.concat(frames, ignore_index=True)[_SHOWN]
-    shown: pd.DataFrame = trainings.astype({"chunk": "Int64", "repeat": "Int64"})
-    return shown
+    table: pd.DataFrame = trainings.astype({"chunk": "Int64", "repeat": "Int64"})
+    return table
 
 
 def _how_to_read(results: Results) -> str:

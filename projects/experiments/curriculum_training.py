@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Self
 
@@ -26,11 +26,10 @@ from actiontrack.record.digest import digest_input, digest_inputs
 from projects.datasets import ImageSplit, load_dataset
 from projects.datasets.split import Ids
 from projects.datasets.stratify import stratified_subset
-from projects.loop import (
-    choose_compute,
-)
-from projects.params import TrainParams
-from projects.train import Session
+from projects.loop import choose_compute
+from projects.params.training import TrainParams
+from projects.session import Session
+from projects.tasks.classification import Classification
 
 __all__ = ["Outcome", "PartTrainer", "part_trainer", "train_on"]
 
@@ -98,8 +97,8 @@ class PartTrainer:
         if self._pool is None:
             return
         if at_once:
-            for each in multiprocessing.active_children():
-                each.terminate()
+            for process in multiprocessing.active_children():
+                process.terminate()
         self._pool.shutdown(cancel_futures=at_once)
 
     def _outcomes(self, parts: Sequence[Ids]) -> Iterator[Outcome]:
@@ -141,8 +140,10 @@ def train_on(params: TrainParams, sample_ids: Ids) -> Outcome:
     """
     start = time.monotonic()
     data = _Data.load(params)
-    train = _take(data.train, np.flatnonzero(np.isin(data.train.ids, sample_ids)))
-    session = Session.prepare(params, choose_compute(params), (train, data.test))
+    train = data.train.take(np.flatnonzero(np.isin(data.train.ids, sample_ids)))
+    session = Session.prepare(
+        params, choose_compute(params), (train, data.test), task=Classification()
+    )
     weights = _digest(session.model)
     session.fit()
     correct = _correct(session)
@@ -180,20 +181,6 @@ class _Data:
         return cls(train, test, np.isin(np.arange(len(test)), half))
 
 
-def _take(split: ImageSplit, picked: NDArray[np.int64]) -> ImageSplit:
-    """The samples at some positions."""
-    soft = split.soft_labels
-    return replace(
-        split,
-        images=split.images[picked],
-        labels=split.labels[picked],
-        ids=split.ids[picked],
-        paths=None if split.paths is None else tuple(split.paths[each] for each in picked),
-        true_labels=None if split.true_labels is None else split.true_labels[picked],
-        soft_labels=None if soft is None else soft[picked],
-    )
-
-
 def _correct(session: Session) -> NDArray[np.bool_]:
     """Whether each test sample is classified right, (n_test,), in the split's own order."""
     predicted: list[Tensor] = []
@@ -207,7 +194,7 @@ def _correct(session: Session) -> NDArray[np.bool_]:
 def _digest(model: nn.Module) -> str:
     """Digest of all weights, 16 hex characters."""
     return digest_inputs(
-        digest_input(each.detach().cpu().numpy()) for each in model.state_dict().values()
+        digest_input(weights.detach().cpu().numpy()) for weights in model.state_dict().values()
     )[:16]
 
 

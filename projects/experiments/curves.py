@@ -15,8 +15,9 @@ from actiontrack.reporting import (
 )
 from actiontrack.store import Store, StoredRecord
 from projects.experiments.experiment import experiment
-from projects.experiments.params import ExperimentParams, auto
-from projects.params import MAX_SEED, ModelName, parse, run_main
+from projects.params.experiments import ExperimentParams, auto
+from projects.params.fields import MAX_SEED, ModelName
+from projects.params.reading import parse, run_main
 
 __all__ = ["CurvesParams", "main"]
 
@@ -55,11 +56,11 @@ def main(argv: Sequence[str]) -> None:
 
 def _finding(record: StoredRecord, params: CurvesParams) -> str:
     clusters = analysis.curve_clusters(record, params.clusters)
-    found = analysis.neighbours(record, n=params.queries, k=params.neighbours)
+    neighbours = analysis.neighbours(record, n=params.queries, k=params.neighbours)
     return " ".join(
         [
             describe_clusters(clusters),
-            describe_neighbours(found),
+            describe_neighbours(neighbours),
             describe_stability(analysis.stability([record])),
         ]
     )

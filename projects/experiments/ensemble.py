@@ -16,9 +16,11 @@ from actiontrack.reporting import describe_ensemble, ensemble_sections
 from actiontrack.reporting.document import Report
 from actiontrack.store import RunQuery, Store
 from projects.experiments.experiment import experiment
-from projects.experiments.params import ExperimentParams, auto
 from projects.loop import choose_compute
-from projects.params import ModelName, TrainParams, parse, run_main
+from projects.params.experiments import ExperimentParams, auto
+from projects.params.fields import ModelName
+from projects.params.reading import parse, run_main
+from projects.params.training import TrainParams
 
 __all__ = ["EnsembleParams", "main"]
 
@@ -50,7 +52,7 @@ def main(argv: Sequence[str]) -> None:
     with experiment("ensemble", params, Store()) as current:
         trainings = [_training(params, seed) for seed in range(params.models)]
         runs = current.train(trainings, stacked=_is_stacked(params, trainings[0]))
-        query = RunQuery(run_ids=tuple(each.run_id for each in runs), record="test-probe")
+        query = RunQuery(run_ids=tuple(run.run_id for run in runs), record="test-probe")
         records = load_records(query, store=current.store)
         scores = ensemble_scores(records)
         correlations = ensemble_correlations(scores, n_bootstrap=params.bootstrap)

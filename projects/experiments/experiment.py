@@ -6,7 +6,6 @@ experiment holds a finished run with the same tag, that run is taken and nothing
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,10 +18,13 @@ from actiontrack.reporting import log_report
 from actiontrack.reporting.document import Report, Section
 from actiontrack.store import RunInfo, Store
 from projects.children import Child, run_children
-from projects.experiments.params import ScaledParams
-from projects.params import TrainParams, to_strings
+from projects.datasets.files import visible_files
+from projects.params.experiments import ScaledParams
+from projects.params.reading import to_strings
+from projects.params.training import TrainParams
+from projects.run_log import lasting
 from projects.stacked import train_stacked
-from projects.train import lasting, train
+from projects.train import train
 
 __all__ = ["STEP_TAG", "Experiment", "experiment"]
 
@@ -74,28 +76,28 @@ class Experiment:
             ActionTrackError: if one of them fails.
             StoreError: if a record could not be uploaded.
         """
-        identities = [training_identity(each) for each in trainings]
-        done = [self._finished(each) for each in identities]
-        wanted = [
+        identities = [training_identity(params) for params in trainings]
+        done = [self._finished(identity) for identity in identities]
+        missing = [
             (params, identity)
             for params, identity, run in zip(trainings, identities, done, strict=True)
             if run is None
         ]
-        for each, run in zip(trainings, done, strict=True):
+        for params, run in zip(trainings, done, strict=True):
             if run is not None:
-                _tell_skipped(_title(each), run)
+                _print_skipped(_title(params), run)
         start = self._train_here if self._params.parallel == 1 else self._train_in_processes
         if stacked:
             start = self._train_at_once
-        fresh = iter(start(wanted))
-        runs = [each or self.store.get_run(next(fresh)) for each in done]
+        fresh = iter(start(missing))
+        runs = [run or self.store.get_run(next(fresh)) for run in done]
         for run, skipped in zip(runs, done, strict=True):
             self._note_step(run, skipped=skipped is not None)
         return runs
 
-    def _train_here(self, wanted: Sequence[tuple[TrainParams, str]]) -> list[str]:
+    def _train_here(self, missing: Sequence[tuple[TrainParams, str]]) -> list[str]:
         run_ids = []
-        for params, identity in wanted:
+        for params, identity in missing:
             print(f"\n== {_title(params)}", flush=True)
             run, synced = train(params, self.store, nested=True)
             if not synced:
@@ -107,15 +109,15 @@ class Experiment:
             run_ids.append(run.run_id)
         return run_ids
 
-    def _train_at_once(self, wanted: Sequence[tuple[TrainParams, str]]) -> list[str]:
-        if not wanted:
+    def _train_at_once(self, missing: Sequence[tuple[TrainParams, str]]) -> list[str]:
+        if not missing:
             return []
-        print(f"\n== {', '.join(_title(params) for params, _ in wanted)}, at once", flush=True)
-        tags = [{STEP_TAG: identity} for _, identity in wanted]
-        runs = train_stacked([params for params, _ in wanted], self.store, tags=tags)
-        return [each.run_id for each in runs]
+        print(f"\n== {', '.join(_title(params) for params, _ in missing)}, at once", flush=True)
+        tags = [{STEP_TAG: identity} for _, identity in missing]
+        runs = train_stacked([params for params, _ in missing], self.store, tags=tags)
+        return [run.run_id for run in runs]
 
-    def _train_in_processes(self, wanted: Sequence[tuple[TrainParams, str]]) -> list[str]:
+    def _train_in_processes(self, missing: Sequence[tuple[TrainParams, str]]) -> list[str]:
         children = [
             Child(
                 entry_point="train",
@@ -123,7 +125,7 @@ class Experiment:
                 name=_title(params).removeprefix("train "),
                 tags={STEP_TAG: identity},
             )
-            for params, identity in wanted
+            for params, identity in missing
         ]
         return run_children(self.store, self.run, children, parallel=self._params.parallel)
 
@@ -143,7 +145,7 @@ class Experiment:
         digest = _digest({"kind": kind, **identity})
         done = self._finished(digest)
         if done is not None:
-            _tell_skipped(kind, done)
+            _print_skipped(kind, done)
             self._note_step(done, skipped=True)
             return done
         print(f"\n== {kind}", flush=True)
@@ -214,21 +216,18 @@ def _digest(described: Mapping[str, object]) -> str:
 
 
 def _listing(root: Path) -> str:
-    """Digest of the paths and sizes of all files below a folder."""
-    found = hashlib.sha256()
-    for folder, folders, names in os.walk(root):
-        folders.sort()
-        for name in sorted(names):
-            path = Path(folder, name)
-            found.update(f"{path.relative_to(root).as_posix()}\0{path.stat().st_size}\n".encode())
-    return found.hexdigest()
+    """Digest of the paths and sizes of all files below a folder, hidden ones left out."""
+    digest = hashlib.sha256()
+    for path in visible_files(root):
+        digest.update(f"{path.relative_to(root).as_posix()}\0{path.stat().st_size}\n".encode())
+    return digest.hexdigest()
 
 
 def _effective(params: ScaledParams) -> dict[str, str]:
     """The values that the scale has filled in, under names that `mlflow run` does not log."""
     filled = params.preset(params.scale)
     return {
-        f"effective.{name}": each for name, each in to_strings(params).items() if name in filled
+        f"effective.{name}": text for name, text in to_strings(params).items() if name in filled
     }
 
 
@@ -237,5 +236,5 @@ def _settings(params: ScaledParams) -> pd.DataFrame:
     return pd.DataFrame({"parameter": list(values), "value": list(values.values())})
 
 
-def _tell_skipped(what: str, run: RunInfo) -> None:
-    print(f"\n== {what}: skipped, finished already in run {run.run_id}", flush=True)
+def _print_skipped(step: str, run: RunInfo) -> None:
+    print(f"\n== {step}: skipped, finished already in run {run.run_id}", flush=True)

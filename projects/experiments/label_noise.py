@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import pandas as pd
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from actiontrack import analysis
 from actiontrack.errors import ParameterError
@@ -33,16 +33,18 @@ from projects.cross_validation import (
     label_quality,
 )
 from projects.experiments.experiment import Experiment, experiment, training_identity
-from projects.experiments.params import AUTO, ExperimentParams, auto
-from projects.params import ModelName, TrainParams, parse, run_main, to_tuple
-from projects.train import lasting
+from projects.params.experiments import AUTO, ExperimentParams, auto
+from projects.params.fields import ModelNames
+from projects.params.reading import parse, run_main
+from projects.params.training import TrainParams, fit_warmup
+from projects.run_log import lasting
 
 __all__ = ["LabelNoiseParams", "main"]
 
 _SELF_CONFIDENCE = "cleanlab_self_confidence"
 _LOW_IS_HARD = LOW_IS_HARD | {f"cleanlab_{method}" for method in LABEL_QUALITY}
 _METRICS = {"auroc": "AUROC", "average_precision": "AP"}
-_K = 100  # besides as many as there are wrong labels
+_K = 100  # besides the number of wrong labels
 _FOLDER, _FILE = "cross_validation", "probabilities.parquet"
 
 
@@ -67,12 +69,7 @@ class LabelNoiseParams(ExperimentParams):
         },
     }  # fmt: skip
 
-    models: Annotated[tuple[ModelName, ...], BeforeValidator(to_tuple)] = Field(
-        ("cnn3", "resnet_v2"),
-        min_length=1,
-        description="architectures",
-        json_schema_extra={"rule": f"must be a comma list of {', '.join(get_args(ModelName))}"},
-    )
+    models: ModelNames = Field(("cnn3", "resnet_v2"), description="architectures")
     seeds: int = auto(ge=1, description="runs of each model, each with wrong labels of its own")
     label_noise: float = auto(
         ge=0, lt=1, description="fraction of wrong training labels; with noisy_labels 0"
@@ -106,10 +103,15 @@ class LabelNoiseParams(ExperimentParams):
     @classmethod
     def _no_fraction_with_a_file(cls, values: Any) -> Any:
         """A file of wrong labels stands alone: no further ones are made up."""
-        given = dict(values)
-        if given.get("noisy_labels") and given.get("label_noise", AUTO) == AUTO:
-            given["label_noise"] = 0.0
-        return given
+        filled = dict(values)
+        if filled.get("noisy_labels") and filled.get("label_noise", AUTO) == AUTO:
+            filled["label_noise"] = 0.0
+        return filled
+
+    @model_validator(mode="after")
+    def _fit_warmup(self) -> Self:
+        fit_warmup(self, epochs=self.epochs, warmup_epochs=self.warmup_epochs)
+        return self
 
     @model_validator(mode="after")
     def _check_noise(self) -> Self:
@@ -136,8 +138,8 @@ class LabelNoiseParams(ExperimentParams):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Found:
-    """What the trainings and cross-validations have left.
+class _Results:
+    """Results of the trainings and cross-validations.
 
     Attributes:
         train: records of the noisy training split, one per training.
@@ -159,51 +161,53 @@ def main(argv: Sequence[str]) -> None:
     if params.cleanlab == "true":
         check_cleanlab()
     with experiment("label_noise", params, Store()) as current:
-        found = _find(current, params, trainings)
-        summary = analysis.noise_summary(found.detected)
-        table = _table(summary, found, params)
+        results = _measure(current, params, trainings)
+        summary = analysis.noise_summary(results.detected)
+        table = _table(summary, results, params)
         print(f"\n{table.to_string(index=False)}")
-        finding = _finding(summary, found, params)
-        current.finish(_report(params, found, summary, table), finding)
+        finding = _finding(summary, results, params)
+        current.finish(_report(params, results, summary, table), finding)
 
 
-def _find(
+def _measure(
     current: Experiment, params: LabelNoiseParams, trainings: Sequence[TrainParams]
-) -> _Found:
+) -> _Results:
     runs = current.train(trainings)
     validated = _cross_validate(current, params, trainings)
-    ids = tuple(each.run_id for each in runs)
+    ids = tuple(run.run_id for run in runs)
     train, test = (
         analysis.load_records(RunQuery(run_ids=ids, record=f"{split}-probe"), store=current.store)
         for split in ("train", "test")
     )
     further = {
-        run.run_id: _quality(current.store, validated[place])
-        for place, run in enumerate(runs)
-        if place in validated
+        run.run_id: _quality(current.store, validated[position])
+        for position, run in enumerate(runs)
+        if position in validated
     }
     detected = analysis.noise_detection(
         train, ks=_ks(train), further=further, low_is_hard=_LOW_IS_HARD
     )
     seconds: dict[str, tuple[float, float]] = {}
     for model in params.models:
-        own = [place for place, each in enumerate(trainings) if each.model == model]
-        folds = [validated[place] for place in own if place in validated]
-        seconds[model] = (_seconds([runs[place] for place in own]), _seconds(folds))
-    return _Found(train=train, test=test, detected=detected, seconds=seconds)
+        positions = [
+            position for position, training in enumerate(trainings) if training.model == model
+        ]
+        folds = [validated[position] for position in positions if position in validated]
+        seconds[model] = (_seconds([runs[position] for position in positions]), _seconds(folds))
+    return _Results(train=train, test=test, detected=detected, seconds=seconds)
 
 
 def _cross_validate(
     current: Experiment, params: LabelNoiseParams, trainings: Sequence[TrainParams]
 ) -> dict[int, RunInfo]:
-    """A run with out-of-fold probabilities for each training that gets some, by its place."""
+    """A run with out-of-fold probabilities, by the position of the training that it belongs to."""
     if not params.with_cleanlab:
         if params.cleanlab == "auto":
             print("\n== no cleanlab, no comparison with it: pip install 'actiontrack[cleanlab]'")
         return {}
     return {
-        place: _validate(current, training, params.folds)
-        for place, training in enumerate(trainings)
+        position: _validate(current, training, params.folds)
+        for position, training in enumerate(trainings)
         if training.seed < params.cleanlab_seeds
     }
 
@@ -224,14 +228,15 @@ def _validate(current: Experiment, training: TrainParams, folds: int) -> RunInfo
 def _quality(store: Store, run: RunInfo) -> pd.DataFrame:
     """Cleanlab's scores from the probabilities that a run holds: sample_id and a column each."""
     with tempfile.TemporaryDirectory() as folder:
-        kept = OutOfFold.load(store.download(run, f"{_FOLDER}/{_FILE}", Path(folder)))
+        out_of_fold = OutOfFold.load(store.download(run, f"{_FOLDER}/{_FILE}", Path(folder)))
     return pd.DataFrame(
-        {"sample_id": kept.sample_ids} | label_quality(kept.labels, kept.probabilities)
+        {"sample_id": out_of_fold.sample_ids}
+        | label_quality(out_of_fold.labels, out_of_fold.probabilities)
     )
 
 
 def _ks(records: Sequence[StoredRecord]) -> list[int]:
-    """As many as there are wrong labels, and 100: the same for all runs, which differ in which."""
+    """The number of wrong labels, which is the same in all runs, and 100."""
     samples = records[0].samples
     wrong = int(np.sum(samples.labels != samples.true_labels))
     return list(dict.fromkeys([wrong, min(_K, len(samples.sample_ids))]))
@@ -239,25 +244,28 @@ def _ks(records: Sequence[StoredRecord]) -> list[int]:
 
 def _seconds(runs: Sequence[RunInfo]) -> float:
     """Mean wall time of runs, NaN of none."""
-    times = [(each.end_time - each.start_time) / 1000 for each in runs]
+    times = [(run.end_time - run.start_time) / 1000 for run in runs]
     return float(np.mean(times)) if times else float("nan")
 
 
 # ---------------------------------------------------------------- tables
 
 
-def _table(summary: pd.DataFrame, found: _Found, params: LabelNoiseParams) -> pd.DataFrame:
-    """A row per model and method, best AUROC first, to be read: mean ± standard deviation."""
+def _table(summary: pd.DataFrame, results: _Results, params: LabelNoiseParams) -> pd.DataFrame:
+    """A row per model and method, best AUROC first, with mean ± standard deviation as text."""
     rows = []
     for (model, method), part in summary.groupby(["model", "score"], sort=False):
         first = part.iloc[0]
         row = {"model": model, "method": method}
         row |= {title: _spread(first, name) for name, title in _METRICS.items()}
-        row |= {f"P@{each['k']:g}": _spread(each, "precision_at_k") for _, each in part.iterrows()}
+        row |= {
+            f"P@{row_of_k['k']:g}": _spread(row_of_k, "precision_at_k")
+            for _, row_of_k in part.iterrows()
+        }
         validated = str(method).startswith("cleanlab_")
         row["runs"] = int(first["n_runs"])
         row["trainings"] = params.folds - 1 if validated else 1
-        row["seconds"] = round(found.seconds[str(model)][validated])
+        row["seconds"] = round(results.seconds[str(model)][validated])
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -267,23 +275,23 @@ def _spread(row: "pd.Series[Any]", metric: str) -> str:
     return f"{mean:.3f}" if np.isnan(deviation) else f"{mean:.3f} ± {deviation:.3f}"
 
 
-def _noise(params: LabelNoiseParams, found: _Found) -> str:
-    first = found.detected.iloc[0]
+def _noise(params: LabelNoiseParams, results: _Results) -> str:
+    first = results.detected.iloc[0]
     counted = f"{first['n_noisy']} of {first['n_samples']} training labels wrong"
     kind = "from a file" if params.noisy_labels else f"{params.noise_kind} noise"
     return f"With {counted} ({kind}), {params.epochs} epochs"
 
 
-def _finding(summary: pd.DataFrame, found: _Found, params: LabelNoiseParams) -> str:
-    told = f"{_noise(params, found)}: {describe_noise(summary)}"
+def _finding(summary: pd.DataFrame, results: _Results, params: LabelNoiseParams) -> str:
+    finding = f"{_noise(params, results)}: {describe_noise(summary)}"
     rows = summary[summary["score"] == _SELF_CONFIDENCE].drop_duplicates("model")
     if rows.empty:
-        return told
+        return finding
     values = ", ".join(f"{row['model']} {_spread(row, 'auroc')}" for _, row in rows.iterrows())
     cost = "1 training" if params.folds == 2 else f"{params.folds - 1} trainings"
     return (
-        f"{told} cleanlab's self-confidence by {params.folds}-fold cross-validation, which costs "
-        f"{cost} more, reaches {values}."
+        f"{finding} cleanlab's self-confidence by {params.folds}-fold cross-validation, which "
+        f"costs {cost} more, reaches {values}."
     )
 
 
@@ -292,37 +300,37 @@ def _finding(summary: pd.DataFrame, found: _Found, params: LabelNoiseParams) -> 
 
 def _report(
     params: LabelNoiseParams,
-    found: _Found,
+    results: _Results,
     summary: pd.DataFrame,
     table: pd.DataFrame,
 ) -> Report:
     sections = [
         Section(
             heading="Every method",
-            text=_about_methods(params, found),
+            text=_about_methods(params, results),
             frame=table,
             figure=detection_figure(summary),
             caption="AUROC of every method, mean over runs; bars are one standard deviation.",
         ),
-        *noise_sections(found.train, found.test),
+        *noise_sections(results.train, results.test),
         Section(heading="Mean and standard deviation over seeds", frame=summary),
-        Section(heading="Every run", frame=found.detected),
-        Section(heading="Runs", frame=analysis.runs_frame([*found.train, *found.test])),
+        Section(heading="Every run", frame=results.detected),
+        Section(heading="Runs", frame=analysis.runs_frame([*results.train, *results.test])),
         Section(heading="How to read this", text=_how_to_read()),
     ]
     return Report(title="Which score finds wrong labels?", sections=sections)
 
 
-def _about_methods(params: LabelNoiseParams, found: _Found) -> str:
+def _about_methods(params: LabelNoiseParams, results: _Results) -> str:
     text = (
-        f"{_noise(params, found)}, mean ± standard deviation over the runs: each seed draws "
+        f"{_noise(params, results)}, mean ± standard deviation over the runs: each seed draws "
         "other wrong labels too. Scores of the loss record all come from one training, "
         "tracked by evaluation passes over the training and the test split; EL2N is its mean over "
         f"the first epochs (at most {EL2N_STEPS}). AP is average precision, P@k precision at k. "
         "Seconds are the mean wall time of that training, its passes and its uploads included"
         f"{f', {params.parallel} at once' if params.parallel > 1 else ''}."
     )
-    if not found.detected["score"].str.startswith("cleanlab_").any():
+    if not results.detected["score"].str.startswith("cleanlab_").any():
         return f"{text}\n\nNot compared with cleanlab."
     return (
         f"{text}\n\ncleanlab {version('cleanlab')} scores each sample by the model of the "

@@ -4,18 +4,20 @@ import itertools
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, ClassVar, get_args
+from typing import Annotated, ClassVar, Self
 
 import pandas as pd
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from actiontrack.analysis import Comparison, compare_runs, load_records
 from actiontrack.reporting import comparison_report, describe_comparison, sources_of
 from actiontrack.reporting.document import Report, Section
 from actiontrack.store import RunQuery, Store, StoredRecord
 from projects.experiments.experiment import Experiment, experiment
-from projects.experiments.params import ScaledParams, auto
-from projects.params import Dataset, ModelName, parse, run_main, to_tuple
+from projects.params.comparing import check_two_runs
+from projects.params.experiments import ScaledParams, auto
+from projects.params.fields import Dataset, ModelNames, rule, to_tuple
+from projects.params.reading import parse, run_main
 
 __all__ = ["PAPER_TABLE1", "ModelBiasParams", "main"]
 
@@ -52,6 +54,14 @@ PAPER_TABLE1 = {
 }
 
 
+Datasets = Annotated[
+    tuple[Dataset, ...],
+    BeforeValidator(to_tuple),
+    Field(min_length=1),
+    rule("must be a comma list of datasets"),
+]
+
+
 class ModelBiasParams(ScaledParams):
     """Train models on datasets with several seeds and correlate their action scores."""
 
@@ -79,19 +89,16 @@ class ModelBiasParams(ScaledParams):
         },
     }
 
-    datasets: Annotated[tuple[Dataset, ...], BeforeValidator(to_tuple)] = auto(
-        min_length=1,
-        description="images to train on, one table each",
-        json_schema_extra={"rule": "must be a comma list of datasets"},
-    )
-    models: Annotated[tuple[ModelName, ...], BeforeValidator(to_tuple)] = auto(
-        min_length=1,
-        description="architectures",
-        json_schema_extra={"rule": f"must be a comma list of {', '.join(get_args(ModelName))}"},
-    )
+    datasets: Datasets = auto(description="images to train on, one table each")
+    models: ModelNames = auto(description="architectures")
     seeds: int = auto(ge=1, description="runs of each model; 2 or more give the ceiling")
     score: str = Field("action", min_length=1, description="score to compare")
     bootstrap: int = auto(ge=0, description="resamples for the confidence intervals")
+
+    @model_validator(mode="after")
+    def _check_two_runs(self) -> Self:
+        check_two_runs(self.models, self.seeds)
+        return self
 
 
 def main(argv: Sequence[str]) -> None:
@@ -105,9 +112,14 @@ def main(argv: Sequence[str]) -> None:
             print(comparison.table().round(3).to_string())
             title = _title(records)
             findings.append(f"{title}: {describe_comparison(comparison)}")
-            made = [*_beside_paper(records, comparison), *_told(records, comparison)]
+            of_dataset = [
+                *_beside_paper(records, comparison),
+                *_comparison_sections(records, comparison),
+            ]
             several = len(params.datasets) > 1
-            sections += [_under(title, each) for each in made] if several else made
+            sections += (
+                [_under(title, section) for section in of_dataset] if several else of_dataset
+            )
             sources += sources_of(records)
         title = "Do models share their biases?"
         report = Report(title=title, sections=sections, sources=sources)
@@ -121,7 +133,7 @@ def _train(current: Experiment, params: ModelBiasParams, dataset: str) -> list[S
             for model, seed in itertools.product(params.models, range(params.seeds))
         ]
     )
-    query = RunQuery(run_ids=tuple(each.run_id for each in runs), record="test-probe")
+    query = RunQuery(run_ids=tuple(run.run_id for run in runs), record="test-probe")
     return load_records(query, store=current.store)
 
 
@@ -129,7 +141,7 @@ def _title(records: Sequence[StoredRecord]) -> str:
     return records[0].run.params["dataset"].strip("'").rpartition("/")[-1]
 
 
-def _told(records: Sequence[StoredRecord], comparison: Comparison) -> list[Section]:
+def _comparison_sections(records: Sequence[StoredRecord], comparison: Comparison) -> list[Section]:
     return list(comparison_report(records, comparison, details=False).sections)
 
 

@@ -136,24 +136,24 @@ class PackedSSD(nn.Module):
         """
         none = torch.full((len(self.default_boxes),), -1, device=self.default_boxes.device)
         return [
-            self.ssd.proposal_matcher(box_iou(each["boxes"], self.default_boxes))
-            if len(each["boxes"])
+            self.ssd.proposal_matcher(box_iou(target["boxes"], self.default_boxes))
+            if len(target["boxes"])
             else none
-            for each in targets
+            for target in targets
         ]
 
     def detections(self, outputs: Tensor) -> list[dict[str, Tensor]]:
-        """What is found after suppression of overlaps, from outputs (B, n_boxes, …) of `forward`.
+        """Boxes after suppression of overlaps, from outputs (B, n_boxes, …) of `forward`.
 
         Returns:
             For each image ``boxes``, float32 (n, 4), left, top, right, bottom in pixels of the
             images given to `forward`, ``labels``, int64 (n,), from 1, and ``scores``, (n,).
         """
         count = len(outputs)
-        found: list[dict[str, Tensor]] = self.ssd.postprocess_detections(
+        detections: list[dict[str, Tensor]] = self.ssd.postprocess_detections(
             self.heads(outputs), [self.default_boxes] * count, [self._size] * count
         )
-        return found
+        return detections
 
 
 def _conv(in_channels: int, out_channels: int, *, stride: int = 1) -> tuple[nn.Module, ...]:

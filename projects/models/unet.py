@@ -7,6 +7,8 @@ upsampling, the encoder's map of that size beside it, two 3x3 convolutions with 
 normalisation.
 """
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torchvision.models.vgg import VGG16_BN_Weights, cfgs, make_layers
@@ -28,9 +30,11 @@ class UNet(nn.Module):
         imagenet: start from torchvision's ImageNet weights of the encoder, downloading them.
 
     Raises:
-        ParameterError: if weights are wanted for another width than VGG-16's.
-        DataError: if they can't be downloaded.
+        ParameterError: ImageNet weights for another width than VGG-16's.
+        DataError: The weights can't be downloaded.
     """
+
+    min_size: ClassVar[int] = 16  # pixels of the shorter side, which is halved four times
 
     def __init__(self, n_classes: int, *, width_divisor: int = 1, imagenet: bool = False) -> None:
         super().__init__()
@@ -40,7 +44,7 @@ class UNet(nn.Module):
         if imagenet:
             _load_imagenet(layers, width_divisor)
         self.stages = nn.ModuleList(_split_at_poolings(layers))
-        widths = [_width(each) for each in self.stages]
+        widths = [_width(stage) for stage in self.stages]
         self.decoders = nn.ModuleList(
             _double_conv(deep + skip, skip)
             for skip, deep in zip(widths[-2::-1], widths[:0:-1], strict=True)
@@ -80,7 +84,7 @@ def _split_at_poolings(layers: nn.Sequential) -> list[nn.Sequential]:
 
 
 def _width(stage: nn.Module) -> int:
-    convolutions = [each for each in stage.modules() if isinstance(each, nn.Conv2d)]
+    convolutions = [layer for layer in stage.modules() if isinstance(layer, nn.Conv2d)]
     return convolutions[-1].out_channels
 
 
@@ -106,5 +110,5 @@ def _load_imagenet(layers: nn.Sequential, width_divisor: int) -> None:
             "Pass --encoder_weights none to start from random ones."
         ) from error
     prefix = "features."
-    own = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
-    layers.load_state_dict(own)
+    encoder = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+    layers.load_state_dict(encoder)

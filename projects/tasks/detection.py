@@ -18,24 +18,24 @@ from torch import Tensor
 
 from actiontrack.errors import MissingDependencyError
 from actiontrack.recorder import EpochSummary, Recorder
-from projects.datasets.voc import DetectionSplit, open_voc
+from projects.datasets.voc import DetectionSplit, VocSettings, open_voc
 from projects.loading import Normalisation
-from projects.models.ssd import PackedSSD, build_detector
-from projects.params import validate
+from projects.models.ssd import DETECTORS, PackedSSD, build_detector
+from projects.params.detection import DetectionParams
+from projects.params.reading import validate
 from projects.tasks.detection_losses import Target, multibox_losses
-from projects.tasks.detection_params import DetectionParams
 from projects.tasks.detection_pictures import object_pictures
-from projects.tasks.task import Task
+from projects.tasks.task import Task, Trained
 
 if TYPE_CHECKING:
     from torchmetrics.detection import MeanAveragePrecision
 
-__all__ = ["Detection", "ObjectRecorder", "box_table"]
+__all__ = ["Detection", "ObjectRecorder", "box_table", "voc_settings"]
 
 IMAGE_LOSS = "multibox"
 OBJECT_LOSS = "multibox_of_object"
-_MIN_SCORE = 0.05  # of detections that are kept with the run
-_NOT_IN_NAMES = re.compile(r"[^\w .-]")  # what MLflow takes in no name of a metric
+_MIN_SCORE = 0.05  # of the detections that the run stores
+_NOT_IN_NAMES = re.compile(r"[^\w .-]")  # MLflow refuses these in the name of a metric
 
 
 class ObjectRecorder(Recorder):
@@ -80,7 +80,11 @@ class ObjectRecorder(Recorder):
 
 
 class Detection(Task):
-    """Images to boxes with classes. One object serves one training."""
+    """Images to boxes with classes. Each training needs an object of its own.
+
+    Attributes:
+        latest_metrics: the latest value of each metric, by its name in the run.
+    """
 
     probe_batch = 32
     recorder_class = ObjectRecorder
@@ -91,9 +95,7 @@ class Detection(Task):
         self._detector: PackedSSD | None = None
         self._metric: MeanAveragePrecision | None = None
         self._measured = False
-        self.found: dict[str, float] = {}  # the latest value of each metric
-
-    # What training asks for
+        self.latest_metrics: dict[str, float] = {}
 
     def load(self, params: DetectionParams) -> tuple[DetectionSplit, DetectionSplit]:
         """Read the dataset at the size of the detector.
@@ -104,7 +106,7 @@ class Detection(Task):
         if params.metric != "never":
             self._metric = _average_precision()
         self._params = params
-        train, test = open_voc(params.voc)
+        train, test = open_voc(voc_settings(params))
         self._splits = {"train": train, "test": test}
         return train, test
 
@@ -133,8 +135,6 @@ class Detection(Task):
         """The loss of a batch that torchvision computes: classification and box regression."""
         return self._built.total(outputs, _unpacked(targets))
 
-    # What is recorded
-
     def recorder_options(
         self,
         params: DetectionParams,  # noqa: ARG002 - of the interface
@@ -142,17 +142,17 @@ class Detection(Task):
     ) -> Mapping[str, Any]:
         """The name of the loss, and the objects of the images."""
         rows = range(len(images))
-        counts = [len(images.kept(row)) for row in rows]
+        counts = [len(images.objects(row)) for row in rows]
         objects = {
-            "ids": np.array([each for row in rows for each in images.object_ids(row)]),
-            "labels": np.concatenate([images.labels(row)[images.kept(row)] for row in rows]),
+            "ids": np.array([object_id for row in rows for object_id in images.object_ids(row)]),
+            "labels": np.concatenate([images.labels(row)[images.objects(row)] for row in rows]),
             "paths": np.repeat(images.paths, counts).tolist(),
             "input_digests": np.repeat(images.input_digests, counts).tolist(),
         }
         return {"loss_name": IMAGE_LOSS, "objects": objects}
 
     def start_pass(self, record: str, *, last: bool) -> None:  # noqa: ARG002
-        """Note whether detections are to be measured."""
+        """Decide whether this pass measures detections."""
         when = self._params.metric
         self._measured = when == "epoch" or (when == "end" and last)
         if self._metric is not None:
@@ -166,50 +166,47 @@ class Detection(Task):
         recorder.update(ids, sum(of_images.values()), components=of_images)
         matched = losses.object_matched > 0
         if matched.any():
-            of_objects = {name: each[matched] for name, each in losses.of_objects().items()}
-            known = self._object_ids[recorder.name.rpartition("-")[0]]
-            named = np.array([each for image in ids for each in known[str(image)]])
+            of_objects = {name: loss[matched] for name, loss in losses.of_objects().items()}
+            of_image = self._object_ids[recorder.name.rpartition("-")[0]]
+            object_ids = np.array([name for image in ids for name in of_image[str(image)]])
             recorder.objects.update(
-                named[matched.cpu().numpy()], sum(of_objects.values()), components=of_objects
+                object_ids[matched.cpu().numpy()], sum(of_objects.values()), components=of_objects
             )
         if self._measured and recorder.name.endswith("-probe") and self._metric is not None:
             truth = self._truth[recorder.name.rpartition("-")[0]]
-            self._metric.update(packed.detections(outputs), [truth[str(each)] for each in ids])
+            self._metric.update(packed.detections(outputs), [truth[str(image)] for image in ids])
 
     def metrics(self, record: str) -> Mapping[str, float]:
         """Mean average precision at IoU 0.5 (VOC's), over 0.5 to 0.95 (COCO's), and per class."""
         if not self._measured or self._metric is None:
             return {}
-        found = self._metric.compute()
-        values = {f"{record}/{name}": float(found[name]) for name in ("map", "map_50")}
+        result = self._metric.compute()
+        values = {f"{record}/{name}": float(result[name]) for name in ("map", "map_50")}
         names = self._splits["train"].class_names
         for label, value in zip(
-            found["classes"].reshape(-1).tolist(),
-            found["map_per_class"].reshape(-1).tolist(),
+            result["classes"].reshape(-1).tolist(),
+            result["map_per_class"].reshape(-1).tolist(),
             strict=True,
         ):
             name = _NOT_IN_NAMES.sub("_", names[label - 1])
             values[f"{record}/map_per_class/{name}"] = float(value)
-        known = {name: value for name, value in values.items() if value >= 0}
-        self.found |= known
-        return known
+        measured = {name: value for name, value in values.items() if value >= 0}
+        self.latest_metrics |= measured
+        return measured
 
-    def log_extras(self, session: Any, recorder: Any, images: DetectionSplit) -> None:
-        """Small pictures of the objects, and the boxes that the trained detector finds."""
+    def log_extras(self, session: Trained, recorder: Any, images: DetectionSplit) -> None:
+        """Small pictures of the objects, and the boxes that the trained detector predicts."""
         pictures = object_pictures(images, session.params.thumbnails)
         if pictures is not None:
             recorder.objects.log_thumbnails(*pictures)
         if not recorder.name.endswith("-probe"):
             return
-        found: list[tuple[Any, dict[str, Tensor]]] = []
+        detections: list[dict[str, Tensor]] = []
         packed = self._built
         session.evaluate(
-            images,
-            lambda ids, outputs, _: found.extend(zip(ids, packed.detections(outputs), strict=True)),
+            images, lambda _, outputs, __: detections.extend(packed.detections(outputs))
         )
-        recorder.log_boxes(box_table(images, [each for _, each in found]))
-
-    # How
+        recorder.log_boxes(box_table(images, detections))
 
     @property
     def _built(self) -> PackedSSD:
@@ -233,12 +230,29 @@ class Detection(Task):
         }
 
 
-def box_table(images: DetectionSplit, found: Sequence[Mapping[str, Tensor]]) -> pd.DataFrame:
-    """Annotated and detected boxes of a split in pixels of the stored images.
+def voc_settings(params: DetectionParams) -> VocSettings:
+    """What to read of the dataset, at the size that the detector works on."""
+    return VocSettings(
+        path=params.path,
+        side=DETECTORS[params.model].side,
+        train_set=params.train_set,
+        test_set=params.test_set,
+        classes=params.classes,
+        bad_boxes=params.bad_boxes,
+        difficult=params.difficult,
+        subset=params.subset,
+        test_subset=params.test_subset,
+        test_fraction=params.test_fraction,
+        split_seed=params.split_seed,
+    )
+
+
+def box_table(images: DetectionSplit, predictions: Sequence[Mapping[str, Tensor]]) -> pd.DataFrame:
+    """Annotated and detected boxes of a split in pixels of the images in their own size.
 
     Args:
         images: The split.
-        found: Detections of each image, in pixels of the images in memory.
+        predictions: Detections of each image, in pixels of the images in memory.
 
     Returns:
         One row per box: sample_id, class, left, top, right, bottom, width and height (of the
@@ -246,11 +260,11 @@ def box_table(images: DetectionSplit, found: Sequence[Mapping[str, Tensor]]) -> 
         score of 0.05 are left out.
     """
     frames = []
-    for row, detections in enumerate(found):
-        kept = (detections["scores"] >= _MIN_SCORE).cpu().numpy()
-        boxes = detections["boxes"].float().cpu().numpy()[kept] / images.scale(row)
-        labels = detections["labels"].cpu().numpy()[kept] - 1
-        scores = detections["scores"].float().cpu().numpy()[kept]
+    for row, detections in enumerate(predictions):
+        certain = (detections["scores"] >= _MIN_SCORE).cpu().numpy()
+        boxes = detections["boxes"].float().cpu().numpy()[certain] / images.scale(row)
+        labels = detections["labels"].cpu().numpy()[certain] - 1
+        scores = detections["scores"].float().cpu().numpy()[certain]
         truth = images.annotations[row].boxes
         frames += [
             _box_rows(images, row, truth, images.labels(row)).assign(kind="truth", score=np.nan),
@@ -273,7 +287,7 @@ def _unpacked(targets: Tensor) -> list[Target]:
     """Boxes and labels of each image from its rows with a label, (B, M, 5)."""
     return [
         {"boxes": rows[:, 1:], "labels": rows[:, 0].long()}
-        for rows in (each[each[:, 0] > 0] for each in targets)
+        for rows in (padded[padded[:, 0] > 0] for padded in targets)
     ]
 
 

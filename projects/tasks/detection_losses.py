@@ -106,8 +106,8 @@ def multibox_losses(
             strict=True,
         )
     ]
-    of_images = [torch.stack(each) for each in zip(*(part[:4] for part in parts), strict=True)]
-    of_objects = [torch.cat(each) for each in zip(*(part[4:] for part in parts), strict=True)]
+    of_images = [torch.stack(sums) for sums in zip(*(part[:4] for part in parts), strict=True)]
+    of_objects = [torch.cat(sums) for sums in zip(*(part[4:] for part in parts), strict=True)]
     return MultiBoxLosses(*of_images, *of_objects)
 
 
@@ -119,8 +119,8 @@ def _losses_of_image(
     chosen = torch.where(matched >= 0)[0]
     owner = matched[chosen]
     positive = functional.cross_entropy(logits[chosen], target["labels"][owner], reduction="none")
-    wanted = ssd.box_coder.encode_single(target["boxes"][owner], default_boxes[chosen])
-    box = functional.smooth_l1_loss(offsets[chosen], wanted, reduction="none").sum(dim=1)
+    true_offsets = ssd.box_coder.encode_single(target["boxes"][owner], default_boxes[chosen])
+    box = functional.smooth_l1_loss(offsets[chosen], true_offsets, reduction="none").sum(dim=1)
 
     free = logits[matched < 0]
     background = functional.cross_entropy(

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from projects.datasets.decode import upright
 from projects.datasets.voc import DetectionSplit
 
 __all__ = ["object_pictures"]
@@ -36,9 +37,9 @@ def object_pictures(
     ids: list[str] = []
     pictures: list[bytes] = []
     for row, path in enumerate(images.paths):
-        boxes = images.annotations[row].boxes[images.kept(row)]
+        boxes = images.annotations[row].boxes[images.objects(row)]
         with Image.open(Path(images.root) / path) as opened:
-            image = opened.convert("RGB")
+            image = upright(opened).convert("RGB")
         ids += images.object_ids(row)
         pictures += [_picture(image, box) for box in boxes]
     return np.array(ids), pictures

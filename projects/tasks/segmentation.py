@@ -17,26 +17,27 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from actiontrack.errors import ParameterError
 from actiontrack.recorder import Recorder
 from projects.datasets.cityscapes import open_cityscapes
-from projects.datasets.masks import MaskSplit, open_masks
+from projects.datasets.masks import MaskSettings, MaskSplit, open_masks
 from projects.models.unet import UNet
-from projects.params import validate
+from projects.params.reading import validate
+from projects.params.segmentation import SegmentationParams
 from projects.tasks.segmentation_losses import SegmentationLoss
-from projects.tasks.segmentation_params import SegmentationParams
-from projects.tasks.task import Task
+from projects.tasks.task import Task, Trained
 
-__all__ = ["Segmentation", "class_png", "intersection_over_union"]
+__all__ = ["Segmentation", "class_png", "intersection_over_union", "mask_settings"]
 
 LABEL, PREDICTION = "label", "prediction"
-_NOT_IN_NAMES = re.compile(r"[^\w .-]")  # what MLflow takes in no name of a metric
+_NOT_IN_NAMES = re.compile(r"[^\w .-]")  # MLflow refuses these in the name of a metric
 
 
 class Segmentation(Task):
-    """Images to a class for every pixel. One object serves one training.
+    """Images to a class for every pixel. Each training needs an object of its own.
 
     Attributes:
-        found: the latest value of each metric.
+        latest_metrics: the latest value of each metric, by its name in the run.
     """
 
     probe_batch = 16
@@ -47,20 +48,25 @@ class Segmentation(Task):
         self._split: MaskSplit | None = None
         self._confusion = torch.zeros(0)
         self._predictions: dict[str, dict[str, NDArray[np.uint8]]] = {}
-        self._keeps = False
-        self.found: dict[str, float] = {}
+        self._keeps_pictures = False
+        self.latest_metrics: dict[str, float] = {}
 
     def load(self, params: SegmentationParams) -> tuple[MaskSplit, MaskSplit]:
         """Read images and masks at the size that the parameters name."""
         self._params = params
-        train, test = (open_cityscapes if params.is_cityscapes else open_masks)(params.settings)
+        train, test = _open(params)
         self._split = train
         ignored = train.n_classes if train.has_void and params.void == "ignored" else None
-        self._loss = params.loss(ignored)
+        self._loss = _loss(params, ignored)
         return train, test
 
     def build(self, params: SegmentationParams, train: MaskSplit) -> UNet:
-        """The U-Net that the parameters name, with an output for void where it is counted."""
+        """The U-Net that the parameters name, with an output for void where it is counted.
+
+        Raises:
+            ParameterError: Images smaller than the U-Net can halve four times.
+        """
+        _check_size(train)
         return UNet(
             self._n_outputs(train),
             width_divisor=params.width_divisor,
@@ -108,10 +114,10 @@ class Segmentation(Task):
         }
 
     def start_pass(self, record: str, *, last: bool) -> None:
-        """Count anew; keep the predictions of the trained model."""
+        """Start counting; keep the predictions of the trained model."""
         n_classes = len(self._train.class_names)
         self._confusion = torch.zeros(n_classes, n_classes, dtype=torch.int64)
-        self._keeps, self._predictions[record] = last, {}
+        self._keeps_pictures, self._predictions[record] = last, {}
 
     def record(self, recorder: Recorder, ids: Any, outputs: Tensor, targets: Tensor) -> None:
         """Record the losses of each image and of each pixel, and count its predictions."""
@@ -122,35 +128,35 @@ class Segmentation(Task):
             return  # a training batch
         predicted = outputs.argmax(dim=1).to(torch.uint8)
         self._count(predicted, targets)
-        if self._keeps:
-            kept = zip(ids.tolist(), predicted.cpu().numpy(), strict=True)
-            self._predictions[recorder.name].update(kept)
+        if self._keeps_pictures:
+            classes = zip(ids.tolist(), predicted.cpu().numpy(), strict=True)
+            self._predictions[recorder.name].update(classes)
 
     def metrics(self, record: str) -> Mapping[str, float]:
         """Intersection over union of each class and their mean, and the accuracy of pixels."""
         train = self._train
         confusion = self._confusion.numpy().astype(np.float64)
         labelled = confusion[: train.n_classes]
-        found = intersection_over_union(confusion, train.n_classes)
+        overlaps = intersection_over_union(confusion, train.n_classes)
         values = {
-            "miou": float(np.nanmean(found[: train.n_classes])),
+            "miou": float(np.nanmean(overlaps[: train.n_classes])),
             "pixel_accuracy": float(np.trace(labelled) / max(labelled.sum(), 1)),
         }
-        for name, value in zip(train.class_names, found.tolist(), strict=True):
+        for name, value in zip(train.class_names, overlaps.tolist(), strict=True):
             if np.isfinite(value):
                 values[f"iou/{_NOT_IN_NAMES.sub('_', name)}"] = value
-        self.found = {f"{record}/{name}": value for name, value in values.items()}
-        return self.found
+        self.latest_metrics = {f"{record}/{name}": value for name, value in values.items()}
+        return self.latest_metrics
 
-    def log_extras(self, session: Any, recorder: Recorder, images: MaskSplit) -> None:  # noqa: ARG002
+    def log_extras(self, session: Trained, recorder: Recorder, images: MaskSplit) -> None:  # noqa: ARG002
         """Label and prediction of each image, as pictures whose pixel values are classes."""
         predicted = self._predictions.get(recorder.name)
         if not predicted:
             return
         n_classes = images.n_classes
-        labels = [class_png(each, n_classes) for each in images.targets.numpy()]
+        labels = [class_png(target, n_classes) for target in images.targets.numpy()]
         recorder.log_pictures(LABEL, images.ids, labels)
-        pictures = [class_png(predicted[each], n_classes) for each in images.ids.tolist()]
+        pictures = [class_png(predicted[name], n_classes) for name in images.ids.tolist()]
         recorder.log_pictures(PREDICTION, images.ids, pictures)
 
     @property
@@ -166,6 +172,46 @@ class Segmentation(Task):
         pairs = targets.long() * n_classes + predicted.long()
         counted = torch.bincount(pairs.flatten().cpu(), minlength=n_classes**2)
         self._confusion += counted.reshape(n_classes, n_classes)
+
+
+def mask_settings(params: SegmentationParams) -> MaskSettings:
+    """What to read of the dataset."""
+    images, masks = params.folders
+    return MaskSettings(
+        images=images,
+        masks=masks,
+        class_names=params.classes,
+        void_id=params.void_id,
+        height=params.height,
+        width=params.width,
+        subset=params.subset,
+        test_subset=params.test_subset,
+        test_fraction=params.test_fraction,
+        split_seed=params.split_seed,
+    )
+
+
+def _open(params: SegmentationParams) -> tuple[MaskSplit, MaskSplit]:
+    read = open_cityscapes if params.is_cityscapes else open_masks
+    return read(mask_settings(params))
+
+
+def _loss(params: SegmentationParams, ignored: int | None) -> SegmentationLoss:
+    """The loss, with the class whose pixels count nowhere."""
+    return SegmentationLoss(
+        dice=params.dice_weight,
+        jaccard=params.jaccard_weight,
+        focal=params.focal_weight,
+        gamma=params.focal_gamma,
+        ignored=ignored,
+    )
+
+
+def _check_size(images: MaskSplit) -> None:
+    for name, side in zip(("height", "width"), images.targets.shape[1:], strict=True):
+        if side < UNet.min_size:
+            rule = f"must be at least {UNet.min_size} pixels for the U-Net"
+            raise ParameterError(name, rule, side, f"Pass --{name} {UNet.min_size} or more.")
 
 
 def intersection_over_union(confusion: NDArray[np.float64], n_classes: int) -> NDArray[np.float64]:
@@ -188,7 +234,7 @@ def intersection_over_union(confusion: NDArray[np.float64], n_classes: int) -> N
 
 
 def class_png(classes: NDArray[np.uint8], n_classes: int) -> bytes:
-    """A picture (H, W) of classes: palette indices are the classes, void is black."""
+    """A PNG file of classes (H, W): palette indices are the classes, void is black."""
     colours = colormaps["tab20"](np.arange(n_classes) % 20, bytes=True)
     palette = np.zeros((256, 3), dtype=np.uint8)
     palette[:n_classes] = colours[:, :3]

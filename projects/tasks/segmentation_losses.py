@@ -50,7 +50,7 @@ class SegmentationLoss:
         log_p = logits.log_softmax(dim=1)
         p, truth, counts = log_p.exp(), self._one_hot(logits, targets), self._counts(targets)
         overlap, predicted, held = (
-            (each * counts[:, None]).sum(dim=(2, 3)) for each in (p * truth, p, truth)
+            (values * counts[:, None]).sum(dim=(2, 3)) for values in (p * truth, p, truth)
         )
         present = held > 0
         dice = 1 - (2 * overlap + _SMOOTH) / (predicted + held + _SMOOTH)

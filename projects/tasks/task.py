@@ -1,22 +1,24 @@
 """The interface of a task: its data, its model, its loss and what is recorded of each sample.
 
 Loop, recorder, store, analysis, figures and report are the same for all tasks, see
-`projects.train`; a task says what differs.
+`projects.session`. A task says what differs.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from actiontrack.recorder import Recorder
 from projects.datasets.split import SplitName
-from projects.loading import Split
-from projects.loop import PROBE_BATCH
+from projects.loading import Normalisation, Split, batches
+from projects.loop import PROBE_BATCH, Compute, Observe
 
-__all__ = ["Task", "TaskSplit"]
+__all__ = ["Task", "TaskSplit", "Trained", "last_features"]
 
 
 class TaskSplit(Split, Protocol):
@@ -44,7 +46,30 @@ class TaskSplit(Split, Protocol):
 
     @property
     def input_digests(self) -> Sequence[str]:
-        """Digest of all that the loss of each sample depends on beside the model."""
+        """Digest of everything but the model that the loss of each sample depends on."""
+
+
+class Trained(Protocol):
+    """What a task needs of the training that it belongs to, see `projects.session.Session`."""
+
+    @property
+    def params(self) -> Any:
+        """Parameters, of the task's own class."""
+
+    @property
+    def model(self) -> Any:
+        """The model, as the task has built it."""
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """Of the training split."""
+
+    @property
+    def compute(self) -> Compute:
+        """Where and how precisely to compute."""
+
+    def evaluate(self, images: Any, observe: Observe) -> None:
+        """Run one evaluation pass over a split."""
 
 
 class Task(ABC):
@@ -52,7 +77,7 @@ class Task(ABC):
 
     #: Samples in a batch of the evaluation pass.
     probe_batch: ClassVar[int] = PROBE_BATCH
-    #: What records a split; it gets `recorder_options`.
+    #: Class of the recorders; it takes `recorder_options`.
     recorder_class: ClassVar[type[Recorder]] = Recorder
 
     @abstractmethod
@@ -76,11 +101,11 @@ class Task(ABC):
         """Give the losses of a batch to a recorder, one per sample."""
 
     def samples(self, images: Any) -> Mapping[str, Any]:  # noqa: ARG002 - a default
-        """What `Recorder.describe_samples` gets beside ids, paths and digests, such as labels."""
+        """Arguments of `Recorder.describe_samples` beside ids, paths and digests: labels, say."""
         return {}
 
     def recorder_options(self, params: Any, images: Any) -> Mapping[str, Any]:  # noqa: ARG002
-        """What `Recorder` gets beside what all tasks give it, such as the name of the loss."""
+        """Arguments of `Recorder` that only this task has, such as the name of the loss."""
         return {}
 
     def augment(
@@ -99,7 +124,7 @@ class Task(ABC):
         return images, targets
 
     def start_pass(self, record: str, *, last: bool) -> None:  # noqa: B027 - a default
-        """An evaluation pass begins.
+        """Prepare for an evaluation pass.
 
         Args:
             record: name of the record.
@@ -115,14 +140,30 @@ class Task(ABC):
         return {}
 
     def describe_model(self, params: Any, train: Any) -> Mapping[str, Any]:
-        """What `build` needs to know to build the same model again, as plain text and numbers."""
+        """Plain text and numbers from which `build` makes the same model again."""
         return {"name": params.model, "class_names": train.class_names}
 
-    def log_extras(self, session: Any, recorder: Recorder, images: Any) -> None:  # noqa: B027
-        """Log of the trained model what only this task has, before the recorder finishes.
+    def log_extras(self, session: Trained, recorder: Recorder, images: Any) -> None:  # noqa: B027
+        """Log what only this task has of the trained model, before the recorder finishes.
 
         Args:
-            session: the `projects.train.Session` with the model.
+            session: the training, with the model.
             recorder: of a split.
             images: the split.
         """
+
+
+@torch.inference_mode()
+def last_features(session: Trained, images: Split) -> NDArray[np.float32]:
+    """What the model's method ``features`` gives, (n_samples, n_features), in the split's order."""
+    session.model.eval()
+    parts = [
+        session.model.features(batch).float().cpu().numpy()
+        for _, batch, _ in batches(
+            images,
+            batch_size=PROBE_BATCH,
+            normalisation=session.normalisation,
+            device=session.compute.device,
+        )
+    ]
+    return np.concatenate(parts)

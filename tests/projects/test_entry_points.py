@@ -30,9 +30,9 @@ from projects.experiments.ensemble import EnsembleParams
 from projects.experiments.label_noise import LabelNoiseParams
 from projects.experiments.model_bias import ModelBiasParams
 from projects.params import CompareParams, DemoParams, TrainParams, defaults, run_main
-from projects.tasks.autoencoder import AutoencoderParams
-from projects.tasks.detection_params import DetectionParams
-from projects.tasks.segmentation_params import SegmentationParams
+from projects.params.autoencoder import AutoencoderParams
+from projects.params.detection import DetectionParams
+from projects.params.segmentation import SegmentationParams
 
 MODELS = {
     "main": (main, DemoParams),

@@ -6,8 +6,8 @@ import pytest
 from actiontrack.errors import ActionTrackError
 from actiontrack.reporting.document import Report, Section
 from projects.experiments.experiment import experiment, training_identity
-from projects.experiments.params import ExperimentParams
 from projects.params import parse
+from projects.params.experiments import ExperimentParams
 
 TINY = ["--subset", "60", "--test_subset", "20", "--epochs", "1"]
 

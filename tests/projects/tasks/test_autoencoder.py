@@ -15,7 +15,8 @@ from projects import train_autoencoder
 from projects.loading import Normalisation
 from projects.models.autoencoder import Autoencoder
 from projects.params import validate
-from projects.tasks.autoencoder import AutoencoderParams, Autoencoding
+from projects.params.autoencoder import AutoencoderParams
+from projects.tasks.autoencoder import Autoencoding
 
 VALUES = {
     "epochs": 2, "subset": 200, "test_subset": 40, "latent_dim": 3, "filters": 8, "threads": 1,

@@ -24,8 +24,8 @@ from projects.loading import Normalisation
 from projects.loop import choose_compute, evaluate
 from projects.models.ssd import PackedSSD, build_detector
 from projects.params import parse, to_strings, validate
+from projects.params.detection import DetectionParams
 from projects.tasks.detection import Detection, box_table
-from projects.tasks.detection_params import DetectionParams
 from projects.train import train
 
 BCCD = Path(__file__).parents[4] / "shared" / "data" / "bccd-voc.tar"

@@ -20,8 +20,8 @@ from projects import train_segmentation
 from projects.loading import Normalisation
 from projects.models.unet import UNet
 from projects.params import parse, to_strings, validate
+from projects.params.segmentation import SegmentationParams
 from projects.tasks.segmentation import Segmentation, intersection_over_union
-from projects.tasks.segmentation_params import SegmentationParams
 
 CAMVID = Path(__file__).parents[4] / "shared" / "data" / "camvid.tar"
 CLASSES = "sky,building,pole,road,pavement,tree,sign,fence,car,pedestrian,bicyclist"

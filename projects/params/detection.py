@@ -5,13 +5,14 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from actiontrack.errors import ParameterError
-from projects.datasets.voc import AUTO, BadBoxes, Difficult, VocSettings
-from projects.models.ssd import DETECTORS, Weights
-from projects.params import LoopParams, to_tuple
+from projects.params.fields import Names, rule
+from projects.params.training import LoopParams
 
 __all__ = ["DetectionParams"]
 
+AUTO = "auto"
 _PREFIX = "voc:"
+_WITH_WEIGHTS = "ssd300_vgg16"  # torchvision has weights for the backbone of this one
 
 
 def _to_dataset(value: object) -> object:
@@ -22,22 +23,7 @@ def _to_dataset(value: object) -> object:
     return text
 
 
-def _to_names(value: object) -> object:
-    """Split a comma list of names, each once; nothing for the empty text."""
-    names = to_tuple(value) if value != "" else ()
-    if isinstance(names, tuple) and (len(set(names)) < len(names) or not all(names)):
-        raise ValueError(value)
-    return names
-
-
-Dataset = Annotated[
-    str, BeforeValidator(_to_dataset), Field(json_schema_extra={"rule": "must be voc:PATH"})
-]
-Names = Annotated[
-    tuple[str, ...],
-    BeforeValidator(_to_names),
-    Field(json_schema_extra={"rule": "must be a comma list of names without repeats"}),
-]
+Dataset = Annotated[str, BeforeValidator(_to_dataset), rule("must be voc:PATH")]
 
 
 class DetectionParams(LoopParams):
@@ -56,7 +42,7 @@ class DetectionParams(LoopParams):
         "cosine", description="learning rate over the epochs"
     )
     warmup_epochs: int = Field(1, ge=0, description="epochs of linear warm-up, fewer than epochs")
-    weights: Weights = Field(
+    weights: Literal["none", "imagenet"] = Field(
         "none", description="of ssd300_vgg16's backbone to start from; imagenet downloads them"
     )
     augment: Literal["none", "flip"] = Field(
@@ -69,10 +55,10 @@ class DetectionParams(LoopParams):
         AUTO, min_length=1, description="list in ImageSets/Main; auto = val, else test"
     )
     classes: Names = Field((), description="class names in order; empty = those of the data")
-    difficult: Difficult = Field(
+    difficult: Literal["keep", "ignore"] = Field(
         "keep", description="difficult objects: learn and record, or neither"
     )
-    bad_boxes: BadBoxes = Field(
+    bad_boxes: Literal["error", "drop"] = Field(
         "error", description="boxes without a pixel of the image: refuse, or leave out"
     )
     metric: Literal["epoch", "end", "never"] = Field(
@@ -80,29 +66,20 @@ class DetectionParams(LoopParams):
     )
 
     @model_validator(mode="after")
-    def _check_weights(self) -> Self:
-        if self.weights != "none" and self.model != "ssd300_vgg16":
+    def _fit_model(self) -> Self:
+        if self.weights == "none" or self.model == _WITH_WEIGHTS:
+            return self
+        if self.is_given("model"):
             raise ParameterError(
                 "weights",
                 f"must be none for model {self.model}",
                 self.weights,
-                "Pass --weights none or --model ssd300_vgg16.",
+                f"Pass --weights none or --model {_WITH_WEIGHTS}.",
             )
+        self.adapt("model", _WITH_WEIGHTS)
         return self
 
     @property
-    def voc(self) -> VocSettings:
-        """What to read of the dataset, at the size that the detector works on."""
-        return VocSettings(
-            path=self.dataset.removeprefix(_PREFIX),
-            side=DETECTORS[self.model].side,
-            train_set=self.train_set,
-            test_set=self.test_set,
-            classes=self.classes,
-            bad_boxes=self.bad_boxes,
-            difficult=self.difficult,
-            subset=self.subset,
-            test_subset=self.test_subset,
-            test_fraction=self.test_fraction,
-            split_seed=self.split_seed,
-        )
+    def path(self) -> str:
+        """Folder of the dataset, as the user wrote it."""
+        return self.dataset.removeprefix(_PREFIX)

@@ -96,6 +96,6 @@ def test_what_there_is_not_is_refused(name, changes, expected):
 def test_every_detector_that_is_offered_exists():
     from typing import get_args
 
-    from projects.tasks.detection_params import DetectionParams
+    from projects.params.detection import DetectionParams
 
     assert get_args(DetectionParams.model_fields["model"].annotation) == tuple(DETECTORS)

@@ -5,15 +5,12 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from actiontrack.errors import ParameterError
-from projects.datasets.masks import MaskSettings
-from projects.params import LoopParams
-from projects.tasks.detection_params import Names
-from projects.tasks.segmentation_losses import SegmentationLoss
+from projects.params.fields import Names, rule
+from projects.params.training import LoopParams
 
 __all__ = ["SegmentationParams"]
 
 _MASKS, _CITYSCAPES = "masks:", "cityscapes:"
-_RULE = "must be masks:IMAGES,MASKS or cityscapes:PATH"
 
 
 def _to_dataset(value: object) -> object:
@@ -27,7 +24,11 @@ def _to_dataset(value: object) -> object:
     return text
 
 
-Dataset = Annotated[str, BeforeValidator(_to_dataset), Field(json_schema_extra={"rule": _RULE})]
+Dataset = Annotated[
+    str,
+    BeforeValidator(_to_dataset),
+    rule("must be masks:IMAGES,MASKS or cityscapes:PATH"),
+]
 
 
 class SegmentationParams(LoopParams):
@@ -79,6 +80,21 @@ class SegmentationParams(LoopParams):
     map_dtype: Literal["float32", "float16"] = Field("float32", description="of the stored maps")
 
     @model_validator(mode="after")
+    def _fit_width_divisor(self) -> Self:
+        if self.encoder_weights == "none" or self.width_divisor == 1:
+            return self
+        if self.is_given("width_divisor"):
+            raise ParameterError(
+                "encoder_weights",
+                f"must be none with width_divisor {self.width_divisor}: there are weights for"
+                " VGG-16 at its full width only",
+                self.encoder_weights,
+                "Pass --encoder_weights none or --width_divisor 1.",
+            )
+        self.adapt("width_divisor", 1)
+        return self
+
+    @model_validator(mode="after")
     def _check_weights(self) -> Self:
         if not any((self.dice_weight, self.jaccard_weight, self.focal_weight)):
             raise ParameterError(
@@ -95,31 +111,9 @@ class SegmentationParams(LoopParams):
         return self.dataset.startswith(_CITYSCAPES)
 
     @property
-    def settings(self) -> MaskSettings:
-        """What to read of the dataset."""
+    def folders(self) -> tuple[str, str]:
+        """Folders of the images and of the masks as the user wrote them; Cityscapes has one."""
         if self.is_cityscapes:
-            images, masks = self.dataset.removeprefix(_CITYSCAPES), ""
-        else:
-            images, masks = self.dataset.removeprefix(_MASKS).split(",")
-        return MaskSettings(
-            images=images,
-            masks=masks,
-            class_names=self.classes,
-            void_id=self.void_id,
-            height=self.height,
-            width=self.width,
-            subset=self.subset,
-            test_subset=self.test_subset,
-            test_fraction=self.test_fraction,
-            split_seed=self.split_seed,
-        )
-
-    def loss(self, ignored: int | None) -> SegmentationLoss:
-        """The loss, with the class whose pixels count nowhere."""
-        return SegmentationLoss(
-            dice=self.dice_weight,
-            jaccard=self.jaccard_weight,
-            focal=self.focal_weight,
-            gamma=self.focal_gamma,
-            ignored=ignored,
-        )
+            return self.dataset.removeprefix(_CITYSCAPES), ""
+        images, masks = self.dataset.removeprefix(_MASKS).split(",")
+        return images, masks

@@ -1,11 +1,13 @@
-"""What the parameters of all experiments share: a scale whose preset fills what is not given."""
+"""Parameters that all experiments share: a scale, whose preset fills what the user leaves out."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from projects.params import Dataset, Params, TrainParams, validate
+from projects.params.fields import Dataset
+from projects.params.reading import Params, validate
+from projects.params.training import TrainParams
 
 __all__ = ["AUTO", "ExperimentParams", "Scale", "ScaledParams", "auto"]
 
@@ -25,12 +27,12 @@ _DATA: dict[str, dict[str, object]] = {
 
 
 def auto(**options: Any) -> Any:  # pydantic types it so
-    """A field that the preset of the scale fills unless it is given."""
+    """A field that the preset of the scale fills unless the user gives a value."""
     return Field(AUTO, **options)
 
 
 def _as_in_training(name: str) -> Any:  # pydantic types it so
-    """The field of `TrainParams` of this name."""
+    """The field of `TrainParams` with this name."""
     return TrainParams.model_fields[name]
 
 
@@ -38,7 +40,7 @@ class ScaledParams(Params):
     """Base of the parameters of an experiment.
 
     A subclass adds fields and, in `presets`, their values at each scale. A field of a preset has
-    the default ``auto``: whoever passes nothing, or ``auto``, gets the preset's value.
+    the default ``auto``: without a value, or with ``auto``, it takes the preset's value.
     """
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {}
@@ -60,17 +62,22 @@ class ScaledParams(Params):
     @classmethod
     def preset(cls, scale: str) -> dict[str, object]:
         """All values that a scale fills in."""
-        known = scale if scale in _COMPUTE else "smoke"
-        values = _DATA[known] | _COMPUTE[known] | dict(cls.presets.get(known, {}))
-        return {name: each for name, each in values.items() if name in cls.model_fields}
+        existing = scale if scale in _COMPUTE else "smoke"
+        values = _DATA[existing] | _COMPUTE[existing] | dict(cls.presets.get(existing, {}))
+        return {name: value for name, value in values.items() if name in cls.model_fields}
 
     @model_validator(mode="before")
     @classmethod
     def _fill(cls, values: Any) -> Any:
-        """Put the preset's values where none are given; an unknown scale is refused later."""
-        given = {name: each for name, each in dict(values).items() if each != AUTO}
-        kept = {name: AUTO for name, each in dict(values).items() if each == AUTO}
-        return kept | cls.preset(str(values.get("scale", "smoke"))) | given
+        """Put the preset's values where the user gives none; an unknown scale is refused later."""
+        chosen = {name: value for name, value in dict(values).items() if value != AUTO}
+        left_to_preset = {name: AUTO for name, value in dict(values).items() if value == AUTO}
+        return left_to_preset | cls.preset(str(values.get("scale", "smoke"))) | chosen
+
+    def is_given(self, name: str) -> bool:
+        """Whether the value of a parameter differs from its preset or default."""
+        default = type(self).model_fields[name].default
+        return bool(getattr(self, name) != self.preset(self.scale).get(name, default))
 
     def training(self, **changes: object) -> TrainParams:
         """One training of this experiment: the parameters of the same name, and `changes`.
@@ -78,9 +85,9 @@ class ScaledParams(Params):
         It makes no report of its own: the experiment makes one.
 
         Raises:
-            ParameterError: if the training can't have them.
+            ParameterError: The training can't have these values.
         """
-        shared = {name: each for name, each in self if name in TrainParams.model_fields}
+        shared = {name: value for name, value in self if name in TrainParams.model_fields}
         return validate(TrainParams, shared | {"report": False} | changes)
 
 

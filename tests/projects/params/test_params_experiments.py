@@ -5,8 +5,8 @@ from typing import ClassVar
 import pytest
 
 from actiontrack.errors import ParameterError
-from projects.experiments.params import ExperimentParams, auto
 from projects.params import defaults, parse
+from projects.params.experiments import ExperimentParams, auto
 
 
 class Example(ExperimentParams):

@@ -6,31 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import message
+from mask_files import mask, photograph, save
 from PIL import Image
-from torchvision.datasets import Cityscapes
 
 from actiontrack.errors import DataError, ParameterError
-from projects.datasets.cityscapes import open_cityscapes
 from projects.datasets.masks import MaskSettings, open_masks
 
-CAMVID = Path(__file__).parents[3] / "shared" / "data" / "camvid.tar"
-RNG = np.random.default_rng(0)
-
-
-def save(path, pixels, mode=None):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = Image.fromarray(pixels)
-    (image.convert(mode) if mode else image).save(path)
-
-
-def photograph(height=6, width=8):
-    return RNG.integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-def mask(height=6, width=8, classes=3):
-    ids = RNG.integers(0, classes, (height, width), dtype=np.uint8)
-    ids[0, :classes] = np.arange(classes)
-    return ids
+CAMVID = Path(__file__).parents[4] / "shared" / "data" / "camvid.tar"
 
 
 @pytest.fixture
@@ -233,45 +215,3 @@ def test_camvid_is_read_as_it_is(tmp_path):
     assert train.class_names == (*names, "void")
     ids = np.array(Image.open(tmp_path / kept[0]))
     np.testing.assert_array_equal(train.targets[0].numpy(), ids)
-
-
-# Cityscapes
-
-
-@pytest.fixture
-def cityscapes(tmp_path):
-    """One image of each split in the layout on disk, with an id of every class of Cityscapes."""
-    ids = np.arange(34, dtype=np.uint8).reshape(2, 17)
-    for split in ("train", "val"):
-        stem = f"{split}/aachen/aachen_000000_000019"
-        save(tmp_path / f"leftImg8bit/{stem}_leftImg8bit.png", photograph(2, 17))
-        save(tmp_path / f"gtFine/{stem}_gtFine_labelIds.png", ids)
-    return tmp_path
-
-
-def test_cityscapes_has_its_19_classes_and_void(cityscapes):
-    train, test = open_cityscapes(MaskSettings(images=str(cityscapes), masks=""))
-    assert (train.n_classes, len(train.class_names)) == (19, 20)
-    assert train.class_names[0] == "road"
-    assert test.ids.tolist() == ["leftImg8bit/val/aachen/aachen_000000_000019_leftImg8bit.png"]
-    expected = [
-        19 if each.train_id in (255, -1) else each.train_id
-        for each in sorted(Cityscapes.classes, key=lambda each: each.id)
-        if each.id >= 0
-    ]
-    assert train.targets.flatten().tolist() == expected
-
-
-def test_a_folder_that_is_not_cityscapes_is_refused(tmp_path):
-    with pytest.raises(DataError, match=rf"^{tmp_path} is not Cityscapes: .*gtFine/train/CITY"):
-        open_cityscapes(MaskSettings(images=str(tmp_path), masks=""))
-
-
-def test_a_missing_mask_of_cityscapes_is_named(cityscapes):
-    mask_file = next(cityscapes.glob("gtFine/val/*/*"))
-    mask_file.unlink()
-    expected = (
-        f"1 of 1 images of val have no mask, the first would be {mask_file}. Unpack gtFine there."
-    )
-    with pytest.raises(DataError, match=message(expected)):
-        open_cityscapes(MaskSettings(images=str(cityscapes), masks=""))

@@ -10,7 +10,7 @@ from actiontrack.errors import ParameterError
 from projects.models import MODELS, build_model
 from projects.models.xception_mini import _same_pool
 
-README = Path(__file__).parents[2] / "projects" / "models" / "README.md"
+README = Path(__file__).parents[3] / "projects" / "models" / "README.md"
 WIDTH = {"cnn_keras": 512, "resnet_v2": 256, "xception_mini": 128, "vgg5": 128}
 
 

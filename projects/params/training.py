@@ -1,0 +1,214 @@
+"""Parameters of a training: the loop and what is recorded, and those of the classifier."""
+
+from pathlib import Path
+from typing import Literal, Self
+
+import platformdirs
+from pydantic import Field, model_validator
+
+from actiontrack.errors import ParameterError
+from projects.params.fields import MAX_SEED, Bool, Dataset, ModelName, Splits
+from projects.params.reading import Params
+
+__all__ = ["LoopParams", "TrainParams", "fit_warmup"]
+
+
+def fit_warmup(params: Params, *, epochs: int, warmup_epochs: int) -> None:
+    """Shorten a default warm-up that is not shorter than the training.
+
+    Args:
+        params: with the field ``warmup_epochs``.
+        epochs: of the training.
+        warmup_epochs: of linear warm-up.
+
+    Raises:
+        ParameterError: The user chose a warm-up of all epochs or more.
+    """
+    if warmup_epochs < epochs:
+        return
+    if params.is_given("warmup_epochs"):
+        raise ParameterError(
+            "warmup_epochs",
+            f"must be an integer < epochs, which is {epochs}",
+            warmup_epochs,
+            f"Pass --warmup_epochs {epochs - 1} or less, or more epochs.",
+        )
+    params.adapt("warmup_epochs", epochs - 1)
+
+
+class LoopParams(Params):
+    """Base of all trainings: the loop, what is recorded, where it is computed."""
+
+    dataset: str = Field(description="images to train on")
+    model: str = Field(description="architecture")
+    epochs: int = Field(12, ge=1, description="passes over the training split")
+    batch_size: int = Field(128, ge=1, description="images per update")
+    optimizer: Literal["adam", "sgd", "adamw"] = Field("adam", description="update rule")
+    learning_rate: float = Field(1e-3, gt=0, description="step size at its peak")
+    momentum: float = Field(0.9, ge=0, le=1, description="of sgd; the others ignore it")
+    weight_decay: float = Field(0.0, ge=0, description="L2 penalty (adamw: decoupled)")
+    schedule: Literal["constant", "cosine", "step"] = Field(
+        "constant", description="learning rate over the epochs"
+    )
+    warmup_epochs: int = Field(0, ge=0, description="epochs of linear warm-up, fewer than epochs")
+    seed: int = Field(
+        0, ge=0, le=MAX_SEED, description="of initial weights, order and augmentation"
+    )
+    record: Splits = Field(("test",), description="splits whose losses are recorded")
+    mode: Literal["probe", "inline", "both"] = Field(
+        "probe", description="evaluation pass, or the training batches' own losses (train only)"
+    )
+    delta_n: Literal["epoch", "batch", "wall_time"] = Field(
+        "epoch", description="unit of the steps that the action sums over"
+    )
+    record_initial: Bool = Field(
+        default=False, description="also record the untrained model, n = 0"
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to compute")
+    precision: Literal["auto", "float32", "bf16"] = Field(
+        "auto", description="of the forward pass; auto = bf16 on CUDA, else float32"
+    )
+    subset: int = Field(0, ge=0, description="training images to use, by class; 0 = all")
+    test_subset: int = Field(0, ge=0, description="test images to use, by class; 0 = all")
+    test_fraction: float = Field(
+        0.2, gt=0, lt=1, description="of the images, for folders without test/"
+    )
+    split_seed: int = Field(
+        0, ge=0, le=MAX_SEED, description="which images: folder split and subsets"
+    )
+    thumbnails: Literal["auto", "never", "always"] = Field(
+        "auto", description="store small copies of the images with the record"
+    )
+    save_model: Bool = Field(default=False, description="log the trained weights")
+    report: Bool = Field(default=True, description="make a report of each record at the end")
+    threads: int = Field(0, ge=0, description="of PyTorch on the CPU; 0 = its default")
+    deterministic: Bool = Field(default=True, description="only algorithms that repeat bit by bit")
+    checkpoint: str = Field(
+        "", description="file to continue from and to save to after each epoch; empty = none"
+    )
+    run_id: str = Field("", description="MLflow run to write to; empty = start or adopt one")
+
+    @model_validator(mode="after")
+    def _fit_warmup(self) -> Self:
+        fit_warmup(self, epochs=self.epochs, warmup_epochs=self.warmup_epochs)
+        return self
+
+    @model_validator(mode="after")
+    def _fit_record(self) -> Self:
+        if self.mode == "probe" or "train" in self.record:
+            return self
+        if self.is_given("record"):
+            raise ParameterError(
+                "mode",
+                "must be probe when train is not in record: only training batches have"
+                " inline losses",
+                self.mode,
+                "Pass --record test,train or --mode probe.",
+            )
+        self.adapt("record", (*self.record, "train"))
+        return self
+
+    @model_validator(mode="after")
+    def _check_initial(self) -> Self:
+        if self.record_initial and self.mode == "inline" and self.record == ("train",):
+            raise ParameterError(
+                "record_initial",
+                "must be false when nothing is probed: the untrained model has no training batch",
+                self.record_initial,
+                "Pass --mode both or --record_initial false.",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_initial_delta(self) -> Self:
+        if self.record_initial and self.delta_n != "epoch":
+            raise ParameterError(
+                "record_initial",
+                f"must be false with delta_n {self.delta_n}, which has no Δn for n = 0",
+                self.record_initial,
+                "Pass --delta_n epoch or --record_initial false.",
+            )
+        return self
+
+
+class TrainParams(LoopParams):
+    """Train a classifier and record every sample's loss."""
+
+    dataset: Dataset = Field("digits", description="images to train on")
+    model: ModelName = Field("cnn_keras", description="architecture, see projects/models/README.md")
+    data_dir: str = Field(
+        "auto",
+        min_length=1,
+        description="where downloads live; auto = the user's cache",
+        json_schema_extra={"rule": "must be a folder or auto"},
+    )
+    ferplus_labels: Literal["majority", "probability"] = Field(
+        "majority", description="of ferplus: the class most voted for, or shares of the votes"
+    )
+    augment: Literal["none", "flip_crop"] = Field(
+        "none", description="training images only: random crop and horizontal flip"
+    )
+    label_noise: float = Field(0.0, ge=0, lt=1, description="fraction of wrong training labels")
+    noise_kind: Literal["symmetric", "asymmetric"] = Field(
+        "symmetric", description="any other class, or the next class"
+    )
+    noise_seed: int = Field(
+        -1, ge=-1, le=MAX_SEED, description="which labels are wrong; -1 = as seed"
+    )
+    noisy_labels: str = Field(
+        "", description="CSV file of id,label: training labels to replace; empty = none"
+    )
+    image_size: int = Field(0, ge=0, description="resize and centre-crop to it; 0 = as stored")
+    save_features: Bool = Field(
+        default=False, description="log the last feature layer of each sample"
+    )
+    save_probabilities: Bool = Field(
+        default=False, description="log the trained model's class probabilities of each sample"
+    )
+
+    @model_validator(mode="after")
+    def _check_noisy_labels(self) -> Self:
+        if self.noisy_labels and self.label_noise:
+            raise ParameterError(
+                "noisy_labels",
+                f"must be empty with label_noise {self.label_noise}",
+                self.noisy_labels,
+                "Pass one of the two.",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _fit_ferplus_labels(self) -> Self:
+        if self.ferplus_labels == "majority":
+            return self
+        if self.noisy_labels or self.label_noise:
+            rule = "must be majority with wrong labels: shares of votes can't be replaced by them"
+        elif self.dataset != "ferplus" and self.is_given("dataset"):
+            rule = f"must be majority with dataset {self.dataset}, which has no votes"
+        else:
+            self._use_ferplus()
+            return self
+        raise ParameterError(
+            "ferplus_labels", rule, self.ferplus_labels, "Pass --ferplus_labels majority."
+        )
+
+    def _use_ferplus(self) -> None:
+        if self.dataset != "ferplus":
+            self.adapt("dataset", "ferplus")
+
+    @property
+    def noisy_labels_path(self) -> Path:
+        """File of wrong labels. It has no meaning where `noisy_labels` is empty."""
+        return Path(self.noisy_labels).expanduser()
+
+    @property
+    def data_path(self) -> Path:
+        """Folder of downloads: `data_dir`, or a folder in the user's cache for ``auto``."""
+        if self.data_dir == "auto":
+            return platformdirs.user_cache_path("actiontrack") / "datasets"
+        return Path(self.data_dir).expanduser()
+
+    @property
+    def effective_noise_seed(self) -> int:
+        """Seed of the label noise: `noise_seed`, or `seed` where that is -1."""
+        return self.seed if self.noise_seed == -1 else self.noise_seed
