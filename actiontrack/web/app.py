@@ -234,7 +234,7 @@ def _refuse_in_our_words(response: flask.Response) -> flask.Response:
     else:
         return response
     response.set_data(answer.get_data())
-    response.mimetype = answer.mimetype
+    response.mimetype = str(answer.mimetype)
     return response
 
 

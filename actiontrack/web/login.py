@@ -51,10 +51,10 @@ def check_version() -> None:
     minor = tuple(int(part) for part in installed.split(".")[:2])
     low, high = _KNOWN_MLFLOW
     if not low <= minor < high:
-        known = f"mlflow[auth]>={low[0]}.{low[1]},<{high[0]}.{high[1]}"
+        requirement = f"mlflow[auth]>={low[0]}.{low[1]},<{high[0]}.{high[1]}"
         raise MissingDependencyError(
-            f"basic auth is known to work with {known}, and MLflow {installed} is installed. "
-            f"Install the known one with: pip install '{known}'"
+            f"basic auth is known to work with {requirement}, and MLflow {installed} is installed. "
+            f"Install the known one with: pip install '{requirement}'"
         )
 
 

@@ -111,14 +111,14 @@ def sample_page() -> str:
     view = chosen.view
     run_id, record, sample_id = view.info.run_id, view.record, values.sample_id
     row = sample_facts(view, sample_id)
-    place, before, after = chosen.around(row["sample_id"])
+    position, before, after = chosen.around(row["sample_id"])
     neighbours = neighbour_tiles(view, sample_id, k=_NEIGHBOURS)
     return render(
         "sample",
         title=f"Sample {row['sample_id']}",
         charts=True,
         row=row,
-        place=place,
+        position=position,
         total=len(chosen.ids()),
         before=before,
         after=after,

@@ -108,13 +108,13 @@ def _judging(
 ) -> dict[str, Any]:
     """The sample to be judged, its number, and what comes next; or that there is none."""
     if sample_id is None:
-        return dict.fromkeys(("row", "place", "before", "after", "verdict", "neighbours"))
+        return dict.fromkeys(("row", "position", "before", "after", "verdict", "neighbours"))
     view, text = chosen.view, str(sample_id)
     row = sample_facts(view, text)
-    place, before, _ = chosen.around(row["sample_id"])
+    position, before, _ = chosen.around(row["sample_id"])
     return {
         "row": row,
-        "place": place,
+        "position": position,
         "before": before,
         "after": chosen.next_without(judged, row["sample_id"]),
         "verdict": verdict_of(verdicts, row["sample_id"]),

@@ -29,15 +29,15 @@ _MIN_BOX_SCORE = 0.5  # of predicted boxes that are drawn
 
 def tiles(view: RunView, table: pd.DataFrame, score: str) -> list[dict[str, Any]]:
     """Samples of a score table with the names of their classes and the badge of a prediction."""
-    found = rows(table)
+    tile_rows = rows(table)
     badges = samples.prediction_badges(table)
     wrong_labels = samples.mislabelled(table)
-    for row, badge, is_mislabelled in zip(found, badges, wrong_labels, strict=True):
+    for row, badge, is_mislabelled in zip(tile_rows, badges, wrong_labels, strict=True):
         row["value"] = row[score]
         row["predicted_class"] = class_name(view, row.get("predicted"))
         row["true_class"] = class_name(view, row.get("true_label"))
         row["badge"], row["is_mislabelled"] = badge, is_mislabelled
-    return found
+    return tile_rows
 
 
 def sample_facts(view: RunView, sample_id: str) -> dict[str, Any]:

@@ -101,7 +101,7 @@ def _of_question(question: Question) -> Endpoint:
 
     bases = (TableOptions, question.options, OfRun if question.most == 1 else OfRecord)
     distinct = tuple(base for base in bases if base is not Options)
-    runs = {} if question.most == 1 else {"run": (Texts, _runs_field(question))}
+    runs: dict[str, Any] = {} if question.most == 1 else {"run": (Texts, _runs_field(question))}
     parameters: Any = create_model(f"{question.name}_parameters", __base__=distinct, **runs)
     return Endpoint(
         path=question.name,
