@@ -24,7 +24,7 @@ from actiontrack.web.choice import (
     view_of,
 )
 from actiontrack.web.parameters import OfRecord, Paging
-from actiontrack.web.rendering import api_link, fixed, link, number, render, rows
+from actiontrack.web.rendering import api_link, count_of, fixed, link, number, render, rows
 from actiontrack.web.routes import current_site
 from actiontrack.web.runs import Page, RunView
 
@@ -115,7 +115,13 @@ def compare_page() -> Any:
         return _to_picked(options.pick)
     comparison = _Comparison(options)
     context = _head(comparison)
-    if len(comparison.views) > 1 or (comparison.views and options.view == "entropy"):
+    if (
+        options.view != "entropy"
+        and context["shared_step"] is not None
+        and options.up_to_step is None
+    ):
+        context["problem"] = _different_lengths(comparison)
+    elif len(comparison.views) > 1 or (comparison.views and options.view == "entropy"):
         try:
             context |= _FILLS[options.view](comparison) | {"ready": True}
         except (NotComparableError, NotFoundError, ParameterError) as error:
@@ -171,6 +177,14 @@ def _lengths(comparison: _Comparison) -> Context:
         "shared_step": min(last_steps) if differ else None,
         "step_name": step_name(comparison.views[0]) if comparison.views else "step",
     }
+
+
+def _different_lengths(comparison: _Comparison) -> str:
+    noun = step_name(comparison.views[0])
+    lengths = [
+        f"{view.info.name} {count_of(view.manifest.n_steps, noun)}" for view in comparison.views
+    ]
+    return f"The runs have different lengths: {', '.join(lengths)}."
 
 
 def _address(run_ids: Sequence[str], **changes: Any) -> str:

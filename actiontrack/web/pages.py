@@ -40,6 +40,14 @@ __all__ = ["ROUTES", "error_page"]
 _RUNS_PER_PAGE = 50
 _MAX_BINS = 60
 _NEIGHBOURS = 12
+_TITLES = {
+    400: "This address does not work",
+    403: "Not allowed",
+    404: "Not found",
+    409: "These runs cannot be compared",
+    422: "This record cannot be read",
+    500: "The server failed",
+}
 
 
 class _RunsPage(RunFilterOptions, Paging):
@@ -136,7 +144,8 @@ def sample_page() -> str:
 
 def error_page(message: str, status: int) -> flask.Response:
     """The page that says what went wrong."""
-    return flask.Response(render("error", title=HTTPStatus(status).phrase, message=message), status)
+    title = _TITLES.get(status) or HTTPStatus(status).phrase
+    return flask.Response(render("error", title=title, message=message), status)
 
 
 #: Every page, registered by `app.install`.

@@ -28,6 +28,7 @@ __all__ = [
     "plain",
     "render",
     "rows",
+    "sentence",
 ]
 
 _THIN = "\u202f"  # no-break space between thousands
@@ -148,6 +149,16 @@ def count_of(count: int, what: str) -> str:
     return f"{number(count)} {what}{'es' if what.endswith(('x', 's')) else 's'}"
 
 
+def sentence(message: str) -> str:
+    """A message with a capital letter, unless it begins with the name of a parameter or file.
+
+    >>> sentence("the runs differ."), sentence("per_page: must be at least 1.")
+    ('The runs differ.', 'per_page: must be at least 1.')
+    """
+    first = message.partition(" ")[0]
+    return message[:1].upper() + message[1:] if first.isalpha() else message
+
+
 def _stamp(when: Any) -> str:
     return "" if when is None else f"{when:%Y-%m-%d %H:%M}"
 
@@ -186,6 +197,7 @@ def _environment() -> jinja2.Environment:
         "fixed": fixed,
         "moment": moment,
         "count_of": count_of,
+        "sentence": sentence,
         "stamp": _stamp,
         "with_format": _with_format,
     }

@@ -130,7 +130,7 @@ def test_runs_of_different_lengths_are_compared_up_to_a_step(
 ):
     client = make_client(store)
     html = page("compare", client=client, run=of_two_lengths)
-    assert "number of steps" in html.text
+    assert "different lengths" in html.text
     (field,) = html.all("input", name="up_to_step")
     assert field["value"] == ""
     (link,) = [one["href"] for one in html.all("a") if "up_to_step" in one.get("href", "")]
