@@ -2,9 +2,20 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ValidationError,
+    ValidationInfo,
+)
+from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
 from actiontrack.analysis.exploration import SampleFilter
 from actiontrack.compare import Method
@@ -28,6 +39,7 @@ __all__ = [
     "SampleOptions",
     "SamplesOptions",
     "Scored",
+    "ServerLimit",
     "Text",
     "Texts",
     "VerdictsOptions",
@@ -62,27 +74,66 @@ def _not_nan(value: float) -> float:
 #: Text that UTF-8 can encode.
 Text = Annotated[str, AfterValidator(_encodable)]
 #: Text that is not blank.
-Required = Annotated[Text, Field(pattern=r"\S")]
+Required = Annotated[str, Field(pattern=r"\S"), AfterValidator(_encodable)]
 #: Several of them.
 Texts = tuple[Required, ...]
 #: A finite number or an infinity.
 Number = Annotated[float, AfterValidator(_not_nan)]
 
+
+@dataclass(frozen=True)
+class ServerLimit:
+    """The most that a server takes of a number, or of the values of a repeated option.
+
+    Whoever asks on a machine of their own may ask for more, see `validated`.
+
+    Attributes:
+        most: the greatest number, or the greatest number of values.
+    """
+
+    most: int
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """Check after the type and the other rules."""
+        return core_schema.with_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """Describe the limit as JSON Schema does."""
+        described = dict(handler(schema))
+        name = "maxItems" if described.get("type") == "array" else "maximum"
+        return described | {name: self.most}
+
+    def _check(self, value: Any, info: ValidationInfo) -> Any:
+        is_tuple = isinstance(value, tuple)
+        size = len(value) if is_tuple else value
+        if size <= self.most or not (info.context or {}).get("limited"):
+            return value
+        if is_tuple:
+            sizes = {"field_type": "Tuple", "max_length": self.most, "actual_length": size}
+            raise PydanticKnownError("too_long", sizes)
+        raise PydanticKnownError("less_than_equal", {"le": self.most})
+
+
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-def validated(model: type[_Model], values: Mapping[str, Any]) -> _Model:
+def validated(model: type[_Model], values: Mapping[str, Any], *, limited: bool = False) -> _Model:
     """The options that some values mean, with defaults filled in.
 
     Args:
         model: which options there are.
         values: by name, or by alias where a field has one. Text is converted.
+        limited: whether the limits of a server hold, see `ServerLimit`.
 
     Raises:
         ParameterError: if a name is unknown, or a value is missing or breaks a rule.
     """
     try:
-        return model.model_validate(dict(values))
+        return model.model_validate(dict(values), context={"limited": limited})
     except ValidationError as error:
         raise _explained(model, error) from None
 
@@ -140,7 +191,7 @@ class Scored(Options):
 class FilteredScore(Scored):
     """A score and the samples that count."""
 
-    classes: Annotated[Texts, Field(max_length=10_000)] = Field(
+    classes: Annotated[Texts, ServerLimit(10_000)] = Field(
         (), alias="class", description="Name of a class; repeat it."
     )
     correct: Literal["all", "correct", "wrong"] = Field(
@@ -166,7 +217,7 @@ class OrderedOptions(FilteredScore):
 class HistogramOptions(FilteredScore):
     """Of the question distributions."""
 
-    bins: int = Field(50, ge=1, le=1000, description="Bins of equal width.")
+    bins: Annotated[int, ServerLimit(1000)] = Field(50, ge=1, description="Bins of equal width.")
     by: Literal["all", "class"] = Field(
         "all", description="All samples together, or each class in the same bins."
     )
@@ -175,7 +226,7 @@ class HistogramOptions(FilteredScore):
 class SamplesOptions(Options):
     """Some samples of a record."""
 
-    ids: Annotated[Texts, Field(max_length=1000)] = Field(
+    ids: Annotated[Texts, ServerLimit(1000)] = Field(
         (), alias="id", description="Id of a sample; repeat it."
     )
 
@@ -183,21 +234,27 @@ class SamplesOptions(Options):
 class CurvesOptions(SamplesOptions):
     """Of the question curves."""
 
-    n: int = Field(10, ge=1, le=1000, description="Hardest samples of each run, without ids.")
+    n: Annotated[int, ServerLimit(1000)] = Field(
+        10, ge=1, description="Hardest samples of each run, without ids."
+    )
 
 
 class ClustersOptions(Options):
     """Of the question clusters."""
 
-    k: int = Field(3, ge=1, le=20, description="Clusters.")
-    n: int = Field(3, ge=1, le=50, description="Curves closest to each centre.")
+    k: Annotated[int, ServerLimit(20)] = Field(3, ge=1, description="Clusters.")
+    n: Annotated[int, ServerLimit(50)] = Field(
+        3, ge=1, description="Curves closest to each centre."
+    )
 
 
 class NeighboursOptions(SamplesOptions, Scored):
     """Of the question neighbours."""
 
-    n: int = Field(6, ge=1, le=100, description="Hardest samples, without ids.")
-    k: int = Field(8, ge=1, le=100, description="Neighbours of each.")
+    n: Annotated[int, ServerLimit(100)] = Field(
+        6, ge=1, description="Hardest samples, without ids."
+    )
+    k: Annotated[int, ServerLimit(100)] = Field(8, ge=1, description="Neighbours of each.")
 
 
 class SampleOptions(Options):
@@ -217,7 +274,7 @@ class VerdictsOptions(Options):
 class PrecisionOptions(Scored):
     """Of the question precision."""
 
-    ks: Annotated[tuple[int, ...], Field(max_length=100)] = Field(
+    ks: Annotated[tuple[int, ...], ServerLimit(100)] = Field(
         (), alias="k", description="The k hardest; repeat it."
     )
 
@@ -246,12 +303,12 @@ class CorrelationsOptions(ByMethodOptions):
     between: Literal["models", "runs"] = Field(
         "models", description="Means over the pairs of runs of two models, or each pair of runs."
     )
-    bootstrap: int = Field(
-        0, ge=0, le=1000, description="Resamples for ci_low and ci_high; 0 for none."
+    bootstrap: Annotated[int, ServerLimit(1000)] = Field(
+        0, ge=0, description="Resamples for ci_low and ci_high; 0 for none."
     )
 
 
 class ContrastsOptions(Compared):
     """Of the question contrasts."""
 
-    n: int = Field(12, ge=1, le=1000, description="Samples of each pair.")
+    n: Annotated[int, ServerLimit(1000)] = Field(12, ge=1, description="Samples of each pair.")

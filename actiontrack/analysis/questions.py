@@ -56,7 +56,7 @@ __all__ = [
     "score_table_of",
 ]
 
-#: Records that one question may be about.
+#: Records that a server takes for one question.
 MAX_RECORDS = 100
 _Value = TypeVar("_Value")
 
@@ -223,7 +223,7 @@ class Question:
         options: which there are, with their rules.
         columns: columns that the answer has whatever the records hold.
         least: number of records that it needs.
-        most: number of records that it takes.
+        most: number of records that it takes; where it is `MAX_RECORDS`, from a server only.
         changes: whether the answer may change while the records do not.
         is_small: whether the answer is small for what it costs, and worth being remembered.
     """
@@ -362,8 +362,21 @@ _TABLE = (
 QUESTIONS: Mapping[str, Question] = {question.name: question for question in _TABLE}
 
 
+def _check_number(question: Question, n_records: int, *, limited: bool) -> None:
+    least, most = question.least, question.most
+    is_open = most == MAX_RECORDS and not limited
+    if n_records < least or (n_records > most and not is_open):
+        upper = " or more" if is_open else "" if most == least else f" to {most}"
+        rule = f"must be {least}{upper} for the question {question.name}"
+        raise ParameterError("number of runs", rule, n_records, "Choose as many runs.")
+
+
 def ask(
-    name: str, records: Sequence[StoredRecord], options: Mapping[str, Any] | None = None
+    name: str,
+    records: Sequence[StoredRecord],
+    options: Mapping[str, Any] | None = None,
+    *,
+    limited: bool = False,
 ) -> pd.DataFrame:
     """The answer to a question of the table.
 
@@ -371,6 +384,7 @@ def ask(
         name: of the question.
         records: open records, as many as the question needs.
         options: of the question; those left out have their default.
+        limited: whether the limits of a server hold, see `options.ServerLimit`.
 
     Returns:
         A frame that may be shared with others that ask: change nothing in place.
@@ -383,11 +397,8 @@ def ask(
     if question is None:
         rule = f"must be one of {', '.join(QUESTIONS)}"
         raise ParameterError("question", rule, name, "Choose one of these.")
-    if not question.least <= len(records) <= question.most:
-        most = "" if question.most == question.least else f" to {question.most}"
-        rule = f"must be {question.least}{most} for the question {name}"
-        raise ParameterError("number of runs", rule, len(records), "Choose as many runs.")
-    choice = validated(question.options, options or {})
+    _check_number(question, len(records), limited=limited)
+    choice = validated(question.options, options or {}, limited=limited)
     if question.changes or not question.is_small:
         return question.function(records, choice)
     key = (name, choice.model_dump_json())

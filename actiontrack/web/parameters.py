@@ -131,4 +131,4 @@ def parse(model: type[_Model], sent: MultiDict[str, str]) -> _Model:
             raise ParameterError(name, "must be given once", texts, "Drop the repeats.")
         elif texts:
             values[name] = texts[0]
-    return validated(model, values)
+    return validated(model, values, limited=True)

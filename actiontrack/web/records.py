@@ -167,7 +167,7 @@ class Records:
     ) -> pd.DataFrame:
         """The answer to a question about one run or several, see `questions.ask`."""
         several = [run_ids] if isinstance(run_ids, str) else run_ids
-        return questions.ask(question, self.open_all(several, record), options)
+        return questions.ask(question, self.open_all(several, record), options, limited=True)
 
     def remember(self, key: Hashable, compute: Callable[[], _Value]) -> _Value:
         """The value of a key that names everything it depends on, computed once.

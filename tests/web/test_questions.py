@@ -144,7 +144,7 @@ def test_entropy_of_an_ensemble_needs_probabilities(answer):
         ("neighbours", {"id": [" "]}, "id: must not be blank"),
         ("boxes", {}, "id: must be given"),
         ("precision", {"k": [0]}, "k: must lie in 1 to 200"),
-        ("correlations", {}, "number of runs: must be 2 to 100"),
+        ("correlations", {}, "number of runs: must be 2 to 100 for"),
         ("beauty", {}, "question: must be one of scores"),
     ],
 )
@@ -169,6 +169,15 @@ def test_choices_of_options_are_those_of_the_analysis():
     assert choices(CorrelationsOptions, "method") == (Method, type(None))
 
 
+def test_a_server_has_limits_that_a_users_own_machine_has_not(recorded, runs):
+    opened = [Store(recorded[0]).open_record(runs["mlp-0"])]
+    assert ask("curves", opened, {"n": 2000})["sample_id"].nunique() == 200
+    with pytest.raises(ParameterError, match="n: must be at most 1000"):
+        ask("curves", opened, {"n": 2000}, limited=True)
+    with pytest.raises(ParameterError, match="id: must be given at most 1000 times"):
+        ask("curves", opened, {"id": ["3"] * 1001}, limited=True)
+
+
 def test_without_records_nothing_is_asked():
-    with pytest.raises(ParameterError, match="number of runs: must be 1 "):
+    with pytest.raises(ParameterError, match="number of runs: must be 1 for"):
         ask("scores", [])
