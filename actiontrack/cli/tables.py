@@ -7,30 +7,41 @@ import click
 
 from actiontrack import analysis, plots
 from actiontrack.analysis import sentences
+from actiontrack.analysis.loading import sound_records
 from actiontrack.cli.options import (
     PLOT,
     SAMPLES,
     SCORE,
     UP_TO,
+    leave_out,
     number_option,
     one_record,
     open_records,
     open_scores,
     output_options,
     query_options,
+    run_options,
 )
 from actiontrack.cli.output import for_terminal, save_plot, write
 from actiontrack.cli.root import cli
+from actiontrack.store import RunQuery, Store
 
 __all__ = ["accuracy", "classes", "curves", "noise", "runs", "scores", "stability"]
 
 
 @cli.command()
-@query_options
+@run_options
 @output_options
 def runs(kind: str, output: Path | None, **query: Any) -> None:
-    """List the runs that hold a record."""
-    records = open_records(query)
+    """List the runs that hold a record, one row per record.
+
+    Records that can't be read are named below, and make the command exit with 6.
+    """
+    store = Store(query.pop("tracking_uri"))
+    records, damaged = sound_records(
+        RunQuery(**query), store=store, every_record=True, manifests_only=True
+    )
+    leave_out(damaged)
     frame = analysis.runs_frame(records)
     if kind == "table":
         frame = frame.assign(run_id=frame["run_id"].str[:8])

@@ -1,6 +1,6 @@
-"""Tags of runs, which MLflow asks for by itself once the package is installed.
+"""Tags of runs: MLflow asks for them by itself once the package is installed.
 
-MLflow loads this module while it is imported itself, so it loads nothing else.
+MLflow imports this module while it is being imported itself, so the module loads nothing else.
 """
 
 import os
@@ -32,6 +32,6 @@ class ActionRunContext(RunContextProvider):
         """The tags."""
         from actiontrack.store import MODEL_TAG  # noqa: PLC0415
 
-        found = {"actiontrack.version": __version__}
+        version = {"actiontrack.version": __version__}
         model = os.environ.get(_MODEL, "")
-        return found | ({MODEL_TAG: model} if model else {})
+        return version | ({MODEL_TAG: model} if model else {})

@@ -15,8 +15,8 @@ from actiontrack import analysis
 from actiontrack.analysis.sentences import describe_noise, short_number
 from actiontrack.errors import DataError
 from actiontrack.reporting.common import has_classes, unit_of
+from actiontrack.reporting.findings import holds_noise
 from actiontrack.reporting.markup import markdown_table, markdown_text
-from actiontrack.reporting.noise import holds_noise
 from actiontrack.store import StoredRecord
 
 __all__ = ["HEADINGS", "model_card"]

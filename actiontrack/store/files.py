@@ -95,10 +95,7 @@ class RecordFiles:
             try:
                 return read_manifest(path)
             except NotFoundError:
-                raise NotFoundError(
-                    f"run {self._run.run_id} ({self._run.name}) has no readable record "
-                    f"{self._record!r}. Its records: {', '.join(self._run.records) or 'none'}."
-                ) from None
+                raise NotFoundError(self._without_manifest()) from None
             except CorruptRecordError as error:
                 if attempt == _MANIFEST_ATTEMPTS or self._run.status != "RUNNING":
                     where = f"{MANIFEST} of {self._record} of run {self._run.run_id}"
@@ -107,6 +104,15 @@ class RecordFiles:
                     path.unlink(missing_ok=True)
                 time.sleep(0.2 * attempt)
         raise AssertionError  # pragma: no cover - the loop returns or raises
+
+    def _without_manifest(self) -> str:
+        head = f"run {self._run.run_id} ({self._run.name}) has no readable record {self._record!r}"
+        if self._record in self._run.records:
+            return (
+                f"{head}: its {MANIFEST} is missing. Restore {ARTIFACT_ROOT}/{self._record} of "
+                "the run's artifacts, or record the run again."
+            )
+        return f"{head}. Its records: {', '.join(self._run.records) or 'none'}."
 
 
 def _check_no_link(folder: Path, path: str) -> None:

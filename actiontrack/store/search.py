@@ -14,13 +14,17 @@ from actiontrack.store.runs import (
 )
 from actiontrack.store.translation import ForbiddenError, translated
 
-__all__ = ["RunSearch"]
+__all__ = ["NoRunsError", "RunSearch"]
 
 _ID_LENGTH = 32
 _MIN_PREFIX = 6
 _PAGE = 1000
 _DELETED = "deleted"  # MLflow's stage of what lies in the trash
 _LIST_RUNS = "List what there is with: actiontrack runs"
+
+
+class NoRunsError(NotFoundError):
+    """No run with a record matches a query."""
 
 
 class RunSearch:
@@ -58,7 +62,7 @@ class RunSearch:
             runs = self._search(query, " AND ".join(filter(None, conditions)))
         runs = [run for run in runs if not query.record or query.record in run.records]
         if not runs:
-            raise NotFoundError(
+            raise NoRunsError(
                 f"no run with a record matches: {query.describe()} at {self._tracking_uri}. "
                 f"{_LIST_RUNS}"
             )
