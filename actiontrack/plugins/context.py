@@ -1,4 +1,4 @@
-"""Tags of runs, which MLflow asks for by itself once the package is installed.
+"""Tags of runs: MLflow asks for them by itself once the package is installed.
 
 MLflow loads this module while it is imported itself, so it loads nothing else that is heavy.
 """

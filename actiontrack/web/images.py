@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -88,7 +87,7 @@ def checked(content: bytes, recorded_size: RecordedSize | None = None) -> tuple[
         recorded_size: of the image that boxes or a map lie on, see `rasters.open_raster`.
 
     Raises:
-        NotFoundError: if the content is none, or too large.
+        NotFoundError: if the content is no raster image, or one that is too large.
     """
     try:
         return browser_image(content, recorded_size)
@@ -102,6 +101,8 @@ def map_png(action: npt.NDArray[np.floating]) -> bytes:
     Args:
         action: (H, W). Colours run from 0 to the 99.5 % quantile of its finite values.
     """
+    import matplotlib as mpl  # noqa: PLC0415 - most servers never draw a map
+
     finite = np.isfinite(action)
     top = float(np.quantile(action[finite], _QUANTILE)) if finite.any() else 0.0
     scaled = np.where(finite, action, 0.0) / (top or 1.0)
