@@ -144,11 +144,11 @@ def finite_rows(scores: pd.DataFrame, score: str, axes: Axes) -> pd.DataFrame:
     return finite
 
 
-def note_dropped(axes: Axes, count: int, *, what: str = "sample", plural: str = "") -> None:
+def note_dropped(axes: Axes, count: int, *, noun: str = "sample", plural: str = "") -> None:
     """Say above the axes how many values were not finite."""
     if count:
-        noun = what if count == 1 else plural or f"{what}s"
-        write_note(axes, f"{count} {noun} not finite, not drawn")
+        counted = noun if count == 1 else plural or f"{noun}s"
+        write_note(axes, f"{count} {counted} not finite, not drawn")
 
 
 def write_note(axes: Axes, text: str) -> None:

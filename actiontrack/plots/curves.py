@@ -210,7 +210,7 @@ def loss_curves(
             curve["step"], curve["loss"], color=colours[name], alpha=alpha, label="curve"
         )
         legend.setdefault(name, line)
-    note_dropped(axes, int((~np.isfinite(frame["loss"].to_numpy(float))).sum()), what="value")
+    note_dropped(axes, int((~np.isfinite(frame["loss"].to_numpy(float))).sum()), noun="value")
     axes.set(xlabel=step_name, ylabel=loss_name)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if column is not None:

@@ -231,7 +231,7 @@ def pixel_classes(frame: pd.DataFrame, *, unit: str | None = None, ax: Axes | No
     finite = frame.loc[np.isfinite(frame["mean"].to_numpy(np.float64))]
     if finite.empty:
         return no_samples(axes)
-    note_dropped(axes, len(frame) - len(finite), what="class", plural="classes")
+    note_dropped(axes, len(frame) - len(finite), noun="class", plural="classes")
     names, means = class_names(finite["class"]).tolist(), finite["mean"].to_numpy(np.float64)
     shares = finite["share_pixels"].to_numpy(np.float64)
     axes.barh(names, means, color=first_colour())
