@@ -125,12 +125,14 @@ def check_manifest(body: Mapping[str, Any]) -> None:
         texts = [_text(name, each) for each in _sequence(name, body[name])]
         columns += texts if name != "class_names" else []
     _columns(columns)
-    for name in ("source", "maps", "partial", "privacy"):
+    for name in ("source", "maps", "partial", "privacy", "notes"):
         if body.get(name) is not None:
             _mapping(name, body[name])
     _maps(body.get("maps") or {})
     for name, value in (body.get("privacy") or {}).items():
         _text(f"privacy.{name}", value)
+    for name, value in (body.get("notes") or {}).items():
+        _text(f"notes.{name}", value)
     _steps(_sequence("steps", body["steps"]), n_samples)
     for name, entry in _mapping("files", body["files"]).items():
         check_path(name)
