@@ -14,7 +14,7 @@ from actiontrack.analysis.options import Compared, Number, Options, Text, Texts,
 from actiontrack.analysis.questions import MAX_RECORDS
 from actiontrack.analysis.sentences import describe_comparison
 from actiontrack.errors import NotComparableError, NotFoundError, ParameterError
-from actiontrack.scores import LOW_IS_HARD
+from actiontrack.scores import hardness_sign
 from actiontrack.web.choice import (
     MAX_IMAGES,
     SIZES,
@@ -261,8 +261,8 @@ def _fill_scatter(comparison: _Comparison) -> Context:
         names = [f"{name} {run_id[:6]}" for name, run_id in zip(names, run_ids, strict=True)]
     frame = comparison.ask("pairs", run_ids, **comparison.how)
     inside = exploration.choose_region(frame, "score_a", "score_b", options.bounds)
-    easy_last = options.score in LOW_IS_HARD
-    ordered = inside.sort_values("score_a", ascending=easy_last, kind="stable")
+    low_is_hard = hardness_sign(options.score) < 0
+    ordered = inside.sort_values("score_a", ascending=low_is_hard, kind="stable")
     return {
         "names": names,
         "source": api_link("pairs", run=run_ids, record=comparison.record, **comparison.how),

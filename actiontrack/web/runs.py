@@ -10,6 +10,7 @@ from actiontrack.analysis.questions import score_table_of
 from actiontrack.errors import CorruptRecordError, NotFoundError, ParameterError, StoreError
 from actiontrack.history import check_choice
 from actiontrack.record.manifest import Manifest
+from actiontrack.scores import unranked
 from actiontrack.store import RunInfo, StoredRecord
 from actiontrack.web.images import ImageRoots
 from actiontrack.web.messages import without_paths
@@ -38,7 +39,6 @@ _RUN_COLUMNS = [
     *("loss", "delta", "n_steps", "n_samples", "n_nonfinite", "status", "complete"),
     *("start_time", "end_time", "problem"),
 ]
-_NOT_RANKED = {"sample_id", "label", "true_label", "predicted", "correct", "n_steps"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,7 +252,7 @@ def dataset_of(info: RunInfo) -> str:
 def score_names(table: pd.DataFrame) -> tuple[str, ...]:
     """Names of the scores of a score table, "action" first."""
     numeric = [str(name) for name in table.select_dtypes("number").columns]
-    names = [name for name in numeric if name not in _NOT_RANKED]
+    names = [name for name in numeric if name not in unranked()]
     return tuple(sorted(names, key=lambda name: name != "action"))
 
 

@@ -8,6 +8,14 @@ const ABOVE_LEGEND = 34; // pixels below a chart that has one
 
 // ------------------------------------------------------------------ data
 
+/** What JSON says. Integers beyond 2⁵³, such as ids that are hashes, are kept as text: exactly. */
+function exact(json) {
+  return JSON.parse(json, (_, value, context) => {
+    const rounded = Number.isInteger(value) && !Number.isSafeInteger(value);
+    return rounded && /^-?\d+$/.test(context?.source ?? "") ? context.source : value;
+  });
+}
+
 /** All rows of a table of the API, as objects; follows its pages. */
 async function table(address) {
   const rows = [];
@@ -15,7 +23,7 @@ async function table(address) {
   first.searchParams.set("per_page", ROWS);
   for (let next = first; next;) {
     const answer = await fetch(next, { headers: { Accept: "application/json" } });
-    const body = await answer.json().catch(() => ({}));
+    const body = await answer.text().then(exact).catch(() => ({}));
     if (!answer.ok) throw new Error(body.error?.message ?? `The server answered ${answer.status}.`);
     for (const row of body.rows) {
       rows.push(Object.fromEntries(body.columns.map((name, at) => [name, row[at]])));
