@@ -1,7 +1,7 @@
 """The loss history of one split in one run.
 
 Vocabulary:
-    sample: one row of the dataset, known by a stable id, never by its position in a batch.
+    sample: one row of the dataset, identified by a stable id, never by its position in a batch.
     step: one recorded state θₙ of the model. Step 0 is the untrained model, step n the model
         after n epochs (or after the n-th recorded interval of updates).
     Δn: the weight of a step in the action sum, see `DELTA_KINDS`.
@@ -10,6 +10,7 @@ Vocabulary:
     class index: position in the names of the classes. A negative one means unknown.
 """
 
+import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -33,6 +34,8 @@ __all__ = [
     "LossHistory",
     "check_choice",
     "classification_measures",
+    "id_array",
+    "known_truth",
     "wrong_labels",
 ]
 
@@ -67,6 +70,8 @@ UNKNOWN = "unknown"
 
 _FEW_CLASSES = 64  # up to which a pass over the samples for each class is the faster way
 
+_INT64 = np.iinfo(np.int64)
+
 # Stands for "not passed" in the fields whose default depends on the shape of the losses.
 _DEFAULT: npt.NDArray[Any] = np.empty(0)
 
@@ -79,7 +84,8 @@ class LossHistory:
         losses: (n_steps, n_samples) float32. Entries that are False in `seen` become NaN.
         sample_ids: (n_samples,) int64 or str, unique, ascending.
         labels: (n_samples,) int64 class indices as trained on, or None.
-        true_labels: (n_samples,) int64, where the truth behind noisy labels is known, or None.
+        true_labels: (n_samples,) int64, where the truth behind noisy labels is known, or None;
+            -1 for a sample whose truth is unknown.
         steps: (n_steps,) int64, ascending. Default 1..n_steps.
         deltas: (n_steps,) float64, Δn of eq. 3, in the unit of `delta_kind`. Default 1.
         seen: (n_steps, n_samples) bool. Default: everything was seen.
@@ -92,8 +98,8 @@ class LossHistory:
         loss_name: what `losses` holds, such as "cross_entropy".
 
     Raises:
-        ParameterError: if shapes disagree, ids are neither integers nor strings, repeat or
-            descend, steps descend, or a Δn is not positive.
+        ParameterError: if shapes disagree, ids are not what `id_array` takes, repeat or descend,
+            steps descend, or a Δn is not positive.
     """
 
     losses: FloatArray
@@ -147,7 +153,7 @@ class LossHistory:
             )
         n_steps = losses.shape[0]
         _set(self, "losses", losses)
-        _set(self, "sample_ids", _id_array(self.sample_ids))
+        _set(self, "sample_ids", id_array(self.sample_ids))
         for name in ("labels", "true_labels"):
             if getattr(self, name) is not None:
                 _set(self, name, np.asarray(getattr(self, name)))
@@ -229,29 +235,104 @@ class Classes:
         return np.where(outside, names.index(UNKNOWN), codes), names
 
 
+def known_truth(labels: npt.ArrayLike, true_labels: npt.ArrayLike) -> BoolArray:
+    """For which samples both labels are known: a negative or missing index means unknown.
+
+    Args:
+        labels: (n_samples,) class indices.
+        true_labels: (n_samples,) likewise.
+    """
+    return np.asarray((np.asarray(labels) >= 0) & (np.asarray(true_labels) >= 0))
+
+
 def wrong_labels(labels: npt.ArrayLike, true_labels: npt.ArrayLike) -> BoolArray:
-    """Which labels are wrong: both are class indices, and they differ. Unknown is not wrong.
+    """Which labels are wrong: both are known, and they differ.
 
     >>> wrong_labels([0, 1, 2], [0, 2, -1]).tolist()
     [False, True, False]
     """
-    labels, true_labels = np.asarray(labels), np.asarray(true_labels)
-    return np.asarray((labels != true_labels) & (labels >= 0) & (true_labels >= 0))
+    differ = np.asarray(labels) != np.asarray(true_labels)
+    return np.asarray(differ & known_truth(labels, true_labels))
 
 
-def _id_array(ids: npt.ArrayLike) -> IdArray:
-    array = np.asarray(ids)
-    texts = array.tolist() if array.dtype.kind == "O" and array.ndim == 1 else []
-    if texts and all(isinstance(text, str) for text in texts):
-        array = np.array(texts, dtype=np.str_)
-    if array.size and array.dtype.kind not in "iuU":
-        raise ParameterError(
-            "sample_ids",
-            "must be integers or strings",
-            array.ravel()[:3].tolist(),
-            "Give each sample a stable id.",
-        )
-    return array
+def id_array(
+    ids: npt.ArrayLike, argument: str = "sample_ids", *, size: str = "n_samples"
+) -> IdArray:
+    """Ids as int64 or str, each as it was given.
+
+    Args:
+        ids: (n,) integers or strings: an array, a list, a tuple or a pandas series.
+        argument: name of the argument, for the message.
+        size: name of n, for the message.
+
+    Returns:
+        (n,) int64 or str.
+
+    Raises:
+        ParameterError: if they are not one-dimensional; neither integers nor strings; some of the
+            one and some of the other, which NumPy would turn into text; integers that int64 does
+            not hold; or strings that end in NUL, which NumPy would cut off.
+    """
+    try:
+        array = np.asarray(ids)
+    except ValueError:  # rows of different lengths
+        array = np.array(None)
+    if array.ndim != 1:
+        rule = f"must have shape ({size},)"
+        raise ParameterError(argument, rule, array.shape, "Pass one id per sample.")
+    if not array.size:
+        return array.astype(np.int64)
+    if array.dtype.kind in "iu":
+        _check_no_truth_value(ids, argument)
+        _check_range(int(array.min()), int(array.max()), argument)
+        return array.astype(np.int64)
+    if array.dtype.kind == "U" and isinstance(ids, np.ndarray):
+        return array
+    return _ids_of_objects(list(ids) if isinstance(ids, list | tuple) else array.tolist(), argument)
+
+
+def _ids_of_objects(values: list[Any], argument: str) -> IdArray:
+    """Ids from Python's own strings or integers, which no NumPy type has changed yet."""
+    invalid = [value for value in values if not isinstance(value, str) and not _is_integer(value)]
+    if invalid:
+        examples = values[:3] if invalid[0] is values[0] else invalid[:3]
+        rule = "must be integers or strings"
+        raise ParameterError(argument, rule, examples, "Give each sample a stable id.")
+    texts = [value for value in values if isinstance(value, str)]
+    if not texts:
+        integers = [int(value) for value in values]
+        _check_range(min(integers), max(integers), argument)
+        return np.array(integers, dtype=np.int64)
+    if len(texts) < len(values):
+        integer = next(value for value in values if not isinstance(value, str))
+        rule, remedy = "must be all integers or all strings", "Turn all of them into text."
+        raise ParameterError(argument, rule, [integer, texts[0]], remedy)
+    cut = [text for text in texts if text.endswith("\0")]
+    if cut:
+        remedy = "Rename the sample: NumPy cuts NUL off the end of a text."
+        raise ParameterError(argument, "must not end in NUL", cut[0], remedy)
+    return np.array(texts, dtype=np.str_)
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def _check_no_truth_value(ids: npt.ArrayLike, argument: str) -> None:
+    if not isinstance(ids, list | tuple):
+        return
+    for value in ids:
+        if isinstance(value, bool | np.bool_):
+            rule = "must be integers or strings"
+            raise ParameterError(argument, rule, bool(value), "Give each sample a stable id.")
+
+
+def _check_range(lowest: int, highest: int, argument: str) -> None:
+    for value in (lowest, highest):
+        if not _INT64.min <= value <= _INT64.max:
+            rule = "must be integers from -2**63 to 2**63 - 1, or strings"
+            remedy = "Pass larger ids as text: [str(id) for id in ids]."
+            raise ParameterError(argument, rule, value, remedy)
 
 
 def _set(history: LossHistory, name: str, value: object) -> None:
@@ -330,19 +411,19 @@ def _softmax_measures(shifted: Any, labels: Any, classes: Any, axis: int) -> dic
     position = xp.expand_dims(xp.clip(labels, 0, n_classes - 1), axis=axis)
     label = xp.squeeze(xp.take_along_axis(shifted, position, axis=axis), axis=axis)
     # In place where nobody sees it: fetching memory takes longer here than the arithmetic.
-    others = xp.astype(classes == xp.expand_dims(labels, axis=axis), shifted.dtype)
-    others *= least
-    others += shifted
-    of_label, of_others = xp.where(is_class, xp.exp(label), number(0.0)), xp.exp(others)
+    other_logits = xp.astype(classes == xp.expand_dims(labels, axis=axis), shifted.dtype)
+    other_logits *= least
+    other_logits += shifted
+    of_label, of_others = xp.where(is_class, xp.exp(label), number(0.0)), xp.exp(other_logits)
     rest = xp.sum(of_others, axis=axis)
     total = rest + of_label
     log_total = xp.log(total)
     # 0 · −∞ is no number, and a class of probability 0 weighs nothing.
-    terms = xp.maximum(others, least)
+    terms = xp.maximum(other_logits, least)
     terms *= of_others
     weighed = xp.sum(terms, axis=axis) + of_label * xp.maximum(label, least)
     log_p_label = label - log_total + nan_if_none
-    largest = xp.max(others, axis=axis)
+    largest = xp.max(other_logits, axis=axis)
     margin = label - xp.where(largest > least, largest, number(-float("inf")))
     return {
         "cross_entropy": 0 - log_p_label,  # a perfect prediction has loss 0.0 and not -0.0

@@ -15,7 +15,7 @@ from actiontrack.analysis.tables import (
     with_run_columns,
 )
 from actiontrack.errors import ParameterError
-from actiontrack.history import LossHistory
+from actiontrack.history import Classes, LossHistory
 from actiontrack.scores import action as score_action
 from actiontrack.scores import running_score
 from actiontrack.store import StoredRecord
@@ -140,7 +140,6 @@ def _curves(
         rows = matching_rows(record, history.sample_ids, sample_ids)
     losses = history.losses[:, rows]
     action = score_action(losses, history.deltas)
-    names = history.class_names
     labels = history.labels
     frame = pd.DataFrame(
         {
@@ -152,6 +151,6 @@ def _curves(
         }
     )
     if labels is not None:
-        shown = [names[each] if 0 <= each < len(names) else str(each) for each in labels[rows]]
-        frame["class"] = np.repeat(shown, history.n_steps)
+        names = Classes(history.class_names).of_each(labels[rows])
+        frame["class"] = np.repeat(names, history.n_steps)
     return frame

@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from actiontrack.errors import CorruptRecordError, ParameterError
-from actiontrack.history import check_choice
+from actiontrack.history import Classes, check_choice
 from actiontrack.store import ARTIFACT_ROOT, StoredRecord
 
 __all__ = [
@@ -81,27 +81,39 @@ class Verdict:
         if len(self.note) > _MAX_TEXT:
             rule = f"must have at most {_MAX_TEXT} characters"
             raise ParameterError("note", rule, len(self.note), "Shorten it.")
+        for name, text in (("who", self.who), ("note", self.note), ("sample_id", self.sample_id)):
+            if isinstance(text, str) and not _is_utf8(text):
+                raise ParameterError(name, "must be text that UTF-8 can hold", text, "Correct it.")
         if self.new_label is not None and self.verdict != "wrong_label":
             rule = "goes with the verdict wrong_label only"
             raise ParameterError("new_label", rule, self.new_label, "Leave it out.")
 
 
-def add(record: StoredRecord, given: Sequence[Verdict]) -> None:
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a lone surrogate
+        return False
+    return True
+
+
+def add(record: StoredRecord, new_verdicts: Sequence[Verdict]) -> None:
     """Keep verdicts with a record, in one file of their own.
 
     Raises:
         ParameterError: if there is none, or a new label is not among the record's classes.
         StoreError: if the artifact store can't be written.
     """
-    if not given:
+    if not new_verdicts:
         raise ParameterError("verdicts", "must be one or more", 0, "Pass what people said.")
     names = record.manifest.class_names
-    for each in given:
-        if each.new_label is not None and not 0 <= each.new_label < (len(names) or 2**31):
+    for verdict in new_verdicts:
+        label = verdict.new_label
+        if label is not None and not 0 <= label < (len(names) or 2**31):
             rule = f"must be a class index below {len(names)}"
-            raise ParameterError("new_label", rule, each.new_label, "Choose a class.")
+            raise ParameterError("new_label", rule, label, "Choose a class.")
     now = _now(record)
-    lines = [json.dumps(_line(each, now), ensure_ascii=False) for each in given]
+    lines = [json.dumps(_line(verdict, now), ensure_ascii=False) for verdict in new_verdicts]
     name = f"{now:{_TIME}}-{uuid.uuid4().hex[:12]}.jsonl"
     with tempfile.TemporaryDirectory(prefix="actiontrack-") as folder:
         path = Path(folder) / name
@@ -133,13 +145,10 @@ def read(record: StoredRecord) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for path in list_files(record):
         rows += _read_file(record.fetch(path), path, int if _has_numbers(record) else str)
-    names = record.manifest.class_names
+    names = Classes(record.manifest.class_names)
     frame = pd.DataFrame(rows, columns=[each for each in COLUMNS if each != "new_class"])
     labels = [row.get("new_label") for row in rows]
-    classes = [
-        None if each is None else (names[each] if each < len(names) else str(each))
-        for each in labels
-    ]
+    classes = [None if label is None else names.of(label) for label in labels]
     frame["new_label"] = pd.array(labels, dtype="Int64")
     frame["new_class"] = pd.array(classes, dtype="string")
     frame["when"] = pd.to_datetime(frame["when"], utc=True)
@@ -164,18 +173,18 @@ def current(verdicts: pd.DataFrame) -> pd.DataFrame:
     last = verdicts.drop_duplicates(["sample_id", "who"], keep="last")
     last = last.loc[last["verdict"] != "withdrawn"]
     groups = last.groupby("sample_id", sort=False)
-    found = last.drop_duplicates("sample_id", keep="last").set_index("sample_id")
-    found = found.assign(
+    counted = last.drop_duplicates("sample_id", keep="last").set_index("sample_id")
+    counted = counted.assign(
         n_reviewers=groups["who"].nunique(), agreed=groups["verdict"].nunique().eq(1)
     ).reset_index()
-    return found[[*COLUMNS, "n_reviewers", "agreed"]]
+    return counted[[*COLUMNS, "n_reviewers", "agreed"]]
 
 
 def list_files(record: StoredRecord) -> list[str]:
     """Paths, inside the record, of the files with verdicts, oldest first."""
     root = f"{ARTIFACT_ROOT}/{record.name}/"
-    found = record.store.list_files(record.run, _folder(record))
-    return [each.removeprefix(root) for each in found if each.endswith(".jsonl")]
+    paths = record.store.list_files(record.run, _folder(record))
+    return [path.removeprefix(root) for path in paths if path.endswith(".jsonl")]
 
 
 def _has_numbers(record: StoredRecord) -> bool:
@@ -203,7 +212,8 @@ def _read_file(path: Path, name: str, kind: type) -> list[dict[str, Any]]:
     try:
         with path.open(encoding="utf-8") as file:
             text = file.read(_MAX_FILE_CHARACTERS)
-        return [_parsed(json.loads(line), kind) for line in text.splitlines() if line.strip()]
+        lines = text.split("\n")  # other line separators may stand in a note
+        return [_parsed(json.loads(line), kind) for line in lines if line.strip()]
     except (OSError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise CorruptRecordError(
             f"{name} can't be read as verdicts: {str(error).rstrip('.')}. Restore or remove it."

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import click
 import pandas as pd
 
+from actiontrack import settings
 from actiontrack.analysis import verdicts as stored
 from actiontrack.analysis.questions import ask
 from actiontrack.analysis.verdict_files import read_verdict_file
@@ -94,7 +95,7 @@ def ui(tracking_uri: str | None, host: str, port: int, workers: int) -> None:
     store.ping()
     environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     if host in _LOOPBACK:
-        environment |= {"ACTIONTRACK_IMAGE_ROOTS": "recorded", "ACTIONTRACK_USER": _account()}
+        environment |= {settings.IMAGE_ROOTS.name: "recorded", settings.USER.name: _account()}
     command = [sys.executable, "-m", "mlflow", "server", "--app-name", "actiontrack"]
     command += ["--host", host, "--port", str(port)]
     command += ["--workers", str(workers)]

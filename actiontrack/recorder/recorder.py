@@ -177,6 +177,7 @@ class Recorder(FinishOnExit):
         self._declared: Samples | None = None
         self._ids: npt.NDArray[Any] | None = None
         self._labels: npt.NDArray[Any] | None = None
+        self._notes: dict[str, str] = {}
         self._closed = self._given_losses = False
         self._n_classes: int | None = None
         self._warned_partial = False
@@ -348,6 +349,28 @@ class Recorder(FinishOnExit):
         """Number of the last recorded epoch, or None."""
         steps = self._spool.manifest.steps if self._spool else ()
         return steps[-1].step if steps else None
+
+    @property
+    def notes(self) -> Mapping[str, str]:
+        """What `note` says of this record; empty on a process that does not write."""
+        held = self._spool.manifest.notes if self._spool else None
+        return {**(held or {}), **self._notes}
+
+    def note(self, name: str, text: str) -> None:
+        """Keep a remark on how the record came about, in its manifest and as a tag of the run.
+
+        The tag is ``actiontrack.<record>.<name>``. A remark of the same name is replaced.
+
+        Args:
+            name: letters, digits, dots and underscores.
+            text: the remark.
+        """
+        if self._spool is None or self.notes.get(check_name("note", name)) == text:
+            return
+        self._notes[name] = text
+        if self._spool.manifest.steps:  # else it is written with the first epoch
+            self._spool.update(notes=dict(self.notes))
+            self._submit()
 
     def describe_samples(
         self,
@@ -768,6 +791,7 @@ class Recorder(FinishOnExit):
             "measures": measures,
             "components": rest,
             "loss_name": self._loss_name or default,
+            "notes": dict(self.notes) or None,
         }
 
     def _check_resumed_samples(self, declared: Samples) -> None:

@@ -12,7 +12,6 @@
 import contextlib
 import json
 import logging
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ import numpy.typing as npt
 import platformdirs
 from filelock import FileLock, Timeout
 
+from actiontrack import settings
 from actiontrack.errors import CorruptRecordError, NotFoundError, RecordingError, StoreError
 from actiontrack.record.disk import FileEntry
 from actiontrack.record.losses import read_history, write_block
@@ -62,8 +62,8 @@ _METRICS = "metrics.jsonl"
 
 def spool_root() -> Path:
     """Where spools live: ACTIONTRACK_SPOOL, or the state folder of this user."""
-    named = os.environ.get("ACTIONTRACK_SPOOL")
-    return Path(named) if named else platformdirs.user_state_path("actiontrack") / "spool"
+    folder = settings.SPOOL.value()
+    return folder or platformdirs.user_state_path("actiontrack") / "spool"
 
 
 @dataclass(frozen=True)

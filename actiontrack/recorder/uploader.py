@@ -84,7 +84,7 @@ class Uploader:
         self._progress = 0
         self._failed = ""
         self._refused, self._claimed = "", claimed
-        self._tagged = ""
+        self._tagged: object = None
         name = f"actiontrack-upload-{spool.manifest.name}"
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
@@ -218,9 +218,10 @@ class Uploader:
             self._claimed = True
 
     def _tag(self, store: Store, manifest: Manifest) -> None:
-        if self._tagged != manifest.status:
+        tagged = manifest.status, manifest.notes
+        if self._tagged != tagged:
             store.tag_record(self._destination.run_id, manifest)
-            self._tagged = manifest.status
+            self._tagged = tagged
 
     def _report(self, error: Exception) -> None:
         if not self._failed:

@@ -8,10 +8,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from actiontrack import analysis, plots
-from actiontrack.errors import DataError, NotFoundError
+from actiontrack.history import Classes
 from actiontrack.plots.canvas import Colour, Picture
 from actiontrack.record.rasters import open_raster
 from actiontrack.reporting.common import pixel_unit_of
+from actiontrack.reporting.exports.images import raster_of
 from actiontrack.store import StoredRecord
 
 __all__ = [
@@ -50,12 +51,12 @@ def gallery(
     boxes = record.boxes
     if boxes is None:
         return draw_samples(record, ids, titles)
-    titles = [f"{each} {value:.3g}" for each, value in zip(ids, rows[score], strict=True)]
-    of_sample = [_shown_boxes(boxes.loc[boxes["sample_id"] == each]) for each in ids]
+    titles = [f"{sample_id} {value:.3g}" for sample_id, value in zip(ids, rows[score], strict=True)]
+    of_sample = [_boxes_to_draw(boxes.loc[boxes["sample_id"] == sample_id]) for sample_id in ids]
     return draw_samples(record, ids, titles, columns=3, boxes=of_sample)
 
 
-def _shown_boxes(boxes: pd.DataFrame) -> pd.DataFrame:
+def _boxes_to_draw(boxes: pd.DataFrame) -> pd.DataFrame:
     """Annotated boxes of an image and the most confident predictions, few enough to be read."""
     truth = boxes.loc[boxes["kind"] == "truth"]
     confident = boxes.loc[(boxes["kind"] == "predicted") & (boxes["score"] >= _SHOWN_SCORE)]
@@ -75,9 +76,9 @@ def noise_gallery(
     Returns:
         The figure, and how many images could not be had.
     """
-    names = dict(enumerate(record.manifest.class_names))
+    names = Classes(record.manifest.class_names)
     titles = [
-        f"given {given}\n{'right' if label == truth else f'true {names.get(truth, truth)}'}\n"
+        f"given {given}\n{'right' if 0 <= label == truth else f'true {names.of(truth)}'}\n"
         f"{value:.3g}"
         for given, label, truth, value in zip(
             rows["class"], rows["label"], rows["true_label"], rows[score], strict=True
@@ -146,16 +147,16 @@ def pixel_figure(record: StoredRecord, rows: pd.DataFrame) -> tuple[Figure, int]
         f"{name}\n{value:.3g}"
         for name, value in zip(rows["sample_id"], rows["action"], strict=True)
     ]
-    images = [_image(record, each) for each in positions]
+    images = [raster_of(record, position) for position in positions]
     others = record.picture_names
     pictures: list[dict[str, Picture]] = []
     for position, image in zip(positions, images, strict=True):
-        shown: dict[str, Picture] = {"image": image}
-        pictures.append(shown | {name: _picture(record, name, position) for name in others})
-    maps = [record.pixel_action(each) for each in positions]
+        first: dict[str, Picture] = {"image": image}
+        pictures.append(first | {name: _picture(record, name, position) for name in others})
+    maps = [record.pixel_action(position) for position in positions]
     classes = _class_colours(record, positions)
     drawn = plots.pixel_maps(pictures, maps, titles, unit=pixel_unit_of(record), classes=classes)
-    return drawn, sum(each is None for each in images)
+    return drawn, sum(image is None for image in images)
 
 
 def has_pixel_classes(record: StoredRecord) -> bool:
@@ -172,12 +173,12 @@ def draw_samples(
     boxes: Sequence[pd.DataFrame] | None = None,
 ) -> tuple[Figure, int]:
     """Images of samples with a title under each, and how many could not be had."""
-    position = {each: row for row, each in enumerate(record.samples.sample_ids.tolist())}
-    images = [_image(record, position[each]) for each in sample_ids]
+    position = {sample_id: row for row, sample_id in enumerate(record.samples.sample_ids.tolist())}
+    images = [raster_of(record, position[sample_id]) for sample_id in sample_ids]
     if boxes is not None:
-        boxes = [_scaled(each, image) for each, image in zip(boxes, images, strict=True)]
+        boxes = [_scaled(frame, image) for frame, image in zip(boxes, images, strict=True)]
     drawn = plots.gallery(images, titles, columns=columns, boxes=boxes)
-    return drawn, sum(each is None for each in images)
+    return drawn, sum(image is None for image in images)
 
 
 def with_caption(
@@ -199,20 +200,13 @@ def _scaled(boxes: pd.DataFrame, image: Image.Image | None) -> pd.DataFrame:
     return boxes.assign(**{side: boxes[side] * factor for side, factor in factors.items()})
 
 
-def _image(record: StoredRecord, sample: int) -> Image.Image | None:
-    try:
-        return open_raster(record.image_bytes(sample))
-    except (NotFoundError, DataError):
-        return None
-
-
 def _picture(record: StoredRecord, name: str, position: int) -> Image.Image:
     return open_raster(record.picture_bytes(name, position))
 
 
 def _class_colours(record: StoredRecord, positions: Sequence[int]) -> dict[str, Colour]:
     """Colour of each class in the palette pictures of some samples, by class."""
-    found: dict[int, Colour] = {}
+    colours: dict[int, Colour] = {}
     for name in record.picture_names:
         for position in positions:
             image = _picture(record, name, position)
@@ -220,6 +214,6 @@ def _class_colours(record: StoredRecord, positions: Sequence[int]) -> dict[str, 
             if palette is None:
                 continue
             for value in np.unique(np.asarray(image)).tolist():
-                red, green, blue = (each / 255 for each in palette[3 * value : 3 * value + 3])
-                found[value] = (red, green, blue)
-    return {analysis.class_name(record, value): found[value] for value in sorted(found)}
+                red, green, blue = (channel / 255 for channel in palette[3 * value : 3 * value + 3])
+                colours[value] = (red, green, blue)
+    return {analysis.class_name(record, value): colours[value] for value in sorted(colours)}

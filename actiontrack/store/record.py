@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from actiontrack.errors import CorruptRecordError, NotFoundError
-from actiontrack.history import DELTA_KINDS, LossHistory
+from actiontrack.history import LossHistory
 from actiontrack.record.losses import measure_dtype, read_history
 from actiontrack.record.manifest import Manifest, manifest_digest
 from actiontrack.record.maps import read_map, read_map_index
@@ -35,7 +35,7 @@ from actiontrack.record.vectors import (
     read_probabilities,
     read_scores,
 )
-from actiontrack.scores import score_table
+from actiontrack.scores import score_table, score_unit
 from actiontrack.store.artifacts import Artifacts
 from actiontrack.store.cache import PRIVATE_BYTES, Cache
 from actiontrack.store.files import RecordFiles, read_below
@@ -165,7 +165,7 @@ class StoredRecord:
     @property
     def unit(self) -> str:
         """Unit of the action, such as "loss × epochs"."""
-        return f"loss × {DELTA_KINDS[self.manifest.delta_kind]}"
+        return score_unit("action", self.manifest.delta_kind)
 
     def scores(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """Scores, one row per sample.

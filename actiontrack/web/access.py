@@ -11,12 +11,12 @@ come from a page of this server, if the browser says where it comes from.
 
 import hashlib
 import hmac
-import os
 import secrets
 from urllib.parse import urlsplit
 
 import flask
 
+from actiontrack import settings
 from actiontrack.analysis.questions import MAX_RECORDS
 from actiontrack.errors import ActionTrackError, ParameterError
 from actiontrack.web.body import sent_fields
@@ -27,7 +27,6 @@ __all__ = [
     "CSRF_COOKIE",
     "CSRF_FIELD",
     "CSRF_HEADER",
-    "USER_VARIABLE",
     "ForbiddenError",
     "check_forgery",
     "check_route",
@@ -40,8 +39,6 @@ __all__ = [
 CSRF_COOKIE = "actiontrack_csrf"
 CSRF_FIELD = "csrf_token"
 CSRF_HEADER = "X-CSRF-Token"
-#: Name of the reviewer on a server without login.
-USER_VARIABLE = "ACTIONTRACK_USER"
 _NONCE_BYTES = 24
 _MAX_NAME = 200
 
@@ -81,7 +78,7 @@ def check_route(route: Route) -> None:
 
 def user_name() -> str:
     """Who the user is, for verdicts: the login; without one ACTIONTRACK_USER or "anonymous"."""
-    name = current_site().permissions.user() or os.environ.get(USER_VARIABLE, "")
+    name = current_site().permissions.user() or settings.USER.value()
     return name.strip()[:_MAX_NAME] or "anonymous"
 
 

@@ -16,6 +16,7 @@ import flask
 import flask.typing
 from werkzeug.exceptions import HTTPException
 
+from actiontrack import settings
 from actiontrack.errors import (
     ActionTrackError,
     CorruptRecordError,
@@ -40,7 +41,6 @@ __all__ = ["create_app", "install", "prepare", "routes"]
 
 logger = logging.getLogger("actiontrack")
 
-_KEY_VARIABLE = "_ACTIONTRACK_FORM_KEY"  # handed from the command to its workers
 _STATIC = Path(__file__).parent / "static"
 
 _STATUS: tuple[tuple[type[ActionTrackError], int], ...] = (
@@ -107,7 +107,7 @@ def prepare() -> None:
             "true",
             "Serve workspaces by a server without --app-name actiontrack.",
         )
-    os.environ.setdefault(_KEY_VARIABLE, secrets.token_hex(32))
+    os.environ.setdefault(settings.FORM_KEY.name, secrets.token_hex(32))
     if wants_auth():
         check_version()
         from mlflow.environment_variables import (  # noqa: PLC0415
@@ -290,7 +290,7 @@ def _server_store() -> Store:
 
 def _shared_key() -> bytes:
     """The secret that `prepare` has made, or one of this process alone."""
-    return os.environ.setdefault(_KEY_VARIABLE, secrets.token_hex(32)).encode()
+    return os.environ.setdefault(settings.FORM_KEY.name, secrets.token_hex(32)).encode()
 
 
 def _allowed_origins() -> tuple[str, ...]:

@@ -6,10 +6,9 @@ and hands out nothing but raster images, recognised by their content. SVG is a d
 hold scripts: it is never handed out.
 """
 
-import io
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +16,17 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from actiontrack.errors import DataError, NotFoundError, ParameterError
-from actiontrack.record.rasters import open_raster
+from actiontrack import settings
+from actiontrack.analysis.image_sizes import recorded_size
+from actiontrack.errors import DataError, NotFoundError
+from actiontrack.record.rasters import RecordedSize, as_png, browser_image
 from actiontrack.store import StoredRecord
 
 __all__ = ["ROOTS_VARIABLE", "ImageRoots", "checked", "map_png", "sample_image"]
 
-ROOTS_VARIABLE = "ACTIONTRACK_IMAGE_ROOTS"
+ROOTS_VARIABLE = settings.IMAGE_ROOTS.name
 _RECORDED = "recorded"
 _QUANTILE = 0.995  # of a map, where its colours end: as in the figures of pixel maps
-_DIRECT = {"PNG": "image/png", "JPEG": "image/jpeg", "GIF": "image/gif", "WEBP": "image/webp"}
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,8 @@ class ImageRoots:
         Raises:
             ParameterError: if a folder is not absolute.
         """
-        parts = [part for part in os.environ.get(ROOTS_VARIABLE, "").split(os.pathsep) if part]
-        folders = [part for part in parts if part != _RECORDED]
-        for folder in folders:
-            if not Path(folder).is_absolute():
-                rule = "must name absolute folders"
-                raise ParameterError(ROOTS_VARIABLE, rule, folder, "Write the whole path.")
-        resolved = tuple(Path(folder).resolve() for folder in folders)
+        parts = settings.IMAGE_ROOTS.value()
+        resolved = tuple(Path(folder).resolve() for folder in parts if folder != _RECORDED)
         return cls(folders=resolved, recorded=_RECORDED in parts)
 
     def allows(self, source: Mapping[str, Any] | None) -> bool:
@@ -81,22 +76,21 @@ def sample_image(record: StoredRecord, sample: int, roots: ImageRoots) -> tuple[
             f"may not read its images. Record with thumbnails, or name the folder in "
             f"{ROOTS_VARIABLE} where the server runs."
         )
-    return checked(record.image_bytes(sample))
+    return checked(record.image_bytes(sample), partial(recorded_size, record, sample))
 
 
-def checked(content: bytes) -> tuple[bytes, str]:
-    """A raster image in a form that is safe for a browser, and its MIME type.
+def checked(content: bytes, recorded_size: RecordedSize | None = None) -> tuple[bytes, str]:
+    """A raster image as it may be handed to a browser, and its MIME type.
+
+    Args:
+        content: the file.
+        recorded_size: of the image that boxes or a map lie on, see `rasters.open_raster`.
 
     Raises:
         NotFoundError: if the content is no raster image, or one that is too large.
     """
     try:
-        with open_raster(content, decode=False) as image:
-            kind = str(image.format)
-            if kind in _DIRECT:
-                return content, _DIRECT[kind]
-        with open_raster(content) as image:  # of a kind that not every browser shows
-            return _png(image), "image/png"
+        return browser_image(content, recorded_size)
     except DataError as error:
         raise NotFoundError(str(error)) from error
 
@@ -114,15 +108,7 @@ def map_png(action: npt.NDArray[np.floating]) -> bytes:
     scaled = np.where(finite, action, 0.0) / (top or 1.0)
     colours = mpl.colormaps["magma"](np.clip(scaled, 0, 1), bytes=True)
     colours[~finite, 3] = 0
-    return _png(Image.fromarray(colours, "RGBA"))
-
-
-def _png(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    if image.mode not in {"1", "L", "LA", "P", "RGB", "RGBA"}:
-        image = image.convert("RGB")
-    image.save(buffer, format="PNG")
-    return buffer.getvalue()
+    return as_png(Image.fromarray(colours, "RGBA"))
 
 
 def _root(source: Mapping[str, Any] | None) -> Path | None:

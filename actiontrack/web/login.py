@@ -14,14 +14,14 @@ from typing import Any
 
 import flask
 
+from actiontrack import settings
 from actiontrack.errors import MissingDependencyError, ParameterError
 from actiontrack.web import access
 from actiontrack.web.permissions import READ
 from actiontrack.web.routes import NAME, Route, current_site
 
-__all__ = ["AUTH_VARIABLE", "BasicAuth", "check_version", "protect", "wants_auth"]
+__all__ = ["BasicAuth", "check_version", "protect", "wants_auth"]
 
-AUTH_VARIABLE = "ACTIONTRACK_AUTH"
 _BASIC_AUTH = "basic-auth"
 _KNOWN_MLFLOW = ((3, 17), (3, 18))  # from, and below
 
@@ -32,10 +32,7 @@ def wants_auth() -> bool:
     Raises:
         ParameterError: if ACTIONTRACK_AUTH is neither "basic-auth" nor "none".
     """
-    choice = os.environ.get(AUTH_VARIABLE, "")
-    if choice not in {"", "none", _BASIC_AUTH}:
-        rule = f"must be {_BASIC_AUTH!r} or 'none'"
-        raise ParameterError(AUTH_VARIABLE, rule, choice, f"Set it to {_BASIC_AUTH}.")
+    choice = settings.AUTH.value()
     if choice:
         return choice == _BASIC_AUTH
     return any(name.startswith("MLFLOW_AUTH_") and value for name, value in os.environ.items())

@@ -6,7 +6,6 @@ answers kept under the checksum of the record's manifest, so that a record that 
 Frames that are handed out are shared between threads. Derive new ones, never change one in place.
 """
 
-import os
 import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
@@ -15,6 +14,7 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
+from actiontrack import settings
 from actiontrack.analysis import questions
 from actiontrack.errors import NotFoundError, ParameterError
 from actiontrack.record.paths import MANIFEST
@@ -31,7 +31,6 @@ from actiontrack.web.permissions import Everybody, Permissions
 
 __all__ = ["Records"]
 
-_CACHE_MB = 512
 _DISK_BYTES = 4 * 2**30
 _MAX_NOTES = 4096  # runs, and records that were opened, of which something is remembered
 _LIST_S = 3.0  # for how long a list of runs is shown again without asking the store
@@ -63,7 +62,9 @@ class Records:
     ) -> None:
         self.store = store
         self.permissions: Permissions = permissions or Everybody()
-        self._cache = Cache(_cache_bytes() if cache_bytes is None else cache_bytes)
+        self._cache = Cache(
+            settings.CACHE_MB.value() * 2**20 if cache_bytes is None else cache_bytes
+        )
         self._opened = Cache(disk_bytes, _bytes_on_disk)
         self._keys: dict[tuple[str, str], tuple[object, tuple[str, ...]]] = {}
         self._infos: dict[str, tuple[float, RunInfo]] = {}
@@ -194,16 +195,6 @@ class Records:
         except OSError:
             return None
         return state.st_mtime_ns, state.st_size, state.st_ino
-
-
-def _cache_bytes() -> int:
-    text = os.environ.get("ACTIONTRACK_CACHE_MB", str(_CACHE_MB))
-    try:
-        return max(0, int(text)) * 2**20
-    except ValueError:
-        raise ParameterError(
-            "ACTIONTRACK_CACHE_MB", "must be a number of mebibytes", text, "Set it to 512."
-        ) from None
 
 
 def _bytes_on_disk(record: StoredRecord) -> int:

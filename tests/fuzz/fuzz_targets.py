@@ -574,9 +574,9 @@ class Parameters:
             model_bias,
         )
         from projects.params import CompareParams, DemoParams, TrainParams, parse
-        from projects.tasks.autoencoder import AutoencoderParams
-        from projects.tasks.detection_params import DetectionParams
-        from projects.tasks.segmentation_params import SegmentationParams
+        from projects.params.autoencoder import AutoencoderParams
+        from projects.params.detection import DetectionParams
+        from projects.params.segmentation import SegmentationParams
 
         self._parse = parse
         self._models = (

@@ -10,12 +10,13 @@ import pytest
 from helpers import ROOT
 from werkzeug.datastructures import MultiDict
 
+from actiontrack import settings
 from actiontrack.errors import MissingDependencyError, ParameterError
 from actiontrack.store import Store
 from actiontrack.web import login
 from actiontrack.web.api.endpoints import ENDPOINTS
 from actiontrack.web.app import install, prepare, routes
-from actiontrack.web.login import AUTH_VARIABLE, wants_auth
+from actiontrack.web.login import wants_auth
 from actiontrack.web.parameters import parse
 from actiontrack.web.permissions import Everybody
 
@@ -31,12 +32,12 @@ def _clean_environment(monkeypatch):
     ("environment", "expected"),
     [
         ({}, False),
-        ({AUTH_VARIABLE: "basic-auth"}, True),
-        ({AUTH_VARIABLE: "none"}, False),
+        ({settings.AUTH.name: "basic-auth"}, True),
+        ({settings.AUTH.name: "none"}, False),
         ({"MLFLOW_AUTH_CONFIG_PATH": "/etc/auth.ini"}, True),
         ({"MLFLOW_AUTH_ADMIN_PASSWORD": "x" * 20}, True),
         ({"MLFLOW_AUTH_ADMIN_PASSWORD": ""}, False),
-        ({"MLFLOW_AUTH_CONFIG_PATH": "/etc/auth.ini", AUTH_VARIABLE: "none"}, False),
+        ({"MLFLOW_AUTH_CONFIG_PATH": "/etc/auth.ini", settings.AUTH.name: "none"}, False),
     ],
 )
 def test_any_sign_of_a_login_switches_it_on(monkeypatch, environment, expected):
@@ -47,8 +48,8 @@ def test_any_sign_of_a_login_switches_it_on(monkeypatch, environment, expected):
 
 @pytest.mark.parametrize("value", ["basic", "yes", "NONE", "oidc"])
 def test_a_login_that_does_not_exist_is_refused(monkeypatch, value):
-    monkeypatch.setenv(AUTH_VARIABLE, value)
-    with pytest.raises(ParameterError, match=AUTH_VARIABLE):
+    monkeypatch.setenv(settings.AUTH.name, value)
+    with pytest.raises(ParameterError, match=settings.AUTH.name):
         wants_auth()
 
 
@@ -67,7 +68,7 @@ def test_a_wrong_folder_of_images_is_refused_before_there_are_workers(monkeypatc
 @pytest.mark.parametrize("installed", ["3.16.1", "3.18.0", "4.0.0"])
 def test_a_login_of_another_version_of_mlflow_is_refused(monkeypatch, installed):
     monkeypatch.setattr(login, "version", lambda _name: installed)
-    monkeypatch.setenv(AUTH_VARIABLE, "basic-auth")
+    monkeypatch.setenv(settings.AUTH.name, "basic-auth")
     with pytest.raises(MissingDependencyError, match=re.escape(installed)):
         prepare()
 

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from actiontrack._version import __version__
 from actiontrack.errors import ParameterError
+from actiontrack.record.escaping import escape_cells
 from actiontrack.web import access
 from actiontrack.web.api.endpoint import MEDIA_TYPES, Content, Endpoint
 from actiontrack.web.body import sent_fields
@@ -178,7 +179,7 @@ def _arrow_array(column: "pd.Series[Any]") -> pa.Array:
 def _csv(frame: pd.DataFrame) -> bytes:
     buffer = io.BytesIO()
     options = pa_csv.WriteOptions(quoting_style="needed")
-    pa_csv.write_csv(_arrow(frame), buffer, options)
+    pa_csv.write_csv(_arrow(escape_cells(frame)), buffer, options)
     return buffer.getvalue()
 
 
