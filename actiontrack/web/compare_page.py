@@ -261,8 +261,8 @@ def _fill_scatter(comparison: _Comparison) -> Context:
         names = [f"{name} {run_id[:6]}" for name, run_id in zip(names, run_ids, strict=True)]
     frame = comparison.ask("pairs", run_ids, **comparison.how)
     inside = exploration.choose_region(frame, "score_a", "score_b", options.bounds)
-    easy_last = hardness_sign(options.score) < 0
-    ordered = inside.sort_values("score_a", ascending=easy_last, kind="stable")
+    low_is_hard = hardness_sign(options.score) < 0
+    ordered = inside.sort_values("score_a", ascending=low_is_hard, kind="stable")
     return {
         "names": names,
         "source": api_link("pairs", run=run_ids, record=comparison.record, **comparison.how),

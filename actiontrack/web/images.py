@@ -17,9 +17,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from actiontrack import settings
+from actiontrack.analysis.image_sizes import recorded_size
 from actiontrack.errors import DataError, NotFoundError
 from actiontrack.record.rasters import RecordedSize, as_png, browser_image
-from actiontrack.reporting.exports.images import recorded_size
 from actiontrack.store import StoredRecord
 
 __all__ = ["ROOTS_VARIABLE", "ImageRoots", "checked", "map_png", "sample_image"]
