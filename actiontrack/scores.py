@@ -4,24 +4,26 @@ The action is the paper's score (Arriaga, Palacio, Valdenegro-Toro, eq. 2 and 3)
 its peers, computed from the same record so that they can be compared on equal terms.
 
 Arrays of shape (n_steps, n_samples) hold one row per recorded step. A sample that was missing in
-any of the steps that a score is made of has the score NaN: a sum over fewer steps would make it
-look easy. Final loss needs the last step only, EL2N the early ones.
+one of the steps that a score needs has the score NaN: a sum over fewer steps would make it look
+easy. Final loss needs the last step only, EL2N the early ones. `SCORES` lists all of them.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from array_api_compat import array_namespace, device
 
 from actiontrack.errors import ParameterError
-from actiontrack.history import FloatArray, LossHistory
+from actiontrack.history import DELTA_KINDS, FloatArray, LossHistory, classification_measures
 
 __all__ = [
     "EL2N_STEPS",
     "LOW_IS_HARD",
+    "SCORES",
+    "Score",
     "action",
     "area_under_margin",
     "classification_measures",
@@ -31,6 +33,7 @@ __all__ = [
     "ensemble_mean",
     "entropy",
     "final_loss",
+    "find_score",
     "forgetting",
     "hardness_sign",
     "loss_variance",
@@ -40,14 +43,14 @@ __all__ = [
     "pool_map",
     "running_score",
     "score_table",
+    "score_unit",
+    "unranked",
     "variability",
 ]
 
 #: EL2N is meant for the early steps of training (Paul et al. 2021); the mean is over these many.
 EL2N_STEPS = 10
-
 _SAMPLES = 2**14  # whose variance is computed at once
-_FEW_CLASSES = 64  # up to which a pass over the samples for each class is the faster way
 
 ScoreArray = npt.NDArray[np.float64]
 
@@ -80,9 +83,8 @@ def pixel_action(
 ) -> npt.NDArray[np.float32]:
     """Action of each pixel of one sample: its loss accumulated over training (eq. 7).
 
-    A(x_ij) = Σₙ L(y_ij, m(x_ij; θₙ)) Δn. The sum is kept in one array, so `maps` may be read one
-    at a time, and it can go on from an earlier one: summing in parts gives the same bits as
-    summing at once.
+    A(x_ij) = Σₙ L(y_ij, m(x_ij; θₙ)) Δn, in one array: `maps` may be read one at a time. A sum
+    that goes on from an earlier one has the same bits as one that is made at once.
 
     Args:
         maps: (H, W) loss of each pixel, one map per step.
@@ -112,7 +114,7 @@ def pixel_action(
 def pool_map(values: FloatArray, factor: int) -> npt.NDArray[np.float32]:
     """Mean of each block of factor × factor pixels, of those that are not NaN.
 
-    Blocks at the lower and right edge hold fewer pixels where the size is no multiple.
+    Blocks at the lower and right edge may hold fewer pixels.
 
     Args:
         values: (H, W).
@@ -153,8 +155,8 @@ def loss_variance(losses: FloatArray) -> ScoreArray:
     with np.errstate(invalid="ignore"):
         # Some samples at a time: differences from the mean are as many float64 as there are losses.
         for start in range(0, len(variance), _SAMPLES):
-            where = slice(start, start + _SAMPLES)
-            losses[:, where].var(axis=0, dtype=np.float64, out=variance[where])
+            columns = slice(start, start + _SAMPLES)
+            losses[:, columns].var(axis=0, dtype=np.float64, out=variance[columns])
     return variance
 
 
@@ -196,10 +198,7 @@ def forgetting(correct: npt.NDArray[np.bool_]) -> ScoreArray:
 
 
 def min_max(scores: FloatArray) -> ScoreArray:
-    """Scores scaled to [0, 1] by the smallest and largest finite score (section 4.1).
-
-    Equal scores all become 0.
-    """
+    """Scores scaled to [0, 1] by the smallest and largest finite one; equal ones to 0 (4.1)."""
     values = np.asarray(scores, dtype=np.float64)
     finite = values[np.isfinite(values)]
     low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
@@ -237,109 +236,171 @@ def ensemble_entropy(probabilities: FloatArray) -> ScoreArray:
     return entropy(np.asarray(probabilities).mean(axis=0, dtype=np.float64))
 
 
-@np.errstate(invalid="ignore", over="ignore")  # of impossible classes: computed, never chosen
-def classification_measures(logits: Any, labels: Any) -> dict[str, Any]:
-    """Cross-entropy and the per-sample measures of a batch, for NumPy, PyTorch or JAX arrays.
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """One score: how it is computed, and what there is to say about it.
 
-    One formula for all array libraries, computed where the arrays live, without copying them to
-    the host. Cross-entropy is −ln softmax(logits)[label], EL2N after Paul et al. 2021, the margin
-    after Pleiss et al. 2020. A logit of −∞ is a class of probability 0.
+    Attributes:
+        function: takes the arrays of `inputs`, the steps first, and gives (n_samples,) values.
+        inputs: "losses", "deltas", "seen", names of `history.MEASURES`, or "components" for a
+            score of each further loss, whose column is the score's name with the component in
+            place of NAME.
+        hard: the side that hard samples are on: "high", "low", or "neither".
+        unit: of the values; {loss} stands for the loss and {delta} for the unit of Δn.
+        sentence: what it is, in one line.
+        source: section of the paper, or citation; "" for a plain statistic.
+        ranks: whether samples are ordered by it. False for facts such as the prediction.
+        running: from the same arrays the score after each step, (n_steps, n_samples). Default:
+            `function` of the first step, of the first two, and so on.
+    """
+
+    function: Callable[..., Any]
+    inputs: tuple[str, ...]
+    hard: Literal["high", "low", "neither"]
+    unit: str
+    sentence: str
+    source: str = ""
+    ranks: bool = True
+    running: Callable[..., Any] | None = None
+
+
+def _running_action(losses: FloatArray, deltas: FloatArray) -> ScoreArray:
+    with np.errstate(invalid="ignore"):
+        return np.asarray((losses.astype(np.float64) * deltas[:, None]).cumsum(axis=0))
+
+
+def _complete_forgetting(correct: npt.NDArray[np.bool_], seen: npt.NDArray[np.bool_]) -> ScoreArray:
+    """Forgetting events; NaN for a sample that was missing in a step."""
+    return np.where(seen.all(axis=0), forgetting(correct), np.nan)
+
+
+#: Every score, by its column in the score table, in the order of the columns.
+SCORES: dict[str, Score] = {
+    "action": Score(
+        function=action, inputs=("losses", "deltas"), hard="high", unit="{loss} × {delta}",
+        sentence="Σ loss · Δn over the recorded steps", source="Arriaga et al., eq. 2 and 3",
+        running=_running_action,
+    ),
+    "mean_loss": Score(
+        function=mean_loss, inputs=("losses",), hard="high", unit="{loss}",
+        sentence="mean of the loss over the steps",
+    ),
+    "final_loss": Score(
+        function=final_loss, inputs=("losses",), hard="high", unit="{loss}",
+        sentence="loss at the last step",
+    ),
+    "loss_variance": Score(
+        function=loss_variance, inputs=("losses",), hard="high", unit="{loss}²",
+        sentence="variance of the loss over the steps", source="Arriaga et al., section 4.1",
+    ),
+    "action_NAME": Score(
+        function=action, inputs=("components", "deltas"), hard="high", unit="{loss} × {delta}",
+        sentence="action of one part of the loss", source="Arriaga et al., section 4.2",
+        running=_running_action,
+    ),
+    "aum": Score(
+        function=area_under_margin, inputs=("margin",), hard="low", unit="logits",
+        sentence="mean margin: logit of the label minus the largest other one",
+        source="Pleiss et al. 2020",
+    ),
+    "confidence": Score(
+        function=confidence, inputs=("target_probability",), hard="low", unit="probability",
+        sentence="mean probability of the label", source="Swayamdipta et al. 2020",
+    ),
+    "variability": Score(
+        function=variability, inputs=("target_probability",), hard="neither", unit="probability",
+        sentence="standard deviation of the label's probability", source="Swayamdipta et al. 2020",
+    ),
+    "el2n": Score(
+        function=el2n, inputs=("el2n",), hard="high", unit="probability, L2 norm",
+        sentence=f"length of (probabilities − one-hot label), mean of the first {EL2N_STEPS} steps",
+        source="Paul et al. 2021",
+    ),
+    "forgetting": Score(
+        function=_complete_forgetting, inputs=("correct", "seen"), hard="high", unit="events",
+        sentence="times that a right prediction turned wrong; infinite if never right",
+        source="Toneva et al. 2019",
+    ),
+    "final_entropy": Score(
+        function=final_loss, inputs=("entropy",), hard="high", unit="nats",
+        sentence="entropy of the prediction at the last step", source="Arriaga et al., eq. 6",
+    ),
+    "predicted": Score(
+        function=lambda values: values[-1], inputs=("predicted",), hard="neither",
+        unit="class index", ranks=False, sentence="class predicted at the last step",
+    ),
+    "correct": Score(
+        function=lambda values: values[-1], inputs=("correct",), hard="neither",
+        unit="", ranks=False, sentence="whether the prediction at the last step is the label",
+    ),
+    "n_steps": Score(
+        function=lambda seen: seen.sum(axis=0), inputs=("seen",), hard="neither",
+        unit="steps", ranks=False, sentence="steps in which the sample was seen",
+    ),
+}  # fmt: skip
+
+#: Scores of which a low value means a hard sample.
+LOW_IS_HARD = frozenset(name for name, score in SCORES.items() if score.hard == "low")
+
+
+def find_score(name: str) -> Score | None:
+    """The entry of a column of the score table, such as "aum" or "action_box"; None if no score."""
+    part = "action_NAME" if name.startswith("action_") else ""
+    return SCORES.get(name) or SCORES.get(part)
+
+
+def hardness_sign(name: str) -> float:
+    """The factor by which a score becomes one of which high is hard: 1.0, or -1.0."""
+    score = find_score(name)
+    return -1.0 if score is not None and score.hard == "low" else 1.0
+
+
+def score_unit(name: str, delta_kind: str | None = None, *, loss: str = "loss") -> str:
+    """Unit of a score, "" for none.
 
     Args:
-        logits: (batch, n_classes) floating, n_classes ≥ 2. Below 32 bits, computed in float32.
-        labels: (batch,) integer class indices of the same array library. An index that is no
-            class gives NaN: a loss of 0 would make the sample look easy.
+        name: column of the score table. A mean of a score, such as "mean_action", has its unit.
+        delta_kind: one of `history.DELTA_KINDS`; None where it is not known.
+        loss: what to call the loss.
 
-    Returns:
-        name -> (batch,) array: "cross_entropy" and the keys of `history.MEASURES`.
+    >>> score_unit("action", "epoch"), score_unit("action", "wall_time"), score_unit("aum")
+    ('loss × epochs', 'loss × s', 'logits')
     """
-    xp = array_namespace(logits, labels)
-    if logits.dtype.itemsize < 4:
-        logits = xp.astype(logits, xp.float32)
-    n_rows, n_classes = logits.shape
-    # A row for each class, where these are few: one pass over all samples is then long enough to
-    # be fast, and a sum over the classes is as exact as in any order.
-    by_class = n_classes <= _FEW_CLASSES and str(device(logits)) == "cpu"
-    axis = 0 if by_class else 1
-    if by_class:
-        flat = xp.reshape(xp.permute_dims(logits, (1, 0)), (-1,))
-        logits = xp.reshape(flat, (n_classes, n_rows))
-
-    def number(value: float) -> Any:
-        # Filled on the device: a copy from the host would wait for it.
-        return xp.full((), value, dtype=logits.dtype, device=device(logits))
-
-    classes = xp.expand_dims(xp.arange(n_classes, device=device(logits)), axis=1 - axis)
-    labels = xp.astype(labels, classes.dtype)
-    known = (labels >= 0) & (labels < n_classes)
-    unknown = xp.where(known, number(0.0), number(float("nan")))
-    place = xp.expand_dims(xp.clip(labels, 0, n_classes - 1), axis=axis)
-    top = xp.max(logits, axis=axis, keepdims=True)
-    predicted = _argmax(logits, top, classes) if by_class else xp.argmax(logits, axis=axis)
-    shifted = logits - top
-    # The label's own numbers, and those of the other classes: each is as exact as it can be, where
-    # p - 1 of a sure prediction, or a sum of all minus one, would be rounding noise.
-    label = xp.squeeze(xp.take_along_axis(shifted, place, axis=axis), axis=axis)
-    least = number(float(xp.finfo(logits.dtype).min))
-    # In place where nobody sees it: fetching memory takes longer here than the arithmetic.
-    others = xp.astype(classes == xp.expand_dims(labels, axis=axis), logits.dtype)
-    others *= least
-    others += shifted
-    of_label = xp.where(known, xp.exp(label), number(0.0))
-    of_others = xp.exp(others)
-    rest = xp.sum(of_others, axis=axis)
-    total = rest + of_label
-    log_total = xp.log(total)
-    # 0 · −∞ is no number, and a class of probability 0 weighs nothing.
-    terms = xp.maximum(others, least)
-    terms *= of_others
-    weighed = xp.sum(terms, axis=axis) + of_label * xp.maximum(label, least)
-    log_p_label = label - log_total + unknown
-    largest = xp.max(others, axis=axis)
-    margin = label - xp.where(largest > least, largest, number(-float("inf")))
-    return {
-        "cross_entropy": 0 - log_p_label,  # a perfect prediction has loss 0.0 and not -0.0
-        "target_probability": xp.exp(log_p_label),
-        "margin": margin + unknown,
-        "el2n": xp.sqrt(rest * rest + xp.sum(of_others * of_others, axis=axis)) / total + unknown,
-        "entropy": log_total - weighed / total,
-        "predicted": xp.astype(predicted, classes.dtype),
-        "correct": predicted == labels,
-    }
+    score = find_score(name) or find_score(name.removeprefix("mean_"))
+    if score is None:
+        return ""
+    return score.unit.format(loss=loss, delta=DELTA_KINDS.get(delta_kind or "", "Δn"))
 
 
-def _argmax(logits: Any, top: Any, classes: Any) -> Any:
-    """Index of the first largest of few logits, or of the first NaN, for each column.
-
-    What `argmax` along the first axis says, in a tenth of its time: ranks in bytes.
-    """
-    xp = array_namespace(logits)
-    n_classes = classes.shape[0]
-    ranks = xp.astype(n_classes - classes, xp.uint8)
-    is_top = (logits >= top) | (logits != logits)  # noqa: PLR0124 - NaN
-    rank = xp.max(xp.astype(is_top, xp.uint8) * ranks, axis=0)
-    return n_classes - xp.astype(rank, classes.dtype)
+def unranked() -> frozenset[str]:
+    """Columns of the score table by which samples are not ordered, such as "predicted"."""
+    facts = (name for name, score in SCORES.items() if not score.ranks)
+    return frozenset(["sample_id", "label", "true_label", *facts])
 
 
 def score_table(history: LossHistory) -> pd.DataFrame:
     """Every score that the history gives, one row per sample in the order of `sample_ids`.
 
-    Columns: sample_id, label and true_label where known, action, mean_loss, final_loss,
-    loss_variance, and for a classifier aum, confidence, variability, el2n, forgetting,
-    final_entropy, predicted, correct (both at the last step); action_<name> for each further
-    loss component; n_steps, the steps in which the sample was seen.
+    Columns: sample_id, label and true_label where they were recorded, then those of `SCORES`
+    whose inputs the history holds: a classifier has all of them, action_<name> comes for each
+    further loss component.
 
     Raises:
         ParameterError: if the history has no step.
     """
-    _check_has_steps(history)
-    return pd.DataFrame(_sample_columns(history) | _score_columns(history))
+    columns: dict[str, Any] = {"sample_id": history.sample_ids}
+    if history.labels is not None:
+        columns["label"] = history.labels
+    if history.true_labels is not None:
+        columns["true_label"] = history.true_labels
+    # Missing losses are NaN already, so every sum and mean over steps shows it.
+    for name, (score, inputs) in _scores_of(history).items():
+        columns[name] = score.function(*inputs)
+    return pd.DataFrame(columns)
 
 
 def running_score(history: LossHistory, score: str = "action") -> ScoreArray:
     """A score after each recorded step: what `score_table` would say of the history up to there.
-
-    Actions are cumulative sums; any other score is computed from the steps so far.
 
     Args:
         history: at least one step.
@@ -351,98 +412,39 @@ def running_score(history: LossHistory, score: str = "action") -> ScoreArray:
     Raises:
         ParameterError: if the history has no step, or does not give that score.
     """
-    _check_has_steps(history)
-    actions = {"action": history.losses}
-    actions |= {f"action_{name}": values for name, values in history.components.items()}
-    if score in actions:
-        with np.errstate(invalid="ignore"):
-            terms = actions[score].astype(np.float64) * history.deltas[:, None]
-            return np.asarray(terms.cumsum(axis=0))
-    if score in _FROM_LOSS:
-        return _of_each_prefix(_FROM_LOSS[score], history.losses)
-    measure, function = _FROM_MEASURE.get(score, ("", final_loss))
-    if measure not in history.measures:
-        measured = [
-            name for name, (source, _) in _FROM_MEASURE.items() if source in history.measures
-        ]
-        known = ", ".join([*actions, *_FROM_LOSS, *measured])
-        raise ParameterError("score", f"must be one of {known}", score, "Choose one of these.")
-    values = _of_each_prefix(function, history.measures[measure])
-    if score == "forgetting":
-        values[~np.logical_and.accumulate(history.seen, axis=0)] = np.nan
-    return values
-
-
-def _of_each_prefix(function: Callable[[Any], Any], values: npt.NDArray[Any]) -> ScoreArray:
-    rows = [function(values[: step + 1]) for step in range(len(values))]
+    columns = _scores_of(history)
+    if score not in columns:
+        names = ", ".join(name for name, (entry, _) in columns.items() if entry.ranks)
+        raise ParameterError("score", f"must be one of {names}", score, "Choose one of these.")
+    entry, inputs = columns[score]
+    if entry.running is not None:
+        return np.asarray(entry.running(*inputs), dtype=np.float64)
+    rows = [
+        entry.function(*(values[: step + 1] for values in inputs))
+        for step in range(history.n_steps)
+    ]
     return np.stack(rows).astype(np.float64)
 
 
-def _check_has_steps(history: LossHistory) -> None:
+def _scores_of(history: LossHistory) -> dict[str, tuple[Score, list[npt.NDArray[Any]]]]:
+    """Column, entry and input arrays of every score that the history gives."""
     if history.n_steps == 0:
         raise ParameterError(
             "history", "must have at least one step", 0, "Record an epoch before asking for scores."
         )
-
-
-def _sample_columns(history: LossHistory) -> dict[str, Any]:
-    columns: dict[str, Any] = {"sample_id": history.sample_ids}
-    if history.labels is not None:
-        columns["label"] = history.labels
-    if history.true_labels is not None:
-        columns["true_label"] = history.true_labels
-    return columns
-
-
-def _score_columns(history: LossHistory) -> dict[str, Any]:
-    # Missing losses are NaN already, so every sum and mean over steps shows it.
-    losses = history.losses
-    columns: dict[str, Any] = {"action": action(losses, history.deltas)}
-    columns |= {name: score(losses) for name, score in _FROM_LOSS.items()}
-    for name, values in history.components.items():
-        columns[f"action_{name}"] = action(values, history.deltas)
-    columns |= _measure_scores(history)
-    columns["n_steps"] = history.seen.sum(axis=0)
-    return columns
-
-
-_FROM_LOSS: Mapping[str, Callable[[Any], Any]] = {
-    "mean_loss": mean_loss,
-    "final_loss": final_loss,
-    "loss_variance": loss_variance,
-}
-_FROM_MEASURE: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
-    "aum": ("margin", area_under_margin),
-    "confidence": ("target_probability", confidence),
-    "variability": ("target_probability", variability),
-    "el2n": ("el2n", el2n),
-    "forgetting": ("correct", forgetting),
-    "final_entropy": ("entropy", final_loss),
-    "predicted": ("predicted", lambda values: values[-1]),
-    "correct": ("correct", lambda values: values[-1]),
-}
-
-
-def _measure_scores(history: LossHistory) -> dict[str, Any]:
-    complete = history.seen.all(axis=0)
-    columns: dict[str, Any] = {}
-    for name, (measure, score) in _FROM_MEASURE.items():
-        if measure in history.measures:
-            columns[name] = score(history.measures[measure])
-    if "forgetting" in columns:
-        columns["forgetting"] = np.where(complete, columns["forgetting"], np.nan)
+    arrays = {name: getattr(history, name) for name in ("losses", "deltas", "seen")}
+    arrays |= history.measures
+    columns: dict[str, tuple[Score, list[npt.NDArray[Any]]]] = {}
+    for name, score in SCORES.items():
+        parts = history.components if "components" in score.inputs else {"NAME": None}
+        for part, values in parts.items():
+            available = arrays if values is None else arrays | {"components": values}
+            inputs = [available[source] for source in score.inputs if source in available]
+            if len(inputs) == len(score.inputs):
+                columns[name.replace("NAME", part)] = score, inputs
     return columns
 
 
 def _mean(values: FloatArray) -> ScoreArray:
     with np.errstate(invalid="ignore"):
         return np.asarray(values.mean(axis=0, dtype=np.float64))
-
-
-#: Scores of which a low value means a hard sample.
-LOW_IS_HARD = frozenset({"aum", "confidence"})
-
-
-def hardness_sign(score: str) -> float:
-    """The factor by which a score becomes one of which high is hard: 1.0, or -1.0."""
-    return -1.0 if score in LOW_IS_HARD else 1.0

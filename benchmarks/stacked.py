@@ -17,8 +17,9 @@ from pydantic import Field
 from projects.datasets import load_dataset
 from projects.loop import Compute, choose_compute, make_optimizer
 from projects.params import Dataset, ModelName, Params, TrainParams, parse, run_main, validate
+from projects.session import Session
 from projects.stacked import StackedTrainer
-from projects.train import Session
+from projects.tasks.classification import Classification
 
 
 class BenchmarkParams(Params):
@@ -43,7 +44,9 @@ def main(argv: Sequence[str]) -> None:
     compute, splits = choose_compute(trainings[0]), load_dataset(trainings[0])
 
     def sessions() -> list[Session]:
-        return [Session.prepare(each, compute, splits) for each in trainings]
+        return [
+            Session.prepare(params, compute, splits, task=Classification()) for params in trainings
+        ]
 
     alone, at_once = [], []
     for repetition in range(params.repetitions + 1):

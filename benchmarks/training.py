@@ -33,7 +33,8 @@ from benchmarks.measure import Figure, Spread, in_turns, keep, options, ratios
 from projects.datasets import ImageSplit
 from projects.loop import choose_compute, make_optimizer
 from projects.params import TrainParams, validate
-from projects.train import Session
+from projects.session import Session
+from projects.tasks.classification import Classification
 
 
 @dataclass
@@ -119,7 +120,7 @@ def _setting(folder: Path, n_images: int, device: str) -> Setting:
         split="train",
     )
     params = validate(TrainParams, {"model": "cnn3", "device": device, "deterministic": False})
-    session = Session.prepare(params, choose_compute(params), (split, split))
+    session = Session.prepare(params, choose_compute(params), (split, split), task=Classification())
     store = Store(f"sqlite:///{folder / 'mlflow.db'}")
     with store.run(name="benchmark") as run:
         options: Any = {"run_id": run.run_id, "store": store, "spool": folder / "spool"}

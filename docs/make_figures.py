@@ -50,8 +50,8 @@ from actiontrack.errors import NotFoundError
 from actiontrack.store import Store, StoredRecord
 from projects import train as training
 from projects.params import TrainParams, validate
+from projects.params.segmentation import SegmentationParams
 from projects.tasks.segmentation import Segmentation
-from projects.tasks.segmentation_params import SegmentationParams
 
 FIGURES = Path(__file__).parent / "figures"
 WIDTH = 1100  # pixels: a figure is shown at half of it
@@ -123,7 +123,9 @@ class Runs:
                     row |= {"accuracy": model.score(inputs[1200:], labels[1200:])}
                     row |= {"mean_action": action[chosen].mean()}
                     rows.append(row | {"added": "" if strategy == "random" else f"part {part}"})
-        return pd.DataFrame(rows)
+        frame = pd.DataFrame(rows)
+        frame.attrs["delta_kind"] = "epoch"  # for the unit of the action
+        return frame
 
     def _training_action(self, inputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Loss of each training image, summed over 20 epochs."""
@@ -187,7 +189,9 @@ def _scores_of_two(runs: Runs) -> pd.DataFrame:
     first = [runs.models[0], runs.models[3]]
     frame = score_frame(first)
     wide = frame.pivot_table(index=["sample_id", "class"], columns="model", values="action")
-    return wide.dropna().reset_index("class").rename_axis(columns=None).sort_values("class")
+    wide = wide.dropna().reset_index("class").rename_axis(columns=None).sort_values("class")
+    wide.attrs = frame.attrs  # for the unit, which a pivot table loses
+    return wide
 
 
 def _joint(runs: Runs) -> Figure:

@@ -1,7 +1,9 @@
-"""Entry points of this project as child runs, several at once, in this very environment."""
+"""Entry points of this project as child runs, several at once, with the packages installed here."""
 
+import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,27 +76,39 @@ def _submit(store: Store, parent: RunInfo, child: Child) -> Any:
 
     words = " ".join(f"{name}={value}" for name, value in child.parameters.items())
     print(f"\n== {child.entry_point} {words}", flush=True)
-    submitted = mlflow.projects.run(  # type: ignore[no-untyped-call]
-        str(_ROOT),
-        child.entry_point,
-        parameters=dict(child.parameters),
-        env_manager="local",
-        experiment_id=parent.experiment_id,
-        run_name=child.name,
-        synchronous=False,
-    )
+    with _without_experiment_name():
+        submitted = mlflow.projects.run(  # type: ignore[no-untyped-call]
+            str(_ROOT),
+            child.entry_point,
+            parameters=dict(child.parameters),
+            env_manager="local",
+            experiment_id=parent.experiment_id,
+            run_name=child.name,
+            synchronous=False,
+        )
     store.set_tags(submitted.run_id, child.tags)
     return submitted
 
 
+@contextmanager
+def _without_experiment_name() -> Iterator[None]:
+    """MLflow gives a child the id of its experiment, and refuses a name beside it."""
+    name = os.environ.pop("MLFLOW_EXPERIMENT_NAME", None)
+    try:
+        yield
+    finally:
+        if name is not None:
+            os.environ["MLFLOW_EXPERIMENT_NAME"] = name
+
+
 def _collect(running: dict[int, Any], children: Sequence[Child]) -> None:
-    """Take those that have ended out of `running`."""
+    """Remove the children that have ended from `running`."""
     for index, submitted in list(running.items()):
         if str(submitted.get_status()) in _ACTIVE:
             continue
         del running[index]
         if not submitted.wait():
             raise ActionTrackError(
-                f"step {children[index].entry_point}, run {submitted.run_id}, failed. Its own "
-                "message stands above."
+                f"step {children[index].entry_point}, run {submitted.run_id}, failed: see its own "
+                "message above."
             )

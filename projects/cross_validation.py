@@ -44,7 +44,7 @@ Positions = NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class OutOfFold:
-    """Probabilities of the classes, of each sample by the model that was not trained on it.
+    """Class probabilities of each sample, from the model that was not trained on it.
 
     Attributes:
         sample_ids: (N,) int64 or str.

@@ -59,7 +59,7 @@ ALONE = Group(rank=0, size=1)
 
 @contextmanager
 def process_group() -> Iterator[Group]:
-    """The group that torchrun has announced, or this process alone."""
+    """The group that torchrun has set up, or this process alone."""
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         yield ALONE
         return

@@ -34,7 +34,7 @@ __all__ = ["RunningLoss", "Session", "Trainer", "by_mode", "open_recorders", "pr
 
 
 def _ignore(*_: Any) -> None:
-    """See nothing of a batch."""
+    """Ignore a batch."""
 
 
 @dataclass(frozen=True)

@@ -33,13 +33,13 @@ from projects.tasks.task import Task
 
 __all__ = ["StackedModels", "StackedTrainer", "train_stacked"]
 
-#: What several trainings at once can have.
+#: Values that several trainings at once can have.
 _TOGETHER = {"checkpoint": ("",), "run_id": ("",), "delta_n": ("epoch", "batch")}
 Recorders = Mapping[tuple[str, str], Recorder]
 
 
 class StackedModels(nn.Module):
-    """K models of one architecture as one module whose weights have a first dimension more.
+    """K models of one architecture as one module whose weights have one more dimension, the first.
 
     One optimiser over the stacked weights does what K optimisers would do, as SGD, Adam and AdamW
     treat every number by itself. The statistics of batch norms are stacked and updated likewise.

@@ -27,6 +27,13 @@ def test_ids_of_another_width_or_byte_order_have_the_same_digest():
     assert digest_ids(ids) == digest_ids(ids.astype(">i4")) == digest_ids(ids.astype(np.uint16))
 
 
+def test_an_id_beyond_int64_has_no_digest_of_another_one():
+    text = "sample_ids: must be integers below 2**63, got 18446744073709551615. "
+    with pytest.raises(ParameterError, match=message(text + "Pass larger ids as text.")):
+        digest_ids(np.array([2**64 - 1], np.uint64))
+    assert digest_ids(np.array([2**63 - 1], np.uint64)) == digest_ids(np.array([2**63 - 1]))
+
+
 @given(TEXTS, TEXTS)
 def test_two_lists_of_string_ids_agree_only_if_they_are_equal(first, second):
     equal = np.array(first).tolist() == np.array(second).tolist()

@@ -7,13 +7,13 @@ import zlib
 import numpy as np
 import pytest
 from helpers import message
-from PIL import Image
+from PIL import Image, ImageOps
 
 from actiontrack import reporting
 from actiontrack.errors import DataError
-from actiontrack.record.rasters import open_raster
+from actiontrack.record.rasters import browser_image, encoded_image, open_raster
 from actiontrack.recorder import Recorder
-from actiontrack.reporting.exports.files import image_of
+from actiontrack.reporting.exports.images import image_of
 
 
 def bomb(side):
@@ -69,6 +69,67 @@ def test_what_is_no_raster_image_is_refused(content):
         open_raster(content)
 
 
+PIXELS = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3) * 14
+
+
+def photo(kind, orientation):
+    exif, target = Image.Exif(), io.BytesIO()
+    exif[0x0112] = orientation
+    Image.fromarray(PIXELS).save(target, kind, exif=exif)
+    return target.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(9))
+def test_images_are_turned_as_pillow_turns_them(kind, orientation):
+    content = photo(kind, orientation)
+    with Image.open(io.BytesIO(content)) as image:
+        expected = np.asarray(ImageOps.exif_transpose(image))
+    np.testing.assert_array_equal(np.asarray(open_raster(content)), expected)
+    encoded = encoded_image(content)
+    assert (encoded.height, encoded.width) == expected.shape[:2]
+    assert encoded.content == content
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_browser_turns_jpeg_itself_and_gets_the_others_upright(orientation):
+    content = photo("JPEG", orientation)
+    assert browser_image(content) == (content, "image/jpeg")
+    for kind in ("PNG", "WEBP", "TIFF"):
+        shown, _ = browser_image(photo(kind, orientation))
+        with Image.open(io.BytesIO(shown)) as image:
+            assert image.getexif().get(0x0112, 1) == 1
+            expected = np.rot90(PIXELS, -1) if orientation == 6 else PIXELS
+            assert image.size == expected.shape[1::-1]
+
+
+def test_an_image_with_recorded_boxes_on_stored_pixels_is_shown_as_stored():
+    content = photo("PNG", 6)
+    shown, kind = browser_image(content, lambda: (6.0, 4.0))
+    with Image.open(io.BytesIO(shown)) as image:
+        np.testing.assert_array_equal(np.asarray(image), PIXELS)
+        assert image.getexif().get(0x0112) is None
+    assert kind == "image/png"
+    upright = np.asarray(open_raster(content, recorded_size=lambda: (4.0, 6.0)))
+    np.testing.assert_array_equal(upright, np.rot90(PIXELS, -1))
+
+
+def test_a_tag_that_cannot_be_read_turns_nothing():
+    content = photo("JPEG", 6)
+    start = content.index(b"Exif\0\0") + 6
+    broken = content[:start] + b"\xff" * 8 + content[start + 8 :]
+    np.testing.assert_array_equal(open_raster(broken).size, (3, 2))
+
+
+def test_a_photograph_of_several_pictures_is_a_jpeg():
+    target = io.BytesIO()
+    first, second = Image.fromarray(PIXELS), Image.fromarray(PIXELS)
+    first.save(target, "MPO", save_all=True, append_images=[second])
+    content = target.getvalue()
+    assert browser_image(content) == (content, "image/jpeg")
+    assert encoded_image(content).ending == "jpg"
+
+
 @pytest.fixture
 def record(store, run_id):
     """Two samples: a bomb for a thumbnail and a sound one."""
@@ -87,4 +148,4 @@ def test_a_gallery_leaves_a_bomb_out(record):
 
 def test_an_export_leaves_a_bomb_out(record):
     assert image_of(record, 0) is None
-    assert image_of(record, 1)[1:] == (3, 2)
+    assert image_of(record, 1)[1:] == (3, 2, "png")

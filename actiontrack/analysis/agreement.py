@@ -20,12 +20,16 @@ if TYPE_CHECKING:
     from distributed import Client
 
 __all__ = [
+    "ABOVE_ONE",
     "contrasts",
     "correlation_by_quantile",
     "disattenuated_correlations",
     "mean_ranks",
     "top_k_overlaps",
 ]
+
+#: What is said of an estimate of a correlation that exceeds 1.
+ABOVE_ONE = "above 1: too few runs or samples for a better estimate"
 
 
 def disattenuated_correlations(comparison: Comparison) -> pd.DataFrame:
@@ -41,7 +45,8 @@ def disattenuated_correlations(comparison: Comparison) -> pd.DataFrame:
     Returns:
         One row per method, pair of models and class: method, model_a, model_b, class, cross
         (r_ab), same_a (r_aa), same_b (r_bb), disattenuated (NaN without a positive same-model
-        correlation of both). Empty where no model has two runs.
+        correlation of both), note (`ABOVE_ONE` where the estimate exceeds 1, which no correlation
+        can; else ""). Empty where no model has two runs.
     """
     groups = comparison.groups
     same = groups.loc[groups["kind"] == "same-model", ["method", "model_a", "class", "mean"]]
@@ -51,7 +56,7 @@ def disattenuated_correlations(comparison: Comparison) -> pd.DataFrame:
         named = same.rename(columns={"model_a": f"model_{side}", "mean": f"same_{side}"})
         cross = cross.merge(named, on=["method", f"model_{side}", "class"], how="inner")
     values = compare.disattenuated(cross["cross"], cross["same_a"], cross["same_b"])
-    return cross.assign(disattenuated=values)
+    return cross.assign(disattenuated=values, note=np.where(values > 1, ABOVE_ONE, ""))
 
 
 def top_k_overlaps(

@@ -12,9 +12,9 @@ import pandas as pd
 from actiontrack.analysis.cluster.scores import ClusterScores
 from actiontrack.analysis.comparable import check_same_measure, sample_difference, shared_samples
 from actiontrack.analysis.loading import concurrently, score_column
-from actiontrack.analysis.tables import by_model_and_time, default_names, open_records, runs_frame
+from actiontrack.analysis.tables import by_model_and_time, open_records, runs_frame
 from actiontrack.errors import NotComparableError
-from actiontrack.history import check_choice
+from actiontrack.history import Classes, check_choice
 from actiontrack.store import StoredRecord
 from actiontrack.store.notebook import table_html
 
@@ -112,9 +112,10 @@ class SharedValues:
         labels = self.records[0].samples.labels
         return None if labels is None else labels[self._kept()].astype(np.int64)
 
-    def class_names(self) -> tuple[str, ...]:
-        """Names of the classes, or their indices as text."""
-        return self.records[0].manifest.class_names or default_names(self.labels())
+    def coded_labels(self) -> tuple[npt.NDArray[np.int64] | None, tuple[str, ...]]:
+        """Labels that are all positions in names, and the names: see `history.Classes.coded`."""
+        labels, names = self.labels(), self.records[0].manifest.class_names
+        return (None, names) if labels is None else Classes(names).coded(labels)
 
     def values(self, score: str, up_to_step: int | None) -> npt.NDArray[np.float64]:
         """Scores (n_runs, n_samples), read by this process."""
@@ -176,5 +177,4 @@ def class_column(aligned: Alignment) -> npt.NDArray[np.object_]:
     """Name of the class of each sample of aligned runs, "all" without labels."""
     if aligned.labels is None:
         return np.full(len(aligned.sample_ids), "all", dtype=object)
-    names = aligned.class_names or default_names(aligned.labels)
-    return np.array(names, dtype=object)[aligned.labels]
+    return Classes(aligned.class_names).of_each(aligned.labels)

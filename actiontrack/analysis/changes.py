@@ -16,8 +16,9 @@ from scipy import stats
 from actiontrack import compare
 from actiontrack.analysis.comparable import check_same_measure
 from actiontrack.analysis.loading import score_column
-from actiontrack.analysis.tables import class_name, open_records
+from actiontrack.analysis.tables import open_records
 from actiontrack.errors import NotComparableError, ParameterError
+from actiontrack.history import Classes
 from actiontrack.scores import hardness_sign
 from actiontrack.store import StoredRecord
 from actiontrack.store.notebook import table_html
@@ -189,8 +190,7 @@ def _names(record: StoredRecord, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.o
     labels = record.samples.labels
     if labels is None:
         return np.full(len(rows), "all", dtype=object)
-    names = [class_name(record, int(label)) for label in labels[rows]]
-    return np.array(names, dtype=object)
+    return Classes(record.manifest.class_names).of_each(labels[rows])
 
 
 def _sample_changes(

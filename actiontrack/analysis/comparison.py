@@ -96,11 +96,12 @@ def compare_runs(
     """
     shared = shared_values(records, on_mismatch, up_to_step)
     runs = runs_frame(shared.records)
+    labels, names = shared.coded_labels()
     result = compare.correlations(
         scores_of(shared, score, up_to_step, client),
-        shared.labels(),
+        labels,
         groups=runs["model"].tolist(),
-        class_names=shared.class_names(),
+        class_names=names,
         methods=methods,
         n_bootstrap=n_bootstrap,
         seed=seed,

@@ -17,7 +17,7 @@ from actiontrack.analysis.tables import (
     with_run_columns,
 )
 from actiontrack.errors import ParameterError
-from actiontrack.history import LossHistory
+from actiontrack.history import Classes, LossHistory
 from actiontrack.scores import action as score_action
 from actiontrack.scores import running_score
 from actiontrack.store import StoredRecord
@@ -145,7 +145,6 @@ def _curves(
         rows = matching_rows(record, history.sample_ids, sample_ids)
     losses = history.losses[:, rows]
     action = score_action(losses, history.deltas)
-    names = history.class_names
     labels = history.labels
     frame = pd.DataFrame(
         {
@@ -157,8 +156,6 @@ def _curves(
         }
     )
     if labels is not None:
-        classes = [
-            names[label] if 0 <= label < len(names) else str(label) for label in labels[rows]
-        ]
+        classes = Classes(history.class_names).of_each(labels[rows])
         frame["class"] = np.repeat(classes, history.n_steps)
     return frame

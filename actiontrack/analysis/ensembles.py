@@ -8,14 +8,9 @@ import pandas as pd
 
 from actiontrack import compare
 from actiontrack.analysis.alignment import Alignment, align, class_column
-from actiontrack.analysis.tables import (
-    check_score,
-    default_names,
-    open_records,
-    run_columns,
-    with_run_columns,
-)
+from actiontrack.analysis.tables import check_score, open_records, run_columns, with_run_columns
 from actiontrack.errors import NotFoundError, ParameterError
+from actiontrack.history import Classes
 from actiontrack.scores import ensemble_entropy, ensemble_mean, min_max
 from actiontrack.store import StoredRecord
 
@@ -68,8 +63,8 @@ def accuracy_summary(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row per score and threshold: score, threshold, accuracy (mean over the runs), ci_low,
-        ci_high (NaN where fewer than two runs have a value), n (mean number of samples left),
-        n_runs.
+        ci_high (cut at 0 and 1, which no accuracy leaves; NaN where fewer than two runs have a
+        value), n (mean number of samples left), n_runs.
     """
     frames = []
     for score, part in frame.groupby("score", sort=False):
@@ -77,7 +72,7 @@ def accuracy_summary(frame: pd.DataFrame) -> pd.DataFrame:
         accuracy = part.pivot_table(values="accuracy", **keys)
         mean, low, high = compare.mean_interval(accuracy.to_numpy(dtype=np.float64))
         columns = {"score": score, "threshold": accuracy.columns.to_numpy(), "accuracy": mean}
-        columns |= {"ci_low": low, "ci_high": high}
+        columns |= {"ci_low": low.clip(min=0), "ci_high": high.clip(max=1)}
         columns["n"] = part.groupby("threshold")["n"].mean().to_numpy()
         frames.append(pd.DataFrame(columns | {"n_runs": len(accuracy)}))
     return pd.concat(frames, ignore_index=True)
@@ -123,7 +118,6 @@ def ensemble_scores(records: Sequence[StoredRecord]) -> pd.DataFrame:
     action = ensemble_mean(aligned.values)
     variance = ensemble_mean(align(records, score="loss_variance").values)
     predicted = probabilities.mean(axis=0, dtype=np.float64).argmax(axis=1)
-    names = aligned.class_names or default_names(np.r_[labels, predicted])
     return pd.DataFrame(
         {
             "sample_id": aligned.sample_ids,
@@ -134,7 +128,7 @@ def ensemble_scores(records: Sequence[StoredRecord]) -> pd.DataFrame:
             "loss_variance": min_max(variance),
             "mean_action": action,
             "entropy_nats": entropy,
-            "predicted": np.array(names, dtype=object)[predicted],
+            "predicted": Classes(aligned.class_names).of_each(predicted),
             "correct": predicted == labels,
             "member_accuracy": (probabilities.argmax(axis=2) == labels).mean(axis=0),
         }

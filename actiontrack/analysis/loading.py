@@ -145,7 +145,8 @@ def load_scores(
     Returns:
         Columns run_id, run_name, model, record, complete (False for a record that is still
         growing or was interrupted: its scores hold up to its last complete epoch), sample_id,
-        label, class, and the columns of `scores.score_table`.
+        label, class, and the columns of `scores.score_table`. `attrs["delta_kind"]` says what Δn
+        counts where it is the same in all records.
 
     Raises:
         NotFoundError: if nothing matches.
@@ -258,7 +259,9 @@ def _tidy_scores(record: StoredRecord, up_to_step: int | None) -> pd.DataFrame:
         head |= {"label": label, "class": label_classes(record, np.asarray(label))}
     else:
         head["class"] = "all"
-    return pd.DataFrame(head | columns)
+    frame = pd.DataFrame(head | columns)
+    frame.attrs["delta_kind"] = manifest.delta_kind  # for the units of figures
+    return frame
 
 
 def stored_scores(record: StoredRecord, up_to_step: int | None) -> pd.DataFrame:

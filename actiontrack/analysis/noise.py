@@ -17,7 +17,8 @@ from actiontrack.analysis.tables import (
     with_run_columns,
 )
 from actiontrack.errors import NotFoundError, ParameterError
-from actiontrack.scores import LOW_IS_HARD, hardness_sign
+from actiontrack.history import UNKNOWN, known_truth, wrong_labels
+from actiontrack.scores import hardness_sign, unranked
 from actiontrack.store import StoredRecord
 
 __all__ = [
@@ -27,7 +28,6 @@ __all__ = [
     "noise_summary",
 ]
 
-_NO_SCORES = ["predicted", "correct", "n_steps"]  # numbers of the score table that rank nothing
 _TRUTH = (
     "Train with the parameter label_noise, or pass true_labels to Recorder.describe_samples; "
     "--record names the record of the training split."
@@ -40,9 +40,11 @@ def noise_detection(
     ks: Sequence[int] | None = None,
     up_to_step: int | None = None,
     further: Mapping[str, pd.DataFrame] | None = None,
-    low_is_hard: Collection[str] = LOW_IS_HARD,
+    low_is_hard: Collection[str] | None = None,
 ) -> pd.DataFrame:
     """How well each score finds the wrong labels of each run (4.4).
+
+    Samples whose true label is unknown (-1) are left out.
 
     Args:
         records: open records whose samples hold true labels.
@@ -50,7 +52,8 @@ def noise_detection(
         up_to_step: score the history up to this step only.
         further: scores of other methods for the same samples, to compare on equal terms: run id
             to a frame of sample_id and one column per score.
-        low_is_hard: names of the scores of which a low value means a suspect.
+        low_is_hard: names of the scores of which a low value means a suspect. Default: as in
+            `scores.SCORES`.
 
     Returns:
         One row per run, score and k: run_id, run_name, model, and the columns of
@@ -72,10 +75,13 @@ def noise_detection(
                 f"record {record.name} of run {record.run.run_id} without any",
                 "Leave this run out, or choose another with --record.",
             )
-        columns = table.columns.drop(["sample_id", "label", "true_label", *_NO_SCORES], "ignore")
+        columns = table.columns.drop(list(unranked()), "ignore")
         values = {str(name): table[name].to_numpy(dtype=np.float64) for name in columns}
         values |= _further(record, table["sample_id"], (further or {}).get(record.run.run_id))
-        detected = compare.detection(values, noisy, ks=ks, low_is_hard=low_is_hard)
+        low = {name for name in values if hardness_sign(name) < 0}
+        detected = compare.detection(
+            values, noisy, ks=ks, low_is_hard=low if low_is_hard is None else low_is_hard
+        )
         frames.append(with_run_columns(detected, run_columns(record)))
     return pd.concat(frames, ignore_index=True)
 
@@ -146,8 +152,8 @@ def noise_pairs(
 def noise_scores(records: Sequence[StoredRecord]) -> pd.DataFrame:
     """The frame of `score_frame` with the column `group`, for the distributions of Fig. 12.
 
-    The group is "noisy" or "clean" for samples whose true label is known, and the name of the
-    split for those of other records, such as "test".
+    The group is "noisy" or "clean" for samples whose true label is known, "unknown" for others
+    of the same record, and the name of the split for those of other records, such as "test".
 
     Raises:
         NotFoundError: if no record holds true labels.
@@ -158,7 +164,9 @@ def noise_scores(records: Sequence[StoredRecord]) -> pd.DataFrame:
         table = score_frame([record])
         group: Any = record.manifest.split
         if "true_label" in table.columns:
-            group = np.where(table["label"] == table["true_label"], "clean", "noisy")
+            labels, truth = table["label"], table["true_label"]
+            group = np.where(wrong_labels(labels, truth), "noisy", "clean")
+            group = np.where(known_truth(labels, truth), group, UNKNOWN)
         frames.append(table.assign(group=group))
     if not any("true_label" in frame.columns for frame in frames):
         raise NotFoundError(f"none of the {len(records)} records holds true labels. {_TRUTH}")
@@ -168,12 +176,13 @@ def noise_scores(records: Sequence[StoredRecord]) -> pd.DataFrame:
 def _with_truth(
     record: StoredRecord, up_to_step: int | None
 ) -> tuple[pd.DataFrame, npt.NDArray[np.bool_]]:
-    """The scores of a record, and which of its labels are wrong."""
+    """The scores of the samples whose true label is known, and which of the labels are wrong."""
     table = stored_scores(record, up_to_step)
     if "true_label" not in table.columns:
         what = f"record {record.name} of run {record.run.run_id} holds no true labels"
         raise NotFoundError(f"{what}. {_TRUTH}")
-    return table, (table["label"] != table["true_label"]).to_numpy(dtype=np.bool_)
+    table = table[known_truth(table["label"], table["true_label"])].reset_index(drop=True)
+    return table, wrong_labels(table["label"], table["true_label"])
 
 
 def _further(

@@ -80,7 +80,10 @@ def pixel_classes(
             }
         )
     ranked = frame.sort_values("mean", ascending=False, kind="stable", ignore_index=True)
-    return with_run_columns(ranked, run_columns(record))
+    frame = with_run_columns(ranked, run_columns(record))
+    loss = record.manifest.pixel_loss_name.replace("_", " ")
+    frame.attrs |= {"delta_kind": record.manifest.delta_kind, "loss": loss}
+    return frame
 
 
 def _class_sums(

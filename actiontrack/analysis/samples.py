@@ -6,7 +6,7 @@ import pandas as pd
 from actiontrack import compare
 from actiontrack.analysis.tables import check_score, with_run_columns
 from actiontrack.errors import ParameterError
-from actiontrack.scores import LOW_IS_HARD
+from actiontrack.scores import hardness_sign
 
 __all__ = [
     "class_distributions",
@@ -51,20 +51,20 @@ def hardest(
     Args:
         scores: the frame of `load_scores`.
         n: how many.
-        by: score; of `LOW_IS_HARD` the lowest come first, of the others the highest.
+        by: score; its hard side comes first, see `scores.SCORES`.
         per_class: n of each class instead of n of each run.
 
     Raises:
         ParameterError: if there is no such score, or n < 1.
     """
-    return _extremes(scores, n, by=by, per_class=per_class, ascending=by in LOW_IS_HARD)
+    return _extremes(scores, n, by=by, per_class=per_class, ascending=hardness_sign(by) < 0)
 
 
 def easiest(
     scores: pd.DataFrame, n: int = 10, *, by: str = "action", per_class: bool = False
 ) -> pd.DataFrame:
     """The n easiest samples of each run, easiest first (Fig. 4). See `hardest`."""
-    return _extremes(scores, n, by=by, per_class=per_class, ascending=by not in LOW_IS_HARD)
+    return _extremes(scores, n, by=by, per_class=per_class, ascending=hardness_sign(by) > 0)
 
 
 def _extremes(

@@ -91,6 +91,7 @@ def describe_disattenuated(corrected: pd.DataFrame) -> str:
     overall = corrected.query("method == 'spearman' and `class` == 'overall'")
     parts = [
         f"{row.model_a} / {row.model_b} {row.cross:.3f} becomes {row.disattenuated:.3f}"
+        + (f" ({row.note!s})" if row.note else "")
         for row in overall.itertuples()
     ]
     return f"Spearman's ρ overall: {', '.join(parts)}."

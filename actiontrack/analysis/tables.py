@@ -9,13 +9,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from actiontrack.errors import NotFoundError, ParameterError, writing
+from actiontrack.history import Classes
+from actiontrack.record.escaping import to_csv
 from actiontrack.store import StoredRecord
 
 __all__ = [
     "by_model_and_time",
     "check_score",
     "class_name",
-    "default_names",
     "label_classes",
     "label_column",
     "matching_rows",
@@ -83,7 +84,7 @@ def runs_frame(records: Sequence[StoredRecord]) -> pd.DataFrame:
 
 def model_of(record: StoredRecord) -> str:
     """Name of the model of a record, by which runs are grouped."""
-    return record.manifest.model or record.run.model
+    return record.model
 
 
 def positions(record: StoredRecord, sample_ids: Sequence[Any]) -> list[int]:
@@ -106,14 +107,13 @@ def save_frame(frame: pd.DataFrame, stem: Path) -> list[Path]:
     with writing(stem):
         stem.parent.mkdir(parents=True, exist_ok=True)
         frame.to_parquet(paths[0], index=False)
-        frame.to_csv(paths[1], index=False)
+        paths[1].write_text(to_csv(frame), encoding="utf-8")
     return paths
 
 
 def class_name(record: StoredRecord, value: int) -> str:
-    """Name of a class index, its number where it has none."""
-    names = record.manifest.class_names
-    return names[value] if value < len(names) else str(value)
+    """Name of a class index of a record, see `history.Classes`."""
+    return Classes(record.manifest.class_names).of(value)
 
 
 def _run_row(record: StoredRecord) -> dict[str, object]:
@@ -123,7 +123,7 @@ def _run_row(record: StoredRecord) -> dict[str, object]:
         "run_name": run.name,
         "experiment": run.experiment,
         "model": model_of(record),
-        "dataset": run.params.get("dataset", "").strip("'"),
+        "dataset": record.dataset,
         "seed": run.params.get("seed", "").strip("'"),
         "record": manifest.name,
         "loss": manifest.loss_name,
@@ -151,16 +151,12 @@ def with_run_columns(frame: pd.DataFrame, head: dict[str, Any]) -> pd.DataFrame:
 
 
 def label_classes(record: StoredRecord, labels: npt.NDArray[Any]) -> "pd.Categorical[Any]":
-    """Class names of labels as a categorical that keeps the order of the classes."""
-    names = record.manifest.class_names or default_names(labels)
-    labels_and_unknown = np.array([*names, "unknown"], dtype=object)
-    inside = (labels >= 0) & (labels < len(names))
-    present, codes = np.unique(np.where(inside, labels, len(names)), return_inverse=True)
-    categories, places = np.unique(
-        labels_and_unknown[present], return_inverse=True
-    )  # ascending, each once
+    """Class names of labels as a categorical, whose categories are those that occur, sorted."""
+    classes = Classes(record.manifest.class_names)
+    distinct, rows = np.unique(labels, return_inverse=True)
+    categories, codes = np.unique(classes.of_each(distinct), return_inverse=True)
     return pd.Categorical.from_codes(  # type: ignore[call-overload,no-any-return]
-        places[codes], categories=categories
+        codes[rows], categories=categories
     )
 
 
@@ -181,13 +177,6 @@ def nullable(ids: npt.NDArray[Any]) -> Any:
 def by_model_and_time(record: StoredRecord) -> tuple[str, int, str]:
     """Sort key of records: model, then start time, then run id."""
     return model_of(record), record.run.start_time, record.run.run_id
-
-
-def default_names(labels: npt.NDArray[Any] | None) -> tuple[str, ...]:
-    """Names of the classes of unnamed labels: their indices as text."""
-    if labels is None or not labels.size:
-        return ()
-    return tuple(str(index) for index in range(int(labels.max()) + 1))
 
 
 def matching_rows(

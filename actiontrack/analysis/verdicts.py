@@ -19,7 +19,7 @@ import pandas as pd
 
 from actiontrack.analysis.tables import open_record
 from actiontrack.errors import CorruptRecordError, ParameterError
-from actiontrack.history import check_choice
+from actiontrack.history import Classes, check_choice
 from actiontrack.store import ARTIFACT_ROOT, StoredRecord
 
 __all__ = [
@@ -82,9 +82,20 @@ class Verdict:
         if len(self.note) > _MAX_TEXT:
             rule = f"must have at most {_MAX_TEXT} characters"
             raise ParameterError("note", rule, len(self.note), "Shorten it.")
+        for name, text in (("who", self.who), ("note", self.note), ("sample_id", self.sample_id)):
+            if isinstance(text, str) and not _is_utf8(text):
+                raise ParameterError(name, "must be text that UTF-8 can hold", text, "Correct it.")
         if self.new_label is not None and self.verdict != "wrong_label":
             rule = "goes with the verdict wrong_label only"
             raise ParameterError("new_label", rule, self.new_label, "Leave it out.")
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a lone surrogate
+        return False
+    return True
 
 
 def add(record: StoredRecord, new_verdicts: Sequence[Verdict]) -> None:
@@ -99,9 +110,10 @@ def add(record: StoredRecord, new_verdicts: Sequence[Verdict]) -> None:
         raise ParameterError("verdicts", "must be one or more", 0, "Pass what people said.")
     names = record.manifest.class_names
     for verdict in new_verdicts:
-        if verdict.new_label is not None and not 0 <= verdict.new_label < (len(names) or 2**31):
+        label = verdict.new_label
+        if label is not None and not 0 <= label < (len(names) or 2**31):
             rule = f"must be a class index below {len(names)}"
-            raise ParameterError("new_label", rule, verdict.new_label, "Choose a class.")
+            raise ParameterError("new_label", rule, label, "Choose a class.")
     time = _now(record)
     lines = [json.dumps(_line(verdict, time), ensure_ascii=False) for verdict in new_verdicts]
     name = f"{time:{_TIME}}-{uuid.uuid4().hex[:12]}.jsonl"
@@ -136,13 +148,10 @@ def read(record: StoredRecord) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for path in list_files(record):
         rows += _read_file(record.fetch(path), path, int if _has_numbers(record) else str)
-    names = record.manifest.class_names
+    names = Classes(record.manifest.class_names)
     frame = pd.DataFrame(rows, columns=[name for name in COLUMNS if name != "new_class"])
     labels = [row.get("new_label") for row in rows]
-    classes = [
-        None if label is None else (names[label] if label < len(names) else str(label))
-        for label in labels
-    ]
+    classes = [None if label is None else names.of(label) for label in labels]
     frame["new_label"] = pd.array(labels, dtype="Int64")
     frame["new_class"] = pd.array(classes, dtype="string")
     frame["when"] = pd.to_datetime(frame["when"], utc=True)
@@ -206,7 +215,8 @@ def _read_file(path: Path, name: str, kind: type) -> list[dict[str, Any]]:
     try:
         with path.open(encoding="utf-8") as file:
             text = file.read(_MAX_FILE_CHARACTERS)
-        return [_parsed(json.loads(line), kind) for line in text.splitlines() if line.strip()]
+        lines = text.split("\n")  # other line separators may stand in a note
+        return [_parsed(json.loads(line), kind) for line in lines if line.strip()]
     except (OSError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise CorruptRecordError(
             f"{name} can't be read as verdicts: {str(error).rstrip('.')}. Restore or remove it."

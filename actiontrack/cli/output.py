@@ -11,6 +11,7 @@ import pandas as pd
 
 from actiontrack import plots
 from actiontrack.errors import ParameterError, writing
+from actiontrack.record.escaping import to_csv
 
 __all__ = ["for_terminal", "save_plot", "tell_missing", "write"]
 
@@ -63,7 +64,7 @@ def save_plot(stem: Path | None, draw: Callable[[], Any]) -> None:
 
 def _text(frame: pd.DataFrame, kind: str) -> str:
     if kind == "csv":
-        return frame.to_csv(index=False)
+        return to_csv(frame)
     if kind == "json":
         return str(frame.to_json(orient="records", force_ascii=False, double_precision=15)) + "\n"
     return frame.to_string(index=False, float_format=lambda value: f"{value:.4g}") + "\n"

@@ -8,6 +8,7 @@ import pandas as pd
 
 from actiontrack import analysis, plots, reporting
 from actiontrack.analysis import sentences
+from actiontrack.analysis.questions import ask
 from actiontrack.cli.options import (
     DASK,
     EASIEST,
@@ -121,7 +122,7 @@ def neighbours(
 ) -> None:
     """Find the K nearest neighbours, in feature space, of given or of the N hardest samples."""
     record = one_record(query)
-    frame = analysis.neighbours(record, list(samples) or None, n=n, k=k, score=score)
+    frame = ask("neighbours", [record], {"id": samples, "n": n, "k": k, "score": score})
     write(for_terminal(frame, kind), kind, output)
     click.echo(sentences.describe_neighbours(frame), err=True)
     if plot is not None:

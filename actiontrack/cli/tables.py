@@ -8,6 +8,7 @@ import click
 from actiontrack import analysis, plots
 from actiontrack.analysis import sentences
 from actiontrack.analysis.loading import sound_records
+from actiontrack.analysis.questions import ask
 from actiontrack.cli.options import (
     PLOT,
     SAMPLES,
@@ -108,12 +109,12 @@ def curves(
     if clusters is not None:
         if samples:
             raise click.UsageError("--clusters looks at all curves: leave --sample out.")
-        centres = analysis.curve_clusters(one_record(query), clusters)
+        centres = ask("clusters", [one_record(query)], {"k": clusters})
         write(for_terminal(centres, kind), kind, output)
         click.echo(sentences.describe_clusters(centres), err=True)
         save_plot(plot, lambda: plots.curve_clusters(centres))
         return
-    frame = analysis.loss_curves(open_records(query), list(samples) or None, n=n)
+    frame = ask("curves", open_records(query), {"id": samples, "n": n})
     write(for_terminal(frame, kind), kind, output)
     save_plot(plot, lambda: plots.loss_curves(frame))
 

@@ -1,7 +1,6 @@
 """Commands about the installation, the server and the local spool."""
 
 import importlib.metadata
-import os
 import sys
 from pathlib import Path
 from typing import IO, Any
@@ -10,6 +9,7 @@ import click
 import pandas as pd
 from click.shell_completion import get_completion_class
 
+from actiontrack import settings
 from actiontrack._version import __version__
 from actiontrack.cli.options import output_options, run_options
 from actiontrack.cli.output import write
@@ -81,12 +81,12 @@ def hash_ids_command(file: IO[str], kind: str, output: Path | None) -> None:
     FILE has one id a line; without it, ids come from standard input. The salt is read from
     ACTIONTRACK_ID_SALT.
     """
-    salt = os.environ.get(SALT_VARIABLE)
+    salt = settings.ID_SALT.value()
     if not salt:
         rule = "must hold the salt with which the runs were recorded"
         raise ParameterError(SALT_VARIABLE, rule, "nothing", "Set it in the environment.")
     try:
-        ids = file.read().splitlines()
+        ids = [line.removesuffix("\n") for line in file]  # other separators are part of an id
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file.name} can't be read: {error}. Choose a file in UTF-8.") from error
     write(pd.DataFrame({"sample_id": ids, "hash": hash_ids(ids, salt)}), kind, output)

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.cluster.vq import ClusterError, kmeans2, vq
 
-from actiontrack.compare.ranks import Floats, Ints
+from actiontrack.compare.matrices import Floats, Ints
+from actiontrack.compare.ranks import spearman_matrix
 from actiontrack.errors import ParameterError
 
 __all__ = [
@@ -14,7 +15,8 @@ __all__ = [
     "cluster_curves",
 ]
 
-_TREND = 0.25  # share of its mean level by which a curve has to change, to count as changing
+_TREND = 0.1  # share of its mean level by which a curve has to change, to count as changing
+_DIRECTION = 0.5  # Spearman's ρ with the step beyond which a curve goes one way
 _RESTARTS = 5  # of k-means, each from its own k-means++ start
 _RESTART_SAMPLE = 10_000  # curves that decide between the restarts of k-means
 _LLOYD = 10  # iterations of k-means between two looks at whether anything still moves
@@ -51,12 +53,12 @@ def cluster_curves(
 ) -> CurveClusters:
     """Group loss curves by k-means: which samples are learnt, and which are not (paper Fig. 2).
 
-    Euclidean k-means with k-means++ starts; the best of several restarts, the same for the same
-    seed. Of more than 10,000 curves a random part decides which start is the best. A centre's
-    trend is that of the straight line fitted to it over the recorded steps: "decreasing" or
-    "increasing" if the line falls or rises by more than a quarter of the centre's mean absolute
-    level between the first step and the last, otherwise "flat". Two centres may have the same
-    trend.
+    Euclidean k-means with scikit-learn's k-means++ starts; the best of several restarts, the same
+    for the same seed. Of more than 10,000 curves a random part decides which start is the best. A
+    centre is "decreasing" or "increasing" if two things hold, otherwise "flat": the straight line
+    fitted to it over the recorded steps falls or rises by more than a tenth of the centre's mean
+    absolute level between the first step and the last, and the centre goes that way throughout
+    (Spearman's ρ with the step is beyond ±0.5). Two centres may have the same trend.
 
     Args:
         losses: Shape ``(n_steps, N)``, any float dtype.
@@ -77,24 +79,24 @@ def cluster_curves(
         raise ParameterError("losses", "must have shape (steps, samples)", grid.shape, remedy)
     if k < 1:
         raise ParameterError("k", "must be positive", k, "Pass 3, for instance.")
-    where = np.flatnonzero(np.isfinite(grid).all(axis=0))
-    curves = np.ascontiguousarray(grid[:, where].T, dtype=np.float64)
-    rng = np.random.default_rng(seed)
-    starts = [_starts(curves, k, rng) for _ in range(_RESTARTS)]
+    finite = np.flatnonzero(np.isfinite(grid).all(axis=0))
+    curves = np.ascontiguousarray(grid[:, finite].T, dtype=np.float64)
+    rng = np.random.RandomState(np.random.MT19937(seed))  # the kind that scikit-learn takes
+    starts = _starts(curves, k, rng)
     if len(curves) > _RESTART_SAMPLE:
         part = curves[np.sort(rng.choice(len(curves), _RESTART_SAMPLE, replace=False))]
-        starts = [min((_kmeans(part, each) for each in starts), key=lambda fit: fit[0])[1]]
-    fits = [_kmeans(curves, each) for each in starts]
+        starts = [min((_kmeans(part, start) for start in starts), key=lambda fit: fit[0])[1]]
+    fits = [_kmeans(curves, start) for start in starts]
     inertia, centres, codes = min(fits, key=lambda fit: fit[0])
     order = np.argsort(-centres.mean(axis=1), kind="stable")
     centres, codes = centres[order], np.argsort(order)[codes]
     members = np.full(grid.shape[1], -1)
-    members[where] = codes
+    members[finite] = codes
     closest = []
     for number, centre in enumerate(centres):
-        own = np.flatnonzero(codes == number)
-        distance = ((curves[own] - centre) ** 2).sum(axis=1)
-        closest.append(where[own[np.argsort(distance, kind="stable")[:n_closest]]])
+        rows = np.flatnonzero(codes == number)
+        distance = ((curves[rows] - centre) ** 2).sum(axis=1)
+        closest.append(finite[rows[np.argsort(distance, kind="stable")[:n_closest]]])
     return CurveClusters(
         centres=centres,
         trends=tuple(_trend(centre) for centre in centres),
@@ -104,19 +106,24 @@ def cluster_curves(
     )
 
 
-def _starts(curves: Floats, k: int, rng: np.random.Generator) -> Floats:
-    """k-means++: each further centre is drawn with the squared distance to the nearest one."""
-    chosen: list[int] = []
-    nearest = np.ones(len(curves))
-    while len(chosen) < k:
-        total = nearest.sum()
-        if not total > 0:
-            rule = f"must be at most {len(chosen)}, the number of distinct finite curves"
-            raise ParameterError("k", rule, k, "Choose fewer clusters.")
-        chosen.append(int(rng.choice(len(curves), p=nearest / total)))
-        distance = ((curves - curves[chosen[-1]]) ** 2).sum(axis=1)
-        nearest = distance if len(chosen) == 1 else np.minimum(nearest, distance)
-    return curves[chosen]
+def _starts(curves: Floats, k: int, rng: np.random.RandomState) -> list[Floats]:
+    """Centres (k, n_steps) to start from, by k-means++, one set for each restart."""
+    from sklearn.cluster import kmeans_plusplus  # noqa: PLC0415 - takes a second to import
+
+    n_distinct = _distinct_up_to(curves, k)
+    if n_distinct < k:
+        rule = f"must be at most {n_distinct}, the number of distinct finite curves"
+        raise ParameterError("k", rule, k, "Choose fewer clusters.")
+    return [kmeans_plusplus(curves, k, random_state=rng)[0] for _ in range(_RESTARTS)]
+
+
+def _distinct_up_to(curves: Floats, k: int) -> int:
+    """How many of the curves differ, counted no further than k."""
+    count = 0
+    while count < k and len(curves):
+        curves = curves[(curves != curves[0]).any(axis=1)]
+        count += 1
+    return count
 
 
 def _kmeans(curves: Floats, centres: Floats) -> tuple[float, Floats, Ints]:
@@ -138,6 +145,7 @@ def _trend(curve: Floats) -> str:
     steps = np.arange(curve.size) - (curve.size - 1) / 2
     spread = float((steps**2).sum())
     change = float(steps @ curve) / spread * (curve.size - 1) if spread else 0.0
-    if abs(change) <= _TREND * np.abs(curve).mean():
-        return "flat"
-    return "increasing" if change > 0 else "decreasing"
+    direction = spearman_matrix(np.stack([curve, steps]))[0, 1]  # NaN if all values are the same
+    if abs(change) > _TREND * np.abs(curve).mean() and direction * np.sign(change) > _DIRECTION:
+        return "increasing" if change > 0 else "decreasing"
+    return "flat"

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from actiontrack.errors import ParameterError, writing
+from actiontrack.scores import score_unit
 
 __all__ = [
-    "ACTION_UNIT",
     "FEW_POINTS",
     "MOST_ANNOTATED_CELLS",
     "OUTSIDE",
@@ -40,6 +40,7 @@ __all__ = [
     "require_columns",
     "row_height",
     "save_figure",
+    "score_label",
     "with_unit",
     "wrap_label",
     "write_note",
@@ -47,7 +48,6 @@ __all__ = [
 
 Colour = tuple[float, float, float]
 Picture = Image.Image | NDArray[Any] | None
-ACTION_UNIT = "loss × epochs"
 SYMBOLS = {"spearman": "Spearman's ρ", "pearson": "Pearson's r"}
 WRAP_WIDTH = 28  # characters in a line of a class or run name
 MOST_ANNOTATED_CELLS = 15  # classes up to which the cells of a matrix hold numbers
@@ -132,22 +132,23 @@ def no_samples(axes: Axes) -> Axes:
 
 def centred_text(axes: Axes, text: str) -> None:
     """Write a text into the middle of the axes."""
-    place: dict[str, Any] = {"ha": "center", "va": "center", "transform": axes.transAxes}
-    axes.text(0.5, 0.5, text, fontsize=9, color="0.3", **place)
+    position: dict[str, Any] = {"ha": "center", "va": "center", "transform": axes.transAxes}
+    axes.text(0.5, 0.5, text, fontsize=9, color="0.3", **position)
 
 
 def finite_rows(scores: pd.DataFrame, score: str, axes: Axes) -> pd.DataFrame:
     """The rows with a finite score; the others are counted on the figure."""
-    keep = np.isfinite(scores[score].to_numpy(np.float64))
-    note_dropped(axes, int((~keep).sum()))
-    kept: pd.DataFrame = scores[keep]
-    return kept
+    is_finite = np.isfinite(scores[score].to_numpy(np.float64))
+    note_dropped(axes, int((~is_finite).sum()))
+    finite: pd.DataFrame = scores[is_finite]
+    return finite
 
 
-def note_dropped(axes: Axes, count: int, *, what: str = "samples") -> None:
+def note_dropped(axes: Axes, count: int, *, noun: str = "sample", plural: str = "") -> None:
     """Say above the axes how many values were not finite."""
     if count:
-        write_note(axes, f"{count} {what} not finite, not drawn")
+        counted = noun if count == 1 else plural or f"{noun}s"
+        write_note(axes, f"{count} {counted} not finite, not drawn")
 
 
 def write_note(axes: Axes, text: str) -> None:
@@ -190,6 +191,28 @@ def row_height(names: Sequence[object] | pd.Index, single: float) -> float:
     return max([single, *(0.2 * (wrap_label(name).count("\n") + 1) for name in names)])
 
 
+def score_label(
+    frame: pd.DataFrame | None, score: str, unit: str | None = None, *, name: str = ""
+) -> str:
+    """Axis label of a score: its name, and its unit where the name does not say it already.
+
+    Args:
+        frame: What is drawn. The frames of `actiontrack.analysis` say in
+            ``attrs["delta_kind"]`` what Δn counts, and some in ``attrs["loss"]`` what the loss is
+            called; without that the unit of an action is "loss × Δn".
+        score: Column of the score.
+        unit: Unit to write; "" for none. Default: that of `actiontrack.scores.score_unit`.
+        name: What to call it. Default: the column, with spaces.
+    """
+    name = name or score.replace("_", " ")
+    if unit is None:
+        facts = {} if frame is None else frame.attrs
+        kind, loss = facts.get("delta_kind"), facts.get("loss", "loss")
+        unit = score_unit(score, kind, loss=loss)
+        unit = "" if name.endswith(unit) else unit
+    return with_unit(name, unit)
+
+
 def with_unit(name: str, unit: str) -> str:
     """A name with its unit in brackets."""
     return f"{name} ({unit})" if unit else name
@@ -199,6 +222,6 @@ def legend_outside(axes: Axes, title: str | None) -> Axes:
     """Put the legend, if there is one, right of the axes, where it hides no data."""
     if axes.get_legend() is not None:
         title = title.replace("_", " ") if title else None
-        place = dict(OUTSIDE)
-        sns.move_legend(axes, place.pop("loc"), title=title, **place)
+        placement = dict(OUTSIDE)
+        sns.move_legend(axes, placement.pop("loc"), title=title, **placement)
     return axes

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from actiontrack.compare import pair_labels, spearman_matrix
 from actiontrack.errors import ParameterError
 from actiontrack.plots.canvas import (
-    ACTION_UNIT,
     FEW_POINTS,
     OUTSIDE,
     SYMBOLS,
@@ -28,7 +27,7 @@ from actiontrack.plots.canvas import (
     palette,
     require_columns,
     row_height,
-    with_unit,
+    score_label,
     wrap_label,
     write_note,
 )
@@ -46,14 +45,19 @@ _CELLS = 36  # hexagons along the side of a joint distribution
 
 
 def model_scatter(
-    scores_wide: pd.DataFrame, *, unit: str = ACTION_UNIT, ax: Axes | None = None
+    scores_wide: pd.DataFrame,
+    *,
+    score: str = "action",
+    unit: str | None = None,
+    ax: Axes | None = None,
 ) -> Axes:
     """Draw one model's scores against another's, one point per sample, with Spearman's ρ.
 
     Args:
         scores_wide: Two columns of scores, named as the axes shall be, one row per sample, and
             optionally the column ``class``, which colours the points.
-        unit: Unit of both scores, for the axis labels; "" for none.
+        score: Which score they are.
+        unit: Unit of both, for the axis labels. Default: see `canvas.score_label`.
         ax: Where to draw; None makes a figure.
 
     Returns:
@@ -85,8 +89,8 @@ def model_scatter(
     rho = spearman_matrix(values[keep].T)[0, 1]
     write_note(axes, f"Spearman ρ = {rho:.3f}, {len(data)} samples")
     axes.set(
-        xlabel=with_unit(wrap_label(columns[0]), unit),
-        ylabel=with_unit(wrap_label(columns[1]), unit),
+        xlabel=score_label(scores_wide, score, unit, name=wrap_label(columns[0])),
+        ylabel=score_label(scores_wide, score, unit, name=wrap_label(columns[1])),
     )
     return legend_outside(axes, "class")
 
@@ -132,11 +136,11 @@ def joint_distribution(
     legend = {} if regions is None else _marked(axes, regions)
     figure = axes.get_figure(root=True)
     if figure is not None:
-        where = axes.inset_axes((1.22, 0.0, 0.04, 0.5))
-        figure.colorbar(cells, cax=where, label="samples in a cell")
+        bar_axes = axes.inset_axes((1.22, 0.0, 0.04, 0.5))
+        figure.colorbar(cells, cax=bar_axes, label="samples in a cell")
     if legend:
-        place = OUTSIDE | {"bbox_to_anchor": (1.17, 1.0)}
-        axes.legend(list(legend.values()), list(legend), title="region", **place)
+        placement = OUTSIDE | {"bbox_to_anchor": (1.17, 1.0)}
+        axes.legend(list(legend.values()), list(legend), title="region", **placement)
     return axes
 
 
@@ -150,8 +154,8 @@ def _margins(axes: Axes, x: NDArray[np.float64], y: NDArray[np.float64]) -> Axes
     )
     above.set(xlim=axes.get_xlim(), xticks=[], yticks=[])
     beside.set(ylim=axes.get_ylim(), xticks=[], yticks=[])
-    for each in (above, beside):
-        each.set_axis_off()
+    for margin in (above, beside):
+        margin.set_axis_off()
     return above
 
 

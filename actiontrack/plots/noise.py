@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from actiontrack.plots.canvas import (
-    ACTION_UNIT,
     MOST_ANNOTATED_CELLS,
     OUTSIDE,
     WRAP_WIDTH,
@@ -21,7 +20,7 @@ from actiontrack.plots.canvas import (
     palette,
     panel_grid,
     require_columns,
-    with_unit,
+    score_label,
     wrap_label,
 )
 
@@ -40,7 +39,7 @@ def noise_distributions(
     *,
     score: str = "action",
     bins: int = 60,
-    unit: str = ACTION_UNIT,
+    unit: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw how a score is distributed over noisy and clean samples (paper Fig. 12).
@@ -50,7 +49,7 @@ def noise_distributions(
             ``score`` and ``group``, "noisy", "clean" or the name of another split.
         score: Column to draw, in ``unit``.
         bins: Number of bins, shared by all groups and runs.
-        unit: Unit of the score, for the axis label; "" for none.
+        unit: Unit of the score, for the axis label. Default: see `canvas.score_label`.
         ax: Where to draw; None makes a figure.
 
     Returns:
@@ -72,17 +71,17 @@ def noise_distributions(
     for name in order:
         group = finite[finite["group"] == name]
         runs = [part[score].to_numpy(np.float64) for _, part in group.groupby("run_id")]
-        drawn = np.stack([np.histogram(each, edges, density=True)[0] for each in runs])
+        drawn = np.stack([np.histogram(values, edges, density=True)[0] for values in runs])
         low, mean, high = drawn.min(axis=0), drawn.mean(axis=0), drawn.max(axis=0)
         axes.stairs(
             mean, edges, color=colours[name], linewidth=1.6,
             linestyle="-" if name in first else "--",
-            label=_group_label(name, [each.size for each in runs]),
+            label=_group_label(name, [values.size for values in runs]),
         )  # fmt: skip
         axes.stairs(high, edges, baseline=low, fill=True, color=colours[name], alpha=0.25)
     axes.set_xlim(edges[0], edges[-1])
     axes.set_ylim(0, None)
-    axes.set(xlabel=with_unit(score, unit), ylabel="density")
+    axes.set(xlabel=score_label(frame, score, unit), ylabel="density")
     axes.legend(frameon=False, fontsize=9)
     return axes
 
@@ -97,15 +96,16 @@ def detection_scores(summary: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
 
     Returns:
         The Axes: a row per score, that with the best mean over the models on top, a bar of one
-        standard deviation to either side where there is one, and a line at chance.
+        standard deviation to either side where there is one (it ends at 0 and 1, which no AUROC
+        leaves), and a line at chance.
 
     Raises:
         ParameterError: A column is missing.
     """
     require_columns(summary, "summary", "model", "score", "auroc_mean", "auroc_std")
     rows = summary.dropna(subset="auroc_mean").drop_duplicates(["model", "score"])
-    means = rows.groupby("score", sort=False)["auroc_mean"].mean()
-    order = list(means.sort_values(ascending=False, kind="stable").index)
+    best = rows.groupby("score", sort=False)["auroc_mean"].mean()
+    order = list(best.sort_values(ascending=False, kind="stable").index)
     axes = axes_or_new(ax, width=7.8, height=1.2 + 0.28 * max(len(order), 4))
     if rows.empty:
         return no_samples(axes)
@@ -114,9 +114,10 @@ def detection_scores(summary: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     shift = np.linspace(-0.15, 0.15, len(models)) if len(models) > 1 else [0.0]
     for model, offset, marker in zip(models, shift, itertools.cycle("osD^vP"), strict=False):
         part = rows[rows["model"] == model]
-        places = [order.index(each) + offset for each in part["score"]]
+        heights = [order.index(score) + offset for score in part["score"]]
+        means, widths = part["auroc_mean"].to_numpy(), part["auroc_std"].fillna(0.0).to_numpy()
         axes.errorbar(
-            part["auroc_mean"], places, xerr=part["auroc_std"].fillna(0.0), fmt=marker,
+            means, heights, xerr=[widths.clip(max=means), widths.clip(max=1 - means)], fmt=marker,
             color=colours[model], markersize=5, capsize=2, label=wrap_label(model),
         )  # fmt: skip
     axes.axvline(0.5, color="0.4", linewidth=0.8, linestyle="--")
@@ -127,13 +128,13 @@ def detection_scores(summary: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     return axes
 
 
-def noise_panels(frame: pd.DataFrame, *, score: str = "action", unit: str = ACTION_UNIT) -> Figure:
+def noise_panels(frame: pd.DataFrame, *, score: str = "action", unit: str | None = None) -> Figure:
     """Draw `noise_distributions` of each model, one below the other (paper Fig. 12).
 
     Args:
         frame: As `noise_distributions` takes it, with the column ``model``.
         score: Column to draw, in ``unit``.
-        unit: Unit of the score, for the axis labels; "" for none.
+        unit: Unit of the score, for the axis labels. Default: see `canvas.score_label`.
 
     Returns:
         A figure with one panel per model, in order of appearance, each with its own scales.
@@ -156,7 +157,7 @@ def noise_panels(frame: pd.DataFrame, *, score: str = "action", unit: str = ACTI
 
 
 def noise_pairs(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """Draw which share of the wrong labels is found, by true and given class.
+    """Draw the share of wrong labels that a score finds, by true and given class.
 
     Args:
         frame: As `actiontrack.analysis.noise_pairs` returns it for one model:
@@ -164,8 +165,8 @@ def noise_pairs(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         ax: Where to draw; None makes a figure whose size follows the number of classes.
 
     Returns:
-        The Axes: a row per true class, a column per given class. Up to 15 classes each cell tells
-        how many were found of how many; a pair without a wrong label is grey.
+        The Axes: a row per true class, a column per given class. With up to 15 classes each cell
+        holds "found/wrong"; a pair without a wrong label is grey.
 
     Raises:
         ParameterError: A column is missing.
@@ -177,12 +178,12 @@ def noise_pairs(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     axes = axes_or_new(ax, width=side + 1.2, height=0.75 * side + 0.5)
     if frame.empty:
         return no_samples(axes)
-    place = {name: position for position, name in enumerate(names)}
-    at = frame["true_class"].map(place), frame["given_class"].map(place)
+    position_of = {name: position for position, name in enumerate(names)}
+    positions = frame["true_class"].map(position_of), frame["given_class"].map(position_of)
     share = np.full((len(names), len(names)), np.nan)
-    share[at] = frame["share"]
+    share[positions] = frame["share"]
     cells = np.full(share.shape, "", dtype=object)
-    cells[at] = frame["n_found"].astype(str) + "/" + frame["n_wrong"].astype(str)
+    cells[positions] = frame["n_found"].astype(str) + "/" + frame["n_wrong"].astype(str)
     labels = [wrap_label(name) for name in names]
     sns.heatmap(
         share, ax=axes, mask=np.isnan(share), vmin=0.0, vmax=1.0, cmap="cividis",

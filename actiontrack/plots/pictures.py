@@ -16,7 +16,6 @@ from PIL import Image
 
 from actiontrack.errors import ParameterError
 from actiontrack.plots.canvas import (
-    ACTION_UNIT,
     Colour,
     Picture,
     axes_or_new,
@@ -27,7 +26,7 @@ from actiontrack.plots.canvas import (
     no_samples,
     note_dropped,
     require_columns,
-    with_unit,
+    score_label,
     wrap_label,
 )
 
@@ -160,7 +159,7 @@ def pixel_maps(
     maps: Sequence[NDArray[np.floating]],
     titles: Sequence[str],
     *,
-    unit: str = ACTION_UNIT,
+    unit: str | None = None,
     classes: Mapping[str, Colour] | None = None,
 ) -> Figure:
     """Show samples with the action of each pixel, a row per sample (paper Fig. 11).
@@ -171,7 +170,7 @@ def pixel_maps(
         maps: (H, W) action of each pixel of each sample. All rows share one scale, so that they
             compare; it ends at the 99.5 % quantile, and NaN is grey.
         titles: What to write left of each row, for instance the sample and its action.
-        unit: Of the action.
+        unit: Of the action. Default: "loss × Δn".
         classes: Name and colour, RGB in [0, 1], of the classes in the pictures, for the legend.
 
     Returns:
@@ -191,12 +190,12 @@ def pixel_maps(
     size = (2.4 * (len(names) + 1) + 1.2, row * len(maps) + (0.9 if classes else 0.4))
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(len(maps), len(names) + 1, squeeze=False)
-    finite = np.concatenate([each[np.isfinite(each)] for each in maps])
+    finite = np.concatenate([values[np.isfinite(values)] for values in maps])
     top = float(np.quantile(finite, 0.995)) if finite.size else 1.0
     colours = mpl.colormaps["magma"].with_extremes(bad="0.6")
-    for axes, shown, action, title in zip(grid, pictures, maps, titles, strict=True):
+    for axes, row_pictures, action, title in zip(grid, pictures, maps, titles, strict=True):
         for ax, name in zip(axes, names, strict=False):
-            _show(ax, shown[name], "")
+            _show(ax, row_pictures[name], "")
         axes[-1].set(xticks=[], yticks=[])
         axes[-1].imshow(action, cmap=colours, vmin=0, vmax=top, interpolation="nearest")
         axes[0].set_ylabel(wrap_label(title, 22), fontsize=8)
@@ -204,7 +203,7 @@ def pixel_maps(
         ax.set_title(name, fontsize=10)
     drawn = grid[0, -1].images[0]
     bar = figure.colorbar(drawn, ax=grid[:, -1], extend="max", shrink=0.9, aspect=30)
-    bar.set_label(with_unit("action", unit))
+    bar.set_label(score_label(None, "action", unit))
     if classes:
         patches = [
             Patch(facecolor=colour, label=wrap_label(name)) for name, colour in classes.items()
@@ -215,12 +214,12 @@ def pixel_maps(
     return figure
 
 
-def pixel_classes(frame: pd.DataFrame, *, unit: str = ACTION_UNIT, ax: Axes | None = None) -> Axes:
+def pixel_classes(frame: pd.DataFrame, *, unit: str | None = None, ax: Axes | None = None) -> Axes:
     """Draw the mean action of the pixels of each class, hardest class on top (section 4.3).
 
     Args:
         frame: ``class``, ``mean`` and ``share_pixels``, the frame of `analysis.pixel_classes`.
-        unit: Of the action.
+        unit: Of the action. Default: see `canvas.score_label`.
         ax: Where to draw.
 
     Returns:
@@ -229,28 +228,28 @@ def pixel_classes(frame: pd.DataFrame, *, unit: str = ACTION_UNIT, ax: Axes | No
     """
     require_columns(frame, "frame", "class", "mean", "share_pixels")
     axes = axes_or_new(ax, width=6.5, height=0.8 + 0.32 * max(len(frame), 1))
-    shown = frame.loc[np.isfinite(frame["mean"].to_numpy(np.float64))]
-    if shown.empty:
+    finite = frame.loc[np.isfinite(frame["mean"].to_numpy(np.float64))]
+    if finite.empty:
         return no_samples(axes)
-    note_dropped(axes, len(frame) - len(shown), what="classes")
-    names, means = class_names(shown["class"]).tolist(), shown["mean"].to_numpy(np.float64)
-    shares = shown["share_pixels"].to_numpy(np.float64)
+    note_dropped(axes, len(frame) - len(finite), noun="class", plural="classes")
+    names, means = class_names(finite["class"]).tolist(), finite["mean"].to_numpy(np.float64)
+    shares = finite["share_pixels"].to_numpy(np.float64)
     axes.barh(names, means, color=first_colour())
     axes.invert_yaxis()
     axes.axvline(float((means * shares).sum()), color="0.3", linestyle="--", linewidth=1)
-    for place, (mean, share) in enumerate(zip(means, shares, strict=True)):
+    for position, (mean, share) in enumerate(zip(means, shares, strict=True)):
         axes.annotate(
-            f"{share:.1%} of pixels", (mean, place), (4, 0), textcoords="offset points",
+            f"{share:.1%} of pixels", (mean, position), (4, 0), textcoords="offset points",
             va="center", fontsize=8, color="0.3",
         )  # fmt: skip
     axes.set_xlim(0, 1.28 * float(means.max()))
-    axes.set(xlabel=with_unit("mean action of a pixel", unit), ylabel="")
+    axes.set(xlabel=score_label(frame, "action", unit, name="mean action of a pixel"), ylabel="")
     axes.grid(visible=False, axis="y")
     return axes
 
 
 def feature_scatter(
-    frame: pd.DataFrame, *, score: str = "action", unit: str = ACTION_UNIT, ax: Axes | None = None
+    frame: pd.DataFrame, *, score: str = "action", unit: str | None = None, ax: Axes | None = None
 ) -> Axes:
     """Draw samples in the plane of their features, coloured by a score (supplement).
 
@@ -258,7 +257,7 @@ def feature_scatter(
         frame: ``x``, ``y`` and the score, the frame of `analysis.feature_map`, whose
             ``attrs["axes"]`` name the axes.
         score: Column to colour by; the scale ends at its 99 % quantile.
-        unit: Of the score.
+        unit: Of the score. Default: see `canvas.score_label`.
         ax: Where to draw.
 
     Returns:
@@ -266,16 +265,16 @@ def feature_scatter(
     """
     require_columns(frame, "frame", "x", "y", score)
     axes = axes_or_new(ax, width=6.0, height=4.8)
-    shown = finite_rows(frame, score, axes).sort_values(score, kind="stable")
-    if shown.empty:
+    finite = finite_rows(frame, score, axes).sort_values(score, kind="stable")
+    if finite.empty:
         return no_samples(axes)
-    top = float(shown[score].quantile(0.99))
+    top = float(finite[score].quantile(0.99))
     points = axes.scatter(
-        shown["x"], shown["y"], c=shown[score], cmap="viridis", vmin=float(shown[score].min()),
+        finite["x"], finite["y"], c=finite[score], cmap="viridis", vmin=float(finite[score].min()),
         vmax=top, s=12, linewidths=0,
     )  # fmt: skip
     bar = axes.figure.colorbar(points, ax=axes, extend="max")
-    bar.set_label(with_unit(score.replace("_", " "), unit))
+    bar.set_label(score_label(frame, score, unit))
     names = frame.attrs.get("axes", ["x", "y"])
     axes.set(xlabel=names[0], ylabel=names[1])
     return axes

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from actiontrack.errors import ParameterError
 from actiontrack.plots.canvas import (
-    ACTION_UNIT,
     axes_or_new,
     class_names,
     finite_rows,
@@ -30,7 +29,7 @@ from actiontrack.plots.canvas import (
     palette,
     require_columns,
     row_height,
-    with_unit,
+    score_label,
     wrap_label,
     write_note,
 )
@@ -49,7 +48,7 @@ def score_histogram(
     hue: str | None = None,
     stat: Literal["count", "density"] = "count",
     bins: int = 60,
-    unit: str = ACTION_UNIT,
+    unit: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw how a score is distributed, one outline per run, model or group (paper Fig. 12).
@@ -60,7 +59,7 @@ def score_histogram(
         hue: Column that separates the outlines, for instance "run_name" or "model".
         stat: "count", or "density" to compare groups of different size (each has area 1).
         bins: Number of bins, shared by all outlines.
-        unit: Unit of the score, for the axis label; "" for none.
+        unit: Unit of the score, for the axis label. Default: see `canvas.score_label`.
         ax: Where to draw; None makes a figure.
 
     Returns:
@@ -83,7 +82,7 @@ def score_histogram(
         data, x="x", ax=axes, bins=bins, stat=stat, element="step", common_norm=False,
         alpha=0.12, linewidth=1.5, color=first_colour(), **grouped,
     )  # fmt: skip
-    axes.set_xlabel(with_unit(score, unit))
+    axes.set_xlabel(score_label(scores, score, unit))
     axes.set_ylabel("samples" if stat == "count" else "density")
     return legend_outside(axes, hue)
 
@@ -94,7 +93,7 @@ def class_distributions(
     score: str = "action",
     kind: Literal["box", "violin"] = "box",
     max_classes: int = 40,
-    unit: str = ACTION_UNIT,
+    unit: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw a score's distribution in each class, the hardest class on top (paper Fig. 6a).
@@ -106,7 +105,7 @@ def class_distributions(
         score: Column to draw, in ``unit``.
         kind: "box" or "violin".
         max_classes: Draw only this many classes, those with the highest median.
-        unit: Unit of the score, for the axis label; "" for none.
+        unit: Unit of the score, for the axis label. Default: see `canvas.score_label`.
         ax: Where to draw; None makes a figure whose height follows the number of classes.
 
     Returns:
@@ -121,21 +120,21 @@ def class_distributions(
     usable = scores[np.isfinite(scores[score].to_numpy(np.float64))]
     medians = usable.groupby(usable["class"].astype(str), sort=False)[score].median()
     order = list(medians.sort_values(ascending=False, kind="stable").index)
-    shown = order[:max_classes]
-    axes = axes_or_new(ax, width=6.4, height=1.2 + row_height(shown, 0.34) * max(len(shown), 4))
+    hardest = order[:max_classes]
+    axes = axes_or_new(ax, width=6.4, height=1.2 + row_height(hardest, 0.34) * max(len(hardest), 4))
     finite_rows(scores, score, axes)
-    if not shown:
+    if not hardest:
         return no_samples(axes)
     groups = [
-        usable.loc[usable["class"].astype(str) == name, score].to_numpy(float) for name in shown
+        usable.loc[usable["class"].astype(str) == name, score].to_numpy(float) for name in hardest
     ]
     _boxes(axes, groups) if kind == "box" else _violins(axes, groups)
-    axes.set_yticks(range(len(shown)), [wrap_label(name) for name in shown])
-    axes.set_ylim(len(shown) - 0.4, -0.6)
+    axes.set_yticks(range(len(hardest)), [wrap_label(name) for name in hardest])
+    axes.set_ylim(len(hardest) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
-    axes.set_xlabel(with_unit(score, unit))
-    if len(shown) < len(order):
-        write_note(axes, f"the {len(shown)} hardest of {len(order)} classes")
+    axes.set_xlabel(score_label(scores, score, unit))
+    if len(hardest) < len(order):
+        write_note(axes, f"the {len(hardest)} hardest of {len(order)} classes")
     return axes
 
 

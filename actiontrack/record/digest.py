@@ -35,9 +35,15 @@ _SHORTEST_SALT = 16
 def digest_ids(sample_ids: npt.NDArray[np.generic]) -> str:
     """Digest of (n_samples,) integer or string ids in the order given.
 
+    Raises:
+        ParameterError: if an integer is beyond int64: its digest would be that of another one.
+
     >>> digest_ids(np.array([1, 2])) == digest_ids(np.array(["1", "2"]))
     False
     """
+    if sample_ids.dtype.kind == "u" and sample_ids.size and int(sample_ids.max()) >= 2**63:
+        rule, remedy = "must be integers below 2**63", "Pass larger ids as text."
+        raise ParameterError("sample_ids", rule, int(sample_ids.max()), remedy)
     if sample_ids.dtype.kind in "iu":
         return _sha256([b"int64", sample_ids.astype("<i8").tobytes()])
     return _sha256([b"string", *_prefixed(str(sample_id) for sample_id in sample_ids.tolist())])
@@ -85,10 +91,8 @@ def hash_ids(sample_ids: Iterable[object], salt: str) -> list[str]:
     """
     key = _key(salt)
     return [
-        hmac.digest(key, str(sample_id).encode(errors="surrogatepass"), "sha256").hex()[
-            :ID_HASH_LENGTH
-        ]
-        for sample_id in sample_ids
+        hmac.digest(key, text.encode(errors="surrogatepass"), "sha256").hex()[:ID_HASH_LENGTH]
+        for text in map(str, sample_ids)
     ]
 
 

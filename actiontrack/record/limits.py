@@ -17,7 +17,8 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from actiontrack.errors import CorruptRecordError, ParameterError
+from actiontrack import settings
+from actiontrack.errors import CorruptRecordError
 
 __all__ = [
     "FREE_BYTES",
@@ -35,7 +36,7 @@ MOST_EXPANSION = 1000
 
 #: Positions of rows are int32.
 MAX_SAMPLES = 2**31 - 1
-LIMIT_VARIABLE = "ACTIONTRACK_MAX_BYTES"
+LIMIT_VARIABLE = settings.MAX_BYTES.name
 _MAX_TEXT = 2**12  # characters of a name in a manifest
 _MAX_PATH = 2**9
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
@@ -48,12 +49,9 @@ def most_bytes() -> int:
     Raises:
         ParameterError: if the variable is no positive number.
     """
-    setting = os.environ.get(LIMIT_VARIABLE, "")
-    if setting:
-        if not setting.isdecimal() or not int(setting):
-            rule = "must be a positive number of bytes"
-            raise ParameterError(LIMIT_VARIABLE, rule, setting, "Write 8000000000 for 8 GB.")
-        return int(setting)
+    limit = settings.MAX_BYTES.value()
+    if limit is not None:
+        return limit
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with contextlib.suppress(OSError, ValueError):  # "max" without a limit, absent elsewhere
         memory = min(memory, int(_CGROUP.read_text()))
@@ -125,12 +123,14 @@ def check_manifest(body: Mapping[str, Any]) -> None:
         texts = [_text(name, item) for item in _sequence(name, body[name])]
         columns += texts if name != "class_names" else []
     _columns(columns)
-    for name in ("source", "maps", "partial", "privacy"):
+    for name in ("source", "maps", "partial", "privacy", "notes"):
         if body.get(name) is not None:
             _mapping(name, body[name])
     _maps(body.get("maps") or {})
     for name, value in (body.get("privacy") or {}).items():
         _text(f"privacy.{name}", value)
+    for name, value in (body.get("notes") or {}).items():
+        _text(f"notes.{name}", value)
     _steps(_sequence("steps", body["steps"]), n_samples)
     for name, entry in _mapping("files", body["files"]).items():
         check_path(name)

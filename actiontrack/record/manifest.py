@@ -96,6 +96,8 @@ class Manifest:
         revision: counts the changes of the record; of two copies the greater is the newer.
         writer: package and version that wrote the record.
         privacy: what was kept out of the record, see `privacy` in docs/format.md, or None.
+        notes: what the recorder says of the record, such as "weights", see `notes` in
+            docs/format.md, or None.
     """
 
     split: str
@@ -120,6 +122,7 @@ class Manifest:
     revision: int = 0
     writer: str = ""
     privacy: Mapping[str, Any] | None = None
+    notes: Mapping[str, str] | None = None
 
     @property
     def has_hashed_ids(self) -> bool:
@@ -201,7 +204,10 @@ def _body(manifest: Manifest) -> dict[str, Any]:
         "steps": [vars(step) for step in manifest.steps],
         "files": {name: vars(entry) for name, entry in manifest.files.items()},
     }
-    return {"format": FORMAT, "version": FORMAT_VERSION} | vars(manifest) | entries
+    body = {"format": FORMAT, "version": FORMAT_VERSION} | vars(manifest) | entries
+    if manifest.notes is None:
+        del body["notes"]  # as in the files of earlier versions: their digests stay the same
+    return body
 
 
 # Reading

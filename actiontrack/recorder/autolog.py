@@ -20,7 +20,9 @@ _settings: Mapping[str, Any] | None = None
 def autolog(*, disable: bool = False, **options: Any) -> None:
     """Record per-sample losses in every `Trainer.fit` of PyTorch Lightning from now on.
 
-    After each epoch the validation data are evaluated, or the training data where there are none.
+    After each epoch the samples of the validation loader are evaluated, or of the training loader
+    where there is none. Of several validation loaders each has a record: "validation",
+    "validation_2" and so on.
     The record belongs to the run of the trainer's MLFlowLogger, else to the active run, else to a
     run that is started for the training and ended with it. Nothing here raises into the
     training: what fails is logged as a warning, and the training goes on unrecorded. A trainer
@@ -97,12 +99,12 @@ def _recorded(fit: Callable[..., Any]) -> Callable[..., Any]:
 
 def _prepare(trainer: Any, stack: ExitStack, options: Mapping[str, Any]) -> None:
     """Add the callback for this training, in a run; failures are logged."""
-    from actiontrack.recorder import lightning  # noqa: PLC0415 - autolog() alone needs it
+    from actiontrack.recorder import lightning, lightning_quiet  # noqa: PLC0415 - autolog() alone
 
     if any(isinstance(each, lightning.ActionTrackCallback) for each in trainer.callbacks):
         return
     try:
-        callback = lightning.QuietCallback(**options)
+        callback = lightning_quiet.QuietCallback(**options)
         if trainer.is_global_zero and not lightning.has_run(trainer):
             stack.enter_context(Store().run())
     except Exception as error:  # noqa: BLE001 - never into the training

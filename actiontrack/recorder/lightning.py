@@ -9,8 +9,6 @@ Works with the package ``lightning`` and, where only that is installed or import
 ``pytorch_lightning``.
 """
 
-import contextlib
-import logging
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -18,21 +16,29 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from actiontrack.errors import MissingDependencyError, ParameterError, RecordingError
+from actiontrack.recorder.arrays import check_classes, class_labels, class_logits
+from actiontrack.recorder.lightning_check import ReportedLoss
+from actiontrack.recorder.lightning_pass import (
+    averaged_after_training,
+    on_device,
+    validating,
+    validation_loaders,
+    weights,
+)
 from actiontrack.recorder.probe import Tracking
 from actiontrack.recorder.torch import gather
-from actiontrack.recorder.torch_probe import evaluating, indexed_loader
+from actiontrack.recorder.torch_probe import first_batch, indexed_loader, tried
+from actiontrack.recorder.torch_sampling import same_samples, visits_of
 from actiontrack.store import Store
 
-__all__ = ["NAMESPACES", "ActionTrackCallback", "QuietCallback", "has_run"]
-
-logger = logging.getLogger("actiontrack")
+__all__ = ["NAMESPACES", "ActionTrackCallback", "has_run"]
 
 #: Where Lightning may live; the classes of the two are different ones.
 NAMESPACES = ("lightning.pytorch", "pytorch_lightning")
 
 
 def _namespace() -> Any:
-    for name in [*(each for each in NAMESPACES if each in sys.modules), *NAMESPACES]:
+    for name in [*(name for name in NAMESPACES if name in sys.modules), *NAMESPACES]:
         try:
             return import_module(name)
         except ImportError:
@@ -56,8 +62,10 @@ class ActionTrackCallback(Tracking, Callback):
 
     Three ways to come by the losses:
 
-    - with `data`: an evaluation pass over it after each epoch, in evaluation mode. Model, batches
-      and training stay as they are, bit for bit: the pass draws no random numbers of theirs;
+    - with `data`: an evaluation pass over it after each epoch, as the Trainer validates: with the
+      batch-transfer hooks of module and DataModule, its precision, and the averaged weights of
+      `WeightAveraging` and `EMAWeightAveraging`. Model, batches and training stay as they are, bit
+      for bit: the pass draws no random numbers of theirs. The first batch is tried before training;
     - without: the trainer's own validation pass, at no cost, if its batches carry ids (see
       `IndexedDataset`) and `validation_step` returns the logits. Of several passes in an epoch
       the last one counts, sanity checks do not;
@@ -68,9 +76,13 @@ class ActionTrackCallback(Tracking, Callback):
     started. An error in training closes the record, the end of training finishes it. In
     distributed training every process records and rank 0 writes.
 
+    Where a step of the module returns or logs its mean loss of the same samples, the mean of the
+    recorded losses is compared with it, see `actiontrack.recorder.loss_check`.
+
     Args:
-        data: a map-style dataset whose items are (inputs, label), or a DataLoader of one. Ids are
-            those of an `IndexedDataset`, else positions in the dataset.
+        data: a map-style dataset whose items are (inputs, label), or a DataLoader of one, of which
+            the samples are recorded that it visits. Ids are those of an `IndexedDataset`, also
+            below a `Subset`, else positions in the dataset.
         split: name of the recorded split.
         mode: "probe" or "inline".
         extract: function of (batch, outputs) that returns a mapping with "labels" and "logits" or
@@ -80,10 +92,16 @@ class ActionTrackCallback(Tracking, Callback):
         forward: function of (module, batch) that gives the outputs on a batch of `data`. Default:
             the module called with the first part of the batch.
         batch_size: for the evaluation of a dataset; a DataLoader has its own.
+        dataloader_idx: which of several validation loaders is recorded, where `data` is not given;
+            with `data`, the index that the batch-transfer hooks get. Default: the only one, and
+            with `data` the validation loader of the same samples, else 0.
+        loss_check: whether to compare with the loss that the module reports. Default: where the
+            losses are the cross-entropy of logits, not where `extract` gives losses of its own.
         options: further arguments of `actiontrack.Recorder`.
 
     Raises:
-        ParameterError: if `data` has no length or is combined with mode "inline".
+        ParameterError: if `data` has no length, no fixed samples or repeated ids, or is combined
+            with mode "inline".
     """
 
     def __init__(
@@ -95,6 +113,8 @@ class ActionTrackCallback(Tracking, Callback):
         extract: Extract | None = None,
         forward: Callable[[Any, Any], Any] | None = None,
         batch_size: int = 256,
+        dataloader_idx: int | None = None,
+        loss_check: bool | None = None,
         **options: Any,
     ) -> None:
         super().__init__()
@@ -107,60 +127,101 @@ class ActionTrackCallback(Tracking, Callback):
         self._data, self._batch_size = data, batch_size
         self._split, self._mode, self._options = split, mode, options
         self._extract, self._forward = extract or _extract, forward or _forward
+        self._dataloader_idx, self._loss_check = dataloader_idx, loss_check
+        self._loader: Any = None
+        self._watched: int | None = None
+        self._reported = ReportedLoss("training_step" if mode == "inline" else "validation_step")
         self._pending = False
         self._last_updates = self._last_epoch = 0
         self._clock = 0.0
 
     # Hooks, in the order in which Lightning calls them
 
-    def on_train_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:  # noqa: ARG002
-        """Open the record.
+    def on_train_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
+        """Open the record and try the first batch.
 
         Raises:
-            RecordingError: if there is neither an MLFlowLogger nor an active run, or if there is
-                neither `data` nor a validation pass.
+            RecordingError: if there is neither an MLFlowLogger nor an active run, if there is
+                neither `data` nor a validation pass of one loader, or if the first batch can't be
+                evaluated.
         """
-        if self._data is None and self._mode == "probe" and not trainer.enable_validation:
-            raise RecordingError(
-                "there is no validation pass to record. Give fit a validation loader, or pass data."
-            )
+        self._watched = self._choose_loader(trainer)
         options: dict[str, Any] = {"mode": self._mode, **_run_of(trainer)}
         if trainer.world_size > 1:
             options["gather"] = gather
-        self._open(self._split, **{**options, **self._options})
+        recorder = self._open(self._split, **{**options, **self._options})
+        if self._mode == "probe" and weights(trainer):
+            recorder.note("weights", weights(trainer))
+        if self._data is not None:
+            try:
+                self._prepare(trainer, pl_module)
+            except BaseException:
+                self.close()
+                raise
         self._remember(trainer, trainer.current_epoch)
 
     def on_train_batch_end(
         self, trainer: "Trainer", pl_module: "LightningModule", outputs: Any, batch: Any, *_: Any
     ) -> None:
         """Keep the losses of a training batch, in mode "inline"."""
-        del trainer, pl_module
         if self._mode == "inline":
-            self._update(batch, outputs, "training_step")
+            self._update(self._found(batch, outputs))
+            # Of automatic optimization the loss was divided for accumulated gradients.
+            automatic = pl_module.automatic_optimization
+            scale = trainer.accumulate_grad_batches if automatic else 1
+            self._reported.add(outputs, batch, scale)
             self._pending = True
 
     def on_validation_epoch_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """Forget an earlier validation pass of the same epoch."""
         del pl_module
-        if self._reuses_validation(trainer):
-            self._running().discard_epoch()
-            self._pending = True
+        if self._mode == "probe" and _fits(trainer):
+            self._reported.forget()
+            if self._data is None:
+                self._running().discard_epoch()
+                self._pending = True
 
     def on_validation_batch_end(
-        self, trainer: "Trainer", pl_module: "LightningModule", outputs: Any, batch: Any, *_: Any
+        self,
+        trainer: "Trainer",
+        pl_module: "LightningModule",
+        outputs: Any,
+        batch: Any,
+        *indices: int,
     ) -> None:
         """Keep the losses of a validation batch, where validation is what is recorded."""
         del pl_module
-        if self._reuses_validation(trainer):
-            self._update(batch, outputs, "validation_step")
+        dataloader_idx = indices[1] if len(indices) > 1 else 0  # after the number of the batch
+        if self._mode != "probe" or trainer.state.fn != "fit":
+            return
+        if trainer.sanity_checking:
+            if self._data is None and dataloader_idx == (self._dataloader_idx or 0):
+                self._found(batch, outputs)  # refuses what can't be recorded before training begins
+        elif dataloader_idx == self._watched:
+            self._reported.add(outputs, batch)
+            if self._data is None:
+                self._update(self._found(batch, outputs))
+
+    def on_validation_end(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
+        """See what the validation pass has logged."""
+        del pl_module
+        if self._mode == "probe" and _fits(trainer) and self._watched is not None:
+            several = len(validation_loaders(trainer)) > 1
+            self._reported.ends(trainer, self._watched if several else None)
 
     def on_train_epoch_end(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """Evaluate, if that is asked for, and record the epoch."""
+        if averaged_after_training(trainer):
+            self._running().discard_epoch()
+            return
         if self._data is not None:
             self._evaluate(trainer, pl_module)
         if self._pending:
-            self._running().end_epoch(trainer.current_epoch + 1, delta=self._delta(trainer))
+            summary = self._running().end_epoch(
+                trainer.current_epoch + 1, delta=self._delta(trainer)
+            )
             self._remember(trainer, trainer.current_epoch + 1)
+            self._compare(trainer, summary)
 
     def on_train_end(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """Finish the record."""
@@ -180,43 +241,91 @@ class ActionTrackCallback(Tracking, Callback):
         assert self.recorder is not None  # noqa: S101 - opened when training began
         return self.recorder
 
-    def _reuses_validation(self, trainer: "Trainer") -> bool:
-        fitting = trainer.state.fn == "fit" and not trainer.sanity_checking
-        return fitting and self._mode == "probe" and self._data is None
-
-    def _update(self, batch: Any, outputs: Any, origin: str) -> None:
-        found = dict(self._extract(batch, outputs))
-        if "ids" not in found or not ("logits" in found or "losses" in found):
+    def _choose_loader(self, trainer: "Trainer") -> int | None:
+        """Index of the validation loader whose pass is recorded, or has the samples of `data`."""
+        if self._mode == "inline":
+            return None
+        loaders = validation_loaders(trainer)
+        if self._data is not None:
+            return _index_of(self._data, loaders)
+        if not loaders:
             raise RecordingError(
-                f"{origin}: no ids, or neither logits nor losses in what it was given and what it "
-                "returned. Wrap the dataset in IndexedDataset and return {'logits': …}, or pass "
-                "extract or data."
+                "there is no validation pass to record. Give fit a validation loader, or pass data."
             )
-        self._running().update(found.pop("ids"), **found)
+        if self._dataloader_idx is None and len(loaders) > 1:
+            raise RecordingError(
+                f"fit was given {len(loaders)} validation loaders, and a record holds the samples "
+                "of one. Add an ActionTrackCallback for each, with a split of its own and "
+                "dataloader_idx=0, 1, …, or pass data."
+            )
+        chosen = self._dataloader_idx or 0
+        if not 0 <= chosen < len(loaders):
+            rule = f"must be less than the number of validation loaders, {len(loaders)}"
+            raise ParameterError("dataloader_idx", rule, chosen, "Count loaders from 0.")
+        return chosen
 
-    def _evaluate(self, trainer: "Trainer", module: "LightningModule") -> None:
-        loader = indexed_loader(
+    def _prepare(self, trainer: "Trainer", module: "LightningModule") -> None:
+        """Make the loader of the evaluation, and try its first batch: training has not begun."""
+        self._loader = indexed_loader(
             self._data,
             batch_size=self._batch_size,
             world_size=trainer.world_size,
             rank=trainer.global_rank,
         )
-        with evaluating(module), trainer.precision_plugin.val_step_context():
-            for ids, batch in loader:
-                moved = module.transfer_batch_to_device(batch, module.device, 0)
-                self._update_indexed(ids, moved, self._forward(module, moved))
+        with tried("data"), validating(trainer, module):
+            first = first_batch(self._loader)
+            if first is not None:
+                values = self._outcome(trainer, module, *first)
+                self._update(values)
+                check_classes(values)
+        self._running().discard_epoch()
+
+    def _evaluate(self, trainer: "Trainer", module: "LightningModule") -> None:
+        with validating(trainer, module):
+            for ids, batch in self._loader:
+                self._update(self._outcome(trainer, module, ids, batch))
         self._pending = True
+
+    def _outcome(
+        self, trainer: "Trainer", module: "LightningModule", ids: Any, batch: Any
+    ) -> dict[str, Any]:
+        index = self._dataloader_idx if self._dataloader_idx is not None else self._watched
+        moved = on_device(trainer, module, batch, index or 0)
+        values = dict(self._extract(moved, self._forward(module, moved)))
+        # The default reads ids from the batch, which here has none: those of the dataset win.
+        if self._extract is _extract:
+            values["ids"] = ids
+        return {"ids": ids, **values}
+
+    def _found(self, batch: Any, outputs: Any) -> dict[str, Any]:
+        values = dict(self._extract(batch, outputs))
+        if "ids" not in values or not values.keys() & {"logits", "losses"}:
+            raise RecordingError(
+                f"{self._reported.step_name}: no ids, or neither logits nor losses in what it was "
+                "given and what it returned. Wrap the dataset in IndexedDataset and return "
+                "{'logits': …}, or pass extract or data."
+            )
+        return values
+
+    def _update(self, values: dict[str, Any]) -> None:
+        if "logits" in values:
+            values["logits"] = class_logits(values["logits"])
+            if "labels" in values:
+                values["labels"] = class_labels(values["labels"])
+        if self._loss_check is None:
+            self._loss_check = "losses" not in values
+        self._running().update(values.pop("ids"), **values)
+
+    def _compare(self, trainer: "Trainer", summary: Any) -> None:
+        if self._mode == "inline":
+            self._reported.ends(trainer)
+        if self._loss_check and (self._mode == "inline" or self._watched is not None):
+            self._reported.compare(trainer, self._running(), summary)
+        self._reported.forget()
 
     def _remember(self, trainer: "Trainer", epoch: int) -> None:
         self._last_updates, self._last_epoch = trainer.global_step, epoch
         self._clock, self._pending = time.monotonic(), False
-
-    def _update_indexed(self, ids: Any, batch: Any, outputs: Any) -> None:
-        # The default reads ids from the batch, which here has none: those of the dataset win.
-        found = dict(self._extract(batch, outputs))
-        if self._extract is _extract:
-            found["ids"] = ids
-        self._running().update(found.pop("ids", ids), **found)
 
     def _delta(self, trainer: "Trainer") -> float:
         """Δn since the last recorded state, also where not every epoch is validated."""
@@ -228,75 +337,26 @@ class ActionTrackCallback(Tracking, Callback):
         return float(trainer.current_epoch + 1 - self._last_epoch)
 
 
-class QuietCallback(ActionTrackCallback):
-    """Records the trainer's own data and never raises: what `actiontrack.autolog` adds.
+def _fits(trainer: "Trainer") -> bool:
+    """Whether this validation belongs to a training, and is no sanity check before it."""
+    return bool(trainer.state.fn == "fit" and not trainer.sanity_checking)
 
-    Evaluates the validation data after each epoch, or the training data where there are none.
-    The first failure is logged as a warning and ends the recording.
 
-    Args:
-        split: name of the recorded split. Default: "validation", "train" or, with `data`, "test".
-        options: further arguments of `ActionTrackCallback`.
-    """
-
-    def __init__(self, *, split: str | None = None, **options: Any) -> None:
-        super().__init__(split=split or "", **options)
-        if self._mode == "inline":
-            rule = "must be probe where nothing in the training is changed"
-            raise ParameterError(
-                "mode", rule, "inline", "Add an ActionTrackCallback to the trainer."
-            )
-        self._failed = False
-
-    def on_train_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
-        """Choose the data and open the record."""
-        self._quietly(self._start, trainer, pl_module)
-
-    def on_train_epoch_end(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
-        """Evaluate and record the epoch."""
-        self._quietly(super().on_train_epoch_end, trainer, pl_module)
-
-    def on_train_end(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
-        """Finish the record."""
-        self._quietly(super().on_train_end, trainer, pl_module)
-
-    def on_exception(
-        self, trainer: "Trainer", pl_module: "LightningModule", exception: BaseException
-    ) -> None:
-        """Close the record."""
-        self._quietly(super().on_exception, trainer, pl_module, exception)
-
-    def _start(self, trainer: "Trainer", module: "LightningModule") -> None:
-        split = "test"
-        if self._data is None:
-            self._data, split = _own_data(trainer)
-        self._split = self._split or split
-        indexed_loader(self._data)
-        super().on_train_start(trainer, module)
-
-    def _quietly(self, hook: Callable[..., None], *args: Any) -> None:
-        if self._failed:
-            return
+def _index_of(data: Any, loaders: list[Any]) -> int | None:
+    """Index of the validation loader that visits the samples of `data`, or None."""
+    visits = visits_of(data)
+    for index, loader in enumerate(loaders):
         try:
-            hook(*args)
-        except Exception as error:  # noqa: BLE001 - never into the training
-            self._failed = True
-            logger.warning("this training is not recorded any further: %s", error)
-            with contextlib.suppress(Exception):
-                self.close()
+            if same_samples(visits, visits_of(loader)):
+                return index
+        except ParameterError:  # of a loader without fixed samples
+            continue
+    return None
 
 
 def has_run(trainer: "Trainer") -> bool:
     """Whether there is a run to record into: that of an MLFlowLogger, or the active one."""
     return bool(_mlflow_loggers(trainer)) or Store.active_run_id() is not None
-
-
-def _own_data(trainer: "Trainer") -> tuple[Any, str]:
-    """The trainer's validation loader, the first of several, else its training loader."""
-    found: Any = trainer.val_dataloaders if trainer.enable_validation else None
-    while isinstance(found, list | tuple):
-        found = found[0] if found else None
-    return (trainer.train_dataloader, "train") if found is None else (found, "validation")
 
 
 def _run_of(trainer: "Trainer") -> dict[str, Any]:

@@ -15,6 +15,7 @@ from actiontrack import analysis
 from actiontrack.analysis.sentences import describe_noise, short_number
 from actiontrack.analysis.tables import open_record
 from actiontrack.errors import DataError
+from actiontrack.history import Classes
 from actiontrack.reporting.common import has_classes, unit_of
 from actiontrack.reporting.findings import holds_noise
 from actiontrack.reporting.markup import markdown_table, markdown_text
@@ -280,11 +281,10 @@ def _confusions(record: StoredRecord, table: pd.DataFrame) -> pd.DataFrame | Non
     """Pairs of given and predicted class; None without predictions or errors."""
     if "correct" not in table.columns or "predicted" not in table.columns or "label" not in table:
         return None
-    names = dict(enumerate(record.manifest.class_names))
     wrong = table.loc[~table["correct"].to_numpy(dtype=np.bool_)]
     if wrong.empty:
         return None
-    predicted = [names.get(index, str(index)) for index in wrong["predicted"]]
+    predicted = Classes(record.manifest.class_names).of_each(wrong["predicted"])
     pairs = pd.DataFrame({"given": wrong["class"].astype(str).to_numpy(), "predicted": predicted})
     counts = pairs.value_counts(sort=False).rename("n").reset_index()
     counts = counts.sort_values(["n", "given", "predicted"], ascending=[False, True, True])

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from actiontrack.analysis import model_of
 from actiontrack.reporting.document import Section, Source
+from actiontrack.scores import score_unit
 from actiontrack.store import StoredRecord
 
 __all__ = [
@@ -34,15 +35,13 @@ def figure_of(axes: object) -> Figure:
 
 def unit_of(record: StoredRecord) -> str:
     """Unit of the action of a record."""
-    return {"epoch": "loss × epochs", "batch": "loss × updates", "wall_time": "loss × s"}[
-        record.manifest.delta_kind
-    ]
+    return record.unit
 
 
 def pixel_unit_of(record: StoredRecord) -> str:
     """Unit of the action of a pixel of a record."""
     loss = record.manifest.pixel_loss_name.replace("_", " ")
-    return unit_of(record).replace("loss", loss)
+    return score_unit("action", record.manifest.delta_kind, loss=loss)
 
 
 def has_classes(scores: pd.DataFrame) -> bool:

@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 
 from actiontrack.errors import ParameterError, writing
 from actiontrack.plots import save_figure
+from actiontrack.record.escaping import to_csv
 from actiontrack.reporting.markup import (
     flat_frame,
     html_table,
@@ -376,7 +377,7 @@ def _save_table(section: Section, stem: Path, run_ids: frozenset[str]) -> list[P
     stem.parent.mkdir(parents=True, exist_ok=True)
     flat = flat_frame(section.frame)
     paths = [stem.parent / f"{stem.name}.{suffix}" for suffix in _TABLES]
-    flat.to_csv(paths[0], index=False, lineterminator="\n", encoding="utf-8")
+    paths[0].write_text(to_csv(flat), encoding="utf-8")
     flat.to_parquet(paths[1], index=False)
     text = latex_table(
         section.frame, caption=_alternative(section), label=stem.name, run_ids=run_ids

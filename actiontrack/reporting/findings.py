@@ -15,6 +15,7 @@ from actiontrack.analysis import exploration
 from actiontrack.analysis.comparison import Comparison
 from actiontrack.analysis.tables import open_records
 from actiontrack.errors import ParameterError
+from actiontrack.history import known_truth, wrong_labels
 from actiontrack.reporting.common import GALLERY, first_of_each_model, has_classes
 from actiontrack.reporting.pictures import has_pixel_classes
 from actiontrack.store import Cache, StoredRecord
@@ -340,7 +341,7 @@ def holds_noise(record: StoredRecord) -> bool:
     samples = record.samples
     if samples.labels is None or samples.true_labels is None:
         return False
-    return bool((samples.labels != samples.true_labels).any())
+    return bool(wrong_labels(samples.labels, samples.true_labels).any())
 
 
 def find_noise(
@@ -362,7 +363,8 @@ def find_noise(
     galleries = {}
     for model, record in first_of_each_model(records).items():
         scores = analysis.score_frame([record])
-        right = scores[scores["label"] == scores["true_label"]]
+        wrong = wrong_labels(scores["label"], scores["true_label"])
+        right = scores[known_truth(scores["label"], scores["true_label"]) & ~wrong]
         hardest = analysis.hardest(scores, 2 * GALLERY)
         galleries[model] = (record, hardest, analysis.hardest(right, GALLERY))
     detected = analysis.noise_detection(records) if summarised else None

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from actiontrack import plots
 from actiontrack.analysis.sentences import describe_noise
 from actiontrack.analysis.tables import open_records
+from actiontrack.history import wrong_labels
 from actiontrack.reporting.common import figure_of, nested
 from actiontrack.reporting.document import Section
 from actiontrack.reporting.findings import NoiseFindings, find_noise, read_once
@@ -88,9 +89,9 @@ def _noise_galleries(
 ) -> list[Section]:
     """The hardest samples of a record, and the hardest of those whose label is right."""
     sections = []
-    wrong = int((hardest["label"] != hardest["true_label"]).sum())
+    n_wrong = int(wrong_labels(hardest["label"], hardest["true_label"]).sum())
     for what, text, rows in (
-        ("hardest samples", f"{wrong} of these {len(hardest)} labels are wrong.", hardest),
+        ("hardest samples", f"{n_wrong} of these {len(hardest)} labels are wrong.", hardest),
         (
             "hardest samples with a right label",
             "Right by the labels that the dataset came with: an error of theirs would be here.",

@@ -8,10 +8,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from actiontrack import analysis, plots
-from actiontrack.errors import DataError, NotFoundError
+from actiontrack.history import Classes
 from actiontrack.plots.canvas import Colour, Picture
 from actiontrack.record.rasters import open_raster
 from actiontrack.reporting.common import pixel_unit_of
+from actiontrack.reporting.exports.images import raster_of
 from actiontrack.store import StoredRecord
 
 __all__ = [
@@ -51,11 +52,11 @@ def gallery(
     if boxes is None:
         return draw_samples(record, ids, titles)
     titles = [f"{sample_id} {value:.3g}" for sample_id, value in zip(ids, rows[score], strict=True)]
-    of_sample = [_shown_boxes(boxes.loc[boxes["sample_id"] == sample_id]) for sample_id in ids]
+    of_sample = [_boxes_to_draw(boxes.loc[boxes["sample_id"] == sample_id]) for sample_id in ids]
     return draw_samples(record, ids, titles, columns=3, boxes=of_sample)
 
 
-def _shown_boxes(boxes: pd.DataFrame) -> pd.DataFrame:
+def _boxes_to_draw(boxes: pd.DataFrame) -> pd.DataFrame:
     """Annotated boxes of an image and the most confident predictions, few enough to be read."""
     truth = boxes.loc[boxes["kind"] == "truth"]
     confident = boxes.loc[(boxes["kind"] == "predicted") & (boxes["score"] >= _SHOWN_SCORE)]
@@ -75,9 +76,10 @@ def noise_gallery(
     Returns:
         The figure, and how many images could not be had.
     """
-    names = dict(enumerate(record.manifest.class_names))
+    names = Classes(record.manifest.class_names)
     titles = [
-        f"given {given_class}\n{'right' if label == truth else f'true {names.get(truth, truth)}'}\n"
+        f"given {given_class}\n"
+        f"{'right' if 0 <= label == truth else f'true {names.of(truth)}'}\n"
         f"{value:.3g}"
         for given_class, label, truth, value in zip(
             rows["class"], rows["label"], rows["true_label"], rows[score], strict=True
@@ -146,7 +148,7 @@ def pixel_figure(record: StoredRecord, rows: pd.DataFrame) -> tuple[Figure, int]
         f"{name}\n{value:.3g}"
         for name, value in zip(rows["sample_id"], rows["action"], strict=True)
     ]
-    images = [_image(record, position) for position in positions]
+    images = [raster_of(record, position) for position in positions]
     others = record.picture_names
     pictures: list[dict[str, Picture]] = []
     for position, image in zip(positions, images, strict=True):
@@ -173,9 +175,9 @@ def draw_samples(
 ) -> tuple[Figure, int]:
     """Images of samples with a title under each, and how many could not be had."""
     position = {sample_id: row for row, sample_id in enumerate(record.samples.sample_ids.tolist())}
-    images = [_image(record, position[sample_id]) for sample_id in sample_ids]
+    images = [raster_of(record, position[sample_id]) for sample_id in sample_ids]
     if boxes is not None:
-        boxes = [_scaled(rows, image) for rows, image in zip(boxes, images, strict=True)]
+        boxes = [_scaled(frame, image) for frame, image in zip(boxes, images, strict=True)]
     drawn = plots.gallery(images, titles, columns=columns, boxes=boxes)
     return drawn, sum(image is None for image in images)
 
@@ -197,13 +199,6 @@ def _scaled(boxes: pd.DataFrame, image: Image.Image | None) -> pd.DataFrame:
     x, y = image.width / boxes["width"], image.height / boxes["height"]
     factors = {"left": x, "right": x, "top": y, "bottom": y}
     return boxes.assign(**{side: boxes[side] * factor for side, factor in factors.items()})
-
-
-def _image(record: StoredRecord, sample: int) -> Image.Image | None:
-    try:
-        return open_raster(record.image_bytes(sample))
-    except (NotFoundError, DataError):
-        return None
 
 
 def _picture(record: StoredRecord, name: str, position: int) -> Image.Image:

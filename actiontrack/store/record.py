@@ -35,7 +35,7 @@ from actiontrack.record.vectors import (
     read_probabilities,
     read_scores,
 )
-from actiontrack.scores import score_table
+from actiontrack.scores import score_table, score_unit
 from actiontrack.store.artifacts import Artifacts
 from actiontrack.store.cache import PRIVATE_BYTES, Cache
 from actiontrack.store.files import RecordFiles, read_below
@@ -138,7 +138,7 @@ class StoredRecord:
         }
         facts = {
             "run": f"{self.run.run_id} ({self.run.name})",
-            "model": manifest.model or self.run.model,
+            "model": self.model,
             "loss": f"{manifest.loss_name}, Δn by {manifest.delta_kind}",
             "samples × steps": f"{manifest.n_samples} × {manifest.n_steps}",
             "classes": len(manifest.class_names) or "not named",
@@ -151,6 +151,21 @@ class StoredRecord:
     def digest(self) -> str:
         """The checksum of the manifest: it changes whenever anything of the record does."""
         return manifest_digest(self.manifest)
+
+    @property
+    def model(self) -> str:
+        """Name of the model, by which runs are grouped: the record's, else that of its run."""
+        return self.manifest.model or self.run.model
+
+    @property
+    def dataset(self) -> str:
+        """Name of the dataset, from the run's parameters; "" where they hold none."""
+        return self.run.params.get("dataset", "").strip("'")
+
+    @property
+    def unit(self) -> str:
+        """Unit of the action, such as "loss × epochs"."""
+        return score_unit("action", self.manifest.delta_kind)
 
     def scores(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """Scores, one row per sample.

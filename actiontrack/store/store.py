@@ -272,6 +272,8 @@ class Store:
         }
         if manifest.model:
             tags[MODEL_TAG] = manifest.model
+        for name, text in (manifest.notes or {}).items():
+            tags[f"actiontrack.{manifest.name}.{name}"] = text
         self.set_tags(run_id, tags)
 
     def log_metrics(

@@ -6,28 +6,27 @@ and hands out nothing but raster images, recognised by their content. SVG is a d
 hold scripts: it is never handed out.
 """
 
-import io
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from actiontrack.errors import DataError, NotFoundError, ParameterError
-from actiontrack.record.rasters import open_raster
+from actiontrack import settings
+from actiontrack.analysis.image_sizes import recorded_size
+from actiontrack.errors import DataError, NotFoundError
+from actiontrack.record.rasters import RecordedSize, as_png, browser_image
 from actiontrack.store import StoredRecord
 
 __all__ = ["ROOTS_VARIABLE", "ImageRoots", "checked", "map_png", "sample_image"]
 
-ROOTS_VARIABLE = "ACTIONTRACK_IMAGE_ROOTS"
+ROOTS_VARIABLE = settings.IMAGE_ROOTS.name
 _RECORDED = "recorded"
 _QUANTILE = 0.995  # of a map, where its colours end: as in the figures of pixel maps
-_DIRECT = {"PNG": "image/png", "JPEG": "image/jpeg", "GIF": "image/gif", "WEBP": "image/webp"}
 
 
 @dataclass(frozen=True)
@@ -50,13 +49,8 @@ class ImageRoots:
         Raises:
             ParameterError: if a folder is not absolute.
         """
-        parts = [each for each in os.environ.get(ROOTS_VARIABLE, "").split(os.pathsep) if each]
-        folders = [each for each in parts if each != _RECORDED]
-        for each in folders:
-            if not Path(each).is_absolute():
-                rule = "must name absolute folders"
-                raise ParameterError(ROOTS_VARIABLE, rule, each, "Write the whole path.")
-        resolved = tuple(Path(each).resolve() for each in folders)
+        parts = settings.IMAGE_ROOTS.value()
+        resolved = tuple(Path(folder).resolve() for folder in parts if folder != _RECORDED)
         return cls(folders=resolved, recorded=_RECORDED in parts)
 
     def allows(self, source: Mapping[str, Any] | None) -> bool:
@@ -65,7 +59,7 @@ class ImageRoots:
         return root is not None and (self.recorded or self._below(root.resolve()))
 
     def _below(self, path: Path) -> bool:
-        return any(path == each or path.is_relative_to(each) for each in self.folders)
+        return any(path.is_relative_to(folder) for folder in self.folders)
 
 
 def sample_image(record: StoredRecord, sample: int, roots: ImageRoots) -> tuple[bytes, str]:
@@ -82,22 +76,21 @@ def sample_image(record: StoredRecord, sample: int, roots: ImageRoots) -> tuple[
             f"may not read its images. Record with thumbnails, or name the folder in "
             f"{ROOTS_VARIABLE} where the server runs."
         )
-    return checked(record.image_bytes(sample))
+    return checked(record.image_bytes(sample), partial(recorded_size, record, sample))
 
 
-def checked(content: bytes) -> tuple[bytes, str]:
+def checked(content: bytes, recorded_size: RecordedSize | None = None) -> tuple[bytes, str]:
     """A raster image as it may be handed to a browser, and its MIME type.
 
+    Args:
+        content: the file.
+        recorded_size: of the image that boxes or a map lie on, see `rasters.open_raster`.
+
     Raises:
-        NotFoundError: if the content is none, or too large.
+        NotFoundError: if the content is no raster image, or one that is too large.
     """
     try:
-        with open_raster(content, decode=False) as image:
-            kind = str(image.format)
-            if kind in _DIRECT:
-                return content, _DIRECT[kind]
-        with open_raster(content) as image:  # not every browser shows it as it is
-            return _png(image), "image/png"
+        return browser_image(content, recorded_size)
     except DataError as error:
         raise NotFoundError(str(error)) from error
 
@@ -108,19 +101,14 @@ def map_png(action: npt.NDArray[np.floating]) -> bytes:
     Args:
         action: (H, W). Colours run from 0 to the 99.5 % quantile of its finite values.
     """
+    import matplotlib as mpl  # noqa: PLC0415 - most servers never draw a map
+
     finite = np.isfinite(action)
     top = float(np.quantile(action[finite], _QUANTILE)) if finite.any() else 0.0
     scaled = np.where(finite, action, 0.0) / (top or 1.0)
     colours = mpl.colormaps["magma"](np.clip(scaled, 0, 1), bytes=True)
     colours[~finite, 3] = 0
-    return _png(Image.fromarray(colours, "RGBA"))
-
-
-def _png(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    shown = image if image.mode in {"1", "L", "LA", "P", "RGB", "RGBA"} else image.convert("RGB")
-    shown.save(buffer, format="PNG")
-    return buffer.getvalue()
+    return as_png(Image.fromarray(colours, "RGBA"))
 
 
 def _root(source: Mapping[str, Any] | None) -> Path | None:

@@ -30,7 +30,7 @@ FAILURES = (
 
 
 def _files(name: str) -> tuple[str, list[str]]:
-    """Tell the folder under data_dir and the files wanted in it."""
+    """The folder under data_dir, and the names of the files in it."""
     kind: Any = BUILTIN[name]
     if name == "cifar10":
         return "", [kind.filename]
@@ -48,7 +48,7 @@ def _by_hand(name: str, root: Path, error: Exception) -> DataError:
 
 
 def _announce(name: str, root: Path) -> None:
-    """Tell what takes a while, on stderr; torchvision's own bars follow, one per file."""
+    """Say on stderr what takes a while; torchvision's own bars follow, one per file."""
     folder, files = _files(name)
     if all((root / folder / file).is_file() for file in files):
         print(f"unpacking {name} in {root}", file=sys.stderr, flush=True)

@@ -76,8 +76,8 @@ def orientation_of(image: Image.Image) -> int:
     """
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except (*FAILURES, LookupError, TypeError, AttributeError):
-        return 1
+    except (*FAILURES, LookupError, TypeError, AttributeError, Warning):
+        return 1  # Pillow warns of damaged Exif data, or fails
     return int(orientation) if orientation in _TURNS else 1
 
 

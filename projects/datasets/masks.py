@@ -213,7 +213,7 @@ def open_masks(settings: MaskSettings) -> tuple[MaskSplit, MaskSplit]:
 
 
 def choose(pairs: Sequence[MaskPair], total: int, argument: str, seed: int) -> list[MaskPair]:
-    """A subset by seed and ids; all for a total of 0.
+    """Choose a subset by seed and ids; a total of 0 keeps all pairs.
 
     Raises:
         ParameterError: if there are not so many.
@@ -373,7 +373,7 @@ def _pairs(root: Path, folder: Path, masks: Path) -> list[MaskPair]:
 def _picked(
     pairs: Sequence[MaskPair], total: int, seed: int
 ) -> tuple[list[MaskPair], list[MaskPair]]:
-    """So many pairs by a hash of seed and id, and the others."""
+    """Some pairs, chosen by a hash of seed and id, and the rest."""
     ids = np.array([pair.sample_id for pair in pairs])
     one_class = np.zeros(len(ids), dtype=np.int64)
     chosen = set(pick_per_class(ids, one_class, quota=np.array([total]), seed=seed).tolist())

@@ -13,7 +13,7 @@ NoiseKind = Literal["symmetric", "asymmetric"]
 
 
 def _shift(kind: NoiseKind, count: int, n_classes: int, rng: np.random.Generator) -> Labels:
-    """Tell how many classes to go on: never 0 modulo the number of classes."""
+    """How many classes to move each label on: never 0 modulo the number of classes."""
     if kind == "asymmetric":
         return np.ones(count, dtype=np.int64)
     return rng.integers(1, n_classes, size=count, dtype=np.int64)

@@ -153,7 +153,7 @@ class Ranking:
         return np.flatnonzero(np.isin(self.chunks, chunks))
 
     def random(self, n_chunks: int, seed: int) -> NDArray[np.int64]:
-        """Positions of as many samples of each class as so many chunks have, at random."""
+        """Positions of random samples, of each class as many as in `n_chunks` chunks."""
         pool = np.flatnonzero(self.chunks != LEFT_OVER)
         quota = np.bincount(self.labels[self.inside(range(n_chunks))])
         return pool[
@@ -177,7 +177,7 @@ class Steps:
         params: its parameters.
         ranking: the training samples in chunks.
         trainer: trains on parts.
-        training: identity of one training, of what part ever.
+        training: identity of one training, whatever its part.
 
     Attributes:
         candidates: the trainings of each greedy step so far.
@@ -266,7 +266,7 @@ class Steps:
         return f"{n_chunks} of {self._ranking.n_chunks} chunks"
 
     def _step(self, kind: str, identity: Mapping[str, str], parts: Sequence[_Part]) -> pd.DataFrame:
-        """Train on each part in a nested run, or read what a finished one has left."""
+        """Train on each part in a nested run, or read the results of a finished one."""
         identity = {
             "training": self._training,
             "scores": self._ranking.digest,

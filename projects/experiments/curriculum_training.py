@@ -1,7 +1,7 @@
 """Trainings on parts of one training set, several at once, each in a process that keeps the data.
 
-All start from the same seed: the same initial weights. A part is named by the ids of its samples;
-in which order they are named does not matter.
+All start from the same seed: the same initial weights. A part is named by the ids of its samples,
+in any order.
 """
 
 import multiprocessing
@@ -13,6 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from multiprocessing.context import BaseContext
 from typing import Self
 
 import numpy as np
@@ -36,7 +37,7 @@ __all__ = ["Outcome", "PartTrainer", "part_trainer", "train_on"]
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What one training has come to.
+    """Result of one training.
 
     Attributes:
         n_images: Images that it was trained on.
@@ -58,10 +59,10 @@ class Outcome:
 
 
 class PartTrainer:
-    """Trains on parts of a training set. Made by `part_trainer`.
+    """Trains on parts of a training set. `part_trainer` makes it.
 
     Args:
-        params: The training; its record plays no part.
+        params: The training; nothing is recorded of it.
         parallel: Processes; with 1 it trains in this one.
     """
 
@@ -93,7 +94,7 @@ class PartTrainer:
             ) from error
 
     def close(self, *, at_once: bool) -> None:
-        """End the processes, when their work is done or at once."""
+        """End the processes, at once or when their work is done."""
         if self._pool is None:
             return
         if at_once:
@@ -108,7 +109,7 @@ class PartTrainer:
         if self._pool is None:  # not before it is needed: all may be finished already
             self._pool = ProcessPoolExecutor(
                 self._parallel,
-                mp_context=multiprocessing.get_context("spawn"),
+                mp_context=_fresh_processes(),
                 initializer=_leave_interrupts_to_the_parent,
             )
         return self._pool.map(train_on, several, parts)
@@ -160,7 +161,7 @@ def train_on(params: TrainParams, sample_ids: Ids) -> Outcome:
 
 @dataclass(frozen=True, eq=False)
 class _Data:
-    """Both splits, and which half of the test split, bool (n_test,), a choice may be made by."""
+    """Both splits, and the half of the test split by which to choose, bool (n_test,)."""
 
     train: ImageSplit
     test: ImageSplit
@@ -196,6 +197,18 @@ def _digest(model: nn.Module) -> str:
     return digest_inputs(
         digest_input(weights.detach().cpu().numpy()) for weights in model.state_dict().values()
     )[:16]
+
+
+def _fresh_processes() -> BaseContext:
+    """Processes that share nothing with this one, forked from one that has the modules.
+
+    A fork of this process itself could not use its GPU.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
 
 
 def _leave_interrupts_to_the_parent() -> None:

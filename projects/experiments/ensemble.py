@@ -65,7 +65,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _training(params: EnsembleParams, seed: int) -> TrainParams:
-    """One model; the images are kept once, with the first."""
+    """The training of one model; only the first stores the images."""
     thumbnails = "never" if seed else "auto"
     return params.training(
         seed=seed, record=("test",), save_probabilities=True, thumbnails=thumbnails, report=False

@@ -33,7 +33,7 @@ STEP_TAG = "actiontrack.step"
 
 @contextmanager
 def experiment(name: str, params: ScaledParams, store: Store) -> Iterator["Experiment"]:
-    """The parent run of an experiment: a new one, or that which `mlflow run` has started.
+    """The parent run of an experiment: a new one, or the one that `mlflow run` has started.
 
     Args:
         name: of the experiment and of its run.
@@ -46,7 +46,7 @@ def experiment(name: str, params: ScaledParams, store: Store) -> Iterator["Exper
 
 
 class Experiment:
-    """What an experiment does with its parent run. Made by `experiment`.
+    """Steps and report of an experiment, in its parent run. `experiment` makes it.
 
     Attributes:
         store: the tracking server.

@@ -23,7 +23,7 @@ class Cnn3(Classifier):
     """
 
     def __init__(self, *, in_channels: int, image_size: Size, n_classes: int) -> None:
-        """Build the layers; the class tells what the arguments are."""
+        """Build the layers; the class documents the arguments."""
         super().__init__()
         height, width = pooled(image_size, 3)
         self.trunk = nn.Sequential(

@@ -38,7 +38,7 @@ class CnnKeras(Classifier):
     """
 
     def __init__(self, *, in_channels: int, image_size: Size, n_classes: int) -> None:
-        """Build the layers; the class tells what the arguments are."""
+        """Build the layers; the class documents the arguments."""
         super().__init__()
         before = _after_block(pooled(_after_block(image_size), 1))
         pool = min(before) > 1

@@ -61,7 +61,7 @@ def conv3(in_channels: int, out_channels: int, *, padding: int = 1) -> nn.Sequen
 
 
 def pooled(size: Size, times: int) -> Size:
-    """Tell the size that is left after several 2x2 max-poolings.
+    """Size that is left after several 2x2 max-poolings.
 
     Args:
         size: Height and width in pixels.

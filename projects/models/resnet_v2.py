@@ -67,7 +67,7 @@ class ResNetV2(Classifier):
     """
 
     def __init__(self, *, in_channels: int, image_size: Size, n_classes: int) -> None:  # noqa: ARG002
-        """Build the layers; the class tells what the arguments are."""
+        """Build the layers; the class documents the arguments."""
         super().__init__()
         self.trunk = nn.Sequential(
             nn.Conv2d(in_channels, 16, 3, padding=1),

@@ -77,7 +77,7 @@ class XceptionMini(Classifier):
     """
 
     def __init__(self, *, in_channels: int, image_size: Size, n_classes: int) -> None:
-        """Build the layers; the class tells what the arguments are."""
+        """Build the layers; the class documents the arguments."""
         super().__init__()
         self.trunk = nn.Sequential(
             *(*_conv_bn(in_channels, 8, 3), nn.ReLU(inplace=True)),

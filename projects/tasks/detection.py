@@ -7,6 +7,7 @@ the losses are normalised. Evaluation passes run in eval mode on images as they 
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -49,13 +50,13 @@ class ObjectRecorder(Recorder):
 
     def __init__(self, split: str, *, objects: Mapping[str, Any], **options: Any) -> None:
         super().__init__(split, **options)
-        try:
-            changed = {"loss_name": OBJECT_LOSS, "allow_missing": True}  # see `detection_losses`
+        changed = {"loss_name": OBJECT_LOSS, "allow_missing": True}  # see `detection_losses`
+        with ExitStack() as on_failure:
+            on_failure.callback(super().close)
             self.objects = Recorder(f"{split}_objects", **options | changed)
+            on_failure.callback(self.objects.close)
             self.objects.describe_samples(**objects)
-        except BaseException:
-            super().close()
-            raise
+            on_failure.pop_all()
 
     def end_epoch(
         self,
@@ -63,10 +64,14 @@ class ObjectRecorder(Recorder):
         *,
         delta: float | None = None,
         metrics: Mapping[str, float] | None = None,
+        partial: bool | None = None,
+        n_samples: int | None = None,
     ) -> EpochSummary | None:
         """End the epoch of the objects and of the images; returns the images' summary."""
-        self.objects.end_epoch(epoch, delta=delta)
-        return super().end_epoch(epoch, delta=delta, metrics=metrics)
+        self.objects.end_epoch(epoch, delta=delta, partial=partial)
+        return super().end_epoch(
+            epoch, delta=delta, metrics=metrics, partial=partial, n_samples=n_samples
+        )
 
     def finish(self) -> bool:
         """Finish both records."""

@@ -165,8 +165,8 @@ def test_stability_of_an_unknown_score_names_those_that_there_are(run_cli, two_r
     assert (code, out) == (2, "")
     assert err == (
         "error: score: must be one of action, mean_loss, final_loss, loss_variance, aum, "
-        "confidence, variability, el2n, forgetting, final_entropy, predicted, correct, "
-        "got 'actoin'. Choose one of these.\n"
+        "confidence, variability, el2n, forgetting, final_entropy, got 'actoin'. "
+        "Choose one of these.\n"
     )
 
 

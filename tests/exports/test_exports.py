@@ -15,9 +15,9 @@ from actiontrack import cli
 from actiontrack.analysis import verdicts
 from actiontrack.analysis.verdicts import Verdict
 from actiontrack.errors import DataError, NotFoundError, ParameterError
+from actiontrack.record.escaping import safe_name
 from actiontrack.recorder import Recorder
 from actiontrack.reporting import exports
-from actiontrack.reporting.exports.files import safe_name
 
 N = 40
 NAMES = ("ant", "bee <b>", "../cat")

@@ -531,7 +531,7 @@ class WebQuery(_Stored):
         install(app, Everybody(), store=self.store, key=b"key")
         self._client = app.test_client()
         self._endpoints = [each for each in ENDPOINTS if each.method == "GET"]
-        names = sorted({one.name for each in self._endpoints for one in each.all_parameters})
+        names = sorted({name for each in self._endpoints for name in each.parameter_names})
         values = (
             "0", "1", "-1", "3", "1e400", "nan", "action", "loss", "margin", "hardest", "easiest",
             "error",
@@ -574,9 +574,9 @@ class Parameters:
             model_bias,
         )
         from projects.params import CompareParams, DemoParams, TrainParams, parse
-        from projects.tasks.autoencoder import AutoencoderParams
-        from projects.tasks.detection_params import DetectionParams
-        from projects.tasks.segmentation_params import SegmentationParams
+        from projects.params.autoencoder import AutoencoderParams
+        from projects.params.detection import DetectionParams
+        from projects.params.segmentation import SegmentationParams
 
         self._parse = parse
         self._models = (

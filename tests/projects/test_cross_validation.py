@@ -10,7 +10,7 @@ from helpers import message
 from torch import nn
 
 from actiontrack.errors import MissingDependencyError, ParameterError
-from projects import train
+from projects import session
 from projects.cross_validation import (
     LABEL_QUALITY,
     OutOfFold,
@@ -26,8 +26,8 @@ N, FOLDS = 120, 3
 
 
 def params(**values):
-    given = {"model": "cnn3", "epochs": 1, "subset": N, "label_noise": 0.2, "threads": 1}
-    return validate(TrainParams, given | values)
+    small = {"model": "cnn3", "epochs": 1, "subset": N, "label_noise": 0.2, "threads": 1}
+    return validate(TrainParams, small | values)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def predicted():
 @pytest.fixture
 def seen(monkeypatch):
     """The ids that each model was trained on, and those that it predicted, by fold."""
-    trained, asked = [], []
+    trained, predicted_ids = [], []
 
     def watch(function, ids_of_calls):
         def watched(*arguments, observe, **options):
@@ -52,26 +52,26 @@ def seen(monkeypatch):
 
         return watched
 
-    monkeypatch.setattr(train, "train_epoch", watch(train.train_epoch, trained))
-    monkeypatch.setattr(train, "evaluate", watch(train.evaluate, asked))
-    return trained, asked
+    monkeypatch.setattr(session, "train_epoch", watch(session.train_epoch, trained))
+    monkeypatch.setattr(session, "evaluate", watch(session.evaluate, predicted_ids))
+    return trained, predicted_ids
 
 
 def test_no_sample_is_predicted_by_a_model_that_was_trained_on_it(seen):
     cross_validate(params(), FOLDS)
-    trained, asked = seen
-    assert len(trained) == len(asked) == FOLDS
+    trained, predicted_ids = seen
+    assert len(trained) == len(predicted_ids) == FOLDS
     everything = set(load_dataset(params())[0].ids.tolist())
-    for known, new in zip(trained, asked, strict=True):
-        assert not known & new
-        assert known | new == everything
+    for trained_on, new in zip(trained, predicted_ids, strict=True):
+        assert not trained_on & new
+        assert trained_on | new == everything
 
 
 def test_the_folds_hold_every_sample_once(seen):
     result = cross_validate(params(), FOLDS)
-    _, asked = seen
-    assert sum(map(len, asked)) == N
-    for fold, ids in enumerate(asked):
+    _, predicted_ids = seen
+    assert sum(map(len, predicted_ids)) == N
+    for fold, ids in enumerate(predicted_ids):
         assert set(result.sample_ids[result.folds == fold].tolist()) == ids
 
 
@@ -131,14 +131,14 @@ def test_a_fold_is_one_training_on_the_others_by_hand():
 @pytest.mark.parametrize("ids", [np.arange(4), np.array(["cat/1.png", "é", "b", "a"])])
 def test_what_is_saved_is_what_is_loaded(ids, tmp_path):
     probabilities = np.random.default_rng(0).dirichlet(np.ones(3), size=4).astype(np.float32)
-    kept = OutOfFold(
+    saved = OutOfFold(
         sample_ids=ids, labels=np.array([0, 2, 1, 1]), folds=np.array([0, 1, 0, 1]),
         probabilities=probabilities,
     )  # fmt: skip
-    kept.save(tmp_path / "p.parquet")
+    saved.save(tmp_path / "p.parquet")
     loaded = OutOfFold.load(tmp_path / "p.parquet")
     for name in ("sample_ids", "labels", "folds", "probabilities"):
-        np.testing.assert_array_equal(getattr(loaded, name), getattr(kept, name))
+        np.testing.assert_array_equal(getattr(loaded, name), getattr(saved, name))
     frame = pd.read_parquet(tmp_path / "p.parquet")
     assert list(frame.columns) == ["sample_id", "label", "fold", "probabilities"]
     np.testing.assert_array_equal(np.stack(frame["probabilities"]), probabilities)
@@ -160,13 +160,15 @@ def test_cleanlab_s_scores_are_their_formulas_by_hand(predicted):
     scores = label_quality(predicted.labels, predicted.probabilities)
     assert list(scores) == [f"cleanlab_{method}" for method in LABEL_QUALITY]
     rows, p = np.arange(N), predicted.probabilities.astype(np.float64)
-    own = p[rows, predicted.labels]
-    np.testing.assert_allclose(scores["cleanlab_self_confidence"], own, rtol=1e-6)
+    of_label = p[rows, predicted.labels]
+    np.testing.assert_allclose(scores["cleanlab_self_confidence"], of_label, rtol=1e-6)
     others = p.copy()
     others[rows, predicted.labels] = -np.inf
-    margin = (own - others.max(axis=1) + 1) / 2  # cleanlab maps -1..1 to 0..1
+    margin = (of_label - others.max(axis=1) + 1) / 2  # cleanlab maps -1..1 to 0..1
     np.testing.assert_allclose(scores["cleanlab_normalized_margin"], margin, rtol=1e-5, atol=1e-7)
-    weighted = -(p * np.log(p)).sum(axis=1) / np.log(10) / own  # high for suspects: turned round
+    weighted = (
+        -(p * np.log(p)).sum(axis=1) / np.log(10) / of_label
+    )  # high for suspects: turned round
     order = np.argsort(np.argsort(-weighted))
     turned = np.argsort(np.argsort(scores["cleanlab_confidence_weighted_entropy"]))
     assert np.corrcoef(order, turned)[0, 1] > 0.999

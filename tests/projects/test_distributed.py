@@ -15,17 +15,17 @@ from projects.params import TrainParams, validate
 
 def test_alone_every_batch_is_whole():
     shares = ALONE.share(torch.arange(10), 4)
-    assert [each.tolist() for each in shares] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert [share.tolist() for share in shares] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
 
 
 @pytest.mark.parametrize(("size", "n_samples", "batch"), [(2, 11, 4), (3, 10, 4), (4, 3, 2)])
 def test_a_group_covers_every_sample_in_shares_of_equal_size(size, n_samples, batch):
     order = torch.randperm(n_samples, generator=torch.Generator().manual_seed(0))
     shares = [Group(rank, size).share(order, batch) for rank in range(size)]
-    assert {tuple(len(each) for each in mine) for mine in shares} == {
-        tuple(len(each) for each in shares[0])
+    assert {tuple(len(share) for share in mine) for mine in shares} == {
+        tuple(len(share) for share in shares[0])
     }
-    everything = torch.cat([each for mine in shares for each in mine])
+    everything = torch.cat([share for mine in shares for share in mine])
     assert sorted(set(everything.tolist())) == list(range(n_samples))
     assert len(everything) == n_samples + (-n_samples % size)
 

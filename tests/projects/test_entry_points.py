@@ -7,10 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mlflow
+import mlflow.projects
 import numpy as np
 import pytest
 import yaml
 from helpers import ROOT
+from mlflow.exceptions import ExecutionException
 
 from actiontrack import analysis
 from actiontrack.store import RunQuery, Store
@@ -58,7 +61,9 @@ def test_every_entry_point_is_known_here():
 @pytest.mark.parametrize("name", MODELS)
 def test_an_entry_point_declares_every_parameter_with_its_default(name):
     declared = PROJECT["entry_points"][name]["parameters"]
-    assert {key: each["default"] for key, each in declared.items()} == defaults(MODELS[name][1])
+    assert {key: parameter["default"] for key, parameter in declared.items()} == defaults(
+        MODELS[name][1]
+    )
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -81,19 +86,19 @@ def test_the_conda_environment_has_what_the_package_needs():
     environment = yaml.safe_load((ROOT / "conda.yaml").read_text())
     pip = environment["dependencies"][-1]["pip"]
     extras = project["optional-dependencies"]
-    wanted = project["dependencies"] + extras["train"] + extras["detection"][1:]
-    assert sorted(pip) == sorted(each.partition("#")[0].strip() for each in wanted)
+    needed = project["dependencies"] + extras["train"] + extras["detection"][1:]
+    assert sorted(pip) == sorted(package.partition("#")[0].strip() for package in needed)
 
 
 @pytest.mark.parametrize("module", [compare, main, report, train])
 def test_an_unknown_parameter_is_refused_with_the_nearest_name(module, capsys):
-    known = "epochs" if module in (main, train) else "bootstrap"
-    code = run_main(module.main, [f"--{known[:-1]}x", "3"])
+    name = "epochs" if module in (main, train) else "bootstrap"
+    code = run_main(module.main, [f"--{name[:-1]}x", "3"])
     assert code == 2
-    assert f"Did you mean --{known}?" in capsys.readouterr().err
+    assert f"Did you mean --{name}?" in capsys.readouterr().err
 
 
-def mlflow_run(tracking_uri, *arguments, timeout=300, check=True):
+def mlflow_run(tracking_uri, *arguments, timeout=300):
     environment = os.environ | {
         "MLFLOW_TRACKING_URI": tracking_uri,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -106,11 +111,17 @@ def mlflow_run(tracking_uri, *arguments, timeout=300, check=True):
         timeout=timeout,
         check=False,
     )
-    assert not check or done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     return done
 
 
-SMALL = ["-P", "epochs=2", "-P", "subset=200", "-P", "test_subset=60", "-P", "model=cnn3"]
+@pytest.fixture
+def with_this_python(monkeypatch):
+    """`mlflow.projects.run` finds the Python of the tests first on the path."""
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+
+
+SMALL = ["-P", "epochs=1", "-P", "subset=100", "-P", "test_subset=60", "-P", "model=cnn3"]
 
 
 def test_mlflow_run_train_records_through_a_real_server(server):
@@ -128,39 +139,43 @@ def test_mlflow_run_train_records_through_a_real_server(server):
     assert record.run.run_id in done.stdout
 
 
-def test_mlflow_run_refuses_a_wrong_value_in_one_line_and_marks_the_run_failed(server):
-    done = mlflow_run(
-        server.uri, "-e", "train", "--env-manager", "local", "--experiment-name", "bad",
-        "-P", "epochs=0", check=False,
-    )  # fmt: skip
-    assert done.returncode != 0
+def test_mlflow_run_refuses_a_wrong_value_in_one_line_and_marks_the_run_failed(
+    store, experiment, with_this_python, capfd
+):
+    with pytest.raises(ExecutionException, match="failed"):
+        mlflow.projects.run(
+            str(ROOT), "train", parameters={"epochs": "0"}, env_manager="local",
+            experiment_name=experiment,
+        )  # fmt: skip
     expected = "error: epochs: must be an integer >= 1, got '0'. Leave it out for the default, 12."
-    assert expected in done.stderr
-    assert "Traceback" not in done.stderr
-    client = Store(server.uri)._client
-    experiment = client.get_experiment_by_name("bad")
-    assert [each.info.status for each in client.search_runs([experiment.experiment_id])] == [
-        "FAILED"
-    ]
+    stderr = capfd.readouterr().err
+    assert expected in stderr
+    assert "Traceback" not in stderr
+    (run,) = mlflow.search_runs(experiment_names=[experiment], output_format="list")
+    assert run.info.status == "FAILED"
 
 
-def test_the_demo_trains_compares_and_reports_in_nested_runs(tmp_path):
+def test_the_demo_trains_compares_and_reports_in_nested_runs(
+    tmp_path, empty_database, with_this_python, monkeypatch, capsys
+):
+    shutil.copy(empty_database, tmp_path / "demo.db")
     uri = f"sqlite:///{tmp_path}/demo.db"
     client = Store(uri)._client
     client.create_experiment("demo", artifact_location=(tmp_path / "artifacts").as_uri())
-    mlflow_run(
-        uri, "--env-manager", "local", "--experiment-name", "demo", "-P", "epochs=2",
-        "-P", "subset=200", "-P", "models=cnn3,vgg5", "-P", "bootstrap=20", "-P", "parallel=2",
-    )  # fmt: skip
+    mlflow.set_tracking_uri(uri)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "demo")
+    words = "--epochs=1 --subset=100 --models=cnn3,vgg5 --seeds=1 --bootstrap=20 --parallel=2"
+    main.main(words.split())
     runs = client.search_runs([client.get_experiment_by_name("demo").experiment_id])
-    parents = [each for each in runs if "mlflow.parentRunId" not in each.data.tags]
-    assert len(runs) == 7
+    parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    assert len(runs) == 5
     assert len(parents) == 1
-    assert {each.info.status for each in runs} == {"FINISHED"}
+    assert {run.info.status for run in runs} == {"FINISHED"}
     artifacts = tmp_path / "artifacts"
     assert len(list(artifacts.glob("*/artifacts/compare/report.html"))) == 1
     assert len(list(artifacts.glob("*/artifacts/compare/tables/correlation_table.parquet"))) == 1
-    assert len(list(artifacts.glob("*/artifacts/report/report.html"))) == 1
+    (page,) = artifacts.glob("*/artifacts/report/report.html")
+    assert f"report     {page}" in capsys.readouterr().out
 
 
 @pytest.mark.long

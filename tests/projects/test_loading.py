@@ -153,8 +153,8 @@ def test_an_augmented_image_is_one_of_the_crops_of_the_padded_image(size, pad):
 def test_every_crop_and_mirror_image_turns_up():
     image = torch.rand(1, 1, 8, 8, generator=seeded())
     results = flip_and_crop(image.expand(2000, -1, -1, -1), seeded())
-    wanted = [crop.tobytes() for crop in crops(image[0], pad=1)]
-    counts = dict.fromkeys(wanted, 0)
+    candidates = [crop.tobytes() for crop in crops(image[0], pad=1)]
+    counts = dict.fromkeys(candidates, 0)
     for result in results:
         counts[np.ascontiguousarray(result.numpy()).tobytes()] += 1
     assert len(counts) == 18  # 3 x 3 places, mirrored or not

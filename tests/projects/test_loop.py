@@ -15,6 +15,8 @@ from projects.loop import (
     learning_rate_factor,
     make_optimizer,
     seed_everything,
+    set_learning_rate,
+    train_epoch,
 )
 from projects.models import build_model
 from projects.params import TrainParams, validate
@@ -27,7 +29,7 @@ def params(**values):
 
 
 def test_a_constant_schedule_keeps_the_rate():
-    assert [learning_rate_factor(params(epochs=3), each) for each in range(3)] == [1.0, 1.0, 1.0]
+    assert [learning_rate_factor(params(epochs=3), epoch) for epoch in range(3)] == [1.0, 1.0, 1.0]
 
 
 def test_a_cosine_schedule_starts_at_one_and_passes_one_half():
@@ -38,13 +40,13 @@ def test_a_cosine_schedule_starts_at_one_and_passes_one_half():
 
 def test_a_step_schedule_falls_to_a_tenth_twice():
     steps = params(epochs=8, schedule="step")
-    factors = [learning_rate_factor(steps, each) for each in range(8)]
+    factors = [learning_rate_factor(steps, epoch) for epoch in range(8)]
     assert factors == pytest.approx([1, 1, 1, 1, 0.1, 0.1, 0.01, 0.01])
 
 
 def test_warm_up_rises_linearly_to_the_full_rate():
     warm = params(epochs=6, warmup_epochs=3)
-    assert [learning_rate_factor(warm, each) for each in range(4)] == [0.25, 0.5, 0.75, 1.0]
+    assert [learning_rate_factor(warm, epoch) for epoch in range(4)] == [0.25, 0.5, 0.75, 1.0]
 
 
 @pytest.mark.parametrize(
@@ -83,10 +85,10 @@ def test_evaluation_sees_every_sample_once_in_eval_mode_with_the_models_own_logi
         model, test, compute=CPU, normalisation=normalisation,
         observe=lambda ids, logits, labels: seen.append((ids, logits, labels)),
     )  # fmt: skip
-    np.testing.assert_array_equal(np.concatenate([each[0] for each in seen]), test.ids)
+    np.testing.assert_array_equal(np.concatenate([batch[0] for batch in seen]), test.ids)
     with torch.inference_mode():
         expected = model.eval()(normalisation.apply(test.images))
-    torch.testing.assert_close(torch.cat([each[1] for each in seen]), expected)
+    torch.testing.assert_close(torch.cat([batch[1] for batch in seen]), expected)
 
 
 def test_autocast_computes_in_bfloat16_and_gives_float32():
@@ -96,3 +98,111 @@ def test_autocast_computes_in_bfloat16_and_gives_float32():
     rough = Compute(torch.device("cpu"), autocast=True).forward(model, inputs)
     assert rough.dtype == torch.float32
     assert 0 < (exact - rough).abs().max() < 0.05
+
+
+# ---------------------------------------------------------------- one epoch of updates
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_dataset(params(model="cnn3", subset=50, test_subset=10))[0]
+
+
+def epoch_of(split, *, batch_size, **options):
+    """The state of a linear model after one epoch, and what was observed."""
+    chosen = params(batch_size=batch_size, optimizer="sgd", momentum=0.0, learning_rate=0.1)
+    torch.manual_seed(0)
+    model, seen = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), []
+    optimizer = make_optimizer(model, chosen)
+    seconds = train_epoch(
+        model, optimizer, split, params=chosen, compute=CPU, normalisation=Normalisation.of(split),
+        generator=torch.Generator().manual_seed(1), observe=lambda *batch: seen.append(batch),
+        **options,
+    )  # fmt: skip
+    assert seconds > 0
+    return model[1], seen
+
+
+def test_an_epoch_shows_every_sample_once_in_an_order_of_the_generator(digits):
+    _, seen = epoch_of(digits, batch_size=20)
+    ids = np.concatenate([batch[0] for batch in seen])
+    assert [len(batch[0]) for batch in seen] == [20, 20, 10]
+    assert sorted(ids) == sorted(digits.ids)
+    order = torch.randperm(50, generator=torch.Generator().manual_seed(1)).numpy()
+    np.testing.assert_array_equal(ids, digits.ids[order])
+
+
+def test_an_epoch_of_one_batch_is_one_step_down_the_gradient_of_the_mean_loss(digits):
+    trained, _ = epoch_of(digits, batch_size=50)
+    torch.manual_seed(0)
+    fresh = nn.Linear(64, 10)
+    images = Normalisation.of(digits).apply(digits.images).flatten(1)
+    loss = nn.functional.cross_entropy(fresh(images), digits.labels)
+    gradient, _ = torch.autograd.grad(loss, [fresh.weight, fresh.bias])
+    torch.testing.assert_close(trained.weight, fresh.weight - 0.1 * gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_the_observed_outputs_are_those_before_the_update(digits):
+    _, ((ids, logits, labels),) = epoch_of(digits, batch_size=50)
+    torch.manual_seed(0)
+    fresh = nn.Linear(64, 10)
+    rows = np.argsort(digits.ids)[np.searchsorted(np.sort(digits.ids), ids)]
+    images = Normalisation.of(digits).apply(digits.images[rows]).flatten(1)
+    torch.testing.assert_close(logits, fresh(images), rtol=1e-4, atol=1e-5)
+    assert torch.equal(labels, digits.labels[rows])
+
+
+def test_an_augmentation_changes_images_and_targets_before_the_model_sees_them(digits):
+    def zeros(images, targets, _):
+        return torch.zeros_like(images), torch.zeros_like(targets)
+
+    _, ((_, logits, labels),) = epoch_of(digits, batch_size=50, augment=zeros)
+    assert not labels.any()
+    assert torch.equal(logits, logits[:1].expand_as(logits))
+
+
+def test_another_loss_may_be_minimised(digits):
+    def first_logit(outputs, _):
+        return outputs[:, 0].mean()
+
+    trained, _ = epoch_of(digits, batch_size=50, loss_function=first_logit)
+    torch.manual_seed(0)
+    fresh = nn.Linear(64, 10)
+    changed = (trained.bias - fresh.bias).detach().abs() > 1e-6
+    assert changed.tolist() == [True] + [False] * 9
+
+
+# ---------------------------------------------------------------- seeds and rates
+
+
+def test_the_same_seed_gives_the_same_weights_and_the_same_order():
+    def drawn(seed):
+        generator = seed_everything(params(seed=seed))
+        return torch.rand(3), torch.rand(3, generator=generator)
+
+    first, again, other = drawn(1), drawn(1), drawn(2)
+    assert all(map(torch.equal, first, again))
+    assert not any(map(torch.equal, first, other))
+
+
+def test_deterministic_algorithms_are_used_unless_told_otherwise():
+    seed_everything(params())
+    assert torch.are_deterministic_algorithms_enabled()
+    seed_everything(params(deterministic=False))
+    assert not torch.are_deterministic_algorithms_enabled()
+    seed_everything(params())
+
+
+def test_the_rate_of_an_epoch_is_set_on_every_group_of_weights():
+    model = nn.Linear(1, 1)
+    optimizer = torch.optim.SGD([{"params": [model.weight]}, {"params": [model.bias]}], lr=1.0)
+    rate = set_learning_rate(optimizer, params(learning_rate=0.5, schedule="cosine", epochs=4), 2)
+    assert rate == pytest.approx(0.25)
+    assert [group["lr"] for group in optimizer.param_groups] == [rate, rate]
+
+
+def test_a_cosine_schedule_ends_near_zero_and_never_rises():
+    cosine = params(epochs=10, schedule="cosine", warmup_epochs=2)
+    factors = [learning_rate_factor(cosine, epoch) for epoch in range(2, 10)]
+    assert factors == sorted(factors, reverse=True)
+    assert 0 < factors[-1] < 0.05

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import mlflow
 import numpy as np
 import pytest
 import torch
@@ -16,9 +17,10 @@ from projects.loop import make_optimizer
 from projects.models import build_model
 from projects.params import TrainParams, to_strings, validate
 from projects.stacked import StackedModels, train_stacked
+from projects.tasks import classification
 
 SMALL = {"model": "cnn3", "epochs": 2, "subset": 80, "test_subset": 40, "batch_size": 32}
-SMALL |= {"device": "cpu", "threads": 1, "thumbnails": "never"}
+SMALL |= {"device": "cpu", "threads": 1, "thumbnails": "never", "report": False}
 SEEDS = (3, 4)
 
 
@@ -27,13 +29,9 @@ def trainings(**values):
 
 
 @pytest.fixture
-def in_experiment(experiment, monkeypatch):
-    """Runs go to the test's experiment, without reports, which are not what is tested here."""
-    import mlflow
-
+def in_experiment(experiment):
+    """Runs go to the test's experiment."""
     mlflow.set_experiment(experiment)
-    for module in (training, stacked):
-        monkeypatch.setattr(module, "log_run_report", lambda _: None)
 
 
 @pytest.mark.parametrize(
@@ -45,13 +43,15 @@ def in_experiment(experiment, monkeypatch):
         ({"record": "train", "mode": "both", "record_initial": True}, 1e-4),
     ],
 )
-def test_losses_are_those_of_one_training_after_the_other(in_experiment, store, options, tolerance):
-    wanted = trainings(**options)
-    at_once = train_stacked(wanted, store)
-    for run, params in zip(at_once, wanted, strict=True):
-        alone, _ = training.train(params, store)
+def test_losses_are_those_of_one_training_after_the_other(
+    in_experiment, store, train_once, options, tolerance
+):
+    chosen = trainings(**options)
+    at_once = train_stacked(chosen, store)
+    for run, params in zip(at_once, chosen, strict=True):
+        alone = train_once(params).run
         for record in run.records:
-            ours, theirs = (store.open_record(each.run_id, record) for each in (run, alone))
+            ours, theirs = (store.open_record(run_of.run_id, record) for run_of in (run, alone))
             assert ours.manifest.digests == theirs.manifest.digests
             assert ours.manifest.steps == theirs.manifest.steps
             np.testing.assert_allclose(
@@ -64,19 +64,19 @@ def test_soft_labels_are_trained_on_and_recorded_as_one_after_the_other(
 ):
     def load_soft(params):
         splits = load_dataset(params)
-        hot = [nn.functional.one_hot(each.labels, each.n_classes) for each in splits]
+        hot = [nn.functional.one_hot(split.labels, split.n_classes) for split in splits]
         return tuple(
-            replace(each, soft_labels=0.75 * shares + 0.25 / each.n_classes)
-            for each, shares in zip(splits, hot, strict=True)
+            replace(split, soft_labels=0.75 * shares + 0.25 / split.n_classes)
+            for split, shares in zip(splits, hot, strict=True)
         )
 
-    for module in (training, stacked):
+    for module in (classification, stacked):
         monkeypatch.setattr(module, "load_dataset", load_soft)
-    wanted = trainings(mode="both", record="train")
-    for run, params in zip(train_stacked(wanted, store), wanted, strict=True):
+    chosen = trainings(mode="both", record="train")
+    for run, params in zip(train_stacked(chosen, store), chosen, strict=True):
         alone, _ = training.train(params, store)
         for record in run.records:
-            ours, theirs = (store.open_record(each.run_id, record) for each in (run, alone))
+            ours, theirs = (store.open_record(run_of.run_id, record) for run_of in (run, alone))
             assert ours.manifest.loss_name == "soft_cross_entropy"
             np.testing.assert_allclose(
                 ours.history().losses, theirs.history().losses, rtol=1e-3, atol=1e-3
@@ -110,11 +110,11 @@ def test_updates_in_double_precision_are_those_of_each_model_alone(name, optimiz
         ours.step()
     seen = at_once.eval()(images[0, 0])
     for row, model in enumerate(models):
-        own = make_optimizer(model.train(), params)
+        optimizer_of_one = make_optimizer(model.train(), params)
         for step in range(3):
-            own.zero_grad()
+            optimizer_of_one.zero_grad()
             nn.functional.cross_entropy(model(images[row, step]), labels[row, step]).backward()
-            own.step()
+            optimizer_of_one.step()
         expected = model.eval()(images[0, 0])
         torch.testing.assert_close(seen[row], expected, rtol=1e-6, atol=1e-6)
         model.load_state_dict(at_once.unstacked()[row])
@@ -132,13 +132,13 @@ def test_dropout_draws_another_mask_for_each_model():
 
 
 def test_each_model_has_a_run_of_its_own_below_the_active_one(in_experiment, store):
-    wanted = trainings(epochs=1, save_probabilities=True)
+    chosen = trainings(epochs=1, save_probabilities=True)
     with store.run(name="parent") as parent:
-        runs = train_stacked(wanted, store, tags=[{"place": "first"}, {"place": "second"}])
-    assert [each.status for each in runs] == ["FINISHED", "FINISHED"]
-    assert [each.tags["mlflow.parentRunId"] for each in runs] == [parent.run_id] * 2
-    assert [each.tags["place"] for each in runs] == ["first", "second"]
-    for run, params in zip(runs, wanted, strict=True):
+        runs = train_stacked(chosen, store, tags=[{"place": "first"}, {"place": "second"}])
+    assert [run.status for run in runs] == ["FINISHED", "FINISHED"]
+    assert [run.tags["mlflow.parentRunId"] for run in runs] == [parent.run_id] * 2
+    assert [run.tags["place"] for run in runs] == ["first", "second"]
+    for run, params in zip(runs, chosen, strict=True):
         expected = to_strings(params)
         assert {name: run.params[name] for name in ("seed", "model", "epochs")} == {
             name: expected[name] for name in ("seed", "model", "epochs")

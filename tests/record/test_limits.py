@@ -114,6 +114,8 @@ def test_a_history_is_refused_before_its_grids_are_made(record):
         ("status", "done"),
         ("id_type", "float"),
         ("model", 3),
+        ("notes", "averaged"),
+        ("notes", {"weights": 3}),
         ("model", "x" * 5000),
         ("class_names", ["a", 3]),
         ("class_names", ["\ud800"]),

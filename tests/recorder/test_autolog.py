@@ -9,7 +9,13 @@ import torch
 from lightning.pytorch.loggers import MLFlowLogger
 from sklearn.datasets import load_digits
 from torch import nn
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torch.utils.data import (
+    ConcatDataset,
+    DataLoader,
+    IterableDataset,
+    SubsetRandomSampler,
+    TensorDataset,
+)
 
 import actiontrack
 from actiontrack.recorder.lightning import ActionTrackCallback
@@ -193,6 +199,46 @@ def test_ids_of_an_indexed_dataset_are_kept(autolog, data, history, run_id):
     assert found.sample_ids.tolist() == list(range(100, 120))
 
 
+def test_of_several_validation_loaders_each_has_a_record(autolog, data, store, history, run_id):
+    class Several(Net):
+        def validation_step(self, batch, _, dataloader_idx=0):  # noqa: ARG002
+            self(batch[-2])
+
+    autolog()
+    module, val = Several(), [DataLoader(data[1], 8), DataLoader(data[0], 8)]
+    with mlflow.start_run(run_id=run_id):
+        trainer().fit(module, DataLoader(data[0], 16), val)
+    assert store.get_run(run_id).records == ("validation-probe", "validation_2-probe")
+    sizes = [len(history(run_id, f"validation{n}-probe").sample_ids) for n in ("", "_2")]
+    assert sizes == [20, 40]
+
+
+def test_the_samples_of_a_sampler_are_those_that_are_recorded(autolog, data, history, run_id):
+    autolog()
+    whole = ConcatDataset(data)
+    train, val = (
+        DataLoader(whole, 8, sampler=SubsetRandomSampler(rows))
+        for rows in (range(40), range(40, 60))
+    )
+    with mlflow.start_run(run_id=run_id):
+        trainer().fit(Net(), train, val)
+    assert history(run_id, "validation-probe").sample_ids.tolist() == list(range(40, 60))
+
+
+def test_a_loss_that_differs_is_told(autolog, loaders, store, run_id, caplog):
+    class Smoothed(Net):
+        def validation_step(self, batch, _):
+            return nn.functional.cross_entropy(self(batch[0]), batch[1], label_smoothing=0.1)
+
+    autolog()
+    with mlflow.start_run(run_id=run_id), caplog.at_level(logging.WARNING, "actiontrack"):
+        trainer().fit(Smoothed(), *loaders)
+    mark = store.get_run(run_id).tags["actiontrack.validation-probe.loss_check"]
+    assert mark.startswith("differs at step 1: ")
+    (text,) = [each.getMessage() for each in caplog.records if each.name == "actiontrack"]
+    assert text.startswith("record validation-probe, step 1: the mean of the recorded losses is ")
+
+
 # ---------------------------------------------------------------- never into the training
 
 
@@ -225,9 +271,11 @@ def test_a_failing_evaluation_is_one_warning(autolog, loaders, store, run_id, ca
         fitted = trainer()
         fitted.fit(Net(), *loaders)
     assert fitted.current_epoch == 2
-    assert [each.getMessage() for each in caplog.records if each.name == "actiontrack"] == [
-        "this training is not recorded any further: broken"
-    ]
+    text = (
+        "this training is not recorded any further: data: the model can't be evaluated on the "
+        "first batch, and training has not begun. ZeroDivisionError: broken"
+    )
+    assert [each.getMessage() for each in caplog.records if each.name == "actiontrack"] == [text]
 
 
 def test_an_unknown_option_is_a_warning(autolog, loaders, run_id, caplog):

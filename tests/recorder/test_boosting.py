@@ -107,13 +107,13 @@ def test_every_round_is_recorded_by_its_cross_entropy(
     params = library.binary if n_classes == 2 else library.classes | {"num_class": 3}
     with mlflow.start_run(run_id=run_id):
         model = library.train(params, inputs, labels, library.track(inputs[:N], labels[:N]))
-    found = history(run_id)
+    recorded = history(run_id)
     raw = [library.raw(model, inputs[:N], each + 1) for each in range(ROUNDS)]
     logits = [np.stack([0 * each, each], axis=1) if each.ndim == 1 else each for each in raw]
     expected = [cross_entropy(each, labels[:N]) for each in logits]
-    np.testing.assert_allclose(found.losses, expected, rtol=1e-4, atol=1e-6)
-    assert found.steps.tolist() == [1, 2, 3, 4]
-    assert found.loss_name == "cross_entropy"
+    np.testing.assert_allclose(recorded.losses, expected, rtol=1e-4, atol=1e-6)
+    assert recorded.steps.tolist() == [1, 2, 3, 4]
+    assert recorded.loss_name == "cross_entropy"
     assert complete(run_id)
 
 
@@ -128,9 +128,9 @@ def test_a_regression_is_recorded_by_the_error_that_it_minimises(
     error = np.square if name == "squared_error" else np.abs
     raw = [library.raw(model, inputs[:N], each + 1) for each in range(ROUNDS)]
     expected = [error(each - targets[:N]) for each in raw]
-    found = history(run_id)
-    np.testing.assert_allclose(found.losses, expected, rtol=1e-3, atol=1e-5)
-    assert (found.loss_name, found.labels) == (name, None)
+    recorded = history(run_id)
+    np.testing.assert_allclose(recorded.losses, expected, rtol=1e-3, atol=1e-5)
+    assert (recorded.loss_name, recorded.labels) == (name, None)
 
 
 def test_the_training_is_the_same_with_a_probe(library, digits, run_id):
@@ -216,9 +216,9 @@ def test_a_matrix_brings_its_labels(digits, history, run_id):
     data = xgboost.DMatrix(inputs[:N], labels[:N] % 2)
     track = xgboost_adapter.ActionTrackCallback(data, run_id=run_id, ids=np.arange(N) + 7)
     XGBoost.train(XGBoost.binary, inputs, labels % 2, track)
-    found = history(run_id)
-    assert found.labels.tolist() == (labels[:N] % 2).tolist()
-    assert found.sample_ids.tolist() == list(range(7, N + 7))
+    recorded = history(run_id)
+    assert recorded.labels.tolist() == (labels[:N] % 2).tolist()
+    assert recorded.sample_ids.tolist() == list(range(7, N + 7))
 
 
 def test_an_array_without_labels_is_refused(digits):

@@ -13,9 +13,9 @@ from actiontrack.store import Store
 uri, run_id, out = sys.argv[1:]
 keys = jax.random.split(jax.random.key(0), 3)
 labels = jax.random.randint(keys[2], (20,), 0, 3)
-found = {"labels": np.asarray(labels)}
+recorded = {"labels": np.asarray(labels)}
 for dtype in ("float32", "bfloat16"):
-    kept = []
+    outputs = []
     with Recorder(dtype, run_id=run_id, store=Store(uri), class_names="abc") as recorder:
         for epoch in range(2):
             logits = jax.random.normal(keys[epoch], (20, 3)).astype(dtype)
@@ -23,22 +23,22 @@ for dtype in ("float32", "bfloat16"):
             for ids in (order[:13], order[13:]):
                 recorder.update(ids, logits=logits[ids], labels=labels[ids])
             recorder.end_epoch()
-            kept.append(np.asarray(logits.astype(jnp.float32)))
-    found[dtype] = np.stack(kept)
-np.savez(out, **found)
+            outputs.append(np.asarray(logits.astype(jnp.float32)))
+    recorded[dtype] = np.stack(outputs)
+np.savez(out, **recorded)
 """
 
 
 def test_jax_arrays_are_recorded_whatever_their_order_and_precision(
     in_subprocess, history, tracking_uri, run_id, tmp_path, cross_entropy
 ):
-    in_subprocess(CODE, tracking_uri, run_id, tmp_path / "kept.npz", OMP_NUM_THREADS="1")
-    kept = np.load(tmp_path / "kept.npz")
+    in_subprocess(CODE, tracking_uri, run_id, tmp_path / "outputs.npz", OMP_NUM_THREADS="1")
+    outputs = np.load(tmp_path / "outputs.npz")
     for dtype in ("float32", "bfloat16"):
-        found = history(run_id, f"{dtype}-probe")
-        expected = [cross_entropy(each, kept["labels"]) for each in kept[dtype]]
-        np.testing.assert_allclose(found.losses, expected, rtol=1e-5, atol=1e-6)
-        np.testing.assert_array_equal(found.labels, kept["labels"])
+        recorded = history(run_id, f"{dtype}-probe")
+        expected = [cross_entropy(each, outputs["labels"]) for each in outputs[dtype]]
+        np.testing.assert_allclose(recorded.losses, expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(recorded.labels, outputs["labels"])
 
 
 LOSSES = """
@@ -55,5 +55,5 @@ with Recorder(run_id=sys.argv[2], store=Store(sys.argv[1])) as recorder:
 
 def test_jax_losses_go_with_ids_of_text(in_subprocess, history, tracking_uri, run_id):
     in_subprocess(LOSSES, tracking_uri, run_id)
-    found = history(run_id)
-    assert (found.sample_ids.tolist(), found.losses.tolist()) == (["a", "b"], [[0.25, 0.5]])
+    recorded = history(run_id)
+    assert (recorded.sample_ids.tolist(), recorded.losses.tolist()) == (["a", "b"], [[0.25, 0.5]])

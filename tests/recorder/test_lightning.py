@@ -20,6 +20,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore::lightning.fabric.utilities.warnings.PossibleUserWarning"
 )
 N_TEST = 50
+LOSS_CHECK_TAG = "actiontrack.test-probe.loss_check"
 
 
 class Net(pl.LightningModule):
@@ -382,27 +383,31 @@ class Net(pl.LightningModule):
         return self.layer(inputs)
     def training_step(self, batch, _):
         return torch.nn.functional.cross_entropy(self(batch[0]), batch[1])
+    validation_step = training_step
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), 0.0)
 
-uri, run_id, processes = sys.argv[1:]
+uri, run_id, processes, n = sys.argv[1:]
 mlflow.set_tracking_uri(uri)
 torch.manual_seed(0)
 inputs, labels = load_digits(return_X_y=True)
-data = TensorDataset(torch.tensor(inputs[:51] / 16).float(), torch.tensor(labels[:51]))
+data = TensorDataset(torch.tensor(inputs[:int(n)] / 16).float(), torch.tensor(labels[:int(n)]))
 track = ActionTrackCallback(data, run_id=run_id, batch_size=8)
 pl.Trainer(
     max_epochs=1, accelerator="cpu", devices=int(processes), logger=False, callbacks=[track],
     strategy="ddp" if processes == "2" else "auto",
     enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-).fit(Net(), DataLoader(data, 16, shuffle=True))
+).fit(Net(), DataLoader(data, 16, shuffle=True), DataLoader(data, 8))
 """
 
 
-def test_two_processes_record_what_one_does(in_subprocess, history, tracking_uri, new_run):
-    runs = {processes: new_run() for processes in (1, 2)}
-    for processes, each in runs.items():
-        in_subprocess(DISTRIBUTED, tracking_uri, each, processes, OMP_NUM_THREADS="1")
-    one, two = (history(each) for each in runs.values())
+def test_two_processes_record_what_one_does(in_subprocess, history, store, tracking_uri, new_run):
+    runs = {setting: new_run() for setting in ((1, 51), (2, 51), (2, 50))}
+    for (processes, n), each in runs.items():
+        in_subprocess(DISTRIBUTED, tracking_uri, each, processes, n, OMP_NUM_THREADS="1")
+    one, two, _ = (history(each) for each in runs.values())
     np.testing.assert_allclose(two.losses, one.losses, rtol=1e-5)
     np.testing.assert_array_equal(two.sample_ids, one.sample_ids)
+    # Of 51 samples the second process repeats one, whose loss the reported mean counts twice.
+    marks = [store.get_run(each).tags.get(LOSS_CHECK_TAG) for each in runs.values()]
+    assert marks == ["agrees", None, "agrees"]

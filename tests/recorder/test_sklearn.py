@@ -1,3 +1,5 @@
+import logging
+
 import mlflow
 import numpy as np
 import pytest
@@ -7,11 +9,16 @@ from sklearn.ensemble import (
     AdaBoostClassifier,
     GradientBoostingClassifier,
     GradientBoostingRegressor,
+    HistGradientBoostingClassifier,
     RandomForestClassifier,
 )
 from sklearn.linear_model import SGDClassifier, SGDRegressor
 from sklearn.metrics import log_loss
-from sklearn.multioutput import MultiOutputClassifier
+from sklearn.multiclass import OneVsRestClassifier, OutputCodeClassifier
+from sklearn.multioutput import ClassifierChain, MultiOutputClassifier
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.svm import SVC
 
 from actiontrack.errors import ParameterError, RecordingError
 from actiontrack.recorder.sklearn import (
@@ -51,10 +58,10 @@ def test_losses_are_those_of_scikit_learn(digits, probe, history, complete, run_
             track.after_step(estimator)
             p = estimator.predict_proba(inputs[:40])
             expected.append(each_log_loss(p, labels[:40], np.arange(10)))
-    found = history(run_id)
-    np.testing.assert_allclose(found.losses, expected, rtol=1e-4, atol=1e-6)
-    assert found.class_names == tuple("0123456789")
-    assert found.loss_name == "cross_entropy"
+    recorded = history(run_id)
+    np.testing.assert_allclose(recorded.losses, expected, rtol=1e-4, atol=1e-6)
+    assert recorded.class_names == tuple("0123456789")
+    assert recorded.loss_name == "cross_entropy"
     assert complete(run_id)
 
 
@@ -62,9 +69,9 @@ def test_labels_may_be_text(digits, probe, history, run_id):
     inputs, labels = digits
     with probe(TEXTS[labels[:40]]) as track:
         track.after_step(SGDClassifier(loss="log_loss").fit(inputs, TEXTS[labels]))
-    found = history(run_id)
-    assert found.labels.tolist() == labels[:40].tolist()
-    assert found.class_names == tuple(TEXTS)
+    recorded = history(run_id)
+    assert recorded.labels.tolist() == labels[:40].tolist()
+    assert recorded.class_names == tuple(TEXTS)
 
 
 def test_a_label_that_is_no_class_is_refused(digits, probe):
@@ -100,16 +107,16 @@ def test_a_regression_is_recorded_by_its_squared_error(history, run_id):
     with ProbeRecorder(inputs[:30], targets[:30], run_id=run_id) as track:
         estimator.partial_fit(inputs, targets)
         track.after_step(estimator)
-    found = history(run_id)
+    recorded = history(run_id)
     expected = (estimator.predict(inputs[:30]) - targets[:30]) ** 2
-    np.testing.assert_allclose(found.losses[0], expected, rtol=1e-5)
-    assert (found.loss_name, found.labels) == ("squared_error", None)
+    np.testing.assert_allclose(recorded.losses[0], expected, rtol=1e-5)
+    assert (recorded.loss_name, recorded.labels) == ("squared_error", None)
 
 
 def test_a_loss_of_ones_own_gets_predictions(digits, probe, history, run_id):
     inputs, labels = digits
     estimator = SGDClassifier(random_state=0).fit(inputs, labels)
-    with probe(loss=lambda labels, found: (labels != found) + labels / 100) as track:
+    with probe(loss=lambda labels, recorded: (labels != recorded) + labels / 100) as track:
         track.after_step(estimator)
     wrong = estimator.predict(inputs[:40]) != labels[:40]
     np.testing.assert_allclose(history(run_id).losses[0], wrong + labels[:40] / 100, rtol=1e-6)
@@ -120,8 +127,8 @@ def test_several_outputs_are_refused(digits, probe):
     estimator = MultiOutputClassifier(SGDClassifier(loss="log_loss"))
     estimator.fit(inputs, np.stack([labels, labels], axis=1))
     text = (
-        "estimator: must predict one label per sample, got '2 outputs'. "
-        "Pass a function as the loss."
+        "estimator: must predict one label per sample, or as many labels of 0 and 1 as are given, "
+        "got '2 outputs'. Pass a function as the loss."
     )
     with pytest.raises(ParameterError, match=message(text)):
         probe().after_step(estimator)
@@ -159,10 +166,10 @@ def test_every_stage_of_a_fitted_ensemble_is_a_step(digits, probe, history, run_
     inputs, labels = digits
     estimator = kind(n_estimators=4, random_state=0).fit(inputs, labels)
     record_stages(estimator, probe())
-    found = history(run_id)
-    assert found.n_steps == len(list(estimator.staged_predict_proba(inputs)))
+    recorded = history(run_id)
+    assert recorded.n_steps == len(list(estimator.staged_predict_proba(inputs)))
     expected = each_log_loss(estimator.predict_proba(inputs[:40]), labels[:40], np.arange(10))
-    np.testing.assert_allclose(found.losses[-1], expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(recorded.losses[-1], expected, rtol=1e-4, atol=1e-6)
 
 
 def test_stages_of_a_regression_are_squared_errors(history, run_id):
@@ -188,10 +195,10 @@ def test_a_warm_start_is_recorded_after_each_fit(digits, probe, history, run_id)
     record_warm_start(
         forest, inputs, labels, probe(), parameter="n_estimators", values=range(2, 8, 2)
     )
-    found = history(run_id)
-    assert (found.n_steps, len(forest.estimators_)) == (3, 6)
+    recorded = history(run_id)
+    assert (recorded.n_steps, len(forest.estimators_)) == (3, 6)
     expected = each_log_loss(forest.predict_proba(inputs[:40]), labels[:40], np.arange(10))
-    np.testing.assert_allclose(found.losses[-1], expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(recorded.losses[-1], expected, rtol=1e-4, atol=1e-6)
 
 
 def test_an_error_in_training_keeps_the_steps_before(digits, probe, history, complete, run_id):
@@ -214,3 +221,113 @@ def test_the_active_run_is_followed_and_none_is_started(digits, probe, history, 
     with mlflow.start_run(run_id=run_id), probe(run_id=None) as track:
         track.after_step(estimator)
     assert history(run_id).n_steps == 1
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        MLPClassifier((4,), max_iter=3, random_state=0),
+        RandomForestClassifier(3, random_state=0),
+        OneVsRestClassifier(SGDClassifier(loss="log_loss", random_state=0)),
+        MultiOutputClassifier(SGDClassifier(loss="log_loss", random_state=0)),
+        ClassifierChain(SGDClassifier(loss="log_loss", random_state=0)),
+    ],
+    ids=lambda estimator: type(estimator).__name__,
+)
+@pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
+def test_several_labels_are_yes_no_questions(digits, history, run_id, estimator):
+    inputs, labels = digits
+    rows = np.eye(3, dtype=int)[labels % 3]  # one-hot, and no softmax for all that
+    estimator.fit(inputs, rows)
+    with ProbeRecorder(inputs[:40], rows[:40], run_id=run_id) as track:
+        track.after_step(estimator)
+    p = estimator.predict_proba(inputs[:40])
+    p = np.stack([each[:, 1] for each in p], axis=1) if isinstance(p, list) else p
+    means = [
+        log_loss(rows[:40, label], p[:, label].astype(float), labels=[0, 1]) for label in range(3)
+    ]
+    recorded = history(run_id)
+    np.testing.assert_allclose(recorded.losses[0].mean(), np.mean(means), rtol=1e-4)
+    assert recorded.loss_name == "binary_cross_entropy"
+
+
+@pytest.mark.parametrize("n_classes", [3, 10])
+def test_decision_values_of_pairs_become_those_of_classes(digits, probe, store, run_id, n_classes):
+    inputs, labels = digits
+    labels = labels % n_classes
+    estimator = SVC(decision_function_shape="ovo").fit(inputs, labels)
+    with probe(labels[:40]) as track:
+        summary = track.after_step(estimator)
+    assert summary.accuracy == pytest.approx(estimator.score(inputs[:40], labels[:40]), abs=0.03)
+    assert estimator.decision_function_shape == "ovo"
+
+
+def test_decision_values_of_pairs_inside_another_estimator_are_refused(digits, probe):
+    inputs, labels = digits
+    estimator = make_pipeline(SVC(decision_function_shape="ovo")).fit(inputs, labels % 3)
+    text = (
+        "svc__decision_function_shape: must be 'ovr' to be recorded, got 'ovo'. "
+        "Pass a function as the loss."
+    )
+    with pytest.raises(ParameterError, match=message(text)):
+        probe(labels[:40] % 3).after_step(estimator)
+
+
+def test_an_estimator_that_says_nothing_of_its_classes_is_refused(digits, probe):
+    inputs, labels = digits
+    estimator = OutputCodeClassifier(SGDClassifier(), random_state=0).fit(inputs, labels)
+    text = (
+        "estimator: must have predict_proba or decision_function, got 'OutputCodeClassifier'. "
+        "Pass a function as the loss."
+    )
+    with pytest.raises(ParameterError, match=message(text)):
+        probe().after_step(estimator)
+
+
+def test_an_estimator_that_knows_one_class_is_refused(digits, probe):
+    inputs = digits[0]
+    estimator = RandomForestClassifier(2).fit(inputs, np.zeros(len(inputs), int))
+    text = (
+        "estimator: must be a regressor, or a classifier that knows 2 classes or more, got 1. "
+        "Pass a function as the loss."
+    )
+    with pytest.raises(ParameterError, match=message(text)):
+        probe(np.zeros(40, int)).after_step(estimator)
+
+
+def test_stages_with_a_loss_of_ones_own_are_predictions(digits, probe, history, run_id):
+    inputs, labels = digits
+    estimator = GradientBoostingClassifier(n_estimators=2, random_state=0).fit(inputs, labels)
+    record_stages(estimator, probe(loss=lambda labels, recorded: 1.0 * (labels != recorded)))
+    wrong = [stage != labels[:40] for stage in estimator.staged_predict(inputs[:40])]
+    np.testing.assert_array_equal(history(run_id).losses, wrong)
+
+
+@pytest.mark.parametrize("n_classes", [2, 10])
+def test_gradient_boosting_is_compared_with_its_training_score(digits, store, run_id, n_classes):
+    inputs, labels = digits[0], digits[1] % n_classes
+    record_warm_start(
+        GradientBoostingClassifier(random_state=0),
+        inputs,
+        labels,
+        ProbeRecorder(inputs, labels, run_id=run_id),
+        parameter="n_estimators",
+        values=[1, 2],
+    )
+    assert store.open_record(run_id, "test-probe").manifest.notes == {"loss_check": "agrees"}
+
+
+@pytest.mark.filterwarnings("ignore:Maximum number of iteration", "ignore:Stochastic Optimizer")
+@pytest.mark.parametrize(
+    ("estimator", "values", "warned"),
+    [
+        (SGDClassifier(loss="log_loss"), [1, 2], True),
+        (SGDClassifier(loss="log_loss"), [2, 2], False),
+        (HistGradientBoostingClassifier(), [1, 2], False),
+    ],
+)
+def test_iterations_that_add_up_are_warned_of(digits, probe, caplog, estimator, values, warned):
+    inputs, labels = digits
+    with caplog.at_level(logging.WARNING, "actiontrack"):
+        record_warm_start(estimator, inputs, labels, probe(), parameter="max_iter", values=values)
+    assert ("growing values add up" in caplog.text) is warned

@@ -65,7 +65,16 @@ def tiny_model():
 def train(rows, tmp_path, run_id):
     """Train for two epochs on shuffled batches, in the active run. Returns model and copies."""
 
-    def fit(*callbacks, kind=TrackedTrainer, data=None, active=True, resume=None, **options):
+    def fit(
+        *callbacks,
+        kind=TrackedTrainer,
+        data=None,
+        eval_data=None,
+        active=True,
+        resume=None,
+        given=None,
+        **options,
+    ):
         settings = {
             "num_train_epochs": 2,
             "per_device_train_batch_size": 5,
@@ -83,14 +92,17 @@ def train(rows, tmp_path, run_id):
             tiny_model(),
             args,
             train_dataset=data or rows,
-            eval_dataset=rows,
+            eval_dataset=eval_data or rows,
             callbacks=[*callbacks, copies],
+            **given or {},
         )
         if active:
             mlflow.start_run(run_id=run_id)
+        fit.trainers.append(trainer)
         trainer.train(resume_from_checkpoint=resume)
         return trainer, copies.models
 
+    fit.trainers = []
     return fit
 
 
@@ -169,11 +181,13 @@ def test_ids_travel_with_their_samples_through_shuffling(train, rows, history, r
 
 def test_a_batch_without_ids_is_refused(train, rows):
     text = (
-        "compute_loss: the batch has no 'sample_id'. Add an integer 'sample_id' to every item of "
-        "the training dataset."
+        "compute_loss: the batch has no 'sample_id'. Every item of the training dataset needs an "
+        "integer 'sample_id', also after the Trainer has prepared it: packing drops it, and so may "
+        "a data collator of a stream."
     )
     with pytest.raises(RecordingError, match=message(text)):
         train(ActionTrackCallback(split="train", mode="inline"), data=without_ids(rows))
+    assert train.trainers[-1].state.global_step == 0
 
 
 def test_a_trainer_that_removes_the_ids_is_refused(train):
@@ -269,3 +283,11 @@ def test_token_losses_of_a_language_model_average_to_its_own_loss():
         outputs = GPT2LMHeadModel(config).eval()(tokens, labels=tokens)
     losses = token_losses(outputs.logits, tokens, shift=True)
     assert losses.mean().item() == pytest.approx(outputs.loss.item(), rel=1e-5)
+
+
+def test_token_losses_are_out_of_reach_of_autocast():
+    torch.manual_seed(0)
+    logits, labels = torch.randn(3, 6, 5), torch.randint(5, (3, 6))
+    expected = token_losses(logits, labels, shift=False)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(token_losses(logits, labels, shift=False), expected)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from actiontrack.record.escaping import read_csv
 from actiontrack.reporting.exports.cvat import cvat_labels, cvat_xml, save_cvat
 from actiontrack.reporting.exports.datalab import datalab_issues, save_datalab
 from actiontrack.reporting.exports.fiftyone import add_to_fiftyone, fiftyone_samples, save_fiftyone
@@ -40,6 +41,7 @@ __all__ = [
     "label_studio_config",
     "label_studio_tasks",
     "mark_suspects",
+    "read_csv",
     "sampling_weights",
     "save_cvat",
     "save_datalab",

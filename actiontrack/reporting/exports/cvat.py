@@ -6,9 +6,12 @@ from typing import Any
 
 import pandas as pd
 
-from actiontrack.analysis.verdicts import VERDICTS
+from actiontrack.analysis.verdict_files import class_labels, verdict_labels, xml_text
 from actiontrack.errors import NotFoundError
-from actiontrack.reporting.exports.files import image_of, is_png, safe_name, write_bytes, write_json
+from actiontrack.record.escaping import safe_name
+from actiontrack.record.rasters import EncodedImage
+from actiontrack.reporting.exports.files import write_bytes, write_json
+from actiontrack.reporting.exports.images import image_of
 from actiontrack.reporting.exports.selection import Suspects, mark_suspects, to_review
 from actiontrack.store import StoredRecord
 
@@ -20,8 +23,8 @@ _ATTRIBUTES = ("sample_id", "score", "place")
 def cvat_labels(record: StoredRecord) -> list[dict[str, Any]]:
     """Labels of a CVAT task, as its constructor takes them ("Raw").
 
-    One tag per class and one per verdict; classes may be drawn as boxes where the record holds
-    boxes.
+    One tag per class and one per verdict, see `verdict_files.verdict_labels`; classes may be drawn
+    as boxes where the record holds boxes.
     """
     kind = "any" if record.boxes is not None else "tag"
     attributes = [
@@ -29,16 +32,20 @@ def cvat_labels(record: StoredRecord) -> list[dict[str, Any]]:
         for name in _ATTRIBUTES
     ]
     classes = [
-        {"name": name, "type": kind, "attributes": attributes} for name in _class_names(record)
+        {"name": name, "type": kind, "attributes": attributes} for name in class_labels(record)
     ]
-    said = [{"name": name, "type": "tag", "attributes": []} for name in VERDICTS[:3]]
-    return [*classes, *said]
+    tags = [
+        {"name": label, "type": "tag", "attributes": []}
+        for label, verdict in verdict_labels(record).items()
+        if verdict != "withdrawn"
+    ]
+    return [*classes, *tags]
 
 
 def cvat_xml(record: StoredRecord, suspects: Suspects | None = None) -> bytes:
     """Annotations of the suspect samples, the most suspect first, in "CVAT for images 1.1".
 
-    Each image has its given label as a tag with the attributes sample_id, score and place, and
+    Each image has its label as a tag with the attributes sample_id, score and place, and
     its annotated boxes where the record holds boxes.
 
     Raises:
@@ -72,85 +79,72 @@ def _annotations(record: StoredRecord, suspects: Suspects | None) -> tuple[bytes
     images: dict[str, bytes] = {}
     for number, (row, sample) in enumerate(chosen.iterrows()):
         assert isinstance(row, int)  # noqa: S101 - the frame is numbered by row position
-        content, width, height = _image(record, row)
-        name = f"{number:06d}-{safe_name(sample['sample_id'])}.{_ending(content)}"
-        images[name] = content
-        image = ET.SubElement(
-            root, "image", id=str(number), name=name, width=str(width), height=str(height)
-        )
+        picture = _image(record, row)
+        name = f"{number:06d}-{safe_name(sample['sample_id'])}.{picture.ending}"
+        images[name] = picture.content
+        size = {"width": str(picture.width), "height": str(picture.height)}
+        image = ET.SubElement(root, "image", {"id": str(number), "name": name} | size)
         if record.boxes is None:
-            tag = ET.SubElement(image, "tag", label=str(sample["class"]), source="manual")
+            tag = ET.SubElement(image, "tag", label=xml_text(sample["class"]), source="manual")
             _add_attributes(tag, sample, suspects.score)
         else:
-            _add_boxes(image, record.boxes, sample, (width, height), suspects.score)
+            _add_boxes(image, record.boxes, sample, picture, suspects.score)
     ET.indent(root)
     return ET.tostring(root, encoding="utf-8", xml_declaration=True), images
 
 
 def _add_meta(root: ET.Element, record: StoredRecord, size: int) -> None:
     task = ET.SubElement(ET.SubElement(root, "meta"), "task")
-    ET.SubElement(task, "name").text = f"{record.run.name} {record.name} {record.run.run_id}"
+    name = f"{record.run.name} {record.name} {record.run.run_id}"
+    ET.SubElement(task, "name").text = xml_text(name)
     ET.SubElement(task, "size").text = str(size)
     ET.SubElement(task, "mode").text = "annotation"
     labels = ET.SubElement(task, "labels")
-    for each in cvat_labels(record):
+    for description in cvat_labels(record):
         label = ET.SubElement(labels, "label")
-        ET.SubElement(label, "name").text = each["name"]
-        ET.SubElement(label, "type").text = each["type"]
+        ET.SubElement(label, "name").text = description["name"]
+        ET.SubElement(label, "type").text = description["type"]
         attributes = ET.SubElement(label, "attributes")
-        for described in each["attributes"]:
-            attribute = ET.SubElement(attributes, "attribute")
-            ET.SubElement(attribute, "name").text = described["name"]
-            ET.SubElement(attribute, "mutable").text = "False"
-            ET.SubElement(attribute, "input_type").text = described["input_type"]
-            ET.SubElement(attribute, "default_value").text = ""
-            ET.SubElement(attribute, "values").text = ""
+        for attribute in description["attributes"]:
+            element = ET.SubElement(attributes, "attribute")
+            ET.SubElement(element, "name").text = attribute["name"]
+            ET.SubElement(element, "mutable").text = "False"
+            ET.SubElement(element, "input_type").text = attribute["input_type"]
+            ET.SubElement(element, "default_value").text = ""
+            ET.SubElement(element, "values").text = ""
 
 
 def _add_attributes(parent: ET.Element, sample: "pd.Series[Any]", score: str) -> None:
     values = (sample["sample_id"], f"{float(sample[score]):.6g}", sample["place"])
     for name, value in zip(_ATTRIBUTES, values, strict=True):
-        ET.SubElement(parent, "attribute", name=name).text = str(value)
+        ET.SubElement(parent, "attribute", name=name).text = xml_text(value)
 
 
 def _add_boxes(
     image: ET.Element,
     boxes: pd.DataFrame,
     sample: "pd.Series[Any]",
-    size: tuple[int, int],
+    picture: EncodedImage,
     score: str,
 ) -> None:
-    """The annotated boxes of a sample in pixels of the image at hand."""
-    own = boxes.loc[(boxes["sample_id"] == sample["sample_id"]) & (boxes["kind"] == "truth")]
-    for box in own.to_dict("records"):
-        x, y = size[0] / box["width"], size[1] / box["height"]
+    """The annotated boxes of a sample in pixels of the image that is exported."""
+    chosen = (boxes["sample_id"] == sample["sample_id"]) & (boxes["kind"] == "truth")
+    for box in boxes.loc[chosen].to_dict("records"):
+        x, y = picture.width / box["width"], picture.height / box["height"]
         corners = {"xtl": box["left"] * x, "ytl": box["top"] * y}
         corners |= {"xbr": box["right"] * x, "ybr": box["bottom"] * y}
-        described = {"label": str(box["class"]), "source": "manual", "occluded": "0"}
-        described |= {name: f"{value:.2f}" for name, value in corners.items()}
-        element = ET.SubElement(image, "box", described | {"z_order": "0"})
+        attributes = {"label": xml_text(box["class"]), "source": "manual", "occluded": "0"}
+        attributes |= {name: f"{value:.2f}" for name, value in corners.items()}
+        element = ET.SubElement(image, "box", attributes | {"z_order": "0"})
         _add_attributes(element, sample, score)
 
 
-def _class_names(record: StoredRecord) -> list[str]:
-    if record.manifest.class_names:
-        return list(record.manifest.class_names)
-    labels = record.samples.labels
-    named = [] if labels is None else [str(each) for each in sorted(set(labels.tolist()))]
-    drawn = [] if record.boxes is None else sorted(set(record.boxes["class"].astype(str)))
-    return named or drawn or ["all"]
-
-
-def _image(record: StoredRecord, row: int) -> tuple[bytes, int, int]:
-    found = image_of(record, row)
-    if found is None:
+def _image(record: StoredRecord, row: int) -> EncodedImage:
+    image = image_of(record, row)
+    if image is None:
         sample_id = record.samples.sample_ids[row]
         raise NotFoundError(
             f"the image of sample {sample_id} is neither stored with run {record.run.run_id} nor "
             "at the dataset's folder on this machine. Record with thumbnails."
         )
-    return found
-
-
-def _ending(content: bytes) -> str:
-    return "png" if is_png(content) else "jpg"
+    return image

@@ -29,15 +29,15 @@ def datalab_issues(record: StoredRecord, suspects: Suspects | None = None) -> pd
     Raises:
         ParameterError: if the record holds no labels, or there is no such score.
     """
-    found = mark_suspects(record, suspects)
-    if "label" not in found.columns:
+    marked = mark_suspects(record, suspects)
+    if "label" not in marked.columns:
         remedy = "Pass labels to Recorder.describe_samples."
         raise ParameterError("record", "must hold labels", record.name, remedy)
     frame = pd.DataFrame(
         {
-            "is_label_issue": found["suspect"].to_numpy(dtype=np.bool_),
-            "label_score": 1.0 - np.nan_to_num(found["rank"].to_numpy(), nan=0.0),
-            "given_label": found["label"].to_numpy(dtype=np.int64),
+            "is_label_issue": marked["suspect"].to_numpy(dtype=np.bool_),
+            "label_score": 1.0 - np.nan_to_num(marked["rank"].to_numpy(), nan=0.0),
+            "given_label": marked["label"].to_numpy(dtype=np.int64),
         }
     )
     scores = record.scores()

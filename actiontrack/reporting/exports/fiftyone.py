@@ -7,15 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from actiontrack.errors import NotFoundError
-from actiontrack.reporting.exports.files import (
-    image_name,
-    image_of,
-    image_url,
-    write_bytes,
-    write_json,
-)
+from actiontrack.errors import NotFoundError, ParameterError
+from actiontrack.reporting.exports.files import write_bytes, write_json
+from actiontrack.reporting.exports.images import image_address, image_names, image_of
 from actiontrack.reporting.exports.selection import Suspects, mark_suspects
+from actiontrack.scores import unranked
 from actiontrack.store import StoredRecord
 
 __all__ = ["add_to_fiftyone", "fiftyone_samples", "save_fiftyone"]
@@ -46,16 +42,21 @@ def add_to_fiftyone(
 
     Raises:
         NotFoundError: if samples are found by their file path and the record holds none.
+        ParameterError: if samples share a file, so that a path does not tell them apart.
     """
     if key_field == "filepath":
         root = image_root or _root(record)
         keys = [image_path(record, row, root) for row in range(record.manifest.n_samples)]
     else:
         keys = record.samples.sample_ids.tolist()
+    if len(set(keys)) < len(keys):
+        shared = next(key for key in keys if keys.count(key) > 1)
+        remedy = "Name a field of the dataset that holds the sample ids."
+        raise ParameterError("key_field", "must tell samples apart", shared, remedy)
     added = []
     for name, values in _fields(record, mark_suspects(record, suspects)).items():
-        known = {key: value for key, value in zip(keys, values, strict=True) if value is not None}
-        dataset.set_values(name, known, key_field=key_field)
+        present = {key: value for key, value in zip(keys, values, strict=True) if value is not None}
+        dataset.set_values(name, present, key_field=key_field)
         added.append(name)
     return added
 
@@ -68,30 +69,28 @@ def fiftyone_samples(
     Args:
         record: an open record.
         suspects: which samples get the tag "suspect".
-        image_root: folder of the images. Default: "data" beside samples.json.
+        image_root: folder of the images, or a bucket. Default: "data" beside samples.json.
 
     Returns:
         One sample per row in canonical order: filepath, tags, sample_id, ground_truth (a
         Classification) where there are labels, actiontrack_<score> for every score, and
         actiontrack_suspect. A score that is not a number is missing.
     """
-    found = mark_suspects(record, suspects)
-    fields = _fields(record, found)
+    marked = mark_suspects(record, suspects)
+    fields = _fields(record, marked)
     samples = []
-    for row, sample_id in enumerate(record.samples.sample_ids.tolist()):
-        inside = f"data/{image_name(record, row)}"
-        path = inside if image_root is None else image_url(record, row, image_root)
+    for row, path in enumerate(_paths(record, image_root)):
         sample: dict[str, Any] = {
             "filepath": path,
             "tags": [_SUSPECT_TAG] if fields["actiontrack_suspect"][row] else [],
-            "sample_id": str(sample_id),
+            "sample_id": str(record.samples.sample_ids[row]),
         }
-        if "label" in found.columns:
+        if "label" in marked.columns:
             sample["ground_truth"] = {
                 "_id": {"$oid": _object_id(record, row)},
                 "_cls": "Classification",
                 "tags": [],
-                "label": found["class"].iloc[row],
+                "label": marked["class"].iloc[row],
             }
         samples.append(sample | {name: values[row] for name, values in fields.items()})
     return samples
@@ -123,8 +122,15 @@ def save_fiftyone(
     for row, sample in enumerate(samples if image_root is None else []):
         image = image_of(record, row)
         if image is not None:
-            written.append(write_bytes(folder / sample["filepath"], image[0]))
+            written.append(write_bytes(folder / sample["filepath"], image.content))
     return written
+
+
+def _paths(record: StoredRecord, image_root: str | None) -> list[str]:
+    if image_root is None:
+        return [f"data/{name}" for name in image_names(record)]
+    rows = range(record.manifest.n_samples)
+    return [image_address(record, row, image_root, is_url=False) for row in rows]
 
 
 def image_path(record: StoredRecord, row: int, root: str) -> str:
@@ -151,20 +157,16 @@ def _root(record: StoredRecord) -> str:
     return str(root)
 
 
-def _fields(record: StoredRecord, found: pd.DataFrame) -> dict[str, list[Any]]:
-    """Values of every field by its name; `found` is of `mark_suspects`."""
-    scores = (
-        record.scores()
-        .select_dtypes("number")
-        .drop(columns=["sample_id", "label", "true_label", "predicted", "n_steps"], errors="ignore")
-    )
+def _fields(record: StoredRecord, marked: pd.DataFrame) -> dict[str, list[Any]]:
+    """Values of every field by its name, from the frame of `mark_suspects`."""
+    scores = record.scores().select_dtypes("number").drop(columns=list(unranked()), errors="ignore")
     fields: dict[str, list[Any]] = {
         f"actiontrack_{name}": [
-            float(each) if np.isfinite(each) else None for each in values.astype(np.float64)
+            float(value) if np.isfinite(value) else None for value in values.astype(np.float64)
         ]
         for name, values in scores.items()
     }
-    return fields | {"actiontrack_suspect": [bool(each) for each in found["suspect"]]}
+    return fields | {"actiontrack_suspect": [bool(suspect) for suspect in marked["suspect"]]}
 
 
 def _info(record: StoredRecord) -> dict[str, str]:

@@ -1,21 +1,21 @@
 """A cleaned subset as an image folder: CLASS/image, and a list of what was left out and why."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from actiontrack.errors import DataError, StoreError
-from actiontrack.reporting.exports.files import (
-    image_name,
-    image_of,
-    safe_name,
-    write_bytes,
-    write_csv,
-)
+from actiontrack.record.escaping import distinct_names, safe_name
+from actiontrack.reporting.exports.files import write_bytes, write_csv
+from actiontrack.reporting.exports.images import flat_names, image_of
 from actiontrack.reporting.exports.selection import Suspects, mark_suspects
 from actiontrack.store import StoredRecord
 
 __all__ = ["image_folder"]
+
+_KEPT, _LEFT_OUT = "kept.csv", "left_out.csv"
 
 
 def image_folder(
@@ -28,7 +28,7 @@ def image_folder(
 
     Args:
         record: an open record of the training split.
-        folder: empty or missing; gets CLASS/NAME for each sample kept, left_out.csv (sample_id,
+        folder: empty or missing; gets CLASS/NAME for each exported sample, left_out.csv (sample_id,
             class, score, rank, place, verdict, new_class, reason) and kept.csv (file too).
         suspects: which samples are left out.
         link: make symbolic links to the images of the dataset instead of copies.
@@ -43,42 +43,47 @@ def image_folder(
     """
     if folder.exists() and any(folder.iterdir()):
         raise DataError(f"{folder} is not empty. Name another folder, or empty it.")
-    found = mark_suspects(record, suspects)
-    moved = found["verdict"].eq("wrong_label").fillna(value=False) & found["new_class"].notna()
-    placed = found["class"].where(~moved, found["new_class"].astype(object))
-    reasons = found["reason"].where(~moved, "")
-    files: list[str] = []
-    images: list[Path] = []
-    for row, (reason, name) in enumerate(zip(reasons, placed, strict=True)):
-        if reason:
-            files.append("")
-            continue
-        path = folder / safe_name(name) / image_name(record, row).replace("/", "_")
-        written = _link(record, row, path) if link else _copy(record, row, path)
-        files.append(path.relative_to(folder).as_posix() if written else "")
-        images += [path] * written
-    if not images and not reasons.all():
+    marked = mark_suspects(record, suspects)
+    corrected = (
+        marked["verdict"].eq("wrong_label").fillna(value=False) & marked["new_class"].notna()
+    )
+    classes = marked["class"].where(~corrected, marked["new_class"].astype(object))
+    reasons = marked["reason"].where(~corrected, "")
+    rows = [row for row, reason in enumerate(reasons) if not reason]
+    files = pd.Series("", index=marked.index, dtype=object)
+    for row, file in zip(rows, _files(record, rows, classes), strict=True):
+        write = _link if link else _copy
+        if write(record, row, folder / file):
+            files[row] = file
+    if rows and not files.any():
         raise DataError(
             f"no image of record {record.name} of run {record.run.run_id} can be had here. Record "
             "with thumbnails, or export where the dataset is."
         )
-    missing = pd.Series([not file for file in files]) & (reasons == "")
-    reasons = reasons.mask(missing, "no image on this machine")
-    table = found.drop(columns=["suspect", "reason", "label"], errors="ignore")
+    reasons = reasons.mask((files == "") & (reasons == ""), "no image on this machine")
+    table = marked.drop(columns=["suspect", "reason", "label"], errors="ignore")
     left_out = table.assign(reason=reasons).loc[reasons != ""]
-    kept = table.assign(file=files).loc[reasons == ""]
+    exported = table.assign(file=files).loc[reasons == ""]
     return [
-        write_csv(folder / "left_out.csv", left_out),
-        write_csv(folder / "kept.csv", kept),
-        *images,
+        write_csv(folder / _LEFT_OUT, left_out),
+        write_csv(folder / _KEPT, exported),
+        *(folder / file for file in files if file),
     ]
 
 
+def _files(record: StoredRecord, rows: Sequence[int], classes: "pd.Series[Any]") -> list[str]:
+    """CLASS/NAME for the samples at some row positions, each once."""
+    names = list(dict.fromkeys(str(classes[row]) for row in rows))
+    folders = distinct_names([safe_name(name) for name in names], names, taken=(_KEPT, _LEFT_OUT))
+    folder_of = dict(zip(names, folders, strict=True))
+    return flat_names(record, rows, [folder_of[str(classes[row])] for row in rows])
+
+
 def _copy(record: StoredRecord, row: int, path: Path) -> bool:
-    found = image_of(record, row)
-    if found is not None:
-        write_bytes(path, found[0])
-    return found is not None
+    image = image_of(record, row)
+    if image is not None:
+        write_bytes(path, image.content)
+    return image is not None
 
 
 def _link(record: StoredRecord, row: int, path: Path) -> bool:

@@ -1,13 +1,16 @@
 """Label Studio: tasks of the suspect samples, with the label to confirm, and the matching form."""
 
 import base64
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
+from actiontrack.analysis.verdict_files import xml_text
 from actiontrack.analysis.verdicts import VERDICTS
 from actiontrack.errors import ParameterError
-from actiontrack.reporting.exports.files import image_of, image_url, is_png, write_json, write_text
+from actiontrack.reporting.exports.files import write_json, write_text
+from actiontrack.reporting.exports.images import browser_file, image_address
 from actiontrack.reporting.exports.selection import Suspects, mark_suspects, to_review
 from actiontrack.store import StoredRecord
 
@@ -26,8 +29,8 @@ VERDICT, LABEL, NOTE = "verdict", "label", "note"
 
 def label_studio_config(record: StoredRecord) -> str:
     """The labelling form: the image, its label and score, a verdict, the right class, a note."""
-    names = record.manifest.class_names
-    verdicts = "\n    ".join(f"<Choice value={quoteattr(each)}/>" for each in VERDICTS[:3])
+    names = list(dict.fromkeys(record.manifest.class_names))
+    verdicts = _choices(VERDICTS[:3])
     form = f"""<View>
   <Image name="image" value="$image"/>
   <Header value="$question"/>
@@ -36,9 +39,8 @@ def label_studio_config(record: StoredRecord) -> str:
   </Choices>
 """
     if names:
-        classes = "\n    ".join(f"<Choice value={quoteattr(each)}/>" for each in names)
         form += f"""  <Choices name="{LABEL}" toName="image" choice="single" showInline="true">
-    {classes}
+    {_choices(names)}
   </Choices>
 """
     return (
@@ -47,6 +49,10 @@ def label_studio_config(record: StoredRecord) -> str:
 </View>
 """
     )
+
+
+def _choices(values: Iterable[str]) -> str:
+    return "\n    ".join(f"<Choice value={quoteattr(xml_text(value))}/>" for value in values)
 
 
 def label_studio_tasks(
@@ -59,27 +65,28 @@ def label_studio_tasks(
         suspects: which samples become tasks; reviewed ones are left out unless their verdicts do
             not count.
         image_root: where Label Studio finds the images, such as "s3://bucket/images" or
-            "/data/local-files/?d=images". Default: images are inside the tasks.
+            "/data/local-files/?d=images". Keys of a bucket are written as they are, parts of a URL
+            percent-encoded. Default: images are inside the tasks.
 
     Returns:
         One task per sample with data (image, question, sample_id, class, score, rank, place,
         run_id, record) and, where the class has a name, a prediction that chooses it.
 
     Raises:
-        ParameterError: if a sample has no image, and no root is given.
+        ParameterError: if a sample has no image, and no root is given; or if Label Studio would
+            cut the key of an object.
     """
     suspects = suspects or Suspects()
-    found = mark_suspects(record, suspects)
-    chosen = to_review(found)
+    marked = mark_suspects(record, suspects)
     names = set(record.manifest.class_names)
     tasks = []
-    for row, sample in chosen.iterrows():
+    for row, sample in to_review(marked).iterrows():
         assert isinstance(row, int)  # noqa: S101 - the frame is numbered by row position
         value, name = float(sample[suspects.score]), str(sample["class"])
         data = {
             "image": _image(record, row, image_root),
             "question": f"Is this “{name}”? {suspects.score} {value:.4g}, place {sample['place']} "
-            f"of {len(found)}",
+            f"of {len(marked)}",
             "sample_id": str(sample["sample_id"]),
             "class": name,
             "score": value,
@@ -88,9 +95,8 @@ def label_studio_tasks(
             "run_id": record.run.run_id,
             "record": record.name,
         }
-        tasks.append(
-            {"data": data} | ({"predictions": [_given(name, suspects)]} if name in names else {})
-        )
+        task: dict[str, Any] = {"data": data}
+        tasks.append(task | ({"predictions": [_label(name, suspects)]} if name in names else {}))
     return tasks
 
 
@@ -109,20 +115,21 @@ def save_label_studio(
     ]
 
 
-def _given(name: str, suspects: Suspects) -> dict[str, Any]:
+def _label(name: str, suspects: Suspects) -> dict[str, Any]:
+    """The label of a sample as a prediction, which the reviewer confirms."""
     choice = {
         "from_name": LABEL,
         "to_name": "image",
         "type": "choices",
-        "value": {"choices": [name]},
+        "value": {"choices": [xml_text(name)]},
     }
     return {"model_version": f"given label, by {suspects.score}", "result": [choice]}
 
 
 def _image(record: StoredRecord, row: int, image_root: str | None) -> str:
     if image_root is not None:
-        return image_url(record, row, image_root)
-    image = image_of(record, row)
+        return image_address(record, row, image_root, is_url=True)
+    image = browser_file(record, row)
     if image is None:
         raise ParameterError(
             "image_root",
@@ -130,5 +137,5 @@ def _image(record: StoredRecord, row: int, image_root: str | None) -> str:
             image_root,
             "Name the folder or bucket that Label Studio reads (--image-root).",
         )
-    kind = "png" if is_png(image[0]) else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(image[0]).decode()}"
+    content, kind = image
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

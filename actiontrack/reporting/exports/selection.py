@@ -9,7 +9,7 @@ import pandas as pd
 from actiontrack import analysis
 from actiontrack.analysis import verdicts
 from actiontrack.errors import ParameterError
-from actiontrack.scores import LOW_IS_HARD
+from actiontrack.scores import hardness_sign
 from actiontrack.store import StoredRecord
 
 __all__ = ["Suspects", "mark_suspects", "ranks", "to_review"]
@@ -62,14 +62,14 @@ def mark_suspects(record: StoredRecord, suspects: Suspects | None = None) -> pd.
     table = analysis.score_frame([record])
     analysis.check_score(table, suspects.score)
     values = table[suspects.score].to_numpy(dtype=np.float64)
-    rank = ranks(values, low_is_hard=suspects.score in LOW_IS_HARD)
+    rank = ranks(values, low_is_hard=hardness_sign(suspects.score) < 0)
     order = np.argsort(-np.nan_to_num(rank, nan=-1.0), kind="stable")
     place = np.empty(len(order), dtype=np.int64)
     place[order] = np.arange(1, len(order) + 1)
     count = round(suspects.share * len(table)) if suspects.top is None else suspects.top
     hard = (place <= count) & np.isfinite(rank)
-    kept = [each for each in ("sample_id", "label", "class") if each in table.columns]
-    frame = table[[*kept, suspects.score]].assign(rank=rank, place=place)
+    names = [name for name in ("sample_id", "label", "class") if name in table.columns]
+    frame = table[[*names, suspects.score]].assign(rank=rank, place=place)
     frame["class"] = frame["class"].astype(str)
     frame = _with_verdicts(record, frame, reviewed=suspects.reviewed)
     fine = (frame["verdict"] == "fine").fillna(value=False).to_numpy(dtype=np.bool_)
@@ -79,9 +79,9 @@ def mark_suspects(record: StoredRecord, suspects: Suspects | None = None) -> pd.
     return frame.assign(suspect=(hard & ~fine) | wrong, reason=reason)
 
 
-def to_review(found: pd.DataFrame) -> pd.DataFrame:
+def to_review(marked: pd.DataFrame) -> pd.DataFrame:
     """The suspect samples of `mark_suspects` that nobody has judged, the most suspect first."""
-    return found.loc[found["suspect"] & found["verdict"].isna()].sort_values("place")
+    return marked.loc[marked["suspect"] & marked["verdict"].isna()].sort_values("place")
 
 
 def ranks(values: npt.NDArray[np.float64], *, low_is_hard: bool) -> npt.NDArray[np.float64]:
@@ -96,6 +96,6 @@ def _with_verdicts(record: StoredRecord, frame: pd.DataFrame, *, reviewed: bool)
     if current is None or current.empty:
         missing = pd.array([None] * len(frame), dtype="string")
         return frame.assign(verdict=missing, new_class=missing)
-    said = current.set_index("sample_id")[["verdict", "new_class"]].astype("string")
-    found = said.reindex(pd.Index(frame["sample_id"].tolist()))
-    return frame.assign(verdict=found["verdict"].array, new_class=found["new_class"].array)
+    last = current.set_index("sample_id")[["verdict", "new_class"]].astype("string")
+    judged = last.reindex(pd.Index(frame["sample_id"].tolist()))
+    return frame.assign(verdict=judged["verdict"].array, new_class=judged["new_class"].array)

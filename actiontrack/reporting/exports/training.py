@@ -67,20 +67,20 @@ def sampling_weights(
     return _weights(mark_suspects(record, suspects), favour, power)
 
 
-def _indices(found: pd.DataFrame) -> npt.NDArray[np.int64]:
-    return np.flatnonzero(~found["suspect"].to_numpy(dtype=np.bool_)).astype(np.int64)
+def _indices(marked: pd.DataFrame) -> npt.NDArray[np.int64]:
+    return np.flatnonzero(~marked["suspect"].to_numpy(dtype=np.bool_)).astype(np.int64)
 
 
-def _weights(found: pd.DataFrame, favour: str, power: float = 1.0) -> npt.NDArray[np.float64]:
+def _weights(marked: pd.DataFrame, favour: str, power: float = 1.0) -> npt.NDArray[np.float64]:
     check_choice("favour", favour, FAVOURS)
     if favour == "clean":
-        weights = 1.0 - found["suspect"].to_numpy(dtype=np.float64)
+        weights = 1.0 - marked["suspect"].to_numpy(dtype=np.float64)
     else:
-        rank = np.nan_to_num(found["rank"].to_numpy(dtype=np.float64), nan=0.5)
+        rank = np.nan_to_num(marked["rank"].to_numpy(dtype=np.float64), nan=0.5)
         weights = ((rank if favour == "hard" else 1 - rank) + 1 / len(rank)) ** power
     if not weights.sum() > 0:
         rule = "must leave a sample that is not suspect"
-        raise ParameterError("suspects", rule, f"all {len(found)} of them", "Lower the share.")
+        raise ParameterError("suspects", rule, f"all {len(marked)} of them", "Lower the share.")
     return np.asarray(weights / weights.mean(), dtype=np.float64)
 
 
@@ -107,9 +107,9 @@ def curriculum(
     if chunks < 1:
         raise ParameterError("chunks", "must be 1 or more", chunks, "Pass 10, for instance.")
     suspects = suspects or Suspects()
-    found = mark_suspects(record, suspects)
-    kept = found.loc[~found["suspect"] & found["rank"].notna()]
-    ordered = kept.sort_values("rank", kind="stable")
+    marked = mark_suspects(record, suspects)
+    clean = marked.loc[~marked["suspect"] & marked["rank"].notna()]
+    ordered = clean.sort_values("rank", kind="stable")
     groups = ordered.groupby("class", sort=False)["rank"]
     part = groups.cumcount() * chunks // groups.transform("size")
     ordered = ordered.assign(chunk=part.astype(np.int64))
@@ -126,11 +126,11 @@ def save_subset(
     favour: str = "clean",
 ) -> list[Path]:
     """Write indices.npy and weights.npy, and samples.csv, which says why of every sample."""
-    found = mark_suspects(record, suspects)
-    weights = _weights(found, favour)
-    table = found.assign(weight=weights).drop(columns="label", errors="ignore")
+    marked = mark_suspects(record, suspects)
+    weights = _weights(marked, favour)
+    table = marked.assign(weight=weights).drop(columns="label", errors="ignore")
     return [
-        _save_array(folder / "indices.npy", _indices(found)),
+        _save_array(folder / "indices.npy", _indices(marked)),
         _save_array(folder / "weights.npy", weights),
         write_csv(folder / "samples.csv", table),
     ]

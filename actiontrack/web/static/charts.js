@@ -8,6 +8,14 @@ const ABOVE_LEGEND = 34; // pixels below a chart that has one
 
 // ------------------------------------------------------------------ data
 
+/** What JSON says. Integers beyond 2⁵³, such as ids that are hashes, are kept as text: exactly. */
+function exact(json) {
+  return JSON.parse(json, (_, value, context) => {
+    const rounded = Number.isInteger(value) && !Number.isSafeInteger(value);
+    return rounded && /^-?\d+$/.test(context?.source ?? "") ? context.source : value;
+  });
+}
+
 /** All rows of a table of the API, as objects; follows its pages. */
 async function table(address) {
   const rows = [];
@@ -15,7 +23,7 @@ async function table(address) {
   first.searchParams.set("per_page", ROWS);
   for (let next = first; next;) {
     const answer = await fetch(next, { headers: { Accept: "application/json" } });
-    const body = await answer.json().catch(() => ({}));
+    const body = await answer.text().then(exact).catch(() => ({}));
     if (!answer.ok) throw new Error(body.error?.message ?? `The server answered ${answer.status}.`);
     for (const row of body.rows) {
       rows.push(Object.fromEntries(body.columns.map((name, at) => [name, row[at]])));
@@ -213,7 +221,7 @@ function scatter(rows, looks, { x, y, xName, yName, correct }) {
   const finite = rows.filter((row) => row[x] !== null && row[y] !== null);
   const many = finite.length > 5000;
   const parts = correct && finite.some((row) => row[correct] !== null)
-    ? [["right", finite.filter((row) => row[correct])], ["wrong", finite.filter((row) => !row[correct])]]
+    ? [["as labelled", finite.filter((row) => row[correct])], ["not as labelled", finite.filter((row) => !row[correct])]]
     : [["samples", finite]];
   const tell = ({ value }) => `${named({ sample_id: value[2], class: value[3] })}\n${xName} ${shown(value[0])}\n${yName} ${shown(value[1])}`;
   return {
@@ -330,7 +338,7 @@ function showClosest(element, rows, { image, link }) {
         frame.append(shownImage);
         tile.append(frame);
       }
-      tile.append(made("span", "told", named({ sample_id: id, class: curve[0].class })));
+      tile.append(made("span", "detail", named({ sample_id: id, class: curve[0].class })));
       const item = document.createElement("li");
       item.append(tile);
       list.append(item);
@@ -354,10 +362,10 @@ function options(element) {
 function message(element, text) {
   element.classList.remove("waiting");
   element.classList.add("empty");
-  const told = document.createElement("p");
-  told.className = "message";
-  told.textContent = text;
-  element.replaceChildren(told);
+  const message = document.createElement("p");
+  message.className = "message";
+  message.textContent = text;
+  element.replaceChildren(message);
 }
 
 function paint(element, rows) {

@@ -19,8 +19,8 @@ def voc(tmp_path):
 
     add.root = root
     add.lists = lambda **names: [
-        (root / "ImageSets" / "Main" / f"{name}.txt").write_text("\n".join(each))
-        for name, each in names.items()
+        (root / "ImageSets" / "Main" / f"{name}.txt").write_text("\n".join(lines))
+        for name, lines in names.items()
     ]
     return add
 

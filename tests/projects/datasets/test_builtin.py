@@ -234,7 +234,7 @@ def test_a_download_of_idx_files_begins_with_a_line_on_stderr(
     lines = capsys.readouterr().err.splitlines()
     size = f"about {MEGABYTES[name]} MB"
     assert lines[0] == f"downloading {name} ({size}) to {tmp_path / 'new'}"
-    assert sum("100%" in each for each in lines) >= 4  # torchvision's bar of each file
+    assert sum("100%" in line for line in lines) >= 4  # torchvision's bar of each file
 
 
 @pytest.mark.parametrize("cifar_files", ["tar"], indirect=True)
@@ -257,7 +257,7 @@ def test_an_archive_placed_by_hand_is_said_to_be_unpacked(cifar_files, capsys):
 
 KINDS = ("images-idx3", "labels-idx1")
 IDX_FILES = ", ".join(f"{p}-{k}-ubyte.gz" for p in ("train", "t10k") for k in KINDS)
-WANTED = {
+MISSING = {
     "mnist": (IDX_FILES, "MNIST/raw"),
     "fashion_mnist": (IDX_FILES, "FashionMNIST/raw"),
     "kmnist": (IDX_FILES, "KMNIST/raw"),
@@ -265,9 +265,9 @@ WANTED = {
 }
 
 
-@pytest.mark.parametrize("wanted", WANTED)
+@pytest.mark.parametrize("missing", MISSING)
 def test_without_a_network_the_error_tells_which_files_to_place_where(
-    wanted, tmp_path, monkeypatch
+    missing, tmp_path, monkeypatch
 ):
     def unreachable(*_, **__):
         raise URLError("no route to host")
@@ -275,9 +275,9 @@ def test_without_a_network_the_error_tells_which_files_to_place_where(
     for module in ("mnist", "cifar"):
         target = f"torchvision.datasets.{module}.download_and_extract_archive"
         monkeypatch.setattr(target, unreachable)
-    files, folder = WANTED[wanted]
-    assert fails(wanted, tmp_path) == (
-        f"{wanted} is not in the data_dir {tmp_path} and could not be downloaded (<urlopen error "
+    files, folder = MISSING[missing]
+    assert fails(missing, tmp_path) == (
+        f"{missing} is not in the data_dir {tmp_path} and could not be downloaded (<urlopen error "
         f"no route to host>). Without a network place {files} in {tmp_path / folder}, or pass "
         "--data_dir with the folder that has them."
     )

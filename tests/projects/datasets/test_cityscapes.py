@@ -28,9 +28,9 @@ def test_cityscapes_has_its_19_classes_and_void(cityscapes):
     assert train.class_names[0] == "road"
     assert test.ids.tolist() == ["leftImg8bit/val/aachen/aachen_000000_000019_leftImg8bit.png"]
     expected = [
-        19 if each.train_id in (255, -1) else each.train_id
-        for each in sorted(Cityscapes.classes, key=lambda each: each.id)
-        if each.id >= 0
+        19 if label.train_id in (255, -1) else label.train_id
+        for label in sorted(Cityscapes.classes, key=lambda label: label.id)
+        if label.id >= 0
     ]
     assert train.targets.flatten().tolist() == expected
 

@@ -2,7 +2,6 @@
 
 from fractions import Fraction
 
-import mlflow
 import numpy as np
 import pytest
 import torch
@@ -11,9 +10,10 @@ from hypothesis import strategies as st
 from scipy.stats import entropy
 
 from actiontrack.errors import DataError
-from projects import train as training
 from projects.datasets import load_dataset
 from projects.datasets.ferplus import EMOTIONS, majority_shares, probability_shares
+from projects.loading import Normalisation
+from projects.loop import seed_everything
 from projects.models import build_model
 from projects.params import TrainParams, validate
 
@@ -73,14 +73,14 @@ def test_the_shares_are_those_of_the_emotions_that_hold_three_quarters(votes, ex
 
 def shares_by_walking(votes):
     """The same rule as a walk from the most votes to the fewest, in exact fractions."""
-    counted = [each if each > 1 else 0 for each in votes]
+    counted = [vote if vote > 1 else 0 for vote in votes]
     total, taken = sum(counted), {}
     for level in sorted(set(counted) - {0}, reverse=True):
         if len(taken) >= 3 or sum(taken.values()) >= Fraction(3, 4) * total:
             break
-        here = [i for i, each in enumerate(counted) if each == level]
-        taken |= {i: level for i in here if i < 8}
-        if max(here) >= 8:
+        at_level = [i for i, count in enumerate(counted) if count == level]
+        taken |= {i: level for i in at_level if i < 8}
+        if max(at_level) >= 8:
             break
     held = sum(taken.values())
     if held <= Fraction(1, 2) * total or len(taken) > 3:
@@ -90,7 +90,7 @@ def shares_by_walking(votes):
 
 @given(votes=st.lists(st.integers(0, 10), min_size=10, max_size=10))
 def test_the_shares_of_any_votes_follow_the_rule(votes):
-    expected = [float(each) for each in shares_by_walking(votes)]
+    expected = [float(share) for share in shares_by_walking(votes)]
     assert probability_shares(np.array([votes]))[0].tolist() == pytest.approx(expected)
 
 
@@ -311,7 +311,7 @@ def test_pixels_that_are_too_few_in_every_row_are_named(root):
 
 @pytest.mark.parametrize("usage", ["Training", "PrivateTest"])
 def test_a_split_without_a_row_is_refused(tmp_path, usage):
-    write(tmp_path / "ferplus", [each for each in ROWS if each[0] != usage])
+    write(tmp_path / "ferplus", [row for row in ROWS if row[0] != usage])
     assert fails(tmp_path) == (
         f"{tmp_path / 'ferplus/fer2013new.csv'}: no row of Usage {usage} has a label by majority. "
         "Download it again."
@@ -340,66 +340,66 @@ def faces(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def train(store, experiment, faces):
-    mlflow.set_experiment(experiment)
+@pytest.fixture(scope="module")
+def train(train_once, faces):
+    """A function that trains on the faces and returns the training and the evaluated split."""
 
     def go(**values):
         params = validate(TrainParams, SMALL | {"data_dir": str(faces)} | values)
-        run, synced = training.train(params, store)
-        assert synced
-        return store.get_run(run.run_id), load_dataset(params)
+        test = load_dataset(params)[1]
+        return train_once(params), test.take(np.argsort(test.ids))
 
     return go
 
 
-def test_a_run_on_shares_records_the_divergence_of_eq_4_plus_the_entropy_of_the_shares(
-    train, store
-):
-    run, (_, test) = train(ferplus_labels="probability", save_probabilities=True)
-    record = store.open_record(run)
+@pytest.fixture(scope="module")
+def on_shares(train):
+    """A training on shares, with every split and mode recorded."""
+    everything = {"record": "test,train", "mode": "both", "save_probabilities": True}
+    return train(ferplus_labels="probability", **everything)
+
+
+def test_a_run_on_shares_records_the_divergence_of_eq_4_plus_the_entropy_of_the_shares(on_shares):
+    trained, test = on_shares
+    record = trained.record("test-probe")
     history = record.history()
-    order = np.argsort(test.ids)
-    np.testing.assert_array_equal(history.sample_ids, test.ids[order])
-    target = test.soft_labels.numpy()[order].astype(float)
+    np.testing.assert_array_equal(history.sample_ids, test.ids)
+    target = test.soft_labels.numpy().astype(float)
     predicted = record.probabilities().astype(float)
     expected = entropy(target, predicted, axis=1) + entropy(target, axis=1)
     np.testing.assert_allclose(history.losses[0], expected, rtol=1e-4)
 
 
-def test_a_run_on_shares_is_never_taken_for_one_on_labels(train, store):
-    run, _ = train(ferplus_labels="probability", record="test,train", mode="both")
-    names = {store.open_record(run, each).manifest.loss_name for each in run.records}
-    assert len(run.records) == 3
+def test_a_run_on_shares_is_never_taken_for_one_on_labels(on_shares, train):
+    trained, _ = on_shares
+    names = {trained.record(name).manifest.loss_name for name in trained.run.records}
+    assert len(trained.run.records) == 3
     assert names == {"soft_cross_entropy"}
-    assert store.open_record(train()[0]).manifest.loss_name == "cross_entropy"
+    assert train()[0].record().manifest.loss_name == "cross_entropy"
 
 
-def test_a_run_on_shares_keeps_the_measures_of_the_most_likely_label(train, store):
-    run, (_, test) = train(ferplus_labels="probability", save_probabilities=True)
-    record = store.open_record(run)
-    order = np.argsort(test.ids)
-    labels = test.labels.numpy()[order]
+def test_a_run_on_shares_keeps_the_measures_of_the_most_likely_label(on_shares):
+    trained, test = on_shares
+    record, labels = trained.record("test-probe"), test.labels.numpy()
     np.testing.assert_array_equal(record.samples.labels, labels)
     expected = record.probabilities()[np.arange(len(labels)), labels]
-    np.testing.assert_allclose(
-        record.history().measures["target_probability"][0], expected, rtol=1e-4
-    )
+    measured = record.history().measures["target_probability"][0]
+    np.testing.assert_allclose(measured, expected, rtol=1e-4)
 
 
-def test_a_training_on_shares_follows_the_gradient_of_their_cross_entropy(train, store):
+def test_a_training_on_shares_follows_the_gradient_of_their_cross_entropy(train, faces):
     """One step of plain gradient descent, by hand."""
     step = {"batch_size": 100, "optimizer": "sgd", "momentum": 0.0, "learning_rate": 0.1}
-    params = validate(TrainParams, SMALL | step)
-    run, (split, _) = train(
-        **step, ferplus_labels="probability", save_model=True, deterministic=True
-    )
-    training.seed_everything(params)
+    step |= {"ferplus_labels": "probability", "save_model": True, "deterministic": True}
+    trained, _ = train(**step)
+    params = validate(TrainParams, SMALL | {"data_dir": str(faces)} | step)
+    split, _ = load_dataset(params)
+    seed_everything(params)
     model = build_model("cnn3", in_channels=1, image_size=(48, 48), n_classes=8)
     model.train()
-    images = training.Normalisation.of(split).apply(split.images)
+    images = Normalisation.of(split).apply(split.images)
     loss = -(split.soft_labels * model(images).log_softmax(1)).sum(1).mean()
     gradients = torch.autograd.grad(loss, list(model.parameters()))
-    saved = torch.load(store.local_root(run) / "model" / "weights.pt", weights_only=True)
+    saved = torch.load(trained.folder / "model" / "weights.pt", weights_only=True)
     for (name, before), gradient in zip(model.named_parameters(), gradients, strict=True):
         torch.testing.assert_close(saved[name], before - 0.1 * gradient, rtol=1e-3, atol=1e-5)

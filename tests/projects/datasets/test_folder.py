@@ -84,11 +84,11 @@ def test_a_train_folder_alone_is_refused_with_the_way_to_split_it(both):
 
 
 def test_only_the_files_of_the_subset_are_decoded(both):
-    kept = load(dataset=folder_name(both), subset=2, test_subset=2)[0].ids
+    chosen = load(dataset=folder_name(both), subset=2, test_subset=2)[0].ids
     for path in (both / "train").rglob("*.png"):
-        if path.relative_to(both).as_posix() not in kept:
+        if path.relative_to(both).as_posix() not in chosen:
             path.write_bytes(b"broken")
-    assert load(dataset=folder_name(both), subset=2)[0].ids.tolist() == kept.tolist()
+    assert load(dataset=folder_name(both), subset=2)[0].ids.tolist() == chosen.tolist()
 
 
 @pytest.fixture
@@ -226,8 +226,8 @@ def cifar_folder(tmp_path_factory):
         pytest.skip("shared/data/cifar10-test.tar is not beside the repository")
     root = tmp_path_factory.mktemp("cifar")
     with tarfile.open(CIFAR_TAR) as tar:
-        wanted = [m for m in tar.getmembers() if m.name.endswith(".jpg")][:200]
-        tar.extractall(root, members=wanted, filter="data")
+        members = [m for m in tar.getmembers() if m.name.endswith(".jpg")][:200]
+        tar.extractall(root, members=members, filter="data")
     return root / "cifar10" / "test"
 
 

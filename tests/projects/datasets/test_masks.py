@@ -176,8 +176,8 @@ def test_a_damaged_file_is_named(folders, name):
 
 
 def test_a_folder_without_images_is_refused(folders):
-    for each in (folders / "images/val").iterdir():
-        each.unlink()
+    for path in (folders / "images/val").iterdir():
+        path.unlink()
     expected = f"{folders}/images/val has no images (.png, .jpg, .jpeg, .bmp, .webp). Fill it."
     with pytest.raises(DataError, match=message(expected)):
         opened(folders)
@@ -203,15 +203,17 @@ def test_camvid_is_read_as_it_is(tmp_path):
     if not CAMVID.exists():
         pytest.skip("shared/data/camvid.tar is not beside the repository")
     with tarfile.open(CAMVID) as archive:
-        names = sorted(each for each in archive.getnames() if "/masks/" in each and "." in each)
-        kept = [next(each for each in names if f"/{split}/" in each) for split in ("train", "val")]
-        for each in kept:
-            archive.extract(each, tmp_path, filter="data")
-            image = each.replace("/masks/", "/images/").replace(".png", ".jpg")
+        names = sorted(name for name in archive.getnames() if "/masks/" in name and "." in name)
+        chosen = [
+            next(name for name in names if f"/{split}/" in name) for split in ("train", "val")
+        ]
+        for name in chosen:
+            archive.extract(name, tmp_path, filter="data")
+            image = name.replace("/masks/", "/images/").replace(".png", ".jpg")
             archive.extract(image, tmp_path, filter="data")
-    names = tuple(f"class {each}" for each in range(11))
+    names = tuple(f"class {number}" for number in range(11))
     train, test = opened(tmp_path / "camvid", class_names=names, void_id=11)
     assert train.images.shape == test.images.shape == (1, 3, 360, 480)
     assert train.class_names == (*names, "void")
-    ids = np.array(Image.open(tmp_path / kept[0]))
+    ids = np.array(Image.open(tmp_path / chosen[0]))
     np.testing.assert_array_equal(train.targets[0].numpy(), ids)

@@ -12,11 +12,12 @@ from actiontrack.errors import DataError, ParameterError
 from projects import train as training
 from projects.datasets import load_dataset
 from projects.params import TrainParams, validate
+from projects.run_log import lasting
 
 EXAMPLE = "Write one line id,label and one line per wrong label, e.g. 17,3."
 TARGET = load_digits().target
 #: Ids of training images, and labels that are not theirs.
-WRONG = {each: (TARGET[each] + 1) % 10 for each in (2, 3, 4, 1790)}
+WRONG = {sample_id: (TARGET[sample_id] + 1) % 10 for sample_id in (2, 3, 4, 1790)}
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def fails(path, **values):
 
 def test_the_labels_of_the_file_replace_those_of_the_training_images(write):
     train, test = load(write(rows(WRONG)))
-    expected = [WRONG.get(each, TARGET[each]) for each in train.ids.tolist()]
+    expected = [WRONG.get(sample_id, TARGET[sample_id]) for sample_id in train.ids.tolist()]
     assert train.labels.tolist() == expected
     assert train.true_labels.tolist() == TARGET[train.ids].tolist()
     assert test.true_labels is None
@@ -59,7 +60,9 @@ def test_a_row_may_repeat_the_true_label(write):
 
 
 def test_rows_outside_the_subset_are_passed_over(write):
-    labels = {each: (TARGET[each] + 1) % 10 for each in load_dataset(TrainParams())[0].ids}
+    labels = {
+        sample_id: (TARGET[sample_id] + 1) % 10 for sample_id in load_dataset(TrainParams())[0].ids
+    }
     train, _ = load(write(rows(labels)), subset=50)
     assert (train.labels != train.true_labels).sum() == 50
 
@@ -75,10 +78,10 @@ def folder(tmp_path):
     root = tmp_path / "images"
     for split, n in (("train", 3), ("test", 1)):
         for name in ("1", "2", "3", "NA"):
-            place = root / split / name
-            place.mkdir(parents=True)
+            path = root / split / name
+            path.mkdir(parents=True)
             for i in range(n):
-                Image.new("RGB", (8, 8), (i, i, i)).save(place / f"{i}.png")
+                Image.new("RGB", (8, 8), (i, i, i)).save(path / f"{i}.png")
     return root
 
 
@@ -190,19 +193,20 @@ def test_the_lasting_parameters_hold_the_digest_of_the_files_content(write):
     path = write(rows(WRONG))
     expected = hashlib.sha256(path.read_bytes()).hexdigest()
     params = validate(TrainParams, {"noisy_labels": str(path)})
-    assert training.lasting(params)["noisy_labels_sha256"] == expected
+    assert lasting(params)["noisy_labels_sha256"] == expected
     write(rows(WRONG | {5: 0}))
-    assert training.lasting(params)["noisy_labels_sha256"] != expected
+    assert lasting(params)["noisy_labels_sha256"] != expected
 
 
 def test_without_a_file_there_is_no_digest():
-    assert "noisy_labels_sha256" not in training.lasting(TrainParams())
+    assert "noisy_labels_sha256" not in lasting(TrainParams())
 
 
 def test_a_run_keeps_both_labels_and_the_digest(write, store, experiment):
     mlflow.set_experiment(experiment)
     path = write(rows(WRONG))
     quick = {"model": "cnn3", "epochs": 1, "test_subset": 20, "device": "cpu", "report": False}
+    quick |= {"batch_size": 500, "threads": 1}
     params = validate(TrainParams, quick | {"noisy_labels": str(path), "record": "train"})
     run, _ = training.train(params, store)
     run = store.get_run(run.run_id)

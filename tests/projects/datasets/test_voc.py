@@ -162,14 +162,14 @@ def test_torchvision_reads_the_same_images_and_boxes(bccd):
     theirs = VOCDetection(str(bccd), year="2007", image_set="train", download=False)
     assert train.class_names == ("Platelets", "RBC", "WBC")
     for row, name in enumerate(train.ids):
-        place = [Path(each).stem for each in theirs.images].index(name)
-        image, target = theirs[place]
+        position = [Path(path).stem for path in theirs.images].index(name)
+        image, target = theirs[position]
         objects = target["annotation"]["object"]
         assert tuple(train.sizes[row]) == image.size
-        assert list(train.annotations[row].names) == [each["name"] for each in objects]
+        assert list(train.annotations[row].names) == [item["name"] for item in objects]
         boxes = [
-            [int(each["bndbox"][side]) for side in ("xmin", "ymin", "xmax", "ymax")]
-            for each in objects
+            [int(item["bndbox"][side]) for side in ("xmin", "ymin", "xmax", "ymax")]
+            for item in objects
         ]
         assert np.add(train.annotations[row].boxes, [1, 1, 0, 0]).tolist() == boxes
 

@@ -29,11 +29,11 @@ def test_a_box_of_one_pixel_is_a_box(tmp_path):
 def test_a_box_without_a_pixel_is_refused_by_file_and_object(tmp_path, box):
     with pytest.raises(DataError) as caught:
         annotation(tmp_path, xml(an_object(), an_object("dog", box)))
-    told = ", ".join(
+    corners = ", ".join(
         f"{name} {value}" for name, value in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)
     )
     assert str(caught.value) == (
-        f"{tmp_path / 'x.xml'}: object 2 (dog) has no pixel of the image of 40x20: {told}. "
+        f"{tmp_path / 'x.xml'}: object 2 (dog) has no pixel of the image of 40x20: {corners}. "
         "Mend or remove it, or pass --bad_boxes drop to leave such objects out."
     )
 
@@ -100,6 +100,29 @@ def test_an_annotation_of_another_size_is_refused(tmp_path):
     )
 
 
+@pytest.mark.parametrize("size", [("40.0", "20.0"), (" 40 ", "2e1"), ("40", "20.00")])
+def test_a_size_is_the_number_that_it_spells(tmp_path, size):
+    assert annotation(tmp_path, xml(an_object(), size=size)).names == ("cat",)
+
+
+@pytest.mark.parametrize("size", [("40.5", "20"), ("wide", "20"), ("nan", "nan"), ("40", "0")])
+def test_a_size_that_is_another_number_or_none_is_refused(tmp_path, size):
+    with pytest.raises(DataError, match=r"is for an image of \S+ pixels, the image has 40x20\. "):
+        annotation(tmp_path, xml(an_object(), size=size))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        *[("1", True), ("1.0", True), (" 1 ", True), ("true", True), ("True", True)],
+        *[("0", False), ("0.0", False), ("", False), ("Unspecified", False), ("false", False)],
+    ],
+)
+def test_difficult_is_a_number_or_a_word(tmp_path, text, expected):
+    read = annotation(tmp_path, xml(an_object(difficult=text)))
+    assert read.difficult.tolist() == [expected]
+
+
 def test_a_size_of_0_is_no_size(tmp_path):
     assert annotation(tmp_path, xml(an_object(), size=(0, 0))).names == ("cat",)
 
@@ -151,7 +174,7 @@ def test_several_datasets_in_one_folder_are_refused(pair):
 )
 def test_the_usual_lists_are_taken_in_order(five, lists, expected):
     five.lists(**lists)
-    assert tuple("".join(each.ids) for each in load(five)) == expected
+    assert tuple("".join(split.ids) for split in load(five)) == expected
 
 
 def test_a_named_list_is_taken_with_its_usual_partner(five):
@@ -194,8 +217,8 @@ def test_a_named_list_without_a_partner_is_refused(five):
 
 def test_a_missing_list_is_refused(five):
     path = five.root / "ImageSets" / "Main" / "no.txt"
-    told = fails(five, train_set="no", test_set="test")
-    assert told.startswith(f"the list {path} can't be read")
+    text = fails(five, train_set="no", test_set="test")
+    assert text.startswith(f"the list {path} can't be read")
 
 
 def test_an_empty_list_is_refused(five):
@@ -235,3 +258,23 @@ def test_a_subset_larger_than_its_split_is_refused(five):
         "test_subset: must be at most 1, the images of the split, got 2. "
         "Pass --test_subset 0 for all of them."
     )
+
+
+def test_a_list_may_begin_with_a_byte_order_mark_and_end_its_lines_as_windows_does(five):
+    for name, text in (("train", "a\r\nb\r\n"), ("val", "c")):
+        path = five.root / "ImageSets" / "Main" / f"{name}.txt"
+        path.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert [split.ids.tolist() for split in load(five)] == [["a", "b"], ["c"]]
+
+
+def test_a_list_that_is_no_text_is_refused(five):
+    five.lists(val="c")
+    (five.root / "ImageSets" / "Main" / "train.txt").write_bytes(b"\xff\xfe\x00")
+    assert fails(five).startswith("the list ")
+
+
+def test_an_image_with_an_ending_in_capitals_is_read(voc):
+    voc("a", an_object(), suffix=".JPG")
+    voc("b", an_object())
+    voc.lists(train="a", val="b")
+    assert load(voc)[0].paths == ("JPEGImages/a.JPG",)

@@ -16,8 +16,8 @@ def an_object(name="cat", box=(1, 1, 20, 10), difficult=0):
 
 
 def xml(*objects, size=SIZE):
-    told = f"<size><width>{size[0]}</width><height>{size[1]}</height></size>"
-    return f"<annotation>{told}{''.join(objects)}</annotation>"
+    declared = f"<size><width>{size[0]}</width><height>{size[1]}</height></size>"
+    return f"<annotation>{declared}{''.join(objects)}</annotation>"
 
 
 def load(voc, **changes):

@@ -200,7 +200,7 @@ def training_ids(params):
 
 
 def test_a_training_sees_its_part_only(outcomes):
-    assert [each.n_images for each in outcomes[1]] == [40, 80]
+    assert [outcome.n_images for outcome in outcomes[1]] == [40, 80]
 
 
 def test_every_part_starts_from_the_initial_weights_that_the_seed_gives(outcomes):
@@ -217,10 +217,10 @@ def test_another_seed_starts_from_other_weights(outcomes):
 
 
 def test_the_halves_of_the_test_split_make_up_the_whole(outcomes):
-    for each in outcomes[1]:
-        halves = each.choosing_accuracy + each.held_out_accuracy
-        assert each.accuracy == pytest.approx(halves / 2)
-        assert each.n_test == 60
+    for outcome in outcomes[1]:
+        halves = outcome.choosing_accuracy + outcome.held_out_accuracy
+        assert outcome.accuracy == pytest.approx(halves / 2)
+        assert outcome.n_test == 60
 
 
 def test_the_order_in_which_a_part_is_named_does_not_matter(outcomes):
@@ -233,9 +233,9 @@ def test_processes_come_to_the_same_outcome(outcomes):
     params, expected = outcomes
     ids = training_ids(params)
     with part_trainer(params, parallel=2) as trainer:
-        found = trainer.train([ids[:40], ids[40:]])
-    assert [replace(each, seconds=0.0) for each in found] == [
-        replace(each, seconds=0.0) for each in expected
+        results = trainer.train([ids[:40], ids[40:]])
+    assert [replace(outcome, seconds=0.0) for outcome in results] == [
+        replace(outcome, seconds=0.0) for outcome in expected
     ]
 
 
@@ -256,9 +256,9 @@ def test_a_process_that_dies_is_an_error_in_one_line(outcomes):
     )
     with part_trainer(params, parallel=2) as trainer:
         trainer.train([ids[:40]])
-        for each in multiprocessing.active_children():
-            each.kill()
-            each.join()
+        for process in multiprocessing.active_children():
+            process.kill()
+            process.join()
         with pytest.raises(ActionTrackError, match=message(text)):
             trainer.train([ids[:40]])
 
@@ -273,7 +273,7 @@ class Scripted:
         self.table, self.trained = table, []
 
     def train(self, parts, **_):
-        names = ["".join(map(str, sorted(each.tolist()))) for each in parts]
+        names = ["".join(map(str, sorted(part.tolist()))) for part in parts]
         self.trained += names
         return [
             Outcome(
@@ -306,16 +306,16 @@ def steps(store, experiment, monkeypatch):
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", experiment)
     params = validate(CurriculumParams, {"chunks": 3})
 
-    def go(script, what, ranking=RANKING):
+    def go(script, ask, ranking=RANKING):
         with start_experiment("curriculum", params, store) as current:
-            return what(Steps(current, params, ranking, script, "training"))
+            return ask(Steps(current, params, ranking, script, "training"))
 
     return go
 
 
 def test_each_step_keeps_the_chunk_of_the_highest_accuracy(steps):
     script = Scripted(TABLE)
-    chosen = steps(script, lambda each: each.greedy("accuracy"))
+    chosen = steps(script, lambda taken: taken.greedy("accuracy"))
     assert chosen["chunk"].tolist() == [1, 0, 2]
     assert chosen["n_candidates"].tolist() == [3, 2, 1]
     assert chosen["mean_action"].tolist() == [2.0, 1.5, 3.0]
@@ -325,9 +325,9 @@ def test_each_step_keeps_the_chunk_of_the_highest_accuracy(steps):
 def test_the_choice_on_one_half_takes_another_path_and_shares_the_first_step(steps):
     script = Scripted(TABLE)
 
-    def both(each):
-        each.greedy("accuracy")
-        return each.greedy("choosing_accuracy")
+    def both(taken):
+        taken.greedy("accuracy")
+        return taken.greedy("choosing_accuracy")
 
     assert steps(script, both)["chunk"].tolist() == [2, 0, 1]
     assert script.trained == ["0", "1", "2", "01", "12", "012", "02", "12"]
@@ -335,7 +335,7 @@ def test_the_choice_on_one_half_takes_another_path_and_shares_the_first_step(ste
 
 def test_nothing_is_chosen_in_the_fixed_orders(steps):
     script = Scripted({})
-    fixed = steps(script, lambda each: each.fixed())
+    fixed = steps(script, lambda taken: taken.fixed())
     counts = fixed.value_counts(["strategy", "n_images"])
     assert counts[RANDOM].sort_index().tolist() == [3, 3, 1]
     for order, first, second in ((EASIEST, "0", "01"), (HARDEST, "2", "12")):
@@ -348,19 +348,19 @@ def test_random_subsets_have_the_classes_and_the_size_of_the_chunks():
     chunks = chunks_by_score(np.arange(12.0), labels, range(12), n_chunks=3)
     ranking = replace(RANKING, sample_ids=np.arange(12), labels=labels, chunks=chunks)
     drawn = [ranking.random(2, seed) for seed in range(5)]
-    assert {tuple(np.bincount(labels[each])) for each in drawn} == {(4, 4)}
-    assert len({tuple(each) for each in drawn}) > 1
+    assert {tuple(np.bincount(labels[positions])) for positions in drawn} == {(4, 4)}
+    assert len({tuple(positions) for positions in drawn}) > 1
 
 
 def test_steps_that_are_finished_are_skipped_and_read_alike(steps, capsys):
-    first = steps(Scripted(TABLE), lambda each: each.greedy("accuracy"))
+    first = steps(Scripted(TABLE), lambda taken: taken.greedy("accuracy"))
     capsys.readouterr()
     script = Scripted(TABLE)
-    second = steps(script, lambda each: each.greedy("accuracy"))
+    second = steps(script, lambda taken: taken.greedy("accuracy"))
     pd.testing.assert_frame_equal(first, second)
     assert script.trained == []
-    told = re.findall(r"== (.*): skipped, finished already in run", capsys.readouterr().out)
-    assert told == [
+    skipped = re.findall(r"== (.*): skipped, finished already in run", capsys.readouterr().out)
+    assert skipped == [
         "1 of 3 chunks: one chunk",
         "2 of 3 chunks: chunks 1 and one more",
         "all chunks",
@@ -368,9 +368,9 @@ def test_steps_that_are_finished_are_skipped_and_read_alike(steps, capsys):
 
 
 def test_other_scores_are_trained_on_anew(steps):
-    steps(Scripted(TABLE), lambda each: each.greedy("accuracy"))
+    steps(Scripted(TABLE), lambda taken: taken.greedy("accuracy"))
     script = Scripted(TABLE)
-    steps(script, lambda each: each.greedy("accuracy"), replace(RANKING, digest="others"))
+    steps(script, lambda taken: taken.greedy("accuracy"), replace(RANKING, digest="others"))
     assert script.trained == ["0", "1", "2", "01", "12", "012"]
 
 

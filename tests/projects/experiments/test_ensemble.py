@@ -31,8 +31,8 @@ def test_models_trained_at_once_give_figures_tables_and_a_finding(
     }
     (table,) = (page / "tables").glob("*every-sample.parquet")
     actions = [
-        store.open_record(each).scores()["action"]
-        for each in store.find_runs(RunQuery(experiments=(experiment,)))
+        store.open_record(run).scores()["action"]
+        for run in store.find_runs(RunQuery(experiments=(experiment,)))
     ]
     expected = np.sort(np.mean(actions, axis=0))[::-1]
     np.testing.assert_allclose(pd.read_parquet(table)["mean_action"], expected, rtol=1e-6)

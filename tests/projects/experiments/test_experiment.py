@@ -12,8 +12,8 @@ from projects.params.experiments import ExperimentParams
 TINY = ["--subset", "60", "--test_subset", "20", "--epochs", "1"]
 
 
-@pytest.fixture(name="here")
-def _here(experiment, monkeypatch):  # the name `experiment` is taken in this file
+@pytest.fixture(name="own_experiment")
+def _own_experiment(experiment, monkeypatch):  # the name `experiment` is taken in this file
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", experiment)
 
 
@@ -23,22 +23,24 @@ def tiny(*more):
 
 def children(store, parent):
     client = store._client
-    found = client.search_runs(
+    runs = client.search_runs(
         [parent.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.run_id}'"
     )
-    return [each.info.run_id for each in found]
+    return [run.info.run_id for run in runs]
 
 
-def test_trainings_are_nested_runs_in_the_order_asked_for(store, here):
+def test_trainings_are_nested_runs_in_the_order_asked_for(store, own_experiment):
     params = tiny()
     with experiment("example", params, store) as current:
         runs = current.train([params.training(model="cnn3", seed=seed) for seed in (1, 0)])
-        assert [each.params["seed"] for each in runs] == ["1", "0"]
-        assert sorted(children(store, current.run)) == sorted(each.run_id for each in runs)
-    assert {each.status for each in runs} == {"FINISHED"}
+        assert [run.params["seed"] for run in runs] == ["1", "0"]
+        assert sorted(children(store, current.run)) == sorted(run.run_id for run in runs)
+    assert {run.status for run in runs} == {"FINISHED"}
 
 
-def test_a_training_whose_identical_run_is_finished_is_skipped_and_said_so(store, here, capsys):
+def test_a_training_whose_identical_run_is_finished_is_skipped_and_said_so(
+    store, own_experiment, capsys
+):
     params = tiny()
     with experiment("example", params, store) as current:
         (first,) = current.train([params.training(model="cnn3")])
@@ -49,11 +51,11 @@ def test_a_training_whose_identical_run_is_finished_is_skipped_and_said_so(store
         )
     assert again.run_id == first.run_id
     assert other.run_id != first.run_id
-    told = f"== train cnn3 seed 0: skipped, finished already in run {first.run_id}"
-    assert told in capsys.readouterr().out
+    line = f"== train cnn3 seed 0: skipped, finished already in run {first.run_id}"
+    assert line in capsys.readouterr().out
 
 
-def test_a_training_that_failed_is_done_again(store, here):
+def test_a_training_that_failed_is_done_again(store, own_experiment):
     params = tiny()
     training = params.training(model="cnn3")
     with experiment("example", params, store) as current:
@@ -87,7 +89,7 @@ def test_a_folder_with_another_file_is_another_training(tmp_path):
     assert training_identity(training) != before
 
 
-def test_a_step_is_done_once_and_its_run_holds_the_result(store, here, tmp_path):
+def test_a_step_is_done_once_and_its_run_holds_the_result(store, own_experiment, tmp_path):
     done = []
 
     def work(run):
@@ -100,12 +102,12 @@ def test_a_step_is_done_once_and_its_run_holds_the_result(store, here, tmp_path)
         with experiment("example", tiny(), store) as current:
             run = current.step("count", {"of": "things"}, work)
             (tmp_path / attempt).mkdir()
-            found = pd.read_csv(store.download(run, "step/result.csv", tmp_path / attempt))
-            assert found["a"].tolist() == [1]
+            frame = pd.read_csv(store.download(run, "step/result.csv", tmp_path / attempt))
+            assert frame["a"].tolist() == [1]
     assert done == [run.run_id]
 
 
-def test_a_step_of_another_identity_is_another_step(store, here):
+def test_a_step_of_another_identity_is_another_step(store, own_experiment):
     done = []
     with experiment("example", tiny(), store) as current:
         for of in ("things", "people"):
@@ -113,7 +115,7 @@ def test_a_step_of_another_identity_is_another_step(store, here):
     assert len(set(done)) == 2
 
 
-def test_a_step_that_fails_fails_the_experiment_and_is_done_again(store, here):
+def test_a_step_that_fails_fails_the_experiment_and_is_done_again(store, own_experiment):
     done = []
 
     def work(run):
@@ -129,7 +131,7 @@ def test_a_step_that_fails_fails_the_experiment_and_is_done_again(store, here):
     assert len(done) == 2
 
 
-def test_the_report_tells_finding_settings_and_steps(store, here, capsys):
+def test_the_report_tells_finding_settings_and_steps(store, own_experiment, capsys):
     with experiment("example", tiny(), store) as current:
         run = current.step("count", {}, lambda _: None)
         table = Section(heading="Table", frame=pd.DataFrame({"a": [1]}))
@@ -146,7 +148,7 @@ def test_the_report_tells_finding_settings_and_steps(store, here, capsys):
     assert f"{root}/report.html" in printed
 
 
-def test_the_parent_run_holds_the_values_that_the_scale_filled_in(store, here):
+def test_the_parent_run_holds_the_values_that_the_scale_filled_in(store, own_experiment):
     with experiment("example", tiny(), store) as current:
         pass
     params = store.get_run(current.run.run_id).params

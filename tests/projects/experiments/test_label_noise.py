@@ -35,7 +35,7 @@ def home(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def found(home):
+def results(home):
     """The store in which the experiment has run once, and the folder of its page."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
@@ -55,8 +55,8 @@ def table(page, name):
     return pd.read_parquet(path)
 
 
-def test_every_method_has_a_row_with_its_cost(found):
-    frame = table(found[1], "every-method").set_index("method")
+def test_every_method_has_a_row_with_its_cost(results):
+    frame = table(results[1], "every-method").set_index("method")
     assert set(frame.index) == SCORES | CLEANLAB
     assert (frame.loc[list(SCORES), "runs"] == 2).all()
     assert (frame.loc[list(CLEANLAB), "runs"] == 1).all()
@@ -65,8 +65,8 @@ def test_every_method_has_a_row_with_its_cost(found):
     assert " ± " in frame.loc["action", "P@24"]
 
 
-def test_the_action_is_measured_as_scikit_learn_does(found):
-    store, page = found
+def test_the_action_is_measured_as_scikit_learn_does(results):
+    store, page = results
     frame = table(page, "every-run").query("score == 'action'")
     assert len(frame) == 2 * 2  # two runs, two k
     for row in frame.itertuples():
@@ -80,28 +80,28 @@ def test_the_action_is_measured_as_scikit_learn_does(found):
         assert row.precision_at_k == pytest.approx(wrong[top].mean())
 
 
-def test_the_table_prints_mean_and_standard_deviation_of_the_runs(found):
-    runs = table(found[1], "every-run").query("score == 'action' and k == 24")["auroc"]
-    (shown,) = table(found[1], "every-method").query("method == 'action'")["AUROC"]
-    assert shown == f"{runs.mean():.3f} ± {runs.std(ddof=1):.3f}"
+def test_the_table_prints_mean_and_standard_deviation_of_the_runs(results):
+    runs = table(results[1], "every-run").query("score == 'action' and k == 24")["auroc"]
+    (cell,) = table(results[1], "every-method").query("method == 'action'")["AUROC"]
+    assert cell == f"{runs.mean():.3f} ± {runs.std(ddof=1):.3f}"
 
 
-def test_cleanlab_is_measured_on_the_wrong_labels_of_the_run_of_the_same_seed(found):
-    store, page = found
+def test_cleanlab_is_measured_on_the_wrong_labels_of_the_run_of_the_same_seed(results):
+    store, page = results
     row = table(page, "every-run").query("score == 'cleanlab_self_confidence'").iloc[0]
     (path,) = page.parents[2].glob("*/artifacts/cross_validation/probabilities.parquet")
-    kept = OutOfFold.load(path)
+    out_of_fold = OutOfFold.load(path)
     record = store.open_record(row["run_id"], "train-probe")
     assert record.run.params["seed"] == "0"
-    np.testing.assert_array_equal(record.samples.sample_ids, kept.sample_ids)
-    np.testing.assert_array_equal(record.samples.labels, kept.labels)
+    np.testing.assert_array_equal(record.samples.sample_ids, out_of_fold.sample_ids)
+    np.testing.assert_array_equal(record.samples.labels, out_of_fold.labels)
     wrong = record.samples.labels != record.samples.true_labels
-    own = kept.probabilities[np.arange(len(kept.labels)), kept.labels]
-    assert row["auroc"] == pytest.approx(metrics.roc_auc_score(wrong, -own), abs=1e-6)
+    of_label = out_of_fold.probabilities[np.arange(len(out_of_fold.labels)), out_of_fold.labels]
+    assert row["auroc"] == pytest.approx(metrics.roc_auc_score(wrong, -of_label), abs=1e-6)
 
 
-def test_each_seed_draws_other_wrong_labels(found):
-    store, _ = found
+def test_each_seed_draws_other_wrong_labels(results):
+    store, _ = results
     wrong = []
     for run in store.find_runs(RunQuery(record="train-probe")):
         samples = store.open_record(run, "train-probe").samples
@@ -110,8 +110,8 @@ def test_each_seed_draws_other_wrong_labels(found):
     assert wrong[0] != wrong[1]
 
 
-def test_the_page_has_every_section_and_figure(found):
-    _, page = found
+def test_the_page_has_every_section_and_figure(results):
+    _, page = results
     text = (page / "report.md").read_text()
     headings = [line[3:].replace("\\", "") for line in text.splitlines() if line[:3] == "## "]
     assert headings == [
@@ -127,14 +127,14 @@ def test_the_page_has_every_section_and_figure(found):
     ]  # fmt: skip
 
 
-def test_the_distributions_are_of_noisy_clean_and_test_samples(found):
-    frame = table(found[1], "distributions-of-the-action").set_index("group")
+def test_the_distributions_are_of_noisy_clean_and_test_samples(results):
+    frame = table(results[1], "distributions-of-the-action").set_index("group")
     assert frame["count"].to_dict() == {"clean": 2 * 216, "noisy": 2 * 24, "test": 2 * 60}
     assert frame.loc["noisy", "mean"] > frame.loc["clean", "mean"]
 
 
-def test_the_same_again_does_no_step_twice_and_finds_the_same(found, home, capsys, monkeypatch):
-    store, page = found
+def test_the_same_again_does_no_step_twice_and_finds_the_same(results, home, capsys, monkeypatch):
+    store, page = results
     monkeypatch.chdir(home)
     mlflow.set_tracking_uri(store.tracking_uri)
     before = list(page.parents[2].iterdir())
@@ -146,8 +146,8 @@ def test_the_same_again_does_no_step_twice_and_finds_the_same(found, home, capsy
         pd.testing.assert_frame_equal(table(other, name), table(page, name))
 
 
-def test_the_finding_tells_the_noise_the_scores_and_the_price_of_cleanlab(found):
-    finding = (found[1] / "report.md").read_text().replace("\\", "")
+def test_the_finding_tells_the_noise_the_scores_and_the_price_of_cleanlab(results):
+    finding = (results[1] / "report.md").read_text().replace("\\", "")
     assert (
         "With 24 of 240 training labels wrong (symmetric noise), 3 epochs: cnn3: wrong labels are "
         "found at AUROC 0."
@@ -159,7 +159,7 @@ def test_the_finding_tells_the_noise_the_scores_and_the_price_of_cleanlab(found)
 
 
 @pytest.fixture
-def here(experiment, monkeypatch):
+def own_experiment(experiment, monkeypatch):
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", experiment)
 
 
@@ -167,11 +167,11 @@ ONE = [*SMALL[:2], "--subset", "120", "--test_subset", "30", "--epochs", "2"]
 
 
 def test_a_user_s_own_wrong_labels_are_the_only_ones_and_cleanlab_may_be_missing(
-    here, tmp_path, capsys, monkeypatch
+    own_experiment, tmp_path, capsys, monkeypatch
 ):
     split, _ = load_dataset(parse(LabelNoiseParams, ONE).training())
-    given = pd.DataFrame({"id": split.ids[:9], "label": (split.labels[:9].numpy() + 1) % 10})
-    given.to_csv(tmp_path / "labels.csv", index=False)
+    labels = pd.DataFrame({"id": split.ids[:9], "label": (split.labels[:9].numpy() + 1) % 10})
+    labels.to_csv(tmp_path / "labels.csv", index=False)
     monkeypatch.setattr(label_noise, "has_cleanlab", lambda: False)
     label_noise.main([*ONE, "--noisy_labels", str(tmp_path / "labels.csv")])
     printed = capsys.readouterr().out
@@ -180,7 +180,9 @@ def test_a_user_s_own_wrong_labels_are_the_only_ones_and_cleanlab_may_be_missing
     assert "best of 10 scores is " in printed
 
 
-def test_cleanlab_that_is_asked_for_and_missing_stops_before_any_training(here, monkeypatch):
+def test_cleanlab_that_is_asked_for_and_missing_stops_before_any_training(
+    own_experiment, monkeypatch
+):
     monkeypatch.setitem(sys.modules, "cleanlab", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'actiontrack\[cleanlab\]'"):
         label_noise.main([*ONE, "--cleanlab", "true"])
@@ -205,10 +207,10 @@ def test_a_file_and_a_fraction_are_refused():
 def test_every_scale_trains_both_models_of_the_paper_on_one_tenth_of_wrong_labels(scale, runs):
     trainings = parse(LabelNoiseParams, ["--scale", scale]).trainings()
     assert len(trainings) == runs
-    assert {each.model for each in trainings} == {"cnn3", "resnet_v2"}
-    assert {each.label_noise for each in trainings} == {0.1}
-    assert all(each.effective_noise_seed == each.seed for each in trainings)
-    assert {each.record for each in trainings} == {("train", "test")}
+    assert {training.model for training in trainings} == {"cnn3", "resnet_v2"}
+    assert {training.label_noise for training in trainings} == {0.1}
+    assert all(training.effective_noise_seed == training.seed for training in trainings)
+    assert {training.record for training in trainings} == {("train", "test")}
 
 
 def test_the_paper_s_scale_has_the_paper_s_epochs_on_all_images():

@@ -15,9 +15,9 @@ def page(store, experiment, monkeypatch):
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", experiment)
     model_bias.main(SMALL)
     client = store._client
-    found = client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
-    (parent,) = [each for each in found if "mlflow.parentRunId" not in each.data.tags]
-    assert len(found) == 5
+    runs = client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
+    (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    assert len(runs) == 5
     return store.local_root(store.get_run(parent.info.run_id)) / "model_bias"
 
 

@@ -20,12 +20,12 @@ def test_the_small_detector_is_torchvisions_ssd_over_a_small_backbone(small):
     # Convolutions without bias, 3x3, and two numbers a channel for each batch norm.
     channels = [(3, 32), (32, 64), (64, 128), (128, 128), (128, 256), (256, 256), (256, 256)]
     expected = sum(9 * cin * cout + 2 * cout for cin, cout in channels)
-    assert sum(each.numel() for each in small.ssd.backbone.parameters()) == expected
+    assert sum(weights.numel() for weights in small.ssd.backbone.parameters()) == expected
 
 
 def test_the_maps_are_an_eighth_to_a_sixty_fourth_of_the_image():
     maps = SmallBackbone()(torch.zeros(2, 3, 192, 192))
-    assert [tuple(each.shape) for each in maps.values()] == [
+    assert [tuple(feature_map.shape) for feature_map in maps.values()] == [
         (2, 128, 24, 24), (2, 256, 12, 12), (2, 256, 6, 6), (2, 256, 3, 3),
     ]  # fmt: skip
 
@@ -42,9 +42,9 @@ def test_detections_are_those_of_torchvisions_forward(small):
     images = torch.rand(2, 3, 192, 192, generator=torch.Generator().manual_seed(0))
     plain = PackedSSD(small.ssd, mean=torch.zeros(3), std=torch.ones(3)).eval()
     ours = plain.detections(plain(images))
-    for expected, found in zip(small.ssd(list(images)), ours, strict=True):
-        assert {name: each.tolist() for name, each in found.items()} == {
-            name: each.tolist() for name, each in expected.items()
+    for expected, detections in zip(small.ssd(list(images)), ours, strict=True):
+        assert {name: values.tolist() for name, values in detections.items()} == {
+            name: values.tolist() for name, values in expected.items()
         }
 
 
@@ -62,12 +62,12 @@ def test_the_same_seed_gives_the_same_weights():
     for _ in range(2):
         torch.manual_seed(3)
         states.append(build_detector("ssd_small", n_classes=2).state_dict())
-    assert all(torch.equal(each, states[1][name]) for name, each in states[0].items())
+    assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
 
 
 def test_saved_weights_are_torchvisions_own(small):
     names = small.state_dict()
-    assert {each.removeprefix("ssd.") for each in names} == set(small.ssd.state_dict())
+    assert {name.removeprefix("ssd.") for name in names} == set(small.ssd.state_dict())
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ def test_every_pixel_has_a_logit_of_each_class(size):
 def test_the_encoder_is_that_of_vgg16():
     ours = UNet(2).stages.state_dict().values()
     theirs = vgg16_bn(weights=None).features.state_dict().values()
-    assert [each.shape for each in ours] == [each.shape for each in theirs]
+    assert [tensor.shape for tensor in ours] == [tensor.shape for tensor in theirs]
 
 
 def test_the_stages_compute_what_vgg16_computes():

@@ -1,11 +1,11 @@
-"""Facts about projects/params.py."""
+"""Facts about projects/params/reading.py, on the parameters of a classifier."""
 
-import re
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import Field
 
 from actiontrack.errors import DataError, ParameterError
 from actiontrack.store import Terminated
@@ -14,6 +14,7 @@ from projects.params import (
     DATASETS,
     Params,
     TrainParams,
+    defaults,
     parse,
     rule_of,
     run_main,
@@ -168,13 +169,6 @@ def test_a_folder_dataset_keeps_its_path():
             "seed: must be given once, got '2'. Remove one of the two.",
         ),
         (
-            ["--mode", "inline"],
-            (
-                "mode: must be probe when train is not in record: only training batches have "
-                "inline losses, got 'inline'. Pass --record test,train or --mode probe."
-            ),
-        ),
-        (
             ["--warmup_epochs", "12"],
             (
                 "warmup_epochs: must be an integer < epochs, which is 12, got 12. "
@@ -242,24 +236,40 @@ def test_parameters_survive_the_way_through_text(**values):
     assert parse(TrainParams, argv) == params
 
 
-def test_help_shows_default_rule_and_description_of_each_parameter_and_exits_0(capsys):
+def test_help_shows_description_rule_and_default_of_each_parameter_and_exits_0(capsys):
     with pytest.raises(SystemExit) as caught:
         parse(TrainParams, ["--epochs", "3", "--help"])
     assert caught.value.code == 0
-    lines = capsys.readouterr().out.splitlines()
+    text = " ".join(capsys.readouterr().out.split())
     for name, field in TrainParams.model_fields.items():
-        (line,) = [line for line in lines if line.startswith(f"--{name} ")]
-        assert line.endswith(field.description)
-        assert rule_of(field).removeprefix("must be ") in line
-    assert re.search(r"^--epochs +12 +an integer >= 1 +passes over", "\n".join(lines), re.M)
+        rule, default = rule_of(field).removeprefix("must be "), defaults(TrainParams)[name]
+        expected = f"--{name} VALUE {field.description} ({rule}) [default: {default or 'empty'}]"
+        assert expected in text
+
+
+def test_help_says_which_parameter_is_required():
+    class Needs(Params):
+        """Title."""
+
+        path: str = Field(description="where")
+
+    assert "--path VALUE  where (text) [required]" in usage(Needs)
 
 
 def test_every_parameter_has_a_description():
     assert all(field.description for field in TrainParams.model_fields.values())
 
 
-def test_usage_begins_with_what_the_entry_point_does():
-    assert usage(TrainParams).startswith("Train a classifier and record every sample's loss.\n")
+def test_usage_says_what_the_entry_point_does():
+    assert "\n\n  Train a classifier and record every sample's loss.\n\n" in usage(TrainParams)
+
+
+def test_help_takes_no_value():
+    text = (
+        "command line: must be readable, got \"Option '--help' does not take a value.\". "
+        "Run with --help to see all parameters."
+    )
+    assert message("--help=3") == text
 
 
 def test_every_model_and_dataset_that_is_offered_exists():

@@ -55,10 +55,10 @@ def outputs(record):
 
 
 def test_the_loss_is_the_mean_squared_error_of_pixel_values(record, outputs):
-    found, _, images = outputs
+    reconstructed, _, images = outputs
     expected = [
-        mean_squared_error(image.ravel() / 255, made.ravel())
-        for image, made in zip(images, found, strict=True)
+        mean_squared_error(image.ravel() / 255, reconstruction.ravel())
+        for image, reconstruction in zip(images, reconstructed, strict=True)
     ]
     np.testing.assert_allclose(record.scores()["final_loss"], expected, rtol=1e-4)
     assert record.manifest.loss_name == "mean_squared_error"
@@ -66,7 +66,7 @@ def test_the_loss_is_the_mean_squared_error_of_pixel_values(record, outputs):
 
 def test_the_mean_of_a_map_is_the_action_of_its_image(record):
     assert record.manifest.pixel_loss_name == "squared_error"
-    means = [record.pixel_action(each).mean() for each in range(40)]
+    means = [record.pixel_action(row).mean() for row in range(40)]
     np.testing.assert_allclose(record.scores()["action"], means, rtol=1e-4)
 
 
@@ -97,9 +97,9 @@ def test_the_latent_space_is_drawn_by_its_principal_components(record):
 
     frame = analysis.feature_map(record)
     expected = PCA(2, svd_solver="full").fit(record.features())
-    found = frame[["x", "y"]].to_numpy()
+    components = frame[["x", "y"]].to_numpy()
     np.testing.assert_allclose(
-        np.abs(found), np.abs(expected.transform(record.features())), atol=1e-4
+        np.abs(components), np.abs(expected.transform(record.features())), atol=1e-4
     )
     shares = [
         f"component {n} ({s:.0%})" for n, s in enumerate(expected.explained_variance_ratio_, 1)
@@ -110,7 +110,7 @@ def test_the_latent_space_is_drawn_by_its_principal_components(record):
 
 
 def test_the_report_shows_maps_and_feature_space(record):
-    headings = [each.heading for each in reporting.run_report(record).sections]
+    headings = [section.heading for section in reporting.run_report(record).sections]
     assert "Pixel actions of the easiest samples" in headings
     assert "Samples in feature space" in headings
     assert "Difficulty of pixels per class" not in headings  # there is no class of a pixel
@@ -119,17 +119,17 @@ def test_the_report_shows_maps_and_feature_space(record):
 @pytest.mark.parametrize("size", [(8, 8), (28, 28), (33, 20)])
 def test_a_reconstruction_is_as_large_as_the_image(size):
     model = Autoencoder(3, size, latent_dim=2, width=4).eval()
-    made = model(torch.zeros(2, 3, *size))
-    assert made.shape == (2, 3, *size)
+    reconstructed = model(torch.zeros(2, 3, *size))
+    assert reconstructed.shape == (2, 3, *size)
     assert model.features(torch.zeros(2, 3, *size)).shape == (2, 2)
-    assert 0 <= made.min() <= made.max() <= 1
+    assert 0 <= reconstructed.min() <= reconstructed.max() <= 1
 
 
 def test_main_prints_scores_and_the_reconstruction_error(experiment, capsys):
     mlflow.set_experiment(experiment)
     assert train_autoencoder.main([f"--{name}={value}" for name, value in VALUES.items()]) == 0
     printed = capsys.readouterr().out
-    line = next(each for each in printed.splitlines() if "mean_squared_error" in each)
+    line = next(line for line in printed.splitlines() if "mean_squared_error" in line)
     (run,) = mlflow.search_runs(experiment_names=[experiment], output_format="list")
     assert line.split()[0] == "test-probe/mean_squared_error"
     logged = run.data.metrics["test-probe/mean_loss"]

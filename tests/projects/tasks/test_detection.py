@@ -43,11 +43,11 @@ def cells(tmp_path_factory):
         pytest.skip(f"{BCCD} is not there")
     root = tmp_path_factory.mktemp("cells")
     with tarfile.open(BCCD) as archive:
-        images = sorted(each for each in archive.getnames() if each.endswith(".jpg"))[:14]
+        images = sorted(name for name in archive.getnames() if name.endswith(".jpg"))[:14]
         for path in images:
             for name in (path, path.replace("JPEGImages", "Annotations").replace("jpg", "xml")):
                 archive.extract(name, root, filter="data")
-    names = [Path(each).stem for each in images]
+    names = [Path(path).stem for path in images]
     lists = root / FOLDER / "ImageSets" / "Main"
     lists.mkdir(parents=True)
     (lists / "train.txt").write_text("\n".join(names[:8]))
@@ -91,8 +91,8 @@ def splits(cells):
 
 def target_of(rows):
     """What torchvision takes, from the rows with a label."""
-    kept = rows[rows[:, 0] > 0]
-    return {"labels": kept[:, 0].long(), "boxes": kept[:, 1:]}
+    objects = rows[rows[:, 0] > 0]
+    return {"labels": objects[:, 0].long(), "boxes": objects[:, 1:]}
 
 
 def torchvisions(trained):
@@ -102,7 +102,7 @@ def torchvisions(trained):
     assert json.loads((folder / "model.json").read_text())["name"] == "ssd_small"
     ssd = build_detector("ssd_small", n_classes=3)
     weights = torch.load(folder / "weights.pt", weights_only=True)
-    ssd.load_state_dict({name.removeprefix("ssd."): each for name, each in weights.items()})
+    ssd.load_state_dict({name.removeprefix("ssd."): weight for name, weight in weights.items()})
     return ssd
 
 
@@ -150,8 +150,8 @@ def test_the_last_recorded_losses_are_torchvisions_of_each_image_alone_in_eval_m
         expected.append([float(losses["classification"]), float(losses["bbox_regression"])])
     parts = store.open_record(run, "test-probe").history().components
     classification = parts["positive_classification"][-1] + parts["negative_classification"][-1]
-    found = np.stack([classification, parts["box_regression"][-1]], axis=1)
-    np.testing.assert_allclose(found[np.argsort(np.argsort(test.ids))], expected, rtol=1e-3)
+    recorded = np.stack([classification, parts["box_regression"][-1]], axis=1)
+    np.testing.assert_allclose(recorded[np.argsort(np.argsort(test.ids))], expected, rtol=1e-3)
 
 
 def test_an_image_without_an_object_has_action_0(trained, cells):
@@ -198,8 +198,8 @@ def test_the_losses_of_the_objects_of_an_image_average_to_those_of_the_image(tra
     for name in ("positive_classification", "box_regression"):
         of_objects = objects.loc[test.object_ids(row), f"action_{name}"]
         expected = np.average(of_objects, weights=weights)
-        found = image.loc[test.ids[row], f"action_{name}"]
-        np.testing.assert_allclose(found, expected, rtol=1e-5)
+        of_image = image.loc[test.ids[row], f"action_{name}"]
+        np.testing.assert_allclose(of_image, expected, rtol=1e-5)
 
 
 def test_the_evaluation_pass_changes_no_statistics(cells):
@@ -207,7 +207,7 @@ def test_the_evaluation_pass_changes_no_statistics(cells):
     task, params = Detection(), small(cells, metric="never")
     task.load(params)
     model = task.build(params, train_split).train()
-    before = {name: each.clone() for name, each in model.state_dict().items()}
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     seen = []
     evaluate(
         model, test, compute=choose_compute(params), normalisation=Normalisation.of(train_split),
@@ -215,7 +215,7 @@ def test_the_evaluation_pass_changes_no_statistics(cells):
         batch_size=4,
     )  # fmt: skip
     assert [count for count, training, _ in seen if not training] == [4, 2]
-    assert all(torch.equal(before[name], each) for name, each in model.state_dict().items())
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
 
 # --- metric, boxes, pictures ---
@@ -230,11 +230,13 @@ def test_the_logged_mean_average_precision_is_that_of_torchvisions_detections(tr
     metric.warn_on_many_detections = False
     for row, image in enumerate(test.images):
         with torch.no_grad():
-            (found,) = ssd([image / 255])
-        found["boxes"] = found["boxes"] / torch.from_numpy(test.scale(row))  # of the stored image
+            (detections,) = ssd([image / 255])
+        detections["boxes"] = detections["boxes"] / torch.from_numpy(
+            test.scale(row)
+        )  # of the stored image
         boxes = torch.from_numpy(test.annotations[row].boxes)
         labels = torch.from_numpy(test.labels(row) + 1)
-        metric.update([found], [{"boxes": boxes, "labels": labels}])
+        metric.update([detections], [{"boxes": boxes, "labels": labels}])
     expected = metric.compute()
     logged = store._client.get_run(run.run_id).data.metrics
     assert logged["test-probe/map"] == pytest.approx(float(expected["map"]), abs=2e-3)
@@ -256,11 +258,11 @@ def test_boxes_are_kept_in_pixels_of_the_stored_image(trained, cells):
 
 def test_a_detection_where_the_annotation_is_has_the_box_of_the_annotation(cells):
     train_split, _ = splits(cells)
-    found = [
+    predictions = [
         target | {"scores": torch.full(target["labels"].shape, 0.9)}
         for target in map(target_of, train_split.targets)
     ]
-    table = box_table(train_split, found)
+    table = box_table(train_split, predictions)
     truth, predicted = (table[table["kind"] == kind] for kind in ("truth", "predicted"))
     assert truth["class"].tolist() == predicted["class"].tolist()
     sides = ["left", "top", "right", "bottom"]
@@ -269,7 +271,7 @@ def test_a_detection_where_the_annotation_is_has_the_box_of_the_annotation(cells
 
 def test_the_report_has_hardest_and_easiest_of_each_loss_with_boxes(trained):
     store, run = trained
-    sections = {each.heading: each for each in run_report(store.open_record(run)).sections}
+    sections = {section.heading: section for section in run_report(store.open_record(run)).sections}
     for name in PARTS:
         for word in ("Hardest", "Easiest"):
             section = sections[f"{word} samples by {name.replace('_', ' ')}"]
@@ -352,7 +354,7 @@ def test_a_resumed_training_gives_the_records_of_an_uninterrupted_one(
 def test_the_metric_may_wait_for_the_end(train_here, store):
     run = train_here(metric="end")
     logged = store._client.get_metric_history(run.run_id, "test-probe/map_50")
-    assert [each.step for each in logged] == [2]
+    assert [metric.step for metric in logged] == [2]
 
 
 # --- parts of the task ---
@@ -373,9 +375,9 @@ def test_mirrored_boxes_stay_on_their_pixels(cells):
             left, top, right, bottom = before[1:].round().int().tolist()
             patch = images[row, :, top:bottom, left:right]
             left, top, right, bottom = after[1:].round().int().tolist()
-            found = mirrored[row, :, top:bottom, left:right]
+            moved_patch = mirrored[row, :, top:bottom, left:right]
             expected = patch.flip(-1) if is_mirrored else patch
-            assert torch.equal(found, expected) or (expected - found).abs().mean() < 12
+            assert torch.equal(moved_patch, expected) or (expected - moved_patch).abs().mean() < 12
 
 
 def test_without_augmentation_batches_stay_as_they_are(cells):
@@ -406,7 +408,7 @@ def test_without_torchmetrics_the_command_that_installs_it_is_named(cells, monke
             "classes: must be a comma list of names without repeats, got 'a,,b'. "
             "Leave it out for the default, empty."
         )),
-        (["--weights", "imagenet"], (
+        (["--weights", "imagenet", "--model", "ssd_small"], (
             "weights: must be none for model ssd_small, got 'imagenet'. "
             "Pass --weights none or --model ssd300_vgg16."
         )),

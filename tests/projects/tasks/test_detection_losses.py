@@ -35,7 +35,7 @@ def target(*objects):
 
 
 def scaled(targets, side):
-    return [each | {"boxes": each["boxes"] * side} for each in targets]
+    return [target | {"boxes": target["boxes"] * side} for target in targets]
 
 
 MANY = target(
@@ -109,7 +109,7 @@ def test_an_image_alone_has_torchvisions_loss_of_a_batch_of_one(small):
 
 def test_an_image_without_an_object_has_no_loss(small):
     _, ours = both(small, [EMPTY, ONE], 192)
-    assert {name: float(each[0]) for name, each in ours.of_images().items()} == {
+    assert {name: float(losses[0]) for name, losses in ours.of_images().items()} == {
         "positive_classification": 0,
         "negative_classification": 0,
         "box_regression": 0,
@@ -118,34 +118,34 @@ def test_an_image_without_an_object_has_no_loss(small):
 
 
 def test_three_negatives_are_chosen_for_each_matched_box_the_hardest_ones(small):
-    images, (wanted,) = pixels(1, 192), scaled([ONE], 192)
+    images, (target,) = pixels(1, 192), scaled([ONE], 192)
     outputs = small.train()(images)
-    (matched,) = small.match([wanted])
+    (matched,) = small.match([target])
     background = [
         float(cross_entropy(row[None, :-4], torch.tensor([0])))
         for row, owner in zip(outputs[0], matched, strict=True)
         if owner < 0
     ]
     hardest = sorted(background, reverse=True)[: 3 * int((matched >= 0).sum())]
-    ours = multibox_losses(small, outputs, [wanted])
+    ours = multibox_losses(small, outputs, [target])
     assert float(ours.negative[0]) == pytest.approx(sum(hardest), rel=1e-5)
 
 
 def test_the_losses_of_an_object_are_means_over_its_own_default_boxes(small):
-    images, (wanted,) = pixels(1, 192), scaled([MANY], 192)
+    images, (target,) = pixels(1, 192), scaled([MANY], 192)
     outputs = small.train()(images)
-    ours = multibox_losses(small, outputs, [wanted])
-    (matched,) = small.match([wanted])
-    for number, label in enumerate(wanted["labels"]):
-        own = matched == number
-        labels = label.repeat(int(own.sum()))
-        positive = cross_entropy(outputs[0, own, :-4], labels)
-        boxes = wanted["boxes"][number].repeat(len(labels), 1)
-        offsets = small.ssd.box_coder.encode_single(boxes, small.default_boxes[own])
-        box = smooth_l1_loss(outputs[0, own, -4:], offsets, reduction="sum") / len(labels)
-        found = {name: each[number] for name, each in ours.of_objects().items()}
-        torch.testing.assert_close(found["positive_classification"], positive)
-        torch.testing.assert_close(found["box_regression"], box)
+    ours = multibox_losses(small, outputs, [target])
+    (matched,) = small.match([target])
+    for number, label in enumerate(target["labels"]):
+        of_object = matched == number
+        labels = label.repeat(int(of_object.sum()))
+        positive = cross_entropy(outputs[0, of_object, :-4], labels)
+        boxes = target["boxes"][number].repeat(len(labels), 1)
+        offsets = small.ssd.box_coder.encode_single(boxes, small.default_boxes[of_object])
+        box = smooth_l1_loss(outputs[0, of_object, -4:], offsets, reduction="sum") / len(labels)
+        recorded = {name: losses[number] for name, losses in ours.of_objects().items()}
+        torch.testing.assert_close(recorded["positive_classification"], positive)
+        torch.testing.assert_close(recorded["box_regression"], box)
 
 
 def test_the_losses_of_objects_add_up_to_those_of_their_images(small):
@@ -164,10 +164,10 @@ def test_of_two_objects_that_want_the_same_default_box_the_later_one_has_it(smal
 
 
 def test_objects_are_matched_as_the_paper_says(small):
-    wanted = scaled([MANY], 192)
+    targets = scaled([MANY], 192)
     small(pixels(1, 192))
-    (matched,) = small.match(wanted)
-    overlaps = box_iou(wanted[0]["boxes"], small.default_boxes)
+    (matched,) = small.match(targets)
+    overlaps = box_iou(targets[0]["boxes"], small.default_boxes)
     best = overlaps.argmax(dim=1)
     assert matched[best].tolist() == list(range(len(best)))
     others = torch.ones_like(matched, dtype=torch.bool)

@@ -34,25 +34,25 @@ def camvid(tmp_path_factory):
         pytest.skip("shared/data/camvid.tar is not beside the repository")
     folder = tmp_path_factory.mktemp("camvid")
     with tarfile.open(CAMVID) as archive:
-        masks = sorted(each for each in archive.getnames() if "/masks/" in each and "." in each)
+        masks = sorted(name for name in archive.getnames() if "/masks/" in name and "." in name)
         for split, count in (("train", 8), ("val", 4)):
-            for name in [each for each in masks if f"/{split}/" in each][::20][:count]:
+            for name in [name for name in masks if f"/{split}/" in name][::20][:count]:
                 image = name.replace("/masks/", "/images/").replace(".png", ".jpg")
-                for each, method in ((name, Image.Resampling.NEAREST), (image, None)):
-                    path = folder / Path(each).relative_to("camvid")
+                for member, method in ((name, Image.Resampling.NEAREST), (image, None)):
+                    path = folder / Path(member).relative_to("camvid")
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    picture = Image.open(io.BytesIO(archive.extractfile(each).read()))
+                    picture = Image.open(io.BytesIO(archive.extractfile(member).read()))
                     picture.resize((120, 90), method).save(path.with_suffix(".png"))
     return folder
 
 
 def parameters(folder, **values):
-    given = {
+    small = {
         "dataset": f"masks:{folder}/images,{folder}/masks", "classes": CLASSES, "void_id": 11,
         "height": 36, "width": 48, "epochs": 2, "warmup_epochs": 0, "batch_size": 4, "threads": 1,
         "width_divisor": 16, "device": "cpu", "report": False, "save_model": True,
     }  # fmt: skip
-    return validate(SegmentationParams, given | values)
+    return validate(SegmentationParams, small | values)
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_the_three_parts_have_actions_that_add_up(counted):
 
 
 def test_the_mean_of_a_map_is_the_action_of_its_focal_part(counted):
-    means = [counted.pixel_action(each).mean() for each in range(4)]
+    means = [counted.pixel_action(row).mean() for row in range(4)]
     np.testing.assert_allclose(counted.scores()["action_focal"], means, rtol=1e-4)
 
 
@@ -130,11 +130,11 @@ def test_the_metrics_are_those_of_scikit_learn(counted, camvid, everything):
     truth, predicted = split.targets.numpy().ravel(), logits.argmax(dim=1).numpy().ravel()
     labelled = truth != 11
     truth, predicted = truth[labelled], predicted[labelled]
-    found = everything["task"].found
+    metrics = everything["task"].latest_metrics
     present = sorted(set(truth) | set(predicted) - {11})
     expected = jaccard_score(truth, predicted, average="macro", labels=present)
-    assert found["test-probe/miou"] == pytest.approx(expected)
-    assert found["test-probe/pixel_accuracy"] == pytest.approx(accuracy_score(truth, predicted))
+    assert metrics["test-probe/miou"] == pytest.approx(expected)
+    assert metrics["test-probe/pixel_accuracy"] == pytest.approx(accuracy_score(truth, predicted))
 
 
 def test_pixels_are_ranked_by_class_as_by_plain_pandas(counted, camvid):
@@ -142,17 +142,17 @@ def test_pixels_are_ranked_by_class_as_by_plain_pandas(counted, camvid):
     pixels = pd.DataFrame(
         {
             "class": np.array(counted.manifest.class_names)[split.targets.numpy().ravel()],
-            "action": np.stack([counted.pixel_action(each) for each in range(4)]).ravel(),
+            "action": np.stack([counted.pixel_action(row) for row in range(4)]).ravel(),
         }
     )
     expected = pixels.groupby("class")["action"].agg(["size", "mean"])
     expected = expected.sort_values("mean", ascending=False)
-    found = analysis.pixel_classes(counted).set_index("class")
-    assert found.index.tolist() == expected.index.tolist()
-    np.testing.assert_array_equal(found["n_pixels"], expected["size"])
-    np.testing.assert_allclose(found["mean"], expected["mean"], rtol=1e-5)
-    assert found["share_pixels"].sum() == pytest.approx(1)
-    assert found["share_action"].sum() == pytest.approx(1)
+    ranked = analysis.pixel_classes(counted).set_index("class")
+    assert ranked.index.tolist() == expected.index.tolist()
+    np.testing.assert_array_equal(ranked["n_pixels"], expected["size"])
+    np.testing.assert_allclose(ranked["mean"], expected["mean"], rtol=1e-5)
+    assert ranked["share_pixels"].sum() == pytest.approx(1)
+    assert ranked["share_action"].sum() == pytest.approx(1)
 
 
 def test_the_hardest_regions_are_connected_and_of_one_class(counted, camvid):
@@ -168,7 +168,7 @@ def test_the_hardest_regions_are_connected_and_of_one_class(counted, camvid):
 
 def test_report_and_terminal_show_the_ranking(counted, store):
     report = reporting.run_report(counted)
-    headings = [each.heading for each in report.sections]
+    headings = [section.heading for section in report.sections]
     assert "Difficulty of pixels per class" in headings
     assert "Pixel actions of the hardest samples" in headings
     assert "Action of a pixel (focal) per class, hardest first:" in reporting.describe_run(
@@ -187,8 +187,8 @@ def test_ignored_void_has_no_output_no_action_and_no_part_in_the_loss(train):
 def test_iou_leaves_void_pixels_out_of_the_other_classes():
     # Rows are labels, columns predictions; the last class is void.
     confusion = np.array([[3.0, 1, 0], [0, 2, 2], [4, 0, 1]])
-    found = intersection_over_union(confusion, 2)
-    np.testing.assert_allclose(found, [3 / 4, 2 / 5, 1 / 7])
+    overlaps = intersection_over_union(confusion, 2)
+    np.testing.assert_allclose(overlaps, [3 / 4, 2 / 5, 1 / 7])
 
 
 @pytest.mark.parametrize("dataset", ["masks:a", "masks:a,", "masks:a,b,c", "cityscapes:", "digits"])
@@ -217,5 +217,18 @@ def test_main_prints_classes_by_difficulty_and_the_metrics(camvid, experiment, c
     assert train_segmentation.main(argv) == 0
     printed = capsys.readouterr().out
     (run,) = mlflow.search_runs(experiment_names=[experiment], output_format="list")
-    line = next(each for each in printed.splitlines() if each.startswith("test-probe/miou"))
+    line = next(line for line in printed.splitlines() if line.startswith("test-probe/miou"))
     assert float(line.split()[1]) == pytest.approx(run.data.metrics["test-probe/miou"], abs=6e-4)
+
+
+@pytest.mark.parametrize(("height", "width", "name"), [(15, 48, "height"), (36, 8, "width")])
+def test_images_that_the_u_net_cannot_halve_four_times_are_refused(camvid, height, width, name):
+    task, params = Segmentation(), parameters(camvid, height=height, width=width)
+    split, _ = task.load(params)
+    expected = (
+        f"{name}: must be at least 16 pixels for the U-Net, got {min(height, width)}. "
+        f"Pass --{name} 16 or more."
+    )
+    with pytest.raises(ParameterError, match=message(expected)):
+        task.build(params, split)
+    assert UNet.min_size == 16

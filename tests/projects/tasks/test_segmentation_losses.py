@@ -28,8 +28,8 @@ def by_hand(logits, targets, ignored=None):
     for row, ids in enumerate(targets.numpy()):
         counted = np.ones(ids.shape, bool) if ignored is None else ids != ignored
         of_class = []
-        for each in sorted(set(ids[counted].tolist())):
-            truth, predicted = (ids == each)[counted], p[row, each][counted]
+        for label in sorted(set(ids[counted].tolist())):
+            truth, predicted = (ids == label)[counted], p[row, label][counted]
             overlap, total = (truth * predicted).sum(), truth.sum() + predicted.sum()
             of_class.append(
                 (1 - (2 * overlap + 1) / (total + 1), 1 - (overlap + 1) / (total - overlap + 1))
@@ -45,10 +45,10 @@ def test_dice_and_jaccard_are_means_over_the_classes_of_the_image(batch, ignored
     logits, targets = batch
     if ignored is not None:
         logits = logits[:, :3]  # a model without an output for void
-    found = SegmentationLoss(ignored=ignored).components(logits, targets)
+    components = SegmentationLoss(ignored=ignored).components(logits, targets)
     dice, jaccard = by_hand(logits, targets, ignored)
-    np.testing.assert_allclose(found["dice"], dice)
-    np.testing.assert_allclose(found["jaccard"], jaccard)
+    np.testing.assert_allclose(components["dice"], dice)
+    np.testing.assert_allclose(components["jaccard"], jaccard)
 
 
 def test_focal_without_focus_is_the_cross_entropy(batch):
@@ -65,8 +65,8 @@ def test_focal_of_two_classes_is_torchvisions(batch):
     expected = sigmoid_focal_loss(
         logits[:, 1] - logits[:, 0], targets.double(), alpha=-1, gamma=2, reduction="none"
     )
-    found = SegmentationLoss().pixels(logits, targets, "focal")
-    torch.testing.assert_close(found, expected)
+    pixels = SegmentationLoss().pixels(logits, targets, "focal")
+    torch.testing.assert_close(pixels, expected)
 
 
 def test_the_loss_of_an_image_is_the_weighted_sum(batch):
@@ -105,8 +105,8 @@ def test_an_image_of_nothing_but_void_has_no_loss_and_gives_no_gradient(batch):
 def test_a_perfect_prediction_has_no_loss():
     targets = torch.tensor([[[0, 1], [2, 1]]], dtype=torch.uint8)
     logits = 100.0 * torch.nn.functional.one_hot(targets.long(), 3).movedim(-1, 1)
-    found = SegmentationLoss().components(logits, targets)
-    assert {name: float(value) for name, value in found.items()} == {
+    components = SegmentationLoss().components(logits, targets)
+    assert {name: float(value) for name, value in components.items()} == {
         "dice": 0.0,
         "jaccard": 0.0,
         "focal": 0.0,

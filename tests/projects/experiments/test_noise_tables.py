@@ -1,0 +1,137 @@
+"""Tables and sentences of the label noise experiment, worked out by hand."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from projects.experiments import label_noise
+from projects.experiments.label_noise import LabelNoiseParams
+from projects.params import parse
+
+#: A row for each number of samples looked at; two runs of one model.
+SUMMARY = pd.DataFrame(
+    [
+        ("cnn3", "action", 10, 2, 0.9, 0.01, 0.8, 0.02, 0.7, 0.03),
+        ("cnn3", "action", 100, 2, 0.9, 0.01, 0.8, 0.02, 0.1, 0.0),
+        ("cnn3", "cleanlab_self_confidence", 10, 1, 0.85, np.nan, 0.6, np.nan, 0.5, np.nan),
+        ("cnn3", "cleanlab_self_confidence", 100, 1, 0.85, np.nan, 0.6, np.nan, 0.1, np.nan),
+    ],
+    columns=[
+        *("model", "score", "k", "n_runs", "auroc_mean", "auroc_std"),
+        *("average_precision_mean", "average_precision_std"),
+        *("precision_at_k_mean", "precision_at_k_std"),
+    ],
+)
+DETECTED = pd.DataFrame({"n_noisy": [10], "n_samples": [100], "score": ["action"]})
+
+
+def results(detected=DETECTED):
+    seconds = {"cnn3": (12.4, 30.6)}
+    return label_noise._Results(train=[], test=[], detected=detected, seconds=seconds)
+
+
+def params(*argv):
+    return parse(LabelNoiseParams, ["--models", "cnn3", *argv])
+
+
+def run(start, end):
+    return SimpleNamespace(start_time=start, end_time=end)
+
+
+def test_a_row_of_the_table_has_mean_and_spread_where_there_are_several_runs():
+    table = label_noise._table(SUMMARY, results(), params()).set_index("method")
+    action = table.loc["action"]
+    assert (action["AUROC"], action["AP"]) == ("0.900 ± 0.010", "0.800 ± 0.020")
+    assert (action["P@10"], action["P@100"]) == ("0.700 ± 0.030", "0.100 ± 0.000")
+    assert table.loc["cleanlab_self_confidence", "AUROC"] == "0.850"
+
+
+def test_a_row_of_the_table_has_the_cost_of_its_method():
+    table = label_noise._table(SUMMARY, results(), params("--folds", "4")).set_index("method")
+    assert table["runs"].tolist() == [2, 1]
+    assert table["trainings"].tolist() == [1, 3]
+    assert table["seconds"].tolist() == [12, 31]
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        ([], "With 10 of 100 training labels wrong (symmetric noise), 5 epochs"),
+        (
+            ["--noise_kind", "asymmetric", "--epochs", "9"],
+            "With 10 of 100 training labels wrong (asymmetric noise), 9 epochs",
+        ),
+        (
+            ["--noisy_labels", "labels.csv"],
+            "With 10 of 100 training labels wrong (from a file), 5 epochs",
+        ),
+    ],
+)
+def test_the_noise_is_told_by_number_kind_and_epochs(argv, expected):
+    assert label_noise._noise(params(*argv), results()) == expected
+
+
+@pytest.mark.parametrize(("folds", "cost"), [("2", "1 training"), ("3", "2 trainings")])
+def test_the_finding_tells_the_price_of_cleanlab(folds, cost):
+    finding = label_noise._finding(SUMMARY, results(), params("--folds", folds))
+    assert finding.endswith(
+        f"cleanlab's self-confidence by {folds}-fold cross-validation, which costs {cost} more, "
+        "reaches cnn3 0.850."
+    )
+
+
+def test_without_cleanlab_the_finding_does_not_name_it():
+    finding = label_noise._finding(SUMMARY[:2], results(), params())
+    assert "cleanlab" not in finding
+
+
+def test_the_page_says_where_cleanlab_is_not_compared():
+    assert label_noise._about_methods(params(), results()).endswith("Not compared with cleanlab.")
+
+
+@pytest.mark.parametrize(("parallel", "expected"), [("1", False), ("2", True)])
+def test_the_page_says_how_many_trainings_share_the_machine(parallel, expected):
+    text = label_noise._about_methods(params("--parallel", parallel), results())
+    assert ("2 at once" in text) is expected
+
+
+def test_precision_is_measured_at_the_number_of_wrong_labels_and_at_100():
+    samples = SimpleNamespace(
+        labels=np.array([0, 1, 1, 0] * 50),
+        true_labels=np.array([0, 1, 0, 0] * 50),
+        sample_ids=np.arange(200),
+    )
+    assert label_noise._ks([SimpleNamespace(samples=samples)]) == [50, 100]
+
+
+def test_precision_is_never_measured_beyond_the_number_of_samples():
+    samples = SimpleNamespace(
+        labels=np.array([0, 1, 1]), true_labels=np.array([0, 1, 0]), sample_ids=np.arange(3)
+    )
+    assert label_noise._ks([SimpleNamespace(samples=samples)]) == [1, 3]
+
+
+def test_seconds_are_the_mean_of_the_runs_and_nan_of_none():
+    assert label_noise._seconds([run(0, 2000), run(500, 4500)]) == 3.0
+    assert np.isnan(label_noise._seconds([]))
+
+
+@pytest.mark.parametrize(
+    ("choice", "installed", "expected"),
+    [
+        *[("auto", True, True), ("auto", False, False)],
+        *[("true", False, True), ("false", True, False)],
+    ],
+)
+def test_cleanlab_is_compared_on_request_or_where_it_is_installed(
+    monkeypatch, choice, installed, expected
+):
+    monkeypatch.setattr(label_noise, "has_cleanlab", lambda: installed)
+    assert params("--cleanlab", choice).with_cleanlab is expected
+
+
+def test_a_file_of_wrong_labels_turns_the_preset_s_noise_off():
+    assert params("--noisy_labels", "labels.csv").label_noise == 0
+    assert params().label_noise == 0.1
