@@ -332,7 +332,7 @@ def test_an_unfinished_record_is_read_up_to_its_last_epoch(store, run_id):
     with Recorder(store=store, run_id=run_id) as recorder:
         recorder.update([1, 2], [0.5, 0.25])
         recorder.end_epoch()
-        recorder._uploader.drain(20)
+        recorder._writer.uploader.drain(20)
         record = store.open_record(run_id)
         assert not record.manifest.complete
         assert record.scores()["action"].tolist() == [0.5, 0.25]

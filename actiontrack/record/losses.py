@@ -1,7 +1,6 @@
 """Blocks of losses, a file per step, and the history that they make up."""
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from actiontrack.record.parquet import (
 )
 from actiontrack.record.paths import block_path
 from actiontrack.record.samples import Samples, read_samples
+from actiontrack.record.threads import in_threads
 
 __all__ = [
     "measure_dtype",
@@ -117,9 +117,7 @@ def _read_grids(
             for name in names:
                 grids[name][row] = _filled(table[name], types[name])
 
-    with ThreadPoolExecutor(_READERS) as pool:  # decoding and digests release the GIL
-        for _ in pool.map(read, range(manifest.n_steps)):
-            pass
+    in_threads(read, range(manifest.n_steps), _READERS)  # decoding and digests release the GIL
     return grids, seen
 
 

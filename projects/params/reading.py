@@ -139,8 +139,10 @@ def _unknown(model_class: type[BaseModel], name: str) -> ParameterError:
     return ParameterError(name, "must be the name of a parameter", f"--{name}", remedy)
 
 
-def _to_parameter_error(model_class: type[BaseModel], error: ValidationError) -> ParameterError:
-    """Turn the first problem that pydantic reports into an error of ours."""
+def _to_parameter_error(
+    model_class: type[BaseModel], error: ValidationError, values: Mapping[str, object]
+) -> ParameterError:
+    """Turn the first problem that pydantic reports into an error of ours, with the whole value."""
     first = error.errors(include_url=False)[0]
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, ParameterError):
@@ -153,7 +155,7 @@ def _to_parameter_error(model_class: type[BaseModel], error: ValidationError) ->
         remedy = f"Pass --{name} VALUE."
     else:
         remedy = f"Leave it out for the default, {_text(field.default) or 'empty'}."
-    return ParameterError(name, rule_of(field), first["input"], remedy)
+    return ParameterError(name, rule_of(field), values.get(name, first["input"]), remedy)
 
 
 def validate(model_class: type[Model], values: Mapping[str, object]) -> Model:
@@ -172,7 +174,7 @@ def validate(model_class: type[Model], values: Mapping[str, object]) -> Model:
     try:
         return model_class.model_validate(dict(values))
     except ValidationError as error:
-        raise _to_parameter_error(model_class, error) from None
+        raise _to_parameter_error(model_class, error, values) from None
 
 
 def _only_value(_: click.Context, option: click.Parameter, values: Sequence[str]) -> str | None:

@@ -1,9 +1,13 @@
 """Scores of runs that the tests of comparisons share."""
 
+import functools
+
 import hypothesis.extra.numpy as hnp
 import numpy as np
 import pandas as pd
 from hypothesis import strategies as st
+
+from actiontrack import compare
 
 
 def tied_runs(max_value=4, **shape):
@@ -31,3 +35,10 @@ VALUES, LABELS = runs(n=6)
 def centred(values, labels):
     frame = pd.DataFrame(values.T.astype(float))
     return (frame - frame.groupby(labels).transform("mean")).to_numpy().T
+
+
+@functools.cache
+def compared():
+    """Correlations of four runs of two models, computed once."""
+    values, labels = runs()
+    return compare.correlations(values, labels, groups=MODELS, class_names=NAMES, n_bootstrap=40)

@@ -2,11 +2,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers import message
-from random_runs import MODELS, VALUES, runs
+from random_runs import MODELS, VALUES, compared, runs
 from scipy import stats
 
 from actiontrack import compare
 from actiontrack.errors import ParameterError
+
+
+@pytest.fixture
+def result():
+    return compared()
 
 
 def test_quantile_zero_is_the_overall_correlation(result):
