@@ -150,7 +150,7 @@ def _floating(name: str, values: Any) -> Any:
 
 
 def _is_single(values: Any) -> bool:
-    return values.ndim == 1 or values.shape[1] == 1
+    return bool(values.ndim == 1 or values.shape[1] == 1)
 
 
 def _two_classes(probabilities: Any) -> Any:

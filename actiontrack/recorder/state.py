@@ -4,7 +4,7 @@ import os
 import threading
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from actiontrack.errors import RecordingError
 from actiontrack.recorder.epoch import EpochBuffer
@@ -38,7 +38,7 @@ class RecorderState:
 
     record: str
     buffer: EpochBuffer = field(default_factory=EpochBuffer)
-    lock: "threading.RLock" = field(default_factory=threading.RLock)  # type: ignore[valid-type]
+    lock: Any = field(default_factory=threading.RLock)
     closed: bool = False
     finished: bool = False
     left: bool = False
