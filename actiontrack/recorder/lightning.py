@@ -21,6 +21,7 @@ from actiontrack.errors import MissingDependencyError, ParameterError, Recording
 from actiontrack.recorder.probe import Tracking
 from actiontrack.recorder.torch import gather
 from actiontrack.recorder.torch_probe import evaluating, indexed_loader
+from actiontrack.recorder.whole_epoch import number_of_samples
 from actiontrack.store import Store
 
 __all__ = ["NAMESPACES", "ActionTrackCallback", "QuietCallback", "has_run"]
@@ -108,6 +109,7 @@ class ActionTrackCallback(Tracking, Callback):
         self._split, self._mode, self._options = split, mode, options
         self._extract, self._forward = extract or _extract, forward or _forward
         self._pending = False
+        self._n_batches = 0
         self._last_updates = self._last_epoch = 0
         self._clock = 0.0
 
@@ -138,6 +140,7 @@ class ActionTrackCallback(Tracking, Callback):
         if self._mode == "inline":
             self._update(batch, outputs, "training_step")
             self._pending = True
+            self._n_batches += 1
 
     def on_validation_epoch_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """Forget an earlier validation pass of the same epoch."""
@@ -159,7 +162,13 @@ class ActionTrackCallback(Tracking, Callback):
         if self._data is not None:
             self._evaluate(trainer, pl_module)
         if self._pending:
-            self._running().end_epoch(trainer.current_epoch + 1, delta=self._delta(trainer))
+            is_partial = self._mode == "inline" and self._n_batches < trainer.num_training_batches
+            self._running().end_epoch(
+                trainer.current_epoch + 1,
+                delta=self._delta(trainer),
+                partial=True if is_partial else None,
+                n_samples=number_of_samples(trainer.train_dataloader) if is_partial else None,
+            )
             self._remember(trainer, trainer.current_epoch + 1)
 
     def on_train_end(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
@@ -209,7 +218,7 @@ class ActionTrackCallback(Tracking, Callback):
 
     def _remember(self, trainer: "Trainer", epoch: int) -> None:
         self._last_updates, self._last_epoch = trainer.global_step, epoch
-        self._clock, self._pending = time.monotonic(), False
+        self._clock, self._pending, self._n_batches = time.monotonic(), False, 0
 
     def _update_indexed(self, ids: Any, batch: Any, outputs: Any) -> None:
         # The default reads ids from the batch, which here has none: those of the dataset win.

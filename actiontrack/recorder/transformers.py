@@ -23,6 +23,8 @@ from actiontrack.errors import MissingDependencyError, ParameterError, Recording
 from actiontrack.recorder.probe import Tracking
 from actiontrack.recorder.torch import gather
 from actiontrack.recorder.torch_probe import evaluating, indexed_loader
+from actiontrack.recorder.whole_epoch import number_of_samples
+from actiontrack.store import Store
 
 try:
     from torch import nn
@@ -46,6 +48,7 @@ __all__ = ["ActionTrackCallback", "ActionTrackTrainerMixin", "token_losses"]
 Extract = Callable[[Mapping[str, Any], Any], Mapping[str, Any]]
 
 SAMPLE_ID = "sample_id"
+_ROUNDING = 1e-6  # by which a number of whole epochs may miss an integer
 
 
 class ActionTrackCallback(Tracking, TrainerCallback):
@@ -91,6 +94,7 @@ class ActionTrackCallback(Tracking, TrainerCallback):
         self._data, self._split, self._mode, self._options = data, split, mode, options
         self._extract, self._batch_size = extract or _extract, batch_size
         self._last_updates, self._clock = 0, 0.0
+        self._began_inside = False
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Open the record.
@@ -102,8 +106,18 @@ class ActionTrackCallback(Tracking, TrainerCallback):
         options: dict[str, Any] = {"mode": self._mode}
         if args.world_size > 1:
             options["gather"] = gather
-        self._open(self._split, **{**options, **self._options})
+        run_id = self._options.get("run_id") or Store.active_run_id()
+        if args.auto_find_batch_size and self._is_open(run_id):
+            # Out of memory: the same training once more, with smaller batches.
+            self.recorder.discard_epoch()  # type: ignore[union-attr]
+        else:
+            self._open(self._split, **{**options, **self._options})
         self._last_updates, self._clock = state.global_step, time.monotonic()
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Find whether training goes on inside an epoch."""
+        del args, control, kwargs
+        self._began_inside = _is_inside(state.epoch)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Evaluate, if that is asked for, and record the epoch."""
@@ -111,8 +125,13 @@ class ActionTrackCallback(Tracking, TrainerCallback):
         assert self.recorder is not None  # noqa: S101 - opened when training began
         if self._data is not None:
             self._evaluate(args, kwargs["model"], kwargs["train_dataloader"])
-        epoch = math.ceil(state.epoch - 1e-6)
-        self.recorder.end_epoch(epoch, delta=self._delta(state.global_step))
+        is_partial = self.inline and (self._began_inside or _is_inside(state.epoch))
+        self.recorder.end_epoch(
+            math.ceil(state.epoch - _ROUNDING),
+            delta=self._delta(state.global_step),
+            partial=True if is_partial else None,
+            n_samples=number_of_samples(kwargs["train_dataloader"]),
+        )
         self._last_updates, self._clock = state.global_step, time.monotonic()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -243,6 +262,11 @@ def token_losses(logits: Any, labels: Any, *, shift: bool, ignore_index: int = -
     )
     counted = (labels != ignore_index).sum(dim=1)
     return losses.view_as(labels).sum(dim=1) / counted
+
+
+def _is_inside(epoch: float | None) -> bool:
+    """Whether a number of epochs is none of whole ones."""
+    return epoch is not None and abs(epoch - round(epoch)) > _ROUNDING
 
 
 class _WithIds:
