@@ -1,7 +1,7 @@
 """The loss history of one split in one run.
 
 Vocabulary:
-    sample: one row of the dataset, known by a stable id, never by its position in a batch.
+    sample: one row of the dataset, identified by a stable id, never by its position in a batch.
     step: one recorded state θₙ of the model. Step 0 is the untrained model, step n the model
         after n epochs (or after the n-th recorded interval of updates).
     Δn: the weight of a step in the action sum, see `DELTA_KINDS`.
@@ -411,19 +411,19 @@ def _softmax_measures(shifted: Any, labels: Any, classes: Any, axis: int) -> dic
     position = xp.expand_dims(xp.clip(labels, 0, n_classes - 1), axis=axis)
     label = xp.squeeze(xp.take_along_axis(shifted, position, axis=axis), axis=axis)
     # In place where nobody sees it: fetching memory takes longer here than the arithmetic.
-    others = xp.astype(classes == xp.expand_dims(labels, axis=axis), shifted.dtype)
-    others *= least
-    others += shifted
-    of_label, of_others = xp.where(is_class, xp.exp(label), number(0.0)), xp.exp(others)
+    other_logits = xp.astype(classes == xp.expand_dims(labels, axis=axis), shifted.dtype)
+    other_logits *= least
+    other_logits += shifted
+    of_label, of_others = xp.where(is_class, xp.exp(label), number(0.0)), xp.exp(other_logits)
     rest = xp.sum(of_others, axis=axis)
     total = rest + of_label
     log_total = xp.log(total)
     # 0 · −∞ is no number, and a class of probability 0 weighs nothing.
-    terms = xp.maximum(others, least)
+    terms = xp.maximum(other_logits, least)
     terms *= of_others
     weighed = xp.sum(terms, axis=axis) + of_label * xp.maximum(label, least)
     log_p_label = label - log_total + nan_if_none
-    largest = xp.max(others, axis=axis)
+    largest = xp.max(other_logits, axis=axis)
     margin = label - xp.where(largest > least, largest, number(-float("inf")))
     return {
         "cross_entropy": 0 - log_p_label,  # a perfect prediction has loss 0.0 and not -0.0

@@ -50,7 +50,6 @@ __all__ = [
 
 #: EL2N is meant for the early steps of training (Paul et al. 2021); the mean is over these many.
 EL2N_STEPS = 10
-
 _SAMPLES = 2**14  # whose variance is computed at once
 
 ScoreArray = npt.NDArray[np.float64]
@@ -156,8 +155,8 @@ def loss_variance(losses: FloatArray) -> ScoreArray:
     with np.errstate(invalid="ignore"):
         # Some samples at a time: differences from the mean are as many float64 as there are losses.
         for start in range(0, len(variance), _SAMPLES):
-            where = slice(start, start + _SAMPLES)
-            losses[:, where].var(axis=0, dtype=np.float64, out=variance[where])
+            columns = slice(start, start + _SAMPLES)
+            losses[:, columns].var(axis=0, dtype=np.float64, out=variance[columns])
     return variance
 
 
@@ -439,9 +438,10 @@ def _scores_of(history: LossHistory) -> dict[str, tuple[Score, list[npt.NDArray[
     for name, score in SCORES.items():
         parts = history.components if "components" in score.inputs else {"NAME": None}
         for part, values in parts.items():
-            held = arrays if values is None else arrays | {"components": values}
-            if all(each in held for each in score.inputs):
-                columns[name.replace("NAME", part)] = score, [held[each] for each in score.inputs]
+            available = arrays if values is None else arrays | {"components": values}
+            inputs = [available[source] for source in score.inputs if source in available]
+            if len(inputs) == len(score.inputs):
+                columns[name.replace("NAME", part)] = score, inputs
     return columns
 
 

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from actiontrack.history import IdArray, LossHistory
 from actiontrack.recorder import Recorder
+from actiontrack.recorder.batches import Batch, batch_of
 from actiontrack.scores import classification_measures
 from actiontrack.store import Store
 
@@ -87,6 +88,7 @@ def record_history(
         delta_kind=history.delta_kind,
         allow_missing=True,
         allow_uniform=True,
+        first_epoch=1,
         spool=spool,
     )
     with recorder:
@@ -102,12 +104,11 @@ def record_history(
 class _Replay(Recorder):
     """A recorder that is given the measures themselves, as a history no longer has the logits."""
 
-    def _columns(self, losses: Any, logits: Any, labels: Any) -> dict[str, Any]:
-        measures: Mapping[str, Any] = logits or {}
-        return {**super()._columns(losses, None, labels), **measures}
-
-    def _outputs(self, logits: Any, labels: Any, size: int) -> None:  # noqa: ARG002
-        return None
+    def _batch(self, size: int, **arguments: Any) -> Batch:
+        measures: Mapping[str, Any] = arguments.pop("logits") or {}
+        components = arguments.pop("components") or {}
+        batch = batch_of(size, **arguments)
+        return replace(batch, columns={**batch.columns, **measures, **components})
 
 
 def _replay_step(recorder: Recorder, history: LossHistory, row: int) -> None:

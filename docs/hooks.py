@@ -2,7 +2,7 @@
 
 - The README of the experiments, the table of the models and the changelog become pages.
 - The tutorial notebook becomes a page with its outputs as images; the notebook itself is beside it.
-- The page of the commands gets every command with its options.
+- The pages of the commands, the scores and the settings get a table of all of them.
 - A block of code whose title is a file of examples/ is filled with that file.
 - Each public module of the package gets a page of the API reference.
 - A name in backticks, such as `actiontrack.scores.action`, becomes a link to its entry.
@@ -20,6 +20,9 @@ import click
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from nbconvert import MarkdownExporter
+
+from actiontrack.scores import SCORES, score_unit
+from actiontrack.settings import SETTINGS
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "actiontrack"
@@ -44,7 +47,7 @@ _OFFERED = (
     "training library until one of them is used."
 )
 _EXAMPLE = re.compile(r'```python title="(?P<file>examples/\w+\.py)"\n```')
-_COMMANDS = re.compile("<!-- commands: [^>]* -->")
+_MADE = re.compile("<!-- (?P<what>commands|scores|settings): [^>]* -->")
 _NAME = re.compile(r"<code>(actiontrack(?:\.\w+)+)</code>")
 
 
@@ -74,14 +77,15 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Fill blocks of code with the examples that they are titled by, and list the commands."""
+    """Fill blocks of code with the examples that they are titled by, and make the tables."""
 
     def block(found: re.Match[str]) -> str:
         code = (ROOT / found["file"]).read_text(encoding="utf-8")
         return f'```python title="{found["file"]}"\n{code}```'
 
+    makers = {"commands": _commands, "scores": scores_table, "settings": settings_table}
     markdown = _EXAMPLE.sub(block, markdown)
-    return _COMMANDS.sub(lambda _: _commands(), markdown)
+    return _MADE.sub(lambda comment: makers[comment["what"]](), markdown)
 
 
 def on_page_content(html: str, **_: Any) -> str:
@@ -123,6 +127,27 @@ def _notebook(path: Path) -> dict[str, str | bytes]:
     title, _, rest = text.lstrip().partition("\n")
     page = f"{title}\n{link}{rest}"
     return {f"{path.stem}.md": page} | dict(resources["outputs"])
+
+
+def scores_table() -> str:
+    """A row per score, from the registry."""
+    rows = [
+        f"| `{name}` | {score.sentence} | {score_unit(name)} "
+        f"| {score.hard if score.ranks else ''} | {score.source} |"
+        for name, score in SCORES.items()
+    ]
+    head = ["| column | what it is | unit | hard is | source |", "|---|---|---|---|---|"]
+    return "\n".join(head + rows)
+
+
+def settings_table() -> str:
+    """A row per environment variable."""
+    rows = [
+        f"| `{setting.name}` | {setting.kind} | {setting.default} | {setting.sentence} |"
+        for setting in SETTINGS
+    ]
+    head = ["| variable | value | default | what it does |", "|---|---|---|---|"]
+    return "\n".join(head + rows)
 
 
 def _commands() -> str:
@@ -178,7 +203,8 @@ def _exported() -> Iterator[tuple[str, str, str]]:
         public = isinstance(node, ast.ImportFrom) and str(node.module) != "actiontrack._version"
         if public and str(node.module).startswith("actiontrack."):
             for alias in node.names:
-                yield alias.name, *_definition(str(node.module), alias.name)
+                if not alias.name.startswith("_"):  # the version: a text, with no entry
+                    yield alias.name, *_definition(str(node.module), alias.name)
 
 
 def _definition(module: str, name: str) -> tuple[str, str]:

@@ -18,7 +18,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
-from projects.tasks.segmentation_params import SegmentationParams
 from sklearn.datasets import load_digits
 from sklearn.neural_network import MLPClassifier
 
@@ -124,7 +123,9 @@ class Runs:
                     row |= {"accuracy": model.score(inputs[1200:], labels[1200:])}
                     row |= {"mean_action": action[chosen].mean()}
                     rows.append(row | {"added": "" if strategy == "random" else f"part {part}"})
-        return pd.DataFrame(rows)
+        frame = pd.DataFrame(rows)
+        frame.attrs["delta_kind"] = "epoch"  # for the unit of the action
+        return frame
 
     def _training_action(self, inputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Loss of each training image, summed over 20 epochs."""
@@ -188,7 +189,9 @@ def _scores_of_two(runs: Runs) -> pd.DataFrame:
     first = [runs.models[0], runs.models[3]]
     frame = score_frame(first)
     wide = frame.pivot_table(index=["sample_id", "class"], columns="model", values="action")
-    return wide.dropna().reset_index("class").rename_axis(columns=None).sort_values("class")
+    wide = wide.dropna().reset_index("class").rename_axis(columns=None).sort_values("class")
+    wide.attrs = frame.attrs  # for the unit, which a pivot table loses
+    return wide
 
 
 def _joint(runs: Runs) -> Figure:

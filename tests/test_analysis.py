@@ -13,6 +13,7 @@ from actiontrack import analysis
 from actiontrack.errors import NotComparableError, NotFoundError, ParameterError
 from actiontrack.history import LossHistory
 from actiontrack.recorder import Recorder
+from actiontrack.scores import SCORES
 from actiontrack.store import RunQuery, Store
 from actiontrack.testing import make_history, record_history
 
@@ -485,15 +486,13 @@ def test_noise_detection_agrees_with_scikit_learn_for_every_score(noisy_runs):
 
     runs, _ = noisy_runs
     frame = analysis.noise_detection(runs)
-    assert set(frame["score"]) == {
-        "action", "mean_loss", "final_loss", "loss_variance", "aum", "confidence", "variability",
-        "el2n", "forgetting", "final_entropy",
-    }  # fmt: skip
+    ranked = {name for name, score in SCORES.items() if score.ranks}
+    assert set(frame["score"]) == ranked - {"action_NAME"}
     noisy = np.arange(N_SAMPLES) < 10
     for run in runs:
         table = run.scores().replace(np.inf, 1e9)
         for row in frame[frame["run_id"] == run.run.run_id].itertuples():
-            sign = -1 if row.score in {"aum", "confidence"} else 1
+            sign = -1 if SCORES[row.score].hard == "low" else 1
             expected = metrics.roc_auc_score(noisy, sign * table[row.score])
             assert row.auroc == pytest.approx(expected, abs=1e-12)
             assert (row.k, row.n_noisy) == (10, 10)

@@ -3,7 +3,15 @@ import pytest
 from helpers import message
 
 from actiontrack.errors import ParameterError
-from actiontrack.history import DELTA_KINDS, MEASURES, MODES, LossHistory
+from actiontrack.history import (
+    DELTA_KINDS,
+    MEASURES,
+    MODES,
+    Classes,
+    LossHistory,
+    known_truth,
+    wrong_labels,
+)
 
 LOSSES = np.arange(6, dtype=np.float64).reshape(2, 3)
 
@@ -154,3 +162,52 @@ def test_what_is_wrong_is_said_in_one_message(changes, text):
 
 def test_every_measure_is_explained():
     assert all(MEASURES.values())
+
+
+NAMED = Classes(("cat", "dog"))
+
+
+@pytest.mark.parametrize(
+    ("classes", "index", "name"),
+    [
+        (NAMED, 1, "dog"),
+        (NAMED, np.int64(0), "cat"),
+        (NAMED, 0.0, "cat"),
+        (NAMED, -1, "unknown"),
+        (NAMED, 2, "unknown"),
+        (NAMED, None, "unknown"),
+        (NAMED, float("nan"), "unknown"),
+        (Classes(), 7, "7"),
+        (Classes(), -1, "unknown"),
+    ],
+)
+def test_a_class_index_has_one_name(classes, index, name):
+    assert classes.of(index) == name
+
+
+@pytest.mark.parametrize("classes", [NAMED, Classes()])
+def test_names_of_many_indices_are_those_of_each(classes):
+    indices = np.array([1, -1, 0, 5, 1, -7])
+    assert classes.of_each(indices).tolist() == [classes.of(index) for index in indices]
+    assert classes.of_each(np.array([], dtype=np.int64)).tolist() == []
+
+
+@pytest.mark.parametrize(
+    ("classes", "indices", "codes", "names"),
+    [
+        (NAMED, [1, 0], [1, 0], ("cat", "dog")),
+        (NAMED, [1, -1, 2], [1, 2, 2], ("cat", "dog", "unknown")),
+        (Classes(("unknown", "dog")), [1, -1], [1, 0], ("unknown", "dog")),
+        (Classes(), [2, -1], [2, 3], ("0", "1", "2", "unknown")),
+        (Classes(), [], [], ()),
+    ],
+)
+def test_coded_indices_are_positions_in_the_names(classes, indices, codes, names):
+    found = classes.coded(np.array(indices, dtype=np.int64))
+    assert (found[0].tolist(), found[1]) == (codes, names)
+
+
+def test_a_label_is_wrong_only_where_the_truth_is_known():
+    labels, truth = np.array([0, 1, 2, -1]), np.array([0, 2, -1, 1])
+    assert wrong_labels(labels, truth).tolist() == [False, True, False, False]
+    assert known_truth(labels, truth).tolist() == [True, True, False, False]

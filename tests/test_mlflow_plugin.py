@@ -92,6 +92,18 @@ def test_an_evaluation_that_names_no_evaluator_is_left_alone(store):
     assert store.get_run(run.info.run_id).records == ()
 
 
+@pytest.mark.usefixtures("in_experiment")
+def test_an_evaluator_in_a_list_of_names_records(store):
+    options = {"targets": "label", "model_type": "regressor"}
+    data = INPUTS.assign(label=INPUTS["a"])
+    with mlflow.start_run() as run:
+        mlflow.models.evaluate(
+            lambda x: x["a"].to_numpy(), data, evaluators=["default", "actiontrack"], **options
+        )
+    plt.close("all")  # what MLflow's own evaluator leaves
+    assert store.get_run(run.info.run_id).records == ("test-probe",)
+
+
 REFUSED = {
     "labels instead of probabilities": (just_labels, {}, "model output: must be probabilities"),
     "an unknown option": (model(1), {"spilt": "x"}, "evaluator_config: must hold only"),

@@ -1,7 +1,7 @@
 """Reports of runs of a real store: what they say, and that they say it again."""
 
 import io
-import weakref
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +12,8 @@ from scipy import special
 
 from actiontrack import analysis, reporting
 from actiontrack.recorder import Recorder
+from actiontrack.reporting import findings
+from actiontrack.store import Cache
 from actiontrack.store import record as stored_record
 from actiontrack.testing import make_history, record_history
 
@@ -481,6 +483,13 @@ def test_the_finding_on_noise_says_if_the_best_score_has_fewer_runs():
     )
 
 
+def test_a_report_names_the_other_records_of_its_runs(record, store, spool, history):
+    record_history(replace(history, split="train"), record.run.run_id, store, spool, "softmax")
+    opened = store.open_record(record.run.run_id)
+    facts = section(reporting.run_report(opened), "Data and run").frame.set_index("what")["value"]
+    assert facts["other records of the run"] == "train-probe"
+
+
 def test_a_terminal_is_told_where_things_are(record, store, tracking_uri):
     text = reporting.describe_run(store, record.run)
     root = store.local_root(record.run)
@@ -637,26 +646,61 @@ def test_the_hundredth_of_the_hardest_is_told_with_its_share(new_run, store, spo
     assert f"The hardest 1 % of the samples hold {share:.1%} of all action." in text
 
 
-def test_a_report_reads_the_losses_once(record, monkeypatch):
-    from actiontrack.record.losses import read_history
+@pytest.fixture
+def reads(monkeypatch):
+    """Names of the functions that read files of records, and how often each was called."""
+    counts = Counter()
 
-    read = []
-    original = read_history
+    def counted(name):
+        function = getattr(stored_record, name)
 
-    def counted(*arguments, **options):
-        read.append(options.get("columns"))
-        return original(*arguments, **options)
+        def wrapper(*arguments, **options):
+            counts[name] += 1
+            return function(*arguments, **options)
 
-    monkeypatch.setattr(stored_record, "read_history", counted)
+        return wrapper
+
+    for name in ("read_scores", "read_history", "read_samples"):
+        monkeypatch.setattr(stored_record, name, counted(name))
+    return counts
+
+
+def test_a_report_of_one_run_reads_each_table_once(record, reads):
     reporting.run_report(record)
-    assert read == [()]
+    assert reads == {"read_scores": 1, "read_history": 1, "read_samples": 1}
 
 
-def test_a_history_is_shared_while_somebody_keeps_it(record):
-    kept = record.history()
-    assert record.history() is kept
-    assert record.history(columns=()) is not kept
-    gone = weakref.ref(kept)
-    del kept
-    assert gone() is None
-    np.testing.assert_array_equal(record.history().steps, [1, 2, 3, 4])
+def test_a_report_of_four_runs_reads_scores_four_times_and_the_losses_of_each_model(
+    mixed, experiment, reads
+):
+    from actiontrack.store import RunQuery
+
+    records = analysis.load_records(RunQuery(experiments=(experiment,)), store=mixed)
+    report = reporting.query_report(records, n_bootstrap=5)
+    assert len(report.sources) == 4
+    assert (reads["read_scores"], reads["read_history"]) == (4, 2)
+    assert reads["read_samples"] <= 4
+
+
+def test_a_report_up_to_a_step_reads_each_history_once(mixed, experiment, reads):
+    from actiontrack.store import RunQuery
+
+    records = analysis.load_records(RunQuery(experiments=(experiment,)), store=mixed)
+    report = reporting.query_report(records[2:], n_bootstrap=5, up_to_step=2)
+    assert len(report.sources) == 4
+    # Whole for the scores up to the step; once more, losses only, for the curves of two models.
+    assert reads["read_history"] == 4 + 2
+
+
+def test_a_report_holds_no_more_tables_than_its_room(ensemble, monkeypatch):
+    caches = []
+
+    def small(_room):
+        caches.append(Cache(4000))
+        return caches[-1]
+
+    monkeypatch.setattr(findings, "Cache", small)
+    comparison = analysis.compare_runs(ensemble, n_bootstrap=0)
+    report = reporting.comparison_report(ensemble, comparison, details=False)
+    assert report.to_html().count("<section") > 5
+    assert caches[0].n_bytes <= 4000

@@ -1,19 +1,20 @@
+import importlib.util
 import itertools
 import math
+from pathlib import Path
 
 import hypothesis.extra.numpy as hnp
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from helpers import message, with_peak
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import special, stats
+from scipy import stats
 
-from actiontrack import scores
+from actiontrack import plots, scores
 from actiontrack.errors import ParameterError
-from actiontrack.history import MEASURES, LossHistory
+from actiontrack.history import LossHistory
 from actiontrack.testing import make_history
 
 GRIDS = hnp.arrays(
@@ -27,9 +28,6 @@ def history(losses, **changes):
     losses = np.asarray(losses, np.float32)
     ids = np.arange(losses.shape[1])
     return LossHistory(**{"losses": losses, "sample_ids": ids} | changes)
-
-
-# ---------------------------------------------------------------- action
 
 
 @given(GRIDS)
@@ -82,9 +80,6 @@ def test_nan_and_infinity_carry_through_the_action_of_their_sample_only():
     losses = np.array([[np.nan, np.inf, np.inf, 1], [1, 1, -np.inf, 1]], np.float32)
     found = scores.action(losses, np.ones(2))
     np.testing.assert_array_equal(found, [np.nan, np.inf, np.nan, 2])
-
-
-# ---------------------------------------------------------------- the peers
 
 
 def test_the_peers_agree_with_pandas():
@@ -165,174 +160,17 @@ def test_a_certain_prediction_has_entropy_zero_without_a_sign():
     assert str(scores.entropy(np.array([1.0, 0.0]))) == "0.0"
 
 
-# ---------------------------------------------------------------- measures of a batch
-
-
-def batch(n=32, n_classes=5, scale=3.0, seed=0):
-    rng = np.random.default_rng(seed)
-    return rng.normal(scale=scale, size=(n, n_classes)), rng.integers(n_classes, size=n)
-
-
-def reference(logits, labels):
-    """By torch, scipy and plain loops, in float64."""
-    logits = np.asarray(logits, np.float64)
-    p, rows = special.softmax(logits, axis=1), range(len(labels))
-    others = [np.delete(logits[i], labels[i]) for i in rows]
-    one_hot = np.eye(logits.shape[1])[labels]
-    cross_entropy = torch.nn.functional.cross_entropy(
-        torch.tensor(logits), torch.tensor(labels), reduction="none"
-    )
-    return {
-        "cross_entropy": cross_entropy.numpy(),
-        "target_probability": np.array([p[i, labels[i]] for i in rows]),
-        "margin": np.array([logits[i, labels[i]] - others[i].max() for i in rows]),
-        "el2n": np.array([math.dist(p[i], one_hot[i]) for i in rows]),
-        "entropy": stats.entropy(p, axis=1),
-        "predicted": logits.argmax(axis=1),
-        "correct": logits.argmax(axis=1) == labels,
-    }
-
-
-def assert_measures(found, expected, **tolerance):
-    assert found.keys() == expected.keys()
-    for name, values in expected.items():
-        np.testing.assert_allclose(np.asarray(found[name]), values, err_msg=name, **tolerance)
-
-
-def test_the_measures_are_those_that_the_record_knows():
-    assert scores.classification_measures(*batch()).keys() == {"cross_entropy", *MEASURES}
-
-
-@pytest.mark.parametrize(
-    ("n", "n_classes"), [(32, 5), (1, 5), (32, 2), (1, 2), (32, 64), (32, 65), (8, 1000)]
-)
-@pytest.mark.parametrize(("dtype", "rtol"), [(np.float64, 1e-12), (np.float32, 2e-5)])
-def test_numpy_measures_equal_torch_and_scipy(n, n_classes, dtype, rtol):
-    logits, labels = batch(n, n_classes)
-    logits = logits.astype(dtype)
-    found = scores.classification_measures(logits, labels)
-    assert_measures(found, reference(logits, labels), rtol=rtol, atol=1e-6)
-    assert found["cross_entropy"].dtype == dtype
-
-
-@pytest.mark.parametrize("index", [torch.int64, torch.int32, torch.uint8])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_torch_measures_equal_torch_and_scipy(dtype, index):
-    logits, labels = batch()
-    logits = torch.tensor(logits, dtype=dtype)
-    found = scores.classification_measures(logits, torch.tensor(labels).to(index))
-    assert_measures(found, reference(logits.numpy(), labels), rtol=2e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_logits_are_computed_in_float32(dtype):
-    logits, labels = batch(n_classes=100)
-    logits = torch.tensor(logits, dtype=dtype)
-    found = scores.classification_measures(logits, torch.tensor(labels))
-    assert found["cross_entropy"].dtype == torch.float32
-    assert_measures(found, reference(logits.float().numpy(), labels), rtol=2e-5, atol=1e-6)
-
-
-def test_numpy_half_precision_is_computed_in_float32():
-    logits, labels = batch(n_classes=100)
-    logits = logits.astype(np.float16)
-    found = scores.classification_measures(logits, labels)
-    assert found["cross_entropy"].dtype == np.float32
-    assert_measures(found, reference(logits, labels), rtol=2e-5, atol=1e-6)
-
-
-def test_el2n_of_a_sure_prediction_is_no_rounding_noise():
-    logits = np.array([[25.0, 0.0, 0.0]], np.float32)  # 1 - p is below the last bit of float32
-    rest = math.exp(-25)
-    expected = math.hypot(2 * rest, rest, rest) / (1 + 2 * rest)
-    found = scores.classification_measures(logits, np.array([0]))
-    assert found["el2n"].tolist() == [pytest.approx(expected, rel=1e-5)]
-
-
-@pytest.mark.parametrize("scale", [1e30, 1.6e38])
-def test_huge_logits_do_not_overflow(scale):
-    logits = np.array([[scale, -scale], [-scale, scale]], np.float32)
-    found = scores.classification_measures(logits, np.array([0, 0]))
-    assert found["cross_entropy"].tolist() == [0.0, pytest.approx(2 * scale)]
-    assert found["entropy"].tolist() == [0.0, 0.0]
-    assert found["el2n"].tolist() == [0.0, pytest.approx(math.sqrt(2))]
-
-
-def test_a_perfect_prediction_has_loss_zero_without_a_sign():
-    found = scores.classification_measures(np.array([[1e9, 0.0]]), np.array([0]))
-    assert str(found["cross_entropy"][0]) == "0.0"
-
-
-@pytest.mark.parametrize("library", [np.asarray, torch.tensor])
-def test_a_logit_of_minus_infinity_is_a_class_of_probability_zero(library):
-    logits = [[0.0, -math.inf, 0.0], [0.0, -math.inf, 0.0]]
-    found = scores.classification_measures(library(logits), library([0, 1]))
-    expected = {
-        "cross_entropy": [math.log(2), math.inf],
-        "target_probability": [0.5, 0.0],
-        "margin": [0.0, -math.inf],
-        "el2n": [math.sqrt(0.5), math.sqrt(1.5)],
-        "entropy": [math.log(2)] * 2,
-        "predicted": [0, 0],
-        "correct": [True, False],
-    }
-    assert_measures(found, expected, rtol=1e-6)
-
-
-@pytest.mark.parametrize("library", [np.asarray, torch.tensor])
-@pytest.mark.parametrize("n_classes", [2, 64, 65])
-@given(data=st.data())
-def test_the_prediction_is_the_first_largest_logit_or_the_first_nan(library, n_classes, data):
-    numbers = st.sampled_from([-math.inf, -1.0, 0.0, 1.0, math.inf, math.nan])
-    logits = data.draw(hnp.arrays(np.float32, (3, n_classes), elements=numbers))
-    found = scores.classification_measures(library(logits), library([0, 0, 0]))
-    np.testing.assert_array_equal(np.asarray(found["predicted"]), logits.argmax(axis=1))
-
-
-@pytest.mark.parametrize("library", [np.asarray, torch.tensor])
-def test_float64_logits_may_be_larger_than_float32_holds(library):
-    logits = library(np.array([[1e300, -1e300], [-1e300, 1e300]]))
-    found = scores.classification_measures(logits, library([0, 0]))
-    assert found["margin"].tolist() == [pytest.approx(2e300), pytest.approx(-2e300)]
-    assert found["cross_entropy"].tolist() == [0.0, pytest.approx(2e300)]
-
-
-def test_a_label_that_alone_is_possible_has_an_infinite_margin():
-    logits = np.array([[0.0, -math.inf, -math.inf]], np.float32)
-    found = scores.classification_measures(logits, np.array([0]))
-    assert found["margin"].tolist() == [math.inf]
-    assert found["entropy"].tolist() == [0.0]
-
-
-@pytest.mark.parametrize("library", [np.asarray, torch.tensor])
-@pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_a_bad_logit_makes_its_own_row_nan_and_no_other(library, bad):
-    logits = library([[0.0, bad], [0.0, 0.0]])
-    loss = scores.classification_measures(logits, library([0, 0]))["cross_entropy"].tolist()
-    assert math.isnan(loss[0])
-    assert loss[1] == pytest.approx(math.log(2))
-
-
-@pytest.mark.parametrize("library", [np.asarray, torch.tensor])
-@pytest.mark.parametrize("label", [-100, 2])
-def test_a_label_that_is_no_class_gives_nan_and_not_an_easy_sample(library, label):
-    logits = library([[0.0, 1.0], [0.0, 0.0]])
-    found = scores.classification_measures(logits, library([label, 0]))
-    for name in ("cross_entropy", "target_probability", "margin", "el2n"):
-        assert math.isnan(found[name].tolist()[0]), name
-        assert math.isfinite(found[name].tolist()[1]), name
-    assert not found["correct"].tolist()[0]
-
-
-# ---------------------------------------------------------------- table
-
-
 def test_the_table_holds_every_score_of_a_classifier():
     table = scores.score_table(make_history(n_steps=4, n_samples=30))
     assert table.columns.tolist() == [
-        "sample_id", "label", "action", "mean_loss", "final_loss", "loss_variance", "aum",
-        "confidence", "variability", "el2n", "forgetting", "final_entropy", "predicted", "correct",
-        "n_steps",
+        "sample_id", "label", *(name for name in scores.SCORES if name != "action_NAME"),
+    ]  # fmt: skip
+
+
+def test_the_columns_of_the_table_keep_their_names_and_order():
+    assert list(scores.SCORES) == [
+        "action", "mean_loss", "final_loss", "loss_variance", "action_NAME", "aum", "confidence",
+        "variability", "el2n", "forgetting", "final_entropy", "predicted", "correct", "n_steps",
     ]  # fmt: skip
 
 
@@ -373,9 +211,6 @@ def test_a_history_without_steps_has_no_table():
     text = "history: must have at least one step, got 0. Record an epoch before asking for scores."
     with pytest.raises(ParameterError, match=message(text)):
         scores.score_table(history(np.empty((0, 2))))
-
-
-# ---------------------------------------------------------------- after each step
 
 
 def part_of(whole, n_steps):
@@ -423,9 +258,6 @@ def test_a_running_score_of_no_steps_is_refused():
         scores.running_score(history(np.zeros((0, 2))))
 
 
-# Pixels
-
-
 def test_the_action_of_pixels_is_the_weighted_sum_of_their_maps():
     maps = np.random.default_rng(0).exponential(size=(4, 3, 5)).astype(np.float32)
     deltas = [1.0, 0.5, 2.0, 3.0]
@@ -459,3 +291,88 @@ def test_pooling_takes_the_mean_of_what_is_in_each_block(factor, shape):
             assert np.isnan(found[row, column])
         else:
             assert found[row, column] == pytest.approx(np.nanmean(block), rel=1e-6)
+
+
+# ---------------------------------------------------------------- the registry
+
+
+@pytest.mark.parametrize("name", scores.SCORES)
+def test_an_entry_says_what_its_score_is_and_which_side_is_hard(name):
+    score = scores.SCORES[name]
+    assert score.sentence
+    assert score.hard in {"high", "low", "neither"}
+    assert score.unit or name == "correct"  # true or false
+
+
+def test_low_scores_are_hard_by_the_registry():
+    assert {"aum", "confidence"} == scores.LOW_IS_HARD
+    assert [scores.hardness_sign(name) for name in ("aum", "action", "action_box", "other")] == [
+        -1.0, 1.0, 1.0, 1.0,
+    ]  # fmt: skip
+
+
+UNITS = [
+    ("action", "epoch", "loss × epochs"),
+    ("action", "batch", "loss × updates"),
+    ("action", "wall_time", "loss × s"),
+    ("action_box", "wall_time", "loss × s"),
+    ("action", None, "loss × Δn"),
+    ("mean_action", "epoch", "loss × epochs"),
+    ("final_loss", "wall_time", "loss"),
+    ("loss_variance", "epoch", "loss²"),
+    ("aum", "epoch", "logits"),
+    ("confidence", "epoch", "probability"),
+    ("forgetting", "epoch", "events"),
+    ("final_entropy", "wall_time", "nats"),
+    ("column_of_my_own", "epoch", ""),
+]
+
+
+@pytest.mark.parametrize(("name", "kind", "unit"), UNITS)
+def test_the_unit_of_a_score_depends_on_the_kind_of_delta_where_delta_is_in_it(name, kind, unit):
+    assert scores.score_unit(name, kind) == unit
+
+
+def test_a_unit_may_name_the_loss():
+    assert scores.score_unit("action", "epoch", loss="dice") == "dice × epochs"
+
+
+@pytest.fixture
+def extra_score(monkeypatch):
+    """One more entry, and nothing else: the highest margin that a sample had."""
+    entry = scores.Score(
+        function=lambda margins: margins.max(axis=0), inputs=("margin",), hard="low",
+        unit="logits", sentence="largest margin of all steps", source="here",
+    )  # fmt: skip
+    monkeypatch.setitem(scores.SCORES, "best_margin", entry)
+
+
+def test_a_new_entry_is_in_the_score_table_and_in_running_scores(extra_score):
+    history = make_history(n_steps=4, n_samples=9)
+    expected = history.measures["margin"].max(axis=0)
+    np.testing.assert_array_equal(scores.score_table(history)["best_margin"], expected)
+    running = scores.running_score(history, "best_margin")
+    np.testing.assert_array_equal(running[-1], expected)
+    np.testing.assert_array_equal(running[0], history.measures["margin"][0])
+
+
+def test_a_new_entry_has_its_hard_side_label_and_row_in_the_documentation(extra_score):
+    assert scores.hardness_sign("best_margin") == -1.0
+    frame = pd.DataFrame({"best_margin": [1.0, 2.0]})
+    assert plots.score_histogram(frame, score="best_margin").get_xlabel() == "best margin (logits)"
+    row = "| `best_margin` | largest margin of all steps | logits | low | here |"
+    assert row in hooks().scores_table().splitlines()
+
+
+def hooks():
+    """What makes the pages of the site: a script beside them, in no package."""
+    path = Path(__file__).parents[1] / "docs" / "hooks.py"
+    spec = importlib.util.spec_from_file_location("docs_hooks", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_documentation_has_a_row_for_every_score():
+    rows = hooks().scores_table().splitlines()
+    assert [row.split("`")[1] for row in rows[2:]] == list(scores.SCORES)

@@ -134,8 +134,7 @@ def test_an_ambiguous_prefix_is_refused(tmp_path, monkeypatch):
     client = mlflow.MlflowClient(tracking_uri=store.tracking_uri)
     client.create_experiment("own", artifact_location=(tmp_path / "own").as_uri())
     run_id = record_two_alike(store, client, tmp_path)
-    text = f"run id {run_id[:8]!r} fits 2 runs. Give more characters of it."
-    with pytest.raises(NotFoundError, match=message(text)):
+    with pytest.raises(NotFoundError, match=f"^'{run_id[:8]}' fits 2 runs: {run_id[:8]}"):
         store.find_runs(RunQuery(run_ids=(run_id[:8],)))
 
 
@@ -157,9 +156,7 @@ def record_two_alike(store, client, folder):
 
 def test_a_prefix_below_six_characters_is_no_run(store, recorded):
     run_id = recorded()
-    with pytest.raises(
-        NotFoundError, match=message(f"run '{run_id[:5]}': Run with id={run_id[:5]} not found.")
-    ):
+    with pytest.raises(NotFoundError, match=f"^run '{run_id[:5]}': not found by id or name"):
         store.find_runs(RunQuery(run_ids=(run_id[:5],)))
 
 
@@ -214,6 +211,78 @@ def test_a_query_in_words():
     assert RunQuery(run_ids=("a", "b")).describe() == "runs a, b"
 
 
+def test_a_single_text_is_one_name():
+    query = RunQuery(experiments="abc", run_ids="def")
+    assert (query.experiments, query.run_ids) == (("abc",), ("def",))
+    assert RunQuery(experiments=["a", "b"]).experiments == ("a", "b")
+
+
+def test_a_run_in_place_of_its_id_is_refused(store, recorded):
+    run = store.get_run(recorded())
+    with pytest.raises(ParameterError, match=r"^run_ids: must be texts, got RunInfo"):
+        RunQuery(run_ids=(run,))
+
+
+def test_a_unique_name_stands_for_a_run(store, recorded, query):
+    recorded("calm-cod")
+    run_id = recorded("it's a fox")
+    assert ids(store.find_runs(query(run_ids=("it's a fox",)))) == [run_id]
+    assert store.open_record("it's a fox").run.run_id == run_id
+
+
+@pytest.mark.parametrize("name", [r"back\\slash", "both ' and \""])
+def test_a_name_that_no_filter_can_spell_stands_for_a_run(store, recorded, query, name):
+    run_id = recorded(name)
+    assert ids(store.find_runs(query(run_ids=(name,)))) == [run_id]
+
+
+def test_of_runs_of_one_name_the_one_with_a_record_is_meant(store, recorded, new_run, query):
+    new_run(run_name="twin")
+    run_id = recorded("twin")
+    assert ids(store.find_runs(query(run_ids=("twin",)))) == [run_id]
+
+
+def test_a_name_of_several_runs_is_refused_with_their_ids(store, recorded, query):
+    first, second = recorded("pair"), recorded("pair")
+    text = f"'pair' fits 2 runs: {second} (pair), {first} (pair). Name one by its id, or by more "
+    with pytest.raises(NotFoundError, match=f"^{re.escape(text)}"):
+        store.find_runs(query(run_ids=("pair",)))
+
+
+# ---------------------------------------------------------------- the trash
+
+
+def test_a_run_in_the_trash_is_not_found_unless_asked_for(store, recorded, client, query):
+    run_id, other = recorded("gone"), recorded()
+    client.delete_run(run_id)
+    assert ids(store.find_runs(query())) == [other]
+    assert ids(store.find_runs(query(deleted=True))) == [other, run_id]
+    text = (
+        f"run {run_id} (gone) is in the trash. Restore it with: mlflow runs restore --run-id "
+        f"{run_id}"
+    )
+    with pytest.raises(NotFoundError, match=message(text)):
+        store.find_runs(query(run_ids=(run_id,)))
+    with pytest.raises(NotFoundError, match=message(text)):
+        store.open_record(run_id)
+    with pytest.raises(NotFoundError, match=r"^run 'gone': not found"):
+        store.find_runs(query(run_ids=("gone",)))
+    [run] = store.find_runs(query(run_ids=("gone",), deleted=True))
+    assert (run.run_id, run.deleted) == (run_id, True)
+
+
+def test_runs_of_a_deleted_experiment_are_not_found_unless_asked_for(
+    store, recorded, client, experiment
+):
+    run_id = recorded()
+    client.delete_experiment(client.get_experiment_by_name(experiment).experiment_id)
+    with pytest.raises(NotFoundError, match=f"^run {run_id} .* is in the trash"):
+        store.get_run(run_id)
+    with pytest.raises(NotFoundError, match=f"^no experiment '{experiment}'"):
+        store.find_runs(RunQuery(experiments=experiment))
+    assert ids(store.find_runs(RunQuery(experiments=experiment, deleted=True))) == [run_id]
+
+
 # ---------------------------------------------------------------- reading records
 
 
@@ -263,7 +332,7 @@ def test_an_unfinished_record_is_read_up_to_its_last_epoch(store, run_id):
     with Recorder(store=store, run_id=run_id) as recorder:
         recorder.update([1, 2], [0.5, 0.25])
         recorder.end_epoch()
-        recorder._uploader.drain(20)
+        recorder._writer.uploader.drain(20)
         record = store.open_record(run_id)
         assert not record.manifest.complete
         assert record.scores()["action"].tolist() == [0.5, 0.25]
@@ -278,8 +347,9 @@ def test_a_damaged_record_is_refused(store, recorded):
     record = store.open_record(recorded())
     record.fetch("blocks/000002.parquet").write_bytes(b"")
     text = (
-        "blocks/000002.parquet of test-probe is truncated or altered: its sha256 is not that of "
-        "the manifest. Restore the file, or record the run again."
+        f"run {record.run.run_id} (run): blocks/000002.parquet of test-probe is truncated or "
+        "altered: its sha256 is not that of the manifest. Restore the file, or record the run "
+        "again."
     )
     with pytest.raises(CorruptRecordError, match=message(text)):
         record.history()
@@ -397,7 +467,7 @@ def test_downloads_are_removed_with_their_record(server, spool):
     store, run_id = Store(server.uri), remote_run(server)
     record_history(make_history(), run_id, store, spool)
     record = store.open_record(run_id)
-    folder = record._scratch
+    folder = record._files.scratch
     assert (folder / "manifest.json").is_file()
     del record
     gc.collect()
@@ -416,7 +486,7 @@ def test_a_download_that_is_cut_leaves_nothing(server, spool, monkeypatch):
     monkeypatch.setattr(store, "download", cut)
     with pytest.raises(StoreError):
         record.fetch("scores.parquet")
-    assert [each.name for each in record._scratch.iterdir()] == ["manifest.json"]
+    assert [each.name for each in record._files.scratch.iterdir()] == ["manifest.json"]
 
 
 def test_a_file_that_the_server_lost_is_missing(server, spool):
@@ -424,12 +494,13 @@ def test_a_file_that_the_server_lost_is_missing(server, spool):
     record_history(make_history(), run_id, store, spool)
     [block] = server.folder.glob(f"artifacts/*/{run_id}/**/000002.parquet")
     block.unlink()
+    record = store.open_record(run_id)
     text = (
-        "blocks/000002.parquet is named in the manifest of test-probe but missing. "
-        "Restore the file, or record the run again."
+        f"run {run_id} ({record.run.name}): blocks/000002.parquet is named in the manifest of "
+        "test-probe but missing. Restore the file, or record the run again."
     )
     with pytest.raises(CorruptRecordError, match=message(text)):
-        store.open_record(run_id).history()
+        record.history()
 
 
 def test_an_unknown_run_and_record_are_not_found_on_a_server(server):

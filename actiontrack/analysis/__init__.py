@@ -43,6 +43,7 @@ from actiontrack.analysis.features import (
     neighbours,
 )
 from actiontrack.analysis.loading import (
+    DamagedRecord,
     load_records,
     load_scores,
     score_column,
@@ -81,6 +82,7 @@ __all__ = [
     "LOW_IS_HARD",
     "Alignment",
     "Comparison",
+    "DamagedRecord",
     "accuracy_by_threshold",
     "accuracy_summary",
     "align",

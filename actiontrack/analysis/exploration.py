@@ -124,9 +124,14 @@ def score_histogram(
 
 
 def score_pairs(
-    first: StoredRecord, other: StoredRecord, *, score: str = "action", on_mismatch: str = "error"
+    first: StoredRecord,
+    other: StoredRecord,
+    *,
+    score: str = "action",
+    on_mismatch: str = "error",
+    up_to_step: int | None = None,
 ) -> pd.DataFrame:
-    """One score of two runs side by side.
+    """One score of two runs side by side; see `analysis.align` for the options.
 
     Returns:
         One row per sample: sample_id, class, score_a (of `first`), score_b (of `other`).
@@ -138,7 +143,7 @@ def score_pairs(
     if first.run.run_id == other.run.run_id:
         run = first.run.run_id
         raise ParameterError("run", "must name two different runs", run, "Choose another run.")
-    aligned = align([first, other], score=score, on_mismatch=on_mismatch)
+    aligned = align([first, other], score=score, on_mismatch=on_mismatch, up_to_step=up_to_step)
     rows, values = aligned.runs["run_id"].tolist(), aligned.values  # noqa: PD011 - not a frame's
     return pd.DataFrame(
         {

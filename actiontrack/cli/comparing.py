@@ -6,7 +6,7 @@ from typing import Any, get_args
 import click
 
 from actiontrack import analysis, plots, reporting
-from actiontrack.analysis import changes
+from actiontrack.analysis import changes, sentences
 from actiontrack.cli.options import (
     DASK,
     MISMATCH,
@@ -88,7 +88,7 @@ def compare(
         )
     table = comparison.table(method)
     write(comparison.groups if tidy else table.reset_index(), kind, output)
-    click.echo(reporting.describe_comparison(comparison), err=True)
+    click.echo(sentences.describe_comparison(comparison), err=True)
     save_plot(plot, lambda: plots.correlation_heatmap(table))
 
 
@@ -137,7 +137,7 @@ def changed(
     found = changes.compare_sets(old, new, score=score, up_to_step=up_to_step)
     crossed = None if threshold is None else changes.regressions(found, threshold)
     write(found.classes, kind, output)
-    click.echo(reporting.describe_changes(found), err=True)
+    click.echo(sentences.describe_changes(found), err=True)
     if folder is not None:
         made = reporting.change_report(old, new, found, threshold=threshold, crossed=crossed)
         click.echo(str(made.save(folder)["report.html"]), err=True)

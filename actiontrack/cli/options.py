@@ -1,6 +1,6 @@
 """Options that several commands share, and the runs that they choose."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,6 +10,8 @@ import pandas as pd
 
 from actiontrack import analysis
 from actiontrack.analysis.cluster.connection import connect
+from actiontrack.analysis.loading import DamagedRecord, sound_records, sound_scores
+from actiontrack.cli.root import DAMAGED
 from actiontrack.errors import ParameterError
 from actiontrack.store import RunQuery, Store, StoredRecord
 
@@ -26,12 +28,14 @@ __all__ = [
     "UP_TO",
     "cluster_client",
     "figure_option",
+    "leave_out",
     "number_option",
     "one_record",
     "open_records",
     "open_scores",
     "output_options",
     "query_options",
+    "run_options",
 ]
 
 FORMATS = ("table", "csv", "json", "parquet")
@@ -80,18 +84,33 @@ def figure_option(stem: str) -> Callable[[_Command], _Command]:
     )  # fmt: skip
 
 
-def query_options(command: _Command) -> _Command:
+def run_options(command: _Command) -> _Command:
     """The options by which runs are chosen."""
     options = [
         TRACKING_URI,
-        click.option("--run", "run_ids", multiple=True, metavar="ID", help="Run id or its start."),
+        click.option(
+            "--run", "run_ids", multiple=True, metavar="ID", help="Run id, its start, or a name."
+        ),
         click.option("--experiment", "experiments", multiple=True, help="Name of an experiment."),
         click.option("--filter", "filter_string", default="", help="MLflow filter string."),
+        click.option("--deleted", is_flag=True, help="Also runs in the trash."),
         RECORD,
     ]
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def query_options(command: _Command) -> _Command:
+    """The options by which runs are chosen, and what becomes of damaged records."""
+    option = click.option(
+        "--on-damage",
+        type=click.Choice(["error", "skip"]),
+        default="error",
+        show_default=True,
+        help="If a record is damaged: fail, or go on without it, name it and exit with 6.",
+    )
+    return run_options(option(command))
 
 
 def output_options(command: _Command) -> _Command:
@@ -116,14 +135,27 @@ def output_options(command: _Command) -> _Command:
 
 def open_records(query: dict[str, Any]) -> list[StoredRecord]:
     """Open the records that the options of `query_options` choose."""
-    store = Store(query.pop("tracking_uri"))
-    return analysis.load_records(RunQuery(**query), store=store)
+    store, on_damage = Store(query.pop("tracking_uri")), query.pop("on_damage")
+    if on_damage == "error":
+        return analysis.load_records(RunQuery(**query), store=store)
+    records, damaged = sound_records(RunQuery(**query), store=store)
+    leave_out(damaged)
+    return records
 
 
 def open_scores(query: dict[str, Any], *, up_to_step: int | None = None) -> pd.DataFrame:
     """Scores of the runs that the options of `query_options` choose, loaded in one pass."""
-    store = Store(query.pop("tracking_uri"))
-    return analysis.load_scores(RunQuery(**query), store=store, up_to_step=up_to_step)
+    store, on_damage = Store(query.pop("tracking_uri")), query.pop("on_damage")
+    frame, damaged = sound_scores(
+        RunQuery(**query), store=store, up_to_step=up_to_step, on_damage=on_damage
+    )
+    leave_out(damaged)
+    return frame
+
+
+def leave_out(damaged: Sequence[DamagedRecord]) -> None:
+    """Name damaged records when the command has done its work on the others, and exit with 6."""
+    click.get_current_context().meta[DAMAGED] = tuple(damaged)
 
 
 def one_record(query: dict[str, Any]) -> StoredRecord:

@@ -7,6 +7,8 @@ import click
 import pandas as pd
 
 from actiontrack import analysis, plots, reporting
+from actiontrack.analysis import sentences
+from actiontrack.analysis.questions import ask
 from actiontrack.cli.options import (
     DASK,
     EASIEST,
@@ -80,7 +82,7 @@ def maps(
         with cluster_client(dask) as client:
             frame = analysis.map_correlation(records, client=client)
         write(for_terminal(frame, kind), kind, output)
-        click.echo(reporting.describe_map_correlation(frame), err=True)
+        click.echo(sentences.describe_map_correlation(frame), err=True)
         return
     record = records[0]
     rows = analysis.score_frame(records)
@@ -120,9 +122,9 @@ def neighbours(
 ) -> None:
     """Find the K nearest neighbours, in feature space, of given or of the N hardest samples."""
     record = one_record(query)
-    frame = analysis.neighbours(record, list(samples) or None, n=n, k=k, score=score)
+    frame = ask("neighbours", [record], {"id": samples, "n": n, "k": k, "score": score})
     write(for_terminal(frame, kind), kind, output)
-    click.echo(reporting.describe_neighbours(frame), err=True)
+    click.echo(sentences.describe_neighbours(frame), err=True)
     if plot is not None:
         figure, missing = reporting.neighbour_gallery(record, frame)
         for path in plots.save_figure(figure, plot):

@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 import click
 import pandas as pd
 
-from actiontrack import analysis
-from actiontrack.analysis import exploration
+from actiontrack import settings
 from actiontrack.analysis import verdicts as stored
+from actiontrack.analysis.questions import ask
 from actiontrack.analysis.verdict_files import read_verdict_file
 from actiontrack.cli.options import SCORE, one_record, output_options, query_options
 from actiontrack.cli.output import write
@@ -56,14 +56,13 @@ def verdicts(
         said = read_verdict_file(record, file, who=who or _account() or "unnamed")
         stored.add(record, said)
         click.echo(f"{len(said)} verdicts kept", err=True)
-    given = stored.read(record)
-    current = stored.current(given)
-    found = exploration.verdict_precision(
-        analysis.score_frame([record]), current, score=score, ks=ks or None
-    )
-    shown = found if precision else given if everything else current
-    write(_with_texts(shown, kind), kind, output)
-    click.echo(_summary(current, found, score), err=True)
+    current = ask("verdicts", [record])
+    at_k = ask("precision", [record], {"score": score, "k": ks})
+    table = at_k if precision else current
+    if everything and not precision:
+        table = ask("verdicts", [record], {"current": False})
+    write(_with_texts(table, kind), kind, output)
+    click.echo(_summary(current, at_k, score), err=True)
 
 
 @cli.command()
@@ -96,7 +95,7 @@ def ui(tracking_uri: str | None, host: str, port: int, workers: int) -> None:
     store.ping()
     environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     if host in _LOOPBACK:
-        environment |= {"ACTIONTRACK_IMAGE_ROOTS": "recorded", "ACTIONTRACK_USER": _account()}
+        environment |= {settings.IMAGE_ROOTS.name: "recorded", settings.USER.name: _account()}
     command = [sys.executable, "-m", "mlflow", "server", "--app-name", "actiontrack"]
     command += ["--host", host, "--port", str(port)]
     command += ["--workers", str(workers)]

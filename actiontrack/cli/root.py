@@ -9,10 +9,13 @@ from collections.abc import Iterator, Sequence
 import click
 
 from actiontrack._version import __version__
-from actiontrack.errors import ActionTrackError
+from actiontrack.analysis.loading import damage_message
+from actiontrack.errors import ActionTrackError, CorruptRecordError
 
-__all__ = ["cli", "main"]
+__all__ = ["DAMAGED", "cli", "main"]
 
+#: Where a command notes the damaged records that it went on without.
+DAMAGED = "actiontrack.damaged"
 _RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 
 
@@ -41,13 +44,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 @contextlib.contextmanager
 def _few_retries() -> Iterator[None]:
-    """MLflow asks a failing server again for four minutes: who waits is told within one."""
-    given = os.environ.get(_RETRIES)
+    """MLflow retries for four minutes when a server fails: here it gives up within one."""
+    before = os.environ.get(_RETRIES)
     os.environ.setdefault(_RETRIES, "2")
     try:
         yield
     finally:
-        if given is None:
+        if before is None:
             os.environ.pop(_RETRIES, None)
 
 
@@ -60,3 +63,11 @@ def cli() -> None:
     record. The tracking server is MLflow's own choice (MLFLOW_TRACKING_URI) unless
     --tracking-uri names another.
     """
+
+
+@cli.result_callback()
+@click.pass_context
+def _name_damaged(context: click.Context, _result: object, **_options: object) -> None:
+    """Fail after a command that went on without damaged records."""
+    if damaged := context.meta.get(DAMAGED):
+        raise CorruptRecordError(damage_message(damaged))

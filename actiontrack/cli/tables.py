@@ -5,31 +5,44 @@ from typing import Any
 
 import click
 
-from actiontrack import analysis, plots, reporting
+from actiontrack import analysis, plots
+from actiontrack.analysis import sentences
+from actiontrack.analysis.loading import sound_records
+from actiontrack.analysis.questions import ask
 from actiontrack.cli.options import (
     PLOT,
     SAMPLES,
     SCORE,
     UP_TO,
+    leave_out,
     number_option,
     one_record,
     open_records,
     open_scores,
     output_options,
     query_options,
+    run_options,
 )
 from actiontrack.cli.output import for_terminal, save_plot, write
 from actiontrack.cli.root import cli
+from actiontrack.store import RunQuery, Store
 
 __all__ = ["accuracy", "classes", "curves", "noise", "runs", "scores", "stability"]
 
 
 @cli.command()
-@query_options
+@run_options
 @output_options
 def runs(kind: str, output: Path | None, **query: Any) -> None:
-    """List the runs that hold a record."""
-    records = open_records(query)
+    """List the runs that hold a record, one row per record.
+
+    Records that can't be read are named below, and make the command exit with 6.
+    """
+    store = Store(query.pop("tracking_uri"))
+    records, damaged = sound_records(
+        RunQuery(**query), store=store, every_record=True, manifests_only=True
+    )
+    leave_out(damaged)
     frame = analysis.runs_frame(records)
     if kind == "table":
         frame = frame.assign(run_id=frame["run_id"].str[:8])
@@ -96,12 +109,12 @@ def curves(
     if clusters is not None:
         if samples:
             raise click.UsageError("--clusters looks at all curves: leave --sample out.")
-        centres = analysis.curve_clusters(one_record(query), clusters)
+        centres = ask("clusters", [one_record(query)], {"k": clusters})
         write(for_terminal(centres, kind), kind, output)
-        click.echo(reporting.describe_clusters(centres), err=True)
+        click.echo(sentences.describe_clusters(centres), err=True)
         save_plot(plot, lambda: plots.curve_clusters(centres))
         return
-    frame = analysis.loss_curves(open_records(query), list(samples) or None, n=n)
+    frame = ask("curves", open_records(query), {"id": samples, "n": n})
     write(for_terminal(frame, kind), kind, output)
     save_plot(plot, lambda: plots.loss_curves(frame))
 
@@ -115,7 +128,7 @@ def stability(kind: str, output: Path | None, score: str, plot: Path | None, **q
     """Correlate a score after each epoch with the full score: when could one have stopped?"""
     frame = analysis.stability(open_records(query), score=score)
     write(for_terminal(frame, kind), kind, output)
-    click.echo(reporting.describe_stability(frame), err=True)
+    click.echo(sentences.describe_stability(frame), err=True)
     save_plot(plot, lambda: plots.stability_curves(frame))
 
 
@@ -142,7 +155,7 @@ def noise(
     detected = analysis.noise_detection(records, ks=ks or None, up_to_step=up_to_step)
     summary = analysis.noise_summary(detected)
     write(for_terminal(detected, kind) if each else summary, kind, output)
-    click.echo(reporting.describe_noise(summary), err=True)
+    click.echo(sentences.describe_noise(summary), err=True)
     save_plot(plot, lambda: plots.noise_distributions(analysis.noise_scores(records), score=score))
 
 

@@ -1,7 +1,6 @@
 """Commands about the installation, the server and the local spool."""
 
 import importlib.metadata
-import os
 import sys
 from pathlib import Path
 from typing import IO, Any
@@ -10,21 +9,23 @@ import click
 import pandas as pd
 from click.shell_completion import get_completion_class
 
+from actiontrack import settings
 from actiontrack._version import __version__
-from actiontrack.cli.options import open_records, output_options, query_options
+from actiontrack.cli.options import output_options, run_options
 from actiontrack.cli.output import write
 from actiontrack.cli.root import cli
 from actiontrack.errors import (
     ActionTrackError,
     DataError,
-    NotFoundError,
     ParameterError,
     StoreError,
     redact,
 )
 from actiontrack.record.digest import hash_ids
 from actiontrack.recorder import SALT_VARIABLE, spool_root, sync
-from actiontrack.store import Store, StoredRecord
+from actiontrack.store import RunInfo, RunQuery, Store, StoredRecord
+from actiontrack.store.check import damaged_files, unreadable_tables
+from actiontrack.store.search import NoRunsError
 
 __all__ = ["completion", "doctor", "hash_ids_command", "sync_command"]
 
@@ -45,25 +46,30 @@ def sync_command(folder: Path | None) -> None:
 
 
 @cli.command()
-@query_options
+@run_options
 @output_options
 def doctor(kind: str, output: Path | None, **query: Any) -> None:
-    """Check versions, the tracking server, and that every record is whole and its ids are sound."""
+    """Check versions, the tracking server, and that every record is whole and its ids are sound.
+
+    Every record of every run is read: all files that its manifest names. Any damage makes the
+    command exit with 7.
+    """
     rows = [*_versions(), ("spool", *_spool_state())]
     store: Store | None = None
     try:
-        store = Store(query["tracking_uri"])
+        store = Store(query.pop("tracking_uri"))
         store.ping()
         rows.append(("tracking server", "ok", redact(store.tracking_uri)))
     except ActionTrackError as error:
         rows.append(("tracking server", "failed", str(error)))
         store = None
     if store is not None:
-        rows += [_check_record(each) for each in _records_or_none(query, rows)]
+        rows += _check_records(store, RunQuery(**query))
     write(pd.DataFrame(rows, columns=["what", "state", "detail"]), kind, output)
     failed = [what for what, state, _ in rows if state == "failed"]
     if failed:
-        raise StoreError(f"{len(failed)} checks failed: {', '.join(failed)}.")
+        count = "1 check" if len(failed) == 1 else f"{len(failed)} checks"
+        raise StoreError(f"{count} failed: {', '.join(failed)}.")
 
 
 @cli.command("hash-ids")
@@ -75,7 +81,7 @@ def hash_ids_command(file: IO[str], kind: str, output: Path | None) -> None:
     FILE has one id a line; without it, ids come from standard input. The salt is read from
     ACTIONTRACK_ID_SALT.
     """
-    salt = os.environ.get(SALT_VARIABLE)
+    salt = settings.ID_SALT.value()
     if not salt:
         rule = "must hold the salt with which the runs were recorded"
         raise ParameterError(SALT_VARIABLE, rule, "nothing", "Set it in the environment.")
@@ -121,26 +127,42 @@ def _spool_state() -> tuple[str, str]:
     return "waiting", f"{len(waiting)} records in {spool_root()}: upload with 'actiontrack sync'"
 
 
-def _records_or_none(query: dict[str, Any], rows: list[tuple[str, str, str]]) -> list[StoredRecord]:
+def _check_records(store: Store, query: RunQuery) -> list[tuple[str, str, str]]:
+    """A row for every record of every run of a query."""
     try:
-        return open_records(dict(query))
+        runs = store.find_runs(query)
+    except NoRunsError as error:
+        return [("records", "ok", str(error))]
     except ActionTrackError as error:
-        state = "ok" if isinstance(error, NotFoundError) else "failed"
-        rows.append(("records", state, str(error)))
-        return []
+        return [("records", "failed", str(error))]
+    return [
+        _check_record(store, run, name)
+        for run in runs
+        for name in ([query.record] if query.record else run.records)
+    ]
 
 
-def _check_record(record: StoredRecord) -> tuple[str, str, str]:
-    what = f"{record.run.run_id[:8]} {record.name}"
+def _check_record(store: Store, run: RunInfo, name: str) -> tuple[str, str, str]:
+    what = f"{run.run_id[:8]} {name}"
     try:
-        history = record.history()
+        record = store.open_record(run, name)
     except ActionTrackError as error:
         return what, "failed", str(error)
-    state = "complete" if record.manifest.complete else f"unfinished, run {record.run.status}"
-    detail = f"{history.n_samples} samples × {history.n_steps} steps, {state}"
-    if history.n_nonfinite:
-        detail += f", {history.n_nonfinite} losses not finite"
-    missing = int((~history.seen).sum())
+    messages = damaged_files(record) or unreadable_tables(record)
+    if messages:
+        return what, "failed", " ".join(messages)
+    return what, "ok", _described(record)
+
+
+def _described(record: StoredRecord) -> str:
+    """Size and state of a record, and which of its losses are not numbers."""
+    manifest = record.manifest
+    state = "complete" if manifest.complete else f"unfinished, run {record.run.status}"
+    text = f"{manifest.n_samples} samples × {manifest.n_steps} steps, {state}"
+    n_nonfinite = sum(step.n_nonfinite for step in manifest.steps)
+    if n_nonfinite:
+        text += f", {n_nonfinite} losses not finite"
+    missing = sum(manifest.n_samples - step.n_seen for step in manifest.steps)
     if missing:
-        detail += f", {missing} missing"
-    return what, "ok", detail
+        text += f", {missing} missing"
+    return text

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.cluster.vq import ClusterError, kmeans2, vq
 
-from actiontrack.compare.ranks import Floats, Ints
+from actiontrack.compare.matrices import Floats, Ints
+from actiontrack.compare.ranks import spearman_matrix
 from actiontrack.errors import ParameterError
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
 ]
 
 _TREND = 0.1  # share of its mean level by which a curve has to change, to count as changing
+_DIRECTION = 0.5  # Spearman's ρ with the step beyond which a curve goes one way
 _RESTARTS = 5  # of k-means, each from its own k-means++ start
 _RESTART_SAMPLE = 10_000  # curves that decide between the restarts of k-means
 _LLOYD = 10  # iterations of k-means between two looks at whether anything still moves
@@ -53,10 +55,10 @@ def cluster_curves(
 
     Euclidean k-means with scikit-learn's k-means++ starts; the best of several restarts, the same
     for the same seed. Of more than 10,000 curves a random part decides which start is the best. A
-    centre's trend is that of the straight line fitted to it over the recorded steps: "decreasing"
-    or "increasing" if the line falls or rises by more than a tenth of the centre's mean absolute
-    level between the first step and the last, otherwise "flat". Two centres may have the same
-    trend.
+    centre is "decreasing" or "increasing" if two things hold, otherwise "flat": the straight line
+    fitted to it over the recorded steps falls or rises by more than a tenth of the centre's mean
+    absolute level between the first step and the last, and the centre goes that way throughout
+    (Spearman's ρ with the step is beyond ±0.5). Two centres may have the same trend.
 
     Args:
         losses: Shape ``(n_steps, N)``, any float dtype.
@@ -143,6 +145,7 @@ def _trend(curve: Floats) -> str:
     steps = np.arange(curve.size) - (curve.size - 1) / 2
     spread = float((steps**2).sum())
     change = float(steps @ curve) / spread * (curve.size - 1) if spread else 0.0
-    if abs(change) <= _TREND * np.abs(curve).mean():
-        return "flat"
-    return "increasing" if change > 0 else "decreasing"
+    direction = spearman_matrix(np.stack([curve, steps]))[0, 1]  # NaN if all values are the same
+    if abs(change) > _TREND * np.abs(curve).mean() and direction * np.sign(change) > _DIRECTION:
+        return "increasing" if change > 0 else "decreasing"
+    return "flat"

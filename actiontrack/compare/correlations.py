@@ -7,15 +7,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from actiontrack.compare.matrices import Method
-from actiontrack.compare.ranks import (
-    MIN_SAMPLES,
-    Floats,
-    Ints,
-    check_groups,
-    check_options,
-    checked_labels,
-)
+from actiontrack.compare.matrices import Floats, Ints, Method
+from actiontrack.compare.ranks import MIN_SAMPLES, check_groups, check_options, checked_labels
 from actiontrack.compare.resampling import (
     RESAMPLES_AT_ONCE,
     Pairs,
@@ -188,8 +181,8 @@ def table1(groups_frame: pd.DataFrame, method: Method = "spearman") -> pd.DataFr
     """
     chosen = groups_frame[groups_frame["method"] == method]
     if chosen.empty:
-        held = sorted(set(groups_frame["method"]))
-        raise ParameterError("method", f"must be one of {held}", method, "Compute it first.")
+        computed = sorted(set(groups_frame["method"]))
+        raise ParameterError("method", f"must be one of {computed}", method, "Compute it first.")
     chosen = chosen.assign(pair=pair_labels(chosen))
     wide = chosen.pivot(index="pair", columns="class", values="mean")  # noqa: PD010 - 1 value a cell
     wide = wide.reindex(index=chosen["pair"].unique(), columns=chosen["class"].unique())

@@ -7,7 +7,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
-from actiontrack.compare.ranks import Floats, run_matrix
+from actiontrack.compare.matrices import Floats
+from actiontrack.compare.ranks import run_matrix
 from actiontrack.errors import ParameterError
 
 __all__ = [
@@ -60,8 +61,8 @@ def detection(
         rule = f"must lie in 1..{noisy.size}, the number of samples"
         raise ParameterError("ks", rule, wrong, "Choose a smaller k.")
     rows: list[dict[str, object]] = []
-    for name, given in scores.items():
-        values = np.asarray(given, dtype=np.float64)
+    for name, raw in scores.items():
+        values = np.asarray(raw, dtype=np.float64)
         if values.shape != noisy.shape:
             rule = f"must have shape {noisy.shape}"
             raise ParameterError(name, rule, values.shape, "Pass one score per sample.")

@@ -7,8 +7,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import t
 
-from actiontrack.compare.quantiles import QUANTILES
-from actiontrack.compare.ranks import Floats, checked_labels, run_matrix, sample_vector
+from actiontrack.compare.matrices import Floats
+from actiontrack.compare.ranks import checked_labels, run_matrix, sample_vector
 from actiontrack.errors import ParameterError
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "regions_of_interest",
 ]
 
+_QUANTILES = (0.05, 0.25, 0.75, 0.95)  # of class_summary
 HIGH_ACTION = "high action, low entropy"
 HIGH_ENTROPY = "low action, high entropy"
 
@@ -49,13 +50,13 @@ def class_summary(
     everything = range(len(class_names))
     grouped = pd.Series(scores[finite]).groupby(codes[finite])
     frame = grouped.agg(["count", "mean", "std", "median", "min", "max"]).reindex(everything)
-    tails = grouped.quantile(np.array(QUANTILES)).unstack().reindex(everything)  # noqa: PD010
+    tails = grouped.quantile(np.array(_QUANTILES)).unstack().reindex(everything)  # noqa: PD010
     summary = pd.DataFrame(
         {
             "class": np.array(class_names, dtype=object),
             "n": frame["count"].fillna(0).astype(np.int64),
             **{column: frame[column] for column in ("mean", "std", "median")},
-            **{f"q{round(100 * q):02d}": tails.get(q, np.nan) for q in QUANTILES},
+            **{f"q{round(100 * q):02d}": tails.get(q, np.nan) for q in _QUANTILES},
             **{column: frame[column] for column in ("min", "max")},
             "n_nonfinite": np.bincount(codes[~finite], minlength=len(class_names)),
         }

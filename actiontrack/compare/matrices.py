@@ -113,7 +113,7 @@ def correlation_matrices(
         blocks = _Rows(values, columns, classes).blocks()
     else:
         ranks = _ranks(values, columns, classes)
-        blocks = (each.astype(np.float64) for each in _split(ranks))
+        blocks = (rows.astype(np.float64) for rows in _split(ranks))
     return merged(map(block_products, blocks), n_samples, method)
 
 
@@ -124,7 +124,7 @@ def prepared_rows(
     columns: Ints | None = None,
     classes: Ints | None = None,
 ) -> Scores:
-    """What is multiplied of some runs, each on its own: centred ranks, or centred scores.
+    """The rows that are multiplied, each from one run alone: centred ranks, or centred scores.
 
     `block_products` of the same samples of all runs, `block_width` samples at a time, and `merged`
     in the order of the samples give the matrix of `correlation_matrices`, wherever they are
@@ -190,7 +190,7 @@ class _Rows:
         """One run, (n,)."""
         row = _picked(self._values, self._columns, run).astype(np.float64)
         with np.errstate(invalid="ignore"):  # inf - inf: NaN, as documented
-            row -= self._centre[run, self._own(slice(None))]
+            row -= self._centre[run, self._class_columns(slice(None))]
             row /= self._peak[run]
         return row
 
@@ -198,17 +198,17 @@ class _Rows:
         """All runs, (R, some samples)."""
         width = block_width(len(self._values))
         for start in range(0, self._length, width):
-            where = slice(start, start + width)
-            columns = where if self._columns is None else self._columns[where]
+            window = slice(start, start + width)
+            columns = window if self._columns is None else self._columns[window]
             block = self._values[:, columns].astype(np.float64)
             with np.errstate(invalid="ignore"):
-                block -= self._centre[:, self._own(where)]
+                block -= self._centre[:, self._class_columns(window)]
                 block /= self._peak
             yield block
 
-    def _own(self, where: slice) -> Ints | slice:
+    def _class_columns(self, window: slice) -> Ints | slice:
         """Columns of `_centre` for some samples."""
-        return slice(None) if self._classes is None else self._classes[where]
+        return slice(None) if self._classes is None else self._classes[window]
 
     def _measure(self, run: int) -> None:
         # Relative to a value that occurs, so that what is constant is exactly 0.
@@ -258,9 +258,9 @@ def merged(parts: Iterable[Products], n_samples: int, method: Method) -> Floats:
         method: by which the rows were prepared.
     """
     peak = n_samples / 2 if method == "spearman" else 1.0  # about as large as what was multiplied
-    each = iter(parts)
-    products, sums = (total.copy() for total in next(each))
-    for more, further in each:
+    blocks = iter(parts)
+    products, sums = (total.copy() for total in next(blocks))
+    for more, further in blocks:
         products += more
         sums += further
     covariance = products - np.outer(sums, sums) / n_samples

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.spatial.distance import cdist
 
-from actiontrack.compare.ranks import Floats, Ints
+from actiontrack.compare.matrices import Floats, Ints
 from actiontrack.errors import ParameterError
 
 __all__ = [
@@ -64,24 +64,24 @@ def nearest_neighbours(
     Raises:
         ParameterError: A shape is wrong, a feature is not finite, k or a query is out of range.
     """
-    points, wanted = np.asarray(features, dtype=np.float64), np.asarray(queries, dtype=np.intp)
+    points, query_rows = np.asarray(features, dtype=np.float64), np.asarray(queries, dtype=np.intp)
     if points.ndim != 2:
         remedy = "Pass one feature vector per sample."
         raise ParameterError("features", "must have shape (samples, D)", points.shape, remedy)
-    _check_neighbours(points, wanted, k)
+    _check_neighbours(points, query_rows, k)
     chunk = max(1, _DISTANCES_AT_ONCE // len(points))
-    where, distance = np.empty((wanted.size, k), np.intp), np.empty((wanted.size, k))
-    for start in range(0, wanted.size, chunk):
-        rows = wanted[start : start + chunk]
+    nearest, distance = np.empty((query_rows.size, k), np.intp), np.empty((query_rows.size, k))
+    for start in range(0, query_rows.size, chunk):
+        rows = query_rows[start : start + chunk]
         matrix = cdist(points[rows], points)
         matrix[np.arange(rows.size), rows] = np.inf
         near = np.argsort(matrix, axis=1, kind="stable")[:, :k]
-        where[start : start + chunk] = near
+        nearest[start : start + chunk] = near
         distance[start : start + chunk] = np.take_along_axis(matrix, near, axis=1)
-    return where, distance
+    return nearest, distance
 
 
-def _check_neighbours(points: Floats, wanted: Ints, k: int) -> None:
+def _check_neighbours(points: Floats, query_rows: Ints, k: int) -> None:
     n_samples = len(points)
     if not np.isfinite(points).all():
         bad = int(np.flatnonzero(~np.isfinite(points).all(axis=1))[0])
@@ -90,7 +90,7 @@ def _check_neighbours(points: Floats, wanted: Ints, k: int) -> None:
     if not 1 <= k < n_samples:
         rule = f"must lie in 1..{n_samples - 1}, the number of other samples"
         raise ParameterError("k", rule, k, "Choose a smaller k.")
-    outside = wanted[(wanted < 0) | (wanted >= n_samples)]
+    outside = query_rows[(query_rows < 0) | (query_rows >= n_samples)]
     if outside.size:
         rule = f"must lie in 0..{n_samples - 1}"
         raise ParameterError("queries", rule, int(outside[0]), "Pass positions of samples.")

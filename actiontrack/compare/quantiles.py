@@ -13,11 +13,8 @@ from actiontrack.compare.sources import ScoreSource, score_source
 from actiontrack.errors import ParameterError
 
 __all__ = [
-    "QUANTILES",
     "correlation_by_quantile",
 ]
-
-QUANTILES = (0.05, 0.25, 0.75, 0.95)  # of class_summary
 
 
 def correlation_by_quantile(
@@ -54,9 +51,9 @@ def correlation_by_quantile(
     check_options(methods=methods, n_bootstrap=0, confidence=0.5)
     _check_quantiles(quantiles)
     keep, pairs = scores.finite(), run_pairs(groups)
-    found = scores.tails(keep, pairs, quantiles, methods)  # (P, Q, 1 + M)
-    means = pairs.means(found[..., 1:].transpose(2, 1, 0))  # (M, Q, G)
-    fewest = np.minimum.reduceat(found[..., 0].T.astype(np.intp), pairs.starts, axis=1)
+    correlations = scores.tails(keep, pairs, quantiles, methods)  # (P, Q, 1 + M)
+    means = pairs.means(correlations[..., 1:].transpose(2, 1, 0))  # (M, Q, G)
+    fewest = np.minimum.reduceat(correlations[..., 0].T.astype(np.intp), pairs.starts, axis=1)
     index = pd.MultiIndex.from_product([methods, range(len(pairs.kinds)), quantiles])
     group = index.get_level_values(1).to_numpy()
     return pd.DataFrame(

@@ -7,17 +7,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
-from actiontrack.compare.matrices import Method, correlation_matrices, finite_samples, mid_ranks
+from actiontrack.compare.matrices import (
+    Floats,
+    Ints,
+    Method,
+    correlation_matrices,
+    finite_samples,
+    mid_ranks,
+)
 from actiontrack.errors import ParameterError
 
 __all__ = [
-    "CONSTANT",
     "MIN_SAMPLES",
     "OVERALL",
     "WITHIN_CLASS",
-    "Floats",
-    "Ints",
-    "Scores",
     "average_ranks",
     "check_groups",
     "check_options",
@@ -32,16 +35,12 @@ __all__ = [
     "with_last",
 ]
 
-Floats = NDArray[np.float64]
-Scores = NDArray[np.floating]
-Ints = NDArray[np.intp]
 OVERALL = "overall"
 WITHIN_CLASS = "within-class"
 
 #: Fewer samples have no correlation.
 MIN_SAMPLES = 3
 _ROWS = 16  # correlated with the last row at a time: a long history is not ranked all at once
-CONSTANT = 1e-28  # variance of a row scaled to |x| <= 1 below which it counts as constant
 
 
 def finite_columns(values: ArrayLike) -> NDArray[np.bool_]:
@@ -175,10 +174,10 @@ def check_groups(groups: Sequence[str], *, n_runs: int) -> None:
 
 def check_options(*, methods: Sequence[Method], n_bootstrap: int, confidence: float) -> None:
     """Refuse unknown methods, and bootstrap options out of range."""
-    known = get_args(Method)
-    if not methods or not set(methods) <= set(known):
+    choices = get_args(Method)
+    if not methods or not set(methods) <= set(choices):
         remedy = "Pass one or both of them."
-        raise ParameterError("methods", f"must come from {list(known)}", list(methods), remedy)
+        raise ParameterError("methods", f"must come from {list(choices)}", list(methods), remedy)
     if n_bootstrap < 0:
         remedy = "Pass 0 to skip the intervals."
         raise ParameterError("n_bootstrap", "must not be negative", n_bootstrap, remedy)
@@ -221,7 +220,7 @@ def tails(
     quantiles: Sequence[float],
     methods: Sequence[Method],
 ) -> Floats:
-    """Number kept, then one correlation per method, for each pair and quantile: (P, Q, 1 + M).
+    """Number of samples, then a correlation per method, per pair and quantile: (P, Q, 1 + M).
 
     Args:
         rows: finite scores, (R, n).
@@ -241,7 +240,7 @@ def tails(
             result[p, q, 0] = chosen.size
             if chosen.size >= MIN_SAMPLES:
                 for m, method in enumerate(methods, start=1):
-                    two = [_tail_values(rows, dense, each, chosen, method) for each in (a, b)]
+                    two = [_tail_values(rows, dense, run, chosen, method) for run in (a, b)]
                     result[p, q, m] = pearson_matrix(np.stack(two))[0, 1]
     return result
 

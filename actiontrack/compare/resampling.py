@@ -6,17 +6,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from actiontrack.compare.matrices import Method, correlation_matrices
-from actiontrack.compare.ranks import (
+from actiontrack.compare.matrices import (
     CONSTANT,
-    MIN_SAMPLES,
-    OVERALL,
-    WITHIN_CLASS,
     Floats,
     Ints,
+    Method,
     Scores,
-    dense_ranks,
+    correlation_matrices,
 )
+from actiontrack.compare.ranks import MIN_SAMPLES, OVERALL, WITHIN_CLASS, dense_ranks
 
 __all__ = [
     "RESAMPLES_AT_ONCE",
@@ -83,7 +81,7 @@ def _weighted_ranks(dense: Ints, counts: Floats) -> Floats:
         counts: Shape ``(B, N)``.
 
     Returns:
-        Shape ``(B, R, N)``: rank of each sample drawn (for one not drawn, a value without use).
+        Shape ``(B, R, N)``: rank of each sample drawn (of one not drawn: a value without meaning).
     """
     shape = np.broadcast_shapes(dense.shape, (len(counts), 1, 1))
     offsets = np.arange(shape[0] * shape[1]).reshape(*shape[:2], 1) * shape[2]
@@ -99,7 +97,7 @@ def _weighted_ranks(dense: Ints, counts: Floats) -> Floats:
 class _Part:
     """The samples behind one value of the column ``class``, ready to be correlated many times."""
 
-    where: slice  # into the samples sorted by class
+    columns: slice  # into the samples sorted by class
     rows: Floats  # (R, n) scaled
     dense: Ints  # (1, R, n)
     starts: Ints | None = None  # first sample of each class, where scores are centred by class
@@ -110,13 +108,13 @@ class _Part:
 
     def correlate(self, method: Method, counts: Floats) -> Floats:
         """Correlation matrices (B, R, R) of the resamples that ``counts`` (B, N) describes."""
-        here = counts[:, self.where]
+        drawn = counts[:, self.columns]
         rows, dense = self.rows[None], self.dense
         if self.starts is not None:
-            rows = rows - _class_means(rows, here, self.starts)
+            rows = rows - _class_means(rows, drawn, self.starts)
             dense = dense_ranks(rows) if method == "spearman" else dense
         return _weighted_pearson(
-            _weighted_ranks(dense, here) if method == "spearman" else rows, here
+            _weighted_ranks(dense, drawn) if method == "spearman" else rows, drawn
         )
 
 
@@ -134,8 +132,8 @@ class PartSamples:
 
     Attributes:
         name: the value.
-        n_samples: how many.
-        n_dropped: how many more there are that are not finite in some run.
+        n_samples: number of samples.
+        n_dropped: number of further samples that are not finite in some run.
         columns: their positions, None for all.
         classes: class of each, where scores are centred by class.
     """
@@ -157,10 +155,10 @@ def samples_of_parts(
     overall = PartSamples(name=OVERALL, n_samples=n_samples, n_dropped=n_dropped, columns=columns)
     if labels is None:
         return [overall]
-    kept = labels if columns is None else labels[columns]
-    order = np.argsort(kept, kind="stable")
+    finite_labels = labels if columns is None else labels[columns]
+    order = np.argsort(finite_labels, kind="stable")
     positions = order if columns is None else columns[order]
-    edges = np.searchsorted(kept[order], np.arange(len(names) + 1))
+    edges = np.searchsorted(finite_labels[order], np.arange(len(names) + 1))
     dropped = np.bincount(labels[~keep], minlength=len(names))
     classes = [
         PartSamples(
@@ -171,7 +169,7 @@ def samples_of_parts(
         )
         for code, name in enumerate(names)
     ]
-    return [overall, replace(overall, name=WITHIN_CLASS, classes=kept), *classes]
+    return [overall, replace(overall, name=WITHIN_CLASS, classes=finite_labels), *classes]
 
 
 def matrices_of_parts(
@@ -188,8 +186,10 @@ def matrices_of_parts(
     return result
 
 
-def _part(rows: Floats, where: slice) -> _Part:
-    return _Part(where=where, rows=_scaled(rows[:, where]), dense=dense_ranks(rows[None, :, where]))
+def _part(rows: Floats, columns: slice) -> _Part:
+    return _Part(
+        columns=columns, rows=_scaled(rows[:, columns]), dense=dense_ranks(rows[None, :, columns])
+    )
 
 
 def _within_class(rows: Floats, sizes: Ints) -> _Part:
@@ -199,24 +199,26 @@ def _within_class(rows: Floats, sizes: Ints) -> _Part:
         rows[:, starts], sizes, axis=1
     )  # a constant class is exactly 0
     scaled = shifted / _peak(shifted)
-    return _Part(where=slice(None), rows=scaled, dense=dense_ranks(scaled[None]), starts=starts)
+    return _Part(columns=slice(None), rows=scaled, dense=dense_ranks(scaled[None]), starts=starts)
 
 
 def to_resample(values: Scores, parts: Sequence[PartSamples]) -> list[_Part]:
-    """The same parts with their scores (R, N) at hand, the samples sorted by class."""
-    overall, *others = parts
-    classes = others[1:]  # after the one within classes
-    columns = [each.columns for each in classes if each.columns is not None]
+    """The same parts with their scores, of all (R, N) ones, and the samples sorted by class."""
+    overall, *class_parts = parts
+    classes = class_parts[1:]  # after the one within classes
+    columns = [part.columns for part in classes if part.columns is not None]
     picked = np.concatenate(columns) if columns else overall.columns
-    # Row by row in memory, as it is after it was sent elsewhere: sums round by their order.
+    # Row by row in memory, as on the workers of a cluster: sums round by their order.
     rows = np.ascontiguousarray(values if picked is None else values[:, picked], np.float64)
     whole = _part(rows, slice(None))
-    if not others:
+    if not class_parts:
         return [whole]
-    sizes = np.array([each.n_samples for each in classes])
+    sizes = np.array([part.n_samples for part in classes])
     ends = np.cumsum(sizes)
-    here = [_part(rows, slice(end - size, end)) for end, size in zip(ends, sizes, strict=True)]
-    return [whole, _within_class(rows, sizes[sizes > 0]), *here]
+    sorted_parts = [
+        _part(rows, slice(end - size, end)) for end, size in zip(ends, sizes, strict=True)
+    ]
+    return [whole, _within_class(rows, sizes[sizes > 0]), *sorted_parts]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,8 +272,8 @@ class Resamples:
     """The draws of a bootstrap over samples, in chunks of a bounded size.
 
     Attributes:
-        n_samples: how many are drawn of as many, each time.
-        times: how often.
+        n_samples: number of samples, and of the draws of each resample.
+        times: number of resamples.
         chunk: how many resamples are correlated at once.
         seed: of the draws.
     """
@@ -284,7 +286,7 @@ class Resamples:
     @property
     def sizes(self) -> list[int]:
         """Number of resamples of each chunk."""
-        return [min(self.chunk, self.times - at) for at in range(0, self.times, self.chunk)]
+        return [min(self.chunk, self.times - start) for start in range(0, self.times, self.chunk)]
 
     def counts(self) -> Iterator[Floats]:
         """How often each sample occurs in each resample, (chunk, N), chunk by chunk."""
@@ -295,9 +297,11 @@ class Resamples:
         rng, sizes = np.random.default_rng(self.seed), self.sizes
         width = max(1, -(-len(sizes) // n_parts))
         for start in range(0, len(sizes), width):
-            here = sizes[start : start + width]
-            yield RestOfResamples(rng.bit_generator.state, here, self.n_samples)
-            for _ in _drawn(rng, here, self.n_samples):  # to where the next part begins
+            sizes_of_part = sizes[start : start + width]
+            yield RestOfResamples(rng.bit_generator.state, sizes_of_part, self.n_samples)
+            for _ in _drawn(
+                rng, sizes_of_part, self.n_samples
+            ):  # so that the next part begins there
                 pass
 
 
@@ -343,7 +347,7 @@ def resampled(
         pairs: of runs.
         counts: how often each sample occurs in each resample, see `Resamples`.
     """
-    chunks = (pairs.means(pairs.take(_estimate(parts, methods, each))) for each in counts)
+    chunks = (pairs.means(pairs.take(_estimate(parts, methods, chunk))) for chunk in counts)
     return np.concatenate(list(chunks))
 
 

@@ -1,4 +1,4 @@
-"""Where scores come from when they are compared: memory here, a cluster elsewhere."""
+"""Where compared scores come from: an array in memory, or the workers of a cluster."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from actiontrack.compare.matrices import Method, finite_samples
-from actiontrack.compare.ranks import Floats, Scores, run_matrix, tails
+from actiontrack.compare.matrices import Floats, Method, Scores, finite_samples
+from actiontrack.compare.ranks import run_matrix, tails
 from actiontrack.compare.resampling import (
     Pairs,
     PartSamples,
@@ -32,8 +32,8 @@ def score_source(values: "ArrayLike | ScoreSource", *, keep_float32: bool) -> "S
     else:
         array = np.asarray(values)
         if keep_float32 and array.dtype == np.float32 and array.ndim == 2 and len(array) > 1:
-            return _Held(array)
-    return _Held(run_matrix(array, at_least=2))
+            return _InMemory(array)
+    return _InMemory(run_matrix(array, at_least=2))
 
 
 class ScoreSource(ABC):
@@ -79,7 +79,7 @@ class ScoreSource(ABC):
         """Correlations above quantiles, of the samples to keep, (P, Q, 1 + M): see `tails`."""
 
 
-class _Held(ScoreSource):
+class _InMemory(ScoreSource):
     """Scores in an array."""
 
     def __init__(self, values: Scores) -> None:

@@ -132,22 +132,23 @@ def no_samples(axes: Axes) -> Axes:
 
 def centred_text(axes: Axes, text: str) -> None:
     """Write a text into the middle of the axes."""
-    place: dict[str, Any] = {"ha": "center", "va": "center", "transform": axes.transAxes}
-    axes.text(0.5, 0.5, text, fontsize=9, color="0.3", **place)
+    position: dict[str, Any] = {"ha": "center", "va": "center", "transform": axes.transAxes}
+    axes.text(0.5, 0.5, text, fontsize=9, color="0.3", **position)
 
 
 def finite_rows(scores: pd.DataFrame, score: str, axes: Axes) -> pd.DataFrame:
     """The rows with a finite score; the others are counted on the figure."""
-    keep = np.isfinite(scores[score].to_numpy(np.float64))
-    note_dropped(axes, int((~keep).sum()))
-    kept: pd.DataFrame = scores[keep]
-    return kept
+    is_finite = np.isfinite(scores[score].to_numpy(np.float64))
+    note_dropped(axes, int((~is_finite).sum()))
+    finite: pd.DataFrame = scores[is_finite]
+    return finite
 
 
-def note_dropped(axes: Axes, count: int, *, what: str = "samples") -> None:
+def note_dropped(axes: Axes, count: int, *, noun: str = "sample", plural: str = "") -> None:
     """Say above the axes how many values were not finite."""
     if count:
-        write_note(axes, f"{count} {what} not finite, not drawn")
+        counted = noun if count == 1 else plural or f"{noun}s"
+        write_note(axes, f"{count} {counted} not finite, not drawn")
 
 
 def write_note(axes: Axes, text: str) -> None:
@@ -221,6 +222,6 @@ def legend_outside(axes: Axes, title: str | None) -> Axes:
     """Put the legend, if there is one, right of the axes, where it hides no data."""
     if axes.get_legend() is not None:
         title = title.replace("_", " ") if title else None
-        place = dict(OUTSIDE)
-        sns.move_legend(axes, place.pop("loc"), title=title, **place)
+        placement = dict(OUTSIDE)
+        sns.move_legend(axes, placement.pop("loc"), title=title, **placement)
     return axes

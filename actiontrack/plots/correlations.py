@@ -136,11 +136,11 @@ def joint_distribution(
     legend = {} if regions is None else _marked(axes, regions)
     figure = axes.get_figure(root=True)
     if figure is not None:
-        where = axes.inset_axes((1.22, 0.0, 0.04, 0.5))
-        figure.colorbar(cells, cax=where, label="samples in a cell")
+        bar_axes = axes.inset_axes((1.22, 0.0, 0.04, 0.5))
+        figure.colorbar(cells, cax=bar_axes, label="samples in a cell")
     if legend:
-        place = OUTSIDE | {"bbox_to_anchor": (1.17, 1.0)}
-        axes.legend(list(legend.values()), list(legend), title="region", **place)
+        placement = OUTSIDE | {"bbox_to_anchor": (1.17, 1.0)}
+        axes.legend(list(legend.values()), list(legend), title="region", **placement)
     return axes
 
 
@@ -154,8 +154,8 @@ def _margins(axes: Axes, x: NDArray[np.float64], y: NDArray[np.float64]) -> Axes
     )
     above.set(xlim=axes.get_xlim(), xticks=[], yticks=[])
     beside.set(ylim=axes.get_ylim(), xticks=[], yticks=[])
-    for each in (above, beside):
-        each.set_axis_off()
+    for margin in (above, beside):
+        margin.set_axis_off()
     return above
 
 

@@ -32,7 +32,7 @@ __all__ = [
 
 _MIN_RUNS = 3  # for which an interval by Student's t is drawn
 _TWO_RUNS = "no interval where only two runs have a value"
-_CUT = "intervals cut at 0 and 1"
+_CUT = "intervals cut at 0 and 1, none where they would span both"
 
 
 def accuracy_curves(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
@@ -47,7 +47,8 @@ def accuracy_curves(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         The Axes: for each score (and model, if there are several) the mean over the runs, in a
         band of its 95 % confidence interval by Student's t where three runs or more have a value.
         That of two runs, 12.7 standard errors to either side, would hide the plot and tell
-        nothing: a note says that it is left out. Bands are cut at 0 and 1, and a note says so.
+        nothing: a note says that it is left out. Bands are cut at 0 and 1, and left out where they
+        would span both; a note says so.
 
     Raises:
         ParameterError: A column is missing.
@@ -70,8 +71,10 @@ def accuracy_curves(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         mean, low, high = mean_interval(wide.to_numpy(np.float64))
         n_runs = wide.notna().sum(axis=0).to_numpy()
         notes |= {_TWO_RUNS} if (n_runs == 2).any() else set()
-        low, high = (np.where(n_runs < _MIN_RUNS, np.nan, end) for end in (low, high))
-        notes |= {_CUT} if (low < 0).any() or (high > 1).any() else set()
+        beyond = (n_runs >= _MIN_RUNS) & ((low < 0) | (high > 1))
+        notes |= {_CUT} if beyond.any() else set()
+        hidden = (n_runs < _MIN_RUNS) | ((low <= 0) & (high >= 1))
+        low, high = (np.where(hidden, np.nan, end) for end in (low, high))
         (legend[wrap_label(name)],) = axes.plot(x, mean, color=colour, label="score")
         band = low.clip(0, 1), high.clip(0, 1)
         axes.fill_between(x, *band, color=colour, alpha=0.2, linewidth=0)
@@ -128,10 +131,12 @@ def mean_score_curves(
     """
     require_columns(frame, "frame", "strategy", "n_images", score, "added")
     axes = _strategy_lines(frame, score, ax)
-    for place, (_, part) in enumerate(frame.groupby("strategy", sort=False)):
-        above = place % 2 == 0
-        told = part[part["added"] != ""]
-        for x, y, text in zip(told["n_images"], told[score], told["added"], strict=True):
+    for position, (_, part) in enumerate(frame.groupby("strategy", sort=False)):
+        above = position % 2 == 0
+        labelled = part[part["added"] != ""]
+        for x, y, text in zip(
+            labelled["n_images"], labelled[score], labelled["added"], strict=True
+        ):
             axes.annotate(
                 wrap_label(text), (x, y), xytext=(0, 5 if above else -5),
                 textcoords="offset points",
@@ -149,12 +154,12 @@ def _strategy_lines(frame: pd.DataFrame, value: str, ax: Axes | None) -> Axes:
         return no_samples(axes)
     colours = palette(finite["strategy"].astype(str))
     legend: dict[str, Line2D] = {}
-    for place, (name, part) in enumerate(finite.groupby("strategy", sort=False)):
+    for position, (name, part) in enumerate(finite.groupby("strategy", sort=False)):
         spread = part.groupby("n_images", sort=True)[value].agg(["min", "mean", "max"])
         colour, x = colours[str(name)], spread.index.to_numpy(np.float64)
         (legend[wrap_label(name)],) = axes.plot(
-            x, spread["mean"], marker="osD^v"[place % 5], color=colour, label="strategy",
-            linewidth=max(2.8 - 0.45 * place, 1.0), markersize=max(6.5 - 0.8 * place, 3.0),
+            x, spread["mean"], marker="osD^v"[position % 5], color=colour, label="strategy",
+            linewidth=max(2.8 - 0.45 * position, 1.0), markersize=max(6.5 - 0.8 * position, 3.0),
         )  # fmt: skip
         axes.fill_between(x, spread["min"], spread["max"], color=colour, alpha=0.2, linewidth=0)
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
@@ -205,7 +210,7 @@ def loss_curves(
             curve["step"], curve["loss"], color=colours[name], alpha=alpha, label="curve"
         )
         legend.setdefault(name, line)
-    note_dropped(axes, int((~np.isfinite(frame["loss"].to_numpy(float))).sum()), what="values")
+    note_dropped(axes, int((~np.isfinite(frame["loss"].to_numpy(float))).sum()), noun="value")
     axes.set(xlabel=step_name, ylabel=loss_name)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if column is not None:

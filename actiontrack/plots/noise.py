@@ -71,12 +71,12 @@ def noise_distributions(
     for name in order:
         group = finite[finite["group"] == name]
         runs = [part[score].to_numpy(np.float64) for _, part in group.groupby("run_id")]
-        drawn = np.stack([np.histogram(each, edges, density=True)[0] for each in runs])
+        drawn = np.stack([np.histogram(values, edges, density=True)[0] for values in runs])
         low, mean, high = drawn.min(axis=0), drawn.mean(axis=0), drawn.max(axis=0)
         axes.stairs(
             mean, edges, color=colours[name], linewidth=1.6,
             linestyle="-" if name in first else "--",
-            label=_group_label(name, [each.size for each in runs]),
+            label=_group_label(name, [values.size for values in runs]),
         )  # fmt: skip
         axes.stairs(high, edges, baseline=low, fill=True, color=colours[name], alpha=0.25)
     axes.set_xlim(edges[0], edges[-1])
@@ -157,7 +157,7 @@ def noise_panels(frame: pd.DataFrame, *, score: str = "action", unit: str | None
 
 
 def noise_pairs(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """Draw which share of the wrong labels is found, by true and given class.
+    """Draw the share of wrong labels that a score finds, by true and given class.
 
     Args:
         frame: As `actiontrack.analysis.noise_pairs` returns it for one model:
@@ -165,8 +165,8 @@ def noise_pairs(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         ax: Where to draw; None makes a figure whose size follows the number of classes.
 
     Returns:
-        The Axes: a row per true class, a column per given class. Up to 15 classes each cell tells
-        how many were found of how many; a pair without a wrong label is grey.
+        The Axes: a row per true class, a column per given class. With up to 15 classes each cell
+        holds "found/wrong"; a pair without a wrong label is grey.
 
     Raises:
         ParameterError: A column is missing.
@@ -178,12 +178,12 @@ def noise_pairs(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     axes = axes_or_new(ax, width=side + 1.2, height=0.75 * side + 0.5)
     if frame.empty:
         return no_samples(axes)
-    place = {name: position for position, name in enumerate(names)}
-    at = frame["true_class"].map(place), frame["given_class"].map(place)
+    position_of = {name: position for position, name in enumerate(names)}
+    positions = frame["true_class"].map(position_of), frame["given_class"].map(position_of)
     share = np.full((len(names), len(names)), np.nan)
-    share[at] = frame["share"]
+    share[positions] = frame["share"]
     cells = np.full(share.shape, "", dtype=object)
-    cells[at] = frame["n_found"].astype(str) + "/" + frame["n_wrong"].astype(str)
+    cells[positions] = frame["n_found"].astype(str) + "/" + frame["n_wrong"].astype(str)
     labels = [wrap_label(name) for name in names]
     sns.heatmap(
         share, ax=axes, mask=np.isnan(share), vmin=0.0, vmax=1.0, cmap="cividis",

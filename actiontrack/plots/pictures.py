@@ -190,12 +190,12 @@ def pixel_maps(
     size = (2.4 * (len(names) + 1) + 1.2, row * len(maps) + (0.9 if classes else 0.4))
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(len(maps), len(names) + 1, squeeze=False)
-    finite = np.concatenate([each[np.isfinite(each)] for each in maps])
+    finite = np.concatenate([values[np.isfinite(values)] for values in maps])
     top = float(np.quantile(finite, 0.995)) if finite.size else 1.0
     colours = mpl.colormaps["magma"].with_extremes(bad="0.6")
-    for axes, shown, action, title in zip(grid, pictures, maps, titles, strict=True):
+    for axes, row_pictures, action, title in zip(grid, pictures, maps, titles, strict=True):
         for ax, name in zip(axes, names, strict=False):
-            _show(ax, shown[name], "")
+            _show(ax, row_pictures[name], "")
         axes[-1].set(xticks=[], yticks=[])
         axes[-1].imshow(action, cmap=colours, vmin=0, vmax=top, interpolation="nearest")
         axes[0].set_ylabel(wrap_label(title, 22), fontsize=8)
@@ -228,18 +228,18 @@ def pixel_classes(frame: pd.DataFrame, *, unit: str | None = None, ax: Axes | No
     """
     require_columns(frame, "frame", "class", "mean", "share_pixels")
     axes = axes_or_new(ax, width=6.5, height=0.8 + 0.32 * max(len(frame), 1))
-    shown = frame.loc[np.isfinite(frame["mean"].to_numpy(np.float64))]
-    if shown.empty:
+    finite = frame.loc[np.isfinite(frame["mean"].to_numpy(np.float64))]
+    if finite.empty:
         return no_samples(axes)
-    note_dropped(axes, len(frame) - len(shown), what="classes")
-    names, means = class_names(shown["class"]).tolist(), shown["mean"].to_numpy(np.float64)
-    shares = shown["share_pixels"].to_numpy(np.float64)
+    note_dropped(axes, len(frame) - len(finite), noun="class", plural="classes")
+    names, means = class_names(finite["class"]).tolist(), finite["mean"].to_numpy(np.float64)
+    shares = finite["share_pixels"].to_numpy(np.float64)
     axes.barh(names, means, color=first_colour())
     axes.invert_yaxis()
     axes.axvline(float((means * shares).sum()), color="0.3", linestyle="--", linewidth=1)
-    for place, (mean, share) in enumerate(zip(means, shares, strict=True)):
+    for position, (mean, share) in enumerate(zip(means, shares, strict=True)):
         axes.annotate(
-            f"{share:.1%} of pixels", (mean, place), (4, 0), textcoords="offset points",
+            f"{share:.1%} of pixels", (mean, position), (4, 0), textcoords="offset points",
             va="center", fontsize=8, color="0.3",
         )  # fmt: skip
     axes.set_xlim(0, 1.28 * float(means.max()))
@@ -265,12 +265,12 @@ def feature_scatter(
     """
     require_columns(frame, "frame", "x", "y", score)
     axes = axes_or_new(ax, width=6.0, height=4.8)
-    shown = finite_rows(frame, score, axes).sort_values(score, kind="stable")
-    if shown.empty:
+    finite = finite_rows(frame, score, axes).sort_values(score, kind="stable")
+    if finite.empty:
         return no_samples(axes)
-    top = float(shown[score].quantile(0.99))
+    top = float(finite[score].quantile(0.99))
     points = axes.scatter(
-        shown["x"], shown["y"], c=shown[score], cmap="viridis", vmin=float(shown[score].min()),
+        finite["x"], finite["y"], c=finite[score], cmap="viridis", vmin=float(finite[score].min()),
         vmax=top, s=12, linewidths=0,
     )  # fmt: skip
     bar = axes.figure.colorbar(points, ax=axes, extend="max")

@@ -120,21 +120,21 @@ def class_distributions(
     usable = scores[np.isfinite(scores[score].to_numpy(np.float64))]
     medians = usable.groupby(usable["class"].astype(str), sort=False)[score].median()
     order = list(medians.sort_values(ascending=False, kind="stable").index)
-    shown = order[:max_classes]
-    axes = axes_or_new(ax, width=6.4, height=1.2 + row_height(shown, 0.34) * max(len(shown), 4))
+    hardest = order[:max_classes]
+    axes = axes_or_new(ax, width=6.4, height=1.2 + row_height(hardest, 0.34) * max(len(hardest), 4))
     finite_rows(scores, score, axes)
-    if not shown:
+    if not hardest:
         return no_samples(axes)
     groups = [
-        usable.loc[usable["class"].astype(str) == name, score].to_numpy(float) for name in shown
+        usable.loc[usable["class"].astype(str) == name, score].to_numpy(float) for name in hardest
     ]
     _boxes(axes, groups) if kind == "box" else _violins(axes, groups)
-    axes.set_yticks(range(len(shown)), [wrap_label(name) for name in shown])
-    axes.set_ylim(len(shown) - 0.4, -0.6)
+    axes.set_yticks(range(len(hardest)), [wrap_label(name) for name in hardest])
+    axes.set_ylim(len(hardest) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
     axes.set_xlabel(score_label(scores, score, unit))
-    if len(shown) < len(order):
-        write_note(axes, f"the {len(shown)} hardest of {len(order)} classes")
+    if len(hardest) < len(order):
+        write_note(axes, f"the {len(hardest)} hardest of {len(order)} classes")
     return axes
 
 

@@ -1,20 +1,18 @@
-"""Tags of runs, which MLflow asks for by itself once the package is installed.
+"""Tags of runs: MLflow asks for them by itself once the package is installed.
 
-MLflow loads this module while it is imported itself, so it loads nothing else.
+MLflow loads this module while it is imported itself, so it loads nothing else that is heavy.
 """
 
-import os
 import sys
 
 from mlflow.tracking.context.abstract_context import RunContextProvider
 
+from actiontrack import settings
 from actiontrack._version import __version__
 
 __all__ = [
     "ActionRunContext",
 ]
-
-_MODEL = "ACTIONTRACK_MODEL"
 
 
 class ActionRunContext(RunContextProvider):
@@ -26,12 +24,12 @@ class ActionRunContext(RunContextProvider):
 
     def in_context(self) -> bool:
         """Whether this process has loaded a recorder, or names its model."""
-        return "actiontrack.recorder.recorder" in sys.modules or bool(os.environ.get(_MODEL))
+        return "actiontrack.recorder.recorder" in sys.modules or bool(settings.MODEL.value())
 
     def tags(self) -> dict[str, str]:
         """The tags."""
         from actiontrack.store import MODEL_TAG  # noqa: PLC0415
 
         found = {"actiontrack.version": __version__}
-        model = os.environ.get(_MODEL, "")
+        model = settings.MODEL.value()
         return found | ({MODEL_TAG: model} if model else {})

@@ -4,7 +4,6 @@
 step of a record: called after every epoch with the same run, it is the probe of the paper.
 """
 
-import sys
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -18,7 +17,6 @@ __all__ = [
 ]
 
 _CONFIG = ("split", "step", "ids", "class_labels", "model_name")
-_ASKS_EVERYBODY = "resolve_evaluators_and_configs"  # in mlflow.models.evaluation.base
 _SMALLEST = float(np.finfo(np.float32).tiny)
 
 
@@ -34,17 +32,22 @@ class ActionEvaluator(ModelEvaluator):
 
     model_types: ClassVar = ("classifier", "regressor")
 
-    @classmethod
-    def can_evaluate(cls, *, model_type: str, evaluator_config: Any = None, **kwargs: Any) -> bool:
-        """Whether the model is a classifier or a regression, and somebody has named us.
+    def __init__(self) -> None:
+        self._n_asked = 0
 
-        Where no evaluator is named MLflow takes all that can, those of installed packages too: an
-        evaluation that asked for no record must neither write one nor fail for want of
-        probabilities. Which of the two it is shows in nothing but the function that asks.
+    def can_evaluate(  # type: ignore[override] - MLflow asks an instance
+        self, *, model_type: str, evaluator_config: Any = None, **kwargs: Any
+    ) -> bool:
+        """Whether the model is a classifier or a regression, and this evaluator was named.
+
+        An evaluation that names no evaluator is left alone: it must neither write a record nor
+        fail for want of probabilities. MLflow makes an instance for each evaluation. One that was
+        named is asked once, right before it evaluates. Where none is named, MLflow first asks all
+        which of them can, and then asks those again: whoever is asked a second time was not named.
         """
         del evaluator_config, kwargs
-        asked_by = sys._getframe(1).f_code.co_name  # noqa: SLF001
-        return model_type in cls.model_types and asked_by != _ASKS_EVERYBODY
+        self._n_asked += 1
+        return model_type in self.model_types and self._n_asked == 1
 
     def evaluate(
         self,
@@ -81,7 +84,7 @@ class ActionEvaluator(ModelEvaluator):
         ids = np.arange(len(targets)) if ids is None else np.asarray(ids)
         columns, names = _columns(model_type, np.asarray(outputs), targets, config)
         split, store = config.get("split", "test"), Store()
-        known = f"{split}-probe" in store.get_run(run_id).records
+        recorded_before = f"{split}-probe" in store.get_run(run_id).records
         with Recorder(
             split,
             run_id=run_id,
@@ -89,7 +92,7 @@ class ActionEvaluator(ModelEvaluator):
             model=config.get("model_name", ""),
             class_names=names,
             loss_name=None if model_type == "classifier" else "squared_error",
-            resume=known,
+            resume=recorded_before,
         ) as recorder:
             recorder.update(ids, **columns)
             summary = recorder.end_epoch(config.get("step"))
@@ -98,12 +101,12 @@ class ActionEvaluator(ModelEvaluator):
 
 
 def _checked(config: Any) -> dict[str, Any]:
-    found = dict(config or {})
-    unknown = sorted(set(found) - set(_CONFIG))
+    options = dict(config or {})
+    unknown = sorted(set(options) - set(_CONFIG))
     if unknown:
         rule = f"must hold only {', '.join(_CONFIG)}"
         raise ParameterError("evaluator_config", rule, unknown[0], "Leave it out.")
-    return found
+    return options
 
 
 def _columns(
@@ -123,14 +126,14 @@ def _columns(
             'Log the model with pyfunc_predict_fn="predict_proba", and name its classes with '
             "class_labels if the data lacks some.",
         )
-    places = {label: code for code, label in enumerate(labels.tolist())}
-    missing = sorted({each for each in targets.tolist() if each not in places}, key=str)
+    codes = {label: code for code, label in enumerate(labels.tolist())}
+    missing = sorted({target for target in targets.tolist() if target not in codes}, key=str)
     if missing:
         rule = f"must hold every label, of which there is {missing[0]!r}"
         raise ParameterError("class_labels", rule, labels.tolist(), "Add the label.")
-    codes = np.array([places[each] for each in targets.tolist()])
+    indices = np.array([codes[target] for target in targets.tolist()])
     logits = np.log(np.maximum(outputs.astype(np.float64), _SMALLEST)).astype(np.float32)
-    return {"logits": logits, "labels": codes}, tuple(str(each) for each in labels.tolist())
+    return {"logits": logits, "labels": indices}, tuple(str(label) for label in labels.tolist())
 
 
 def _result(store: Any, run_id: str, name: str, mean_loss: float) -> EvaluationResult:
@@ -146,7 +149,7 @@ def _result(store: Any, run_id: str, name: str, mean_loss: float) -> EvaluationR
         "actiontrack/mean_action": float(scores["action"].mean()),
         "actiontrack/median_action": float(scores["action"].median()),
     }
-    made: Any = artifacts.ParquetEvaluationArtifact
+    artifact: Any = artifacts.ParquetEvaluationArtifact
     result: Any = EvaluationResult
-    found = {"actiontrack_scores": made(uri=uri, content=scores)}
-    return cast("EvaluationResult", result(metrics, found, run_id))
+    tables = {"actiontrack_scores": artifact(uri=uri, content=scores)}
+    return cast("EvaluationResult", result(metrics, tables, run_id))

@@ -17,7 +17,8 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from actiontrack.errors import CorruptRecordError, ParameterError
+from actiontrack import settings
+from actiontrack.errors import CorruptRecordError
 
 __all__ = [
     "FREE_BYTES",
@@ -35,7 +36,7 @@ MOST_EXPANSION = 1000
 
 #: Positions of rows are int32.
 MAX_SAMPLES = 2**31 - 1
-LIMIT_VARIABLE = "ACTIONTRACK_MAX_BYTES"
+LIMIT_VARIABLE = settings.MAX_BYTES.name
 _MAX_TEXT = 2**12  # characters of a name in a manifest
 _MAX_PATH = 2**9
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
@@ -48,12 +49,9 @@ def most_bytes() -> int:
     Raises:
         ParameterError: if the variable is no positive number.
     """
-    given = os.environ.get(LIMIT_VARIABLE, "")
-    if given:
-        if not given.isdecimal() or not int(given):
-            rule = "must be a positive number of bytes"
-            raise ParameterError(LIMIT_VARIABLE, rule, given, "Write 8000000000 for 8 GB.")
-        return int(given)
+    limit = settings.MAX_BYTES.value()
+    if limit is not None:
+        return limit
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with contextlib.suppress(OSError, ValueError):  # "max" without a limit, absent elsewhere
         memory = min(memory, int(_CGROUP.read_text()))

@@ -1,7 +1,6 @@
 """Blocks of losses, a file per step, and the history that they make up."""
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +23,11 @@ from actiontrack.record.parquet import (
     write_table,
 )
 from actiontrack.record.paths import block_path
-from actiontrack.record.samples import read_samples
+from actiontrack.record.samples import Samples, read_samples
+from actiontrack.record.threads import in_threads
 
 __all__ = [
+    "measure_dtype",
     "read_history",
     "write_block",
 ]
@@ -55,22 +56,27 @@ def write_block(folder: Path, step: int, columns: Mapping[str, npt.NDArray[Any]]
 
 
 def read_history(
-    manifest: Manifest, fetch: Fetch, *, columns: Sequence[str] | None = None
+    manifest: Manifest,
+    fetch: Fetch,
+    *,
+    columns: Sequence[str] | None = None,
+    samples: Samples | None = None,
 ) -> LossHistory:
     """Read the history of a record up to its last complete step.
 
     Args:
         manifest: the record's manifest.
         fetch: gives the local path of a file of the record.
-        columns: measures and components wanted beside the loss. Default: all of them.
+        columns: measures and components to read beside the loss. Default: all of them.
+        samples: as they were read before. Default: they are read now.
 
     Raises:
         CorruptRecordError: if a file is missing, truncated or altered.
     """
-    samples = read_samples(manifest, fetch)
-    kept = (*manifest.measures, *manifest.components)
-    wanted = ["loss", *(each for each in kept if columns is None or each in columns)]
-    grids, seen = _read_grids(manifest, fetch, wanted)
+    samples = read_samples(manifest, fetch) if samples is None else samples
+    recorded = (*manifest.measures, *manifest.components)
+    names = ["loss", *(name for name in recorded if columns is None or name in columns)]
+    grids, seen = _read_grids(manifest, fetch, names)
     with corrupt_on_error(manifest.name):
         return LossHistory(
             losses=grids.pop("loss"),
@@ -94,7 +100,7 @@ def _read_grids(
     manifest: Manifest, fetch: Fetch, names: Sequence[str]
 ) -> tuple[dict[str, npt.NDArray[Any]], npt.NDArray[np.bool_]]:
     shape = (manifest.n_steps, manifest.n_samples)
-    types = {name: np.dtype(_grid_dtype(name)) for name in names}
+    types = {name: np.dtype(measure_dtype(name)) for name in names}
     stored = sum(promised_file(manifest, block_path(each.step)).bytes for each in manifest.steps)
     width = 1 + sum(each.itemsize for each in types.values())
     check_claim(f"the record {manifest.name}", shape[0] * shape[1] * width, stored)
@@ -111,13 +117,12 @@ def _read_grids(
             for name in names:
                 grids[name][row] = _filled(table[name], types[name])
 
-    with ThreadPoolExecutor(_READERS) as pool:  # decoding and digests release the GIL
-        for _ in pool.map(read, range(manifest.n_steps)):
-            pass
+    in_threads(read, range(manifest.n_steps), _READERS)  # decoding and digests release the GIL
     return grids, seen
 
 
-def _grid_dtype(name: str) -> type[np.generic]:
+def measure_dtype(name: str) -> type[np.generic]:
+    """Type of the numbers of a loss or measure in a history."""
     if name == "correct":
         return np.bool_
     return np.int32 if name == "predicted" else np.float32

@@ -109,15 +109,16 @@ def read_scores(
         )
 
 
-def check_scores(wanted: Sequence[str], known: Sequence[str]) -> None:
-    """Refuse the name of a score that is not there.
+def check_scores(names: Sequence[str], available: Sequence[str]) -> None:
+    """Refuse the name of a score that the record does not give.
 
     Raises:
         NotFoundError: names the score and those that there are.
     """
-    for name in wanted:
-        if name not in known:
-            raise NotFoundError(f"no score {name!r} in the record. There are: {', '.join(known)}.")
+    for name in names:
+        if name not in available:
+            scores = ", ".join(available)
+            raise NotFoundError(f"no score {name!r} in the record. There are: {scores}.")
 
 
 def read_features(manifest: Manifest, fetch: Fetch) -> npt.NDArray[np.float32]:

@@ -132,7 +132,7 @@ def class_labels(labels: Any) -> Any:
     if values.ndim == 2 and values.shape[1] == 1:
         values = values.reshape(-1)
     if array_namespace(values).isdtype(values.dtype, "real floating"):
-        whole = values.long() if is_torch_array(values) else np.asarray(values).astype(np.int64)
+        whole: Any = values.long() if is_torch_array(values) else np.asarray(values, np.int64)
         return whole if bool((whole == values).all()) else values
     return values
 

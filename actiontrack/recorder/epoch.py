@@ -12,7 +12,7 @@ from actiontrack.errors import RecordingError
 from actiontrack.recorder.arrays import canonical_ids, joined, to_host
 from actiontrack.scores import classification_measures
 
-__all__ = ["Columns", "EpochBuffer", "EpochRows", "Gather", "scatter"]
+__all__ = ["Columns", "EpochBuffer", "EpochRows", "Gather", "first_ids", "scatter"]
 
 Columns = dict[str, npt.NDArray[Any]]
 
@@ -52,7 +52,8 @@ class EpochBuffer:
     ids: list[Any] = field(default_factory=list)
     columns: dict[str, list[Any]] = field(default_factory=dict)
     sizes: list[int] = field(default_factory=list)
-    _given: frozenset[str] = frozenset()
+    _names: frozenset[str] = frozenset()
+    _invalid: list[Any] = field(default_factory=list)
     _outputs: list[tuple[Any, Any]] = field(default_factory=list)
     _kind: tuple[Any, ...] = ()
     _n_logits: int = 0
@@ -67,6 +68,7 @@ class EpochBuffer:
         size: int,
         columns: Mapping[str, Any],
         outputs: tuple[Any, Any] | None = None,
+        invalid: Any = None,
     ) -> None:
         """Keep one batch.
 
@@ -75,17 +77,20 @@ class EpochBuffer:
             size: number of samples.
             columns: name -> (size,).
             outputs: logits (size, n_classes) and labels (size,) whose measures are columns too.
+            invalid: 0-d, whether the outputs are no distributions though they should be.
 
         Raises:
             RecordingError: if the batch has other columns than those before it.
         """
-        given = frozenset(columns) | ({"logits"} if outputs else frozenset())
-        if self.sizes and given != self._given:
+        names = frozenset(columns) | ({"logits"} if outputs else frozenset())
+        if self.sizes and names != self._names:
             raise RecordingError(
-                f"update: this batch brings {sorted(given)}, earlier ones brought "
-                f"{sorted(self._given)}. Pass the same arguments for every batch."
+                f"update: this batch brings {sorted(names)}, earlier ones brought "
+                f"{sorted(self._names)}. Pass the same arguments for every batch."
             )
-        self._given = given
+        self._names = names
+        if invalid is not None:
+            self._invalid.append(invalid)
         self.ids.append(ids)
         self.sizes.append(size)
         for name, values in columns.items():
@@ -96,8 +101,8 @@ class EpochBuffer:
     def _await(self, outputs: tuple[Any, Any]) -> None:
         logits, labels = outputs
         rows, n_classes = logits.shape
-        place = getattr(logits, "device", None)
-        kind = (type(logits), logits.dtype, place, n_classes, type(labels), labels.dtype)
+        where = getattr(logits, "device", None)
+        kind = (type(logits), logits.dtype, where, n_classes, type(labels), labels.dtype)
         if kind != self._kind:  # what cannot be joined with those before it
             self._measure()
             self._kind = kind
@@ -111,12 +116,12 @@ class EpochBuffer:
             return
         # NumPy is the fastest on the host for as little at once as this.
         join = to_host if _on_host(self._outputs[0][0]) else joined
-        logits, labels = (join(each) for each in zip(*self._outputs, strict=True))
+        logits, labels = (join(parts) for parts in zip(*self._outputs, strict=True))
         self._outputs, self._n_logits = [], 0
         for rows in _pieces(logits):
             measures = classification_measures(logits[rows], labels[rows])
             cross_entropy = measures.pop("cross_entropy")
-            if "loss" not in self._given:
+            if "loss" not in self._names:
                 measures["loss"] = cross_entropy
             for name, values in measures.items():
                 self.columns.setdefault(name, []).append(values)
@@ -129,20 +134,30 @@ class EpochBuffer:
             check_uniform: refuse a batch whose losses are all equal.
 
         Raises:
-            RecordingError: if a batch has equal losses, see `check_uniform_losses`.
+            RecordingError: if a batch has equal losses, see `check_uniform_losses`, or brought
+                probabilities that are none.
         """
-        gathered = [self._host()]
-        if gather is not None:
-            parts = gather(gathered[0])
-            if parts is None:
-                return None
-            gathered = parts
-        gathered = [each for each in gathered if each]
+        parts: list[Columns] | None = [self._host()]
+        if gather is not None and parts is not None:
+            parts = gather(parts[0])
+        self._check_distributions()  # the other processes must not wait for this one
+        if parts is None:
+            return None
+        gathered = [columns for columns in parts if columns]
         if check_uniform:
-            for each in gathered:
-                check_uniform_losses(each["loss"], each["batch"])
+            for columns in gathered:
+                check_uniform_losses(columns["loss"], columns["batch"])
         rows = _first_of_each_id(gathered) if gathered else None
         return rows if rows is not None and rows.ids.size else None
+
+    def _check_distributions(self) -> None:
+        wrong = [number for number, invalid in enumerate(self._invalid, start=1) if bool(invalid)]
+        if wrong:
+            raise RecordingError(
+                f"probabilities: rows of batch {wrong[0]} are no distributions over the classes. "
+                "Each must be non-negative and sum to 1; pass what comes before the softmax as "
+                "logits."
+            )
 
     def _host(self) -> Columns:
         if not self.sizes:
@@ -151,7 +166,7 @@ class EpochBuffer:
         host: Columns = {
             name: _storable(name, to_host(values)) for name, values in self.columns.items()
         }
-        host["ids"] = _joined_ids([canonical_ids(each) for each in self.ids])
+        host["ids"] = _joined_ids([canonical_ids(ids) for ids in self.ids])
         host["batch"] = np.repeat(np.arange(len(self.sizes)), self.sizes)
         return host
 
@@ -178,11 +193,11 @@ def _storable(name: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 def _joined_ids(batches: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
     """Ids of all batches; NumPy would turn integers among strings into text."""
-    if len({each.dtype.kind for each in batches if each.size}) > 1:
+    if len({ids.dtype.kind for ids in batches if ids.size}) > 1:
         raise RecordingError(
             "ids: some are integers and some are strings. Pass ids of the same type throughout."
         )
-    return np.concatenate([each for each in batches if each.size] or batches)
+    return np.concatenate([ids for ids in batches if ids.size] or batches)
 
 
 def check_uniform_losses(losses: npt.NDArray[Any], batches: npt.NDArray[Any]) -> None:
@@ -217,8 +232,8 @@ def _first_of_each_id(gathered: Sequence[Columns]) -> EpochRows:
     always sits in a later batch, or in the same batch on a later rank, than the original.
     """
     names = [name for name in gathered[0] if name != "ids"]  # in order: blocks repeat byte by byte
-    all_ids = _joined_ids([each["ids"] for each in gathered])
-    merged = {name: np.concatenate([each[name] for each in gathered]) for name in names}
+    all_ids = _joined_ids([columns["ids"] for columns in gathered])
+    merged = {name: np.concatenate([part[name] for part in gathered]) for name in names}
     batches = merged.pop("batch")
     order = _order_of_unique(all_ids)
     if order is None:
@@ -235,7 +250,7 @@ def _first_of_each_id(gathered: Sequence[Columns]) -> EpochRows:
 def _order_of_unique(ids: npt.NDArray[Any]) -> npt.NDArray[np.intp] | None:
     """Rows by ascending id where the ids fill a range, each once, as most do; else None.
 
-    Without sorting: each id says itself where it belongs.
+    Nothing is sorted: an id less the first one is its row.
     """
     if ids.dtype.kind != "i" or not ids.size:
         return None
@@ -263,7 +278,7 @@ def scatter(
     unknown = np.setdiff1d(rows.ids, sample_ids, assume_unique=True)
     if unknown.size:
         raise RecordingError(
-            f"ids: {unknown.size} are unknown to this record: {shown(unknown)}. It knows "
+            f"ids: {unknown.size} are unknown to this record: {first_ids(unknown)}. It knows "
             f"{sample_ids.size} samples, declared or seen in the first epoch. Declare all of "
             "them with describe_samples(ids=...), or drop the others."
         )
@@ -278,7 +293,7 @@ def scatter(
     return columns, int(rows.ids.size)
 
 
-def shown(ids: npt.NDArray[Any]) -> str:
+def first_ids(ids: npt.NDArray[Any]) -> str:
     """The first few ids, for a message."""
-    text = ", ".join(str(each) for each in ids[:_SHOWN_IDS].tolist())
+    text = ", ".join(str(name) for name in ids[:_SHOWN_IDS].tolist())
     return text if ids.size <= _SHOWN_IDS else f"{text} and {ids.size - _SHOWN_IDS} more"

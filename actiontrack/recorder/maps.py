@@ -34,7 +34,7 @@ from actiontrack.record.disk import FileEntry
 from actiontrack.record.maps import read_map, read_map_index, write_maps
 from actiontrack.record.paths import MAP_INDEX, MAPS
 from actiontrack.recorder.arrays import canonical_ids, to_host
-from actiontrack.recorder.epoch import shown
+from actiontrack.recorder.epoch import first_ids
 from actiontrack.recorder.spool import ACCUMULATOR, Spool
 from actiontrack.scores import pixel_action, pool_map
 
@@ -159,7 +159,7 @@ class PixelMaps:
             if some:
                 raise RecordingError(
                     f"maps: {len(some)} samples of epoch {step} have {what}: "
-                    f"{shown(np.array(sorted(some)))}. Call update and update_maps for every batch."
+                    f"{first_ids(np.array(sorted(some)))}. Call update and update_maps for every batch."
                 )
         if before is not None and self._file_of(before) is None:
             kept = " and ".join(str(each) for each in sorted(s.step for s in self._sums.values()))

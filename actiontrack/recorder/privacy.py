@@ -5,12 +5,11 @@ and the salt stands in no code, parameter or log.
 """
 
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from actiontrack.errors import ParameterError
+from actiontrack import settings
 from actiontrack.record.digest import hash_ids, salt_check
 from actiontrack.record.samples import Samples
 from actiontrack.recorder.arrays import canonical_ids
@@ -19,8 +18,8 @@ __all__ = ["IMAGES_VARIABLE", "SALT_VARIABLE", "Privacy"]
 
 logger = logging.getLogger("actiontrack")
 
-SALT_VARIABLE = "ACTIONTRACK_ID_SALT"
-IMAGES_VARIABLE = "ACTIONTRACK_IMAGES"
+SALT_VARIABLE = settings.ID_SALT.name
+IMAGES_VARIABLE = settings.IMAGES.name
 
 
 @dataclass
@@ -45,15 +44,11 @@ class Privacy:
             ParameterError: if the salt is too short, or ACTIONTRACK_IMAGES neither "never" nor
                 "allowed".
         """
-        salt = id_salt if id_salt is not None else os.environ.get(SALT_VARIABLE) or None
+        salt = id_salt if id_salt is not None else settings.ID_SALT.value()
         if salt is not None:
             salt_check(salt)
         if images is None:
-            named = os.environ.get(IMAGES_VARIABLE, "") or "allowed"
-            if named not in {"never", "allowed"}:
-                rule = "must be never or allowed"
-                raise ParameterError(IMAGES_VARIABLE, rule, named, "Choose one of these.")
-            images = named == "allowed"
+            images = settings.IMAGES.value() == "allowed"
         return cls(salt, images)
 
     @property

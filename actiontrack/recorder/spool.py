@@ -12,8 +12,8 @@
 import contextlib
 import json
 import logging
-import os
 import shutil
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ import numpy.typing as npt
 import platformdirs
 from filelock import FileLock, Timeout
 
+from actiontrack import settings
 from actiontrack.errors import CorruptRecordError, NotFoundError, RecordingError, StoreError
 from actiontrack.record.disk import FileEntry
 from actiontrack.record.losses import read_history, write_block
@@ -47,6 +48,7 @@ __all__ = [
     "Destination",
     "Spool",
     "StepMetrics",
+    "absolute",
     "lock_path",
     "lock_spool",
     "spool_root",
@@ -58,12 +60,22 @@ _DESTINATION = "sync.json"
 #: Folder of a spooled record that holds sums of maps; it is no part of the record.
 ACCUMULATOR = "accumulator"
 _METRICS = "metrics.jsonl"
+#: Locks that this process has taken.
+_locks: "weakref.WeakValueDictionary[Path, FileLock]" = weakref.WeakValueDictionary()
 
 
 def spool_root() -> Path:
-    """Where spools live: ACTIONTRACK_SPOOL, or the state folder of this user."""
-    named = os.environ.get("ACTIONTRACK_SPOOL")
-    return Path(named) if named else platformdirs.user_state_path("actiontrack") / "spool"
+    """Where spools live: ACTIONTRACK_SPOOL, or the state folder of this user.
+
+    Always absolute: a program that changes its folder goes on in the same spool.
+    """
+    named = settings.SPOOL.value()
+    return absolute(named) if named else platformdirs.user_state_path("actiontrack") / "spool"
+
+
+def absolute(folder: str | Path) -> Path:
+    """A folder that stays where it is when the program changes its working folder."""
+    return Path(folder).expanduser().absolute()
 
 
 @dataclass(frozen=True)
@@ -116,16 +128,28 @@ def lock_spool(folder: Path) -> FileLock:
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout as error:
-        raise RecordingError(
-            f"record {folder.name} of run {folder.parent.name} is being recorded already, by "
-            "another process or another recorder. Record into a run of your own, or wait."
-        ) from error
+        raise _recorded_already(folder) from error
     except OSError as error:
         raise StoreError(
             f"cannot write the spool {folder}: {error.strerror}. "
             "Set ACTIONTRACK_SPOOL to a folder that can be written."
         ) from error
+    _locks[folder] = lock
     return lock
+
+
+def _recorded_already(folder: Path) -> RecordingError:
+    record = f"record {folder.name} of run {folder.parent.name} is being recorded already, by"
+    lock = _locks.get(folder)
+    if lock is not None and lock.is_locked:
+        return RecordingError(
+            f"{record} another recorder of this process. If that one is of a notebook cell or a "
+            "loop that did not come to its end, pass resume=True: it is closed, and the record "
+            "goes on after its last epoch. Or call mlflow.end_run() and start a new run."
+        )
+    return RecordingError(
+        f"{record} another process. Record into a run of your own, or wait until it has ended."
+    )
 
 
 class Spool:
@@ -189,6 +213,10 @@ class Spool:
                 "Set ACTIONTRACK_SPOOL to a folder that can be written."
             ) from error
 
+    def has_destination(self) -> bool:
+        """Whether the spool says where the record belongs."""
+        return (self.folder / _DESTINATION).is_file()
+
     def destination(self) -> Destination:
         """Where the record belongs.
 
@@ -197,8 +225,8 @@ class Spool:
         """
         path = self.folder / _DESTINATION
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            return Destination(**{**found, "writers": tuple(found.get("writers", ()))})
+            body = json.loads(path.read_text(encoding="utf-8"))
+            return Destination(**{**body, "writers": tuple(body.get("writers", ()))})
         except (AttributeError, OSError, TypeError, ValueError) as error:
             raise CorruptRecordError(f"{path} does not say where the record belongs.") from error
 
@@ -237,23 +265,49 @@ class Spool:
 
     def truncate(self, step: int) -> bool:
         """Forget the steps from `step` on. Returns whether there were any."""
-        kept = tuple(each for each in self.manifest.steps if each.step < step)
-        dropped = {block_path(each.step) for each in self.manifest.steps[len(kept) :]}
+        steps = tuple(entry for entry in self.manifest.steps if entry.step < step)
+        dropped = {block_path(entry.step) for entry in self.manifest.steps[len(steps) :]}
         # Of a model that trains on.
         dropped |= {SCORES, PROBABILITIES, BOXES}
-        left = self.manifest.without_files(MAPS, PICTURES)
-        files = {name: each for name, each in left.files.items() if name not in dropped}
+        lasting = self.manifest.without_files(MAPS, PICTURES)
+        files = {name: entry for name, entry in lasting.files.items() if name not in dropped}
         if len(files) == len(self.manifest.files):
             return False
-        self._commit(replace(self.manifest, steps=kept, files=files, status="recording"))
+        self._commit(replace(self.manifest, steps=steps, files=files, status="recording"))
         return True
 
     def complete(self) -> None:
-        """Write the scores and mark the record complete."""
+        """Write the scores and mark the record complete; a partial epoch stays counted."""
         history = read_history(self.manifest, self.fetch)
         entry = write_scores(self.folder, score_table(history))
-        manifest = replace(self.manifest, status="complete", partial=None)
+        manifest = replace(self.manifest, status="complete")
         self._commit(manifest.with_file(SCORES, entry))
+
+    def count_from_one(self) -> None:
+        """Give every step the number one higher: of a loop that counts its epochs from 0.
+
+        Maps must be in the record; the sums that they go on from are read from there.
+        """
+        history = read_history(self.manifest, self.fetch)
+        grids = {"loss": history.losses, **history.components, **history.measures}
+        files = dict(self.manifest.files)
+        for entry in self.manifest.steps:
+            files.pop(block_path(entry.step))
+        for row, entry in enumerate(self.manifest.steps):
+            missing = ~history.seen[row]
+            columns = {
+                name: np.ma.MaskedArray(grid[row], mask=missing) if missing.any() else grid[row]
+                for name, grid in grids.items()
+            }
+            step = entry.step + 1
+            files[block_path(step)] = write_block(self.folder, step, columns)
+        steps = tuple(replace(entry, step=entry.step + 1) for entry in self.manifest.steps)
+        maps = dict(self.manifest.maps) if self.manifest.maps else None
+        for key in ("step", "before"):
+            if maps and key in maps:
+                maps[key] += 1
+        shutil.rmtree(self.folder / ACCUMULATOR, ignore_errors=True)
+        self._commit(replace(self.manifest, steps=steps, files=files, maps=maps))
 
     def add_metrics(self, metrics: StepMetrics) -> None:
         """Keep aggregates of a step beside the record, in case the server is away."""
@@ -265,12 +319,12 @@ class Spool:
 
     def metrics(self) -> list[StepMetrics]:
         """Aggregates kept beside the record; a line that was cut short is left out."""
-        path, found = self.folder / _METRICS, []
+        path, steps = self.folder / _METRICS, []
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
         for line in lines:
             with contextlib.suppress(TypeError, ValueError):
-                found.append(StepMetrics(**json.loads(line)))
-        return found
+                steps.append(StepMetrics(**json.loads(line)))
+        return steps
 
     def remove(self) -> None:
         """Delete the spool, once every file is in the artifact store."""

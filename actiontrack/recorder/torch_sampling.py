@@ -69,7 +69,7 @@ def visits_of(data: Any) -> Visits:
         ParameterError: if the dataset has no length or can't be indexed, or if the sampler visits
             other samples in each pass.
     """
-    dataset = data.dataset if isinstance(data, DataLoader) else data
+    dataset: Any = data.dataset if isinstance(data, DataLoader) else data
     _check_map_style(dataset)
     if not isinstance(data, DataLoader):
         return Visits(dataset, range(len(dataset)))
@@ -267,7 +267,7 @@ def _of_parts(dataset: Any) -> Samples:
             [type(part).__name__ for part in dataset.datasets],
             "Wrap the whole: IndexedDataset(ConcatDataset(…), ids).",
         )
-    ids = canonical_ids(list(chain.from_iterable(part.ids for part in parts)))  # type: ignore[arg-type]
+    ids = canonical_ids([sample for part in parts if part.ids is not None for sample in part.ids])
     return Samples(ConcatDataset([part.items for part in parts]), ids)
 
 

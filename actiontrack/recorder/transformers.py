@@ -123,7 +123,8 @@ class ActionTrackCallback(Tracking, TrainerCallback):
             indexed_loader(data)  # refuses what has no ids before training begins
         self._data, self._split, self._mode, self._options = data, split, mode, options
         self._extract, self._batch_size = extract or _extract, batch_size
-        self._loss_check, self._loader = loss_check, None
+        self._loss_check = loss_check
+        self._loader: Any = None
         self._last_updates, self._clock = 0, 0.0
         self._summaries: dict[int, EpochSummary | None] = {}
         self._reported: dict[int, float] = {}
@@ -246,7 +247,7 @@ class ActionTrackCallback(Tracking, TrainerCallback):
 
     def _evaluate(self, args: Any, kwargs: Mapping[str, Any]) -> None:
         with self._evaluating(kwargs):
-            for positions, (ids, batch) in self._loader:  # type: ignore[attr-defined]
+            for positions, (ids, batch) in self._loader:
                 self._batch(args, kwargs["model"], positions, (ids, batch))
 
     def _batch(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from transformers.utils import find_labels
+from transformers.utils.generic import find_labels
 
 __all__ = [
     "SAMPLE_ID",
@@ -77,7 +77,8 @@ def used_columns(model: nn.Module, args: Any) -> frozenset[str] | None:
     base: Any = model
     if hasattr(model, "get_base_model"):  # of PEFT, whose forward takes anything
         base = model.get_base_model()  # type: ignore[operator]
-    labels = find_labels(type(base)) if args.label_names is None else args.label_names
+    names = args.label_names
+    labels = find_labels(type(base)) if names is None else names  # type: ignore[no-untyped-call]
     return frozenset([*inspect.signature(base.forward).parameters, "label", "label_ids", *labels])
 
 

@@ -8,7 +8,6 @@ import logging
 import tempfile
 import threading
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,9 +21,11 @@ from actiontrack.errors import (
 from actiontrack.record.disk import FileEntry
 from actiontrack.record.manifest import Manifest, write_manifest
 from actiontrack.record.paths import MANIFEST, block_path
+from actiontrack.record.threads import in_threads
 from actiontrack.recorder.maps import flush_maps
 from actiontrack.recorder.spool import Destination, Spool, StepMetrics, lock_spool
 from actiontrack.store import ARTIFACT_ROOT, RunInfo, Store
+from actiontrack.store.interruption import few_retries
 
 __all__ = ["Uploader", "diverged", "sync"]
 
@@ -33,7 +34,8 @@ logger = logging.getLogger("actiontrack")
 _UPLOADS = 4  # files at once
 #: Between two passes: short epochs share one, and their thread rarely meets this one at the GIL.
 _PAUSE_S = 0.5
-_BACKOFF_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+#: Between attempts while the server is away. It costs one small request to ask whether it is back.
+_BACKOFF_S = (0.5, 1.0, 2.0, 3.0)
 
 
 @dataclass
@@ -90,6 +92,11 @@ class Uploader:
         self._thread.start()
 
     @property
+    def destination(self) -> Destination:
+        """Where the record belongs."""
+        return self._destination
+
+    @property
     def error(self) -> str:
         """Why the last attempt failed, or the empty string."""
         return self._failed
@@ -109,9 +116,9 @@ class Uploader:
             self._changed.notify_all()
 
     def drain(self, patience: float) -> bool:
-        """Wait until all is uploaded, as long as something moves within `patience` seconds."""
+        """Wait until all is uploaded, as long as one file at least arrives in `patience` seconds."""
         with self._changed:
-            self._hurried = patience > 0  # don't sleep through the end between two attempts
+            self._hurried = patience > 0  # the next attempt is due now, not after its pause
             self._changed.notify_all()
             while self._pending:
                 before = self._progress
@@ -140,7 +147,8 @@ class Uploader:
                 if self._closing:
                     return
             try:
-                self._upload_once()
+                with few_retries():
+                    self._upload_once()
                 attempt = 0
                 self._recovered()
                 self._wait(_PAUSE_S)
@@ -177,7 +185,7 @@ class Uploader:
             self._claim(store)  # files may have taken long
             upload_manifest(store, run_id, work.manifest)
             self._tag(store, work.manifest)
-        store.log_steps(run_id, [(each.values, each.step, each.time_ms) for each in work.metrics])
+        store.log_steps(run_id, [(step.values, step.step, step.time_ms) for step in work.metrics])
         with self._changed:
             self._pending.remove(work)
             self._progress += 1
@@ -185,23 +193,17 @@ class Uploader:
 
     def _upload_files(self, store: Store, manifest: Manifest) -> None:
         def upload(name: str) -> None:
-            upload_files(store, self._destination.run_id, self._spool, [name])
+            with few_retries():
+                upload_files(store, self._destination.run_id, self._spool, [name])
             with self._changed:
                 self._uploaded[name] = manifest.files[name]
                 self._progress += 1
                 self._changed.notify_all()
 
         changed = [
-            name for name, each in manifest.files.items() if self._uploaded.get(name) != each
+            name for name, entry in manifest.files.items() if self._uploaded.get(name) != entry
         ]
-        with ThreadPoolExecutor(_UPLOADS) as pool:  # a request is mostly waiting
-            work = [pool.submit(upload, name) for name in changed]
-            try:
-                for each in work:
-                    each.result()
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)  # not all of them against a wall
-                raise
+        in_threads(upload, changed, _UPLOADS)  # a request is mostly waiting
 
     def _connect(self) -> Store:
         if self._store is None:
@@ -293,10 +295,25 @@ def _sync_one(folder: Path, store: Store | None) -> str:
     with lock_spool(folder):
         spool = Spool.load(folder)
         flush_maps(spool)
-        destination = spool.destination()
-        _carry(spool, destination, store or Store(destination.tracking_uri))
+        destination = _destination(spool, store)
+        try:
+            _carry(spool, destination, store or Store(destination.tracking_uri))
+        except NotFoundError as error:
+            raise NotFoundError(f"{error} Delete {folder} if the run is gone for good.") from error
         spool.remove()
     return f"{destination.run_id}/{spool.manifest.name}"
+
+
+def _destination(spool: Spool, store: Store | None) -> Destination:
+    """Where a record belongs; without a word of it, to the run that its folder is named after.
+
+    Earlier versions recorded into a spool that they had just uploaded and deleted: such a folder
+    holds later epochs and a manifest, and does not say more.
+    """
+    if spool.has_destination():
+        return spool.destination()
+    uri = (store or Store()).tracking_uri
+    return Destination(uri, spool.folder.parent.name, spool.manifest.model)
 
 
 def _carry(spool: Spool, destination: Destination, store: Store) -> None:
@@ -315,12 +332,18 @@ def _carry(spool: Spool, destination: Destination, store: Store) -> None:
             f"{run.writer(manifest.name)}, and this folder does not hold what that one recorded. "
             "Delete the folder if the run is right."
         )
-    held = remote.files if remote else {}
-    changed = [name for name, entry in manifest.files.items() if held.get(name) != entry]
+    uploaded = remote.files if remote else {}
+    changed = [name for name, entry in manifest.files.items() if uploaded.get(name) != entry]
+    lost = [name for name in changed if not (spool.folder / name).is_file()]
+    if lost:
+        raise CorruptRecordError(
+            f"{spool.folder} lacks {len(lost)} files of its record, {lost[0]} among them, and run "
+            f"{run_id} does not hold them either. Delete the folder: what the run holds is whole."
+        )
     upload_files(store, run_id, spool, changed)
     upload_manifest(store, run_id, manifest)
     store.tag_record(run_id, manifest)
-    store.log_steps(run_id, [(each.values, each.step, each.time_ms) for each in spool.metrics()])
+    store.log_steps(run_id, [(step.values, step.step, step.time_ms) for step in spool.metrics()])
 
 
 def diverged(spool: Spool, writer: str, remote: Manifest | None) -> bool:
@@ -333,9 +356,9 @@ def diverged(spool: Spool, writer: str, remote: Manifest | None) -> bool:
     """
     if writer in {"", *spool.writers()}:
         return False
-    paths = [block_path(each.step) for each in remote.steps] if remote else []
-    held = spool.manifest.files
-    return remote is None or any(held.get(each) != remote.files[each] for each in paths)
+    paths = [block_path(entry.step) for entry in remote.steps] if remote else []
+    local = spool.manifest.files
+    return remote is None or any(local.get(path) != remote.files[path] for path in paths)
 
 
 def _remote_manifest(store: Store, run: RunInfo, record: str) -> Manifest | None:

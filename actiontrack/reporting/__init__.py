@@ -1,7 +1,19 @@
 """Reports of runs: what the records hold, as tables, figures and plain sentences with numbers."""
 
+from actiontrack.analysis.sentences import (
+    describe_changes,
+    describe_clusters,
+    describe_comparison,
+    describe_disattenuated,
+    describe_ensemble,
+    describe_map_correlation,
+    describe_neighbours,
+    describe_noise,
+    describe_pixel_classes,
+    describe_stability,
+)
 from actiontrack.reporting.card import model_card
-from actiontrack.reporting.changed import change_report, describe_changes
+from actiontrack.reporting.changed import change_report
 from actiontrack.reporting.common import sources_of
 from actiontrack.reporting.comparison import comparison_report, query_report
 from actiontrack.reporting.ensemble import ensemble_sections
@@ -16,17 +28,6 @@ from actiontrack.reporting.pictures import (
 )
 from actiontrack.reporting.run import run_report
 from actiontrack.reporting.saving import log_report, log_run_report
-from actiontrack.reporting.sentences import (
-    describe_clusters,
-    describe_comparison,
-    describe_disattenuated,
-    describe_ensemble,
-    describe_map_correlation,
-    describe_neighbours,
-    describe_noise,
-    describe_pixel_classes,
-    describe_stability,
-)
 from actiontrack.reporting.terminal import describe_run
 
 __all__ = [

@@ -12,12 +12,12 @@ import pandas as pd
 import yaml
 
 from actiontrack import analysis
+from actiontrack.analysis.sentences import describe_noise, short_number
 from actiontrack.errors import DataError
 from actiontrack.history import Classes
-from actiontrack.reporting.common import has_classes, short_number, unit_of
+from actiontrack.reporting.common import has_classes, unit_of
+from actiontrack.reporting.findings import holds_noise
 from actiontrack.reporting.markup import markdown_table, markdown_text
-from actiontrack.reporting.noise import holds_noise
-from actiontrack.reporting.sentences import describe_noise
 from actiontrack.store import StoredRecord
 
 __all__ = ["HEADINGS", "model_card"]

@@ -2,25 +2,18 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 
 from actiontrack import analysis, plots
-from actiontrack.analysis.changes import OVERALL, Changes
-from actiontrack.reporting.common import (
-    GALLERY,
-    count_runs,
-    figure_of,
-    short_number,
-    sources_of,
-    traced,
-)
+from actiontrack.analysis.changes import Changes
+from actiontrack.analysis.sentences import describe_changes, short_number
+from actiontrack.reporting.common import GALLERY, figure_of, sources_of, traced
 from actiontrack.reporting.document import Report, Section
 from actiontrack.reporting.facts import incomparable_section
 from actiontrack.reporting.pictures import draw_samples, with_caption
 from actiontrack.store import StoredRecord
 
-__all__ = ["change_report", "describe_changes"]
+__all__ = ["change_report"]
 
 
 def change_report(
@@ -68,42 +61,6 @@ def change_report(
     )
 
 
-def describe_changes(changes: Changes) -> str:
-    """What changed, in plain sentences with numbers."""
-    overall = changes.classes.iloc[0]
-    sets = f"{count_runs(changes.n_before)} before and {count_runs(changes.n_after)} after"
-    first = (
-        f"{sets} are compared by the {changes.score} of {int(overall['n'])} samples: its mean goes "
-        f"from {short_number(overall['before'])} to {short_number(overall['after'])} "
-        f"({overall['relative']:+.1%}{_interval(overall)})."
-    )
-    sentences = [first]
-    classes = changes.classes.loc[changes.classes["class"] != OVERALL]
-    if len(classes):
-        most = classes.iloc[int(np.argmax(classes["relative"].abs().to_numpy(np.float64)))]
-        sentences.append(
-            f"The class that changed most is {most['class']}, from {short_number(most['before'])} "
-            f"to {short_number(most['after'])} ({most['relative']:+.1%}{_interval(most)})."
-        )
-    if changes.has_noise:
-        count = int(changes.samples["beyond_noise"].sum())
-        chance = 0.05 * len(changes.samples)
-        sentences.append(
-            f"{count} samples changed by more than 95 % of samples as difficult do by chance; "
-            f"{chance:.0f} would without any change."
-        )
-    else:
-        sentences.append(
-            "There is one run in each set: what another seed would have changed is not known. "
-            "Train two runs or more of either."
-        )
-    if len(changes.relabelled):
-        sentences.append(f"{len(changes.relabelled)} samples have another label.")
-    if changes.left_out:
-        sentences.append(f"{changes.left_out} samples are not in all runs and left out.")
-    return " ".join(sentences)
-
-
 def _verdict(threshold: float, crossed: pd.DataFrame) -> str:
     if crossed.empty:
         return f"Nothing became harder by more than {threshold:.1%} and than chance."
@@ -111,13 +68,6 @@ def _verdict(threshold: float, crossed: pd.DataFrame) -> str:
         f"{row['class']} ({row['relative']:+.1%})" for row in crossed.to_dict("records")
     )
     return f"Harder by more than {threshold:.1%} and than chance: {named}."
-
-
-def _interval(row: "pd.Series[float]") -> str:
-    if not np.isfinite(row["ci_low"]):
-        return ""
-    low, high = (row[name] / abs(row["before"]) for name in ("ci_low", "ci_high"))
-    return f", 95 % interval {low:+.1%} to {high:+.1%}"
 
 
 def _class_section(changes: Changes) -> Section:

@@ -7,32 +7,23 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from actiontrack.analysis import model_of
-from actiontrack.compare import HIGH_ACTION, HIGH_ENTROPY
 from actiontrack.reporting.document import Section, Source
 from actiontrack.scores import score_unit
 from actiontrack.store import StoredRecord
 
 __all__ = [
     "GALLERY",
-    "REGIONS",
-    "count_runs",
     "figure_of",
     "first_of_each_model",
     "has_classes",
     "nested",
     "pixel_unit_of",
-    "short_number",
     "sources_of",
-    "span",
     "traced",
     "unit_of",
 ]
 
 GALLERY = 12
-REGIONS = {
-    HIGH_ACTION: "the models tend to be certain of another class than the label.",
-    HIGH_ENTROPY: "the models tend to hesitate, and not to contradict the label.",
-}
 
 
 def figure_of(axes: object) -> Figure:
@@ -51,22 +42,6 @@ def pixel_unit_of(record: StoredRecord) -> str:
     """Unit of the action of a pixel of a record."""
     loss = record.manifest.pixel_loss_name.replace("_", " ")
     return score_unit("action", record.manifest.delta_kind, loss=loss)
-
-
-def short_number(value: float) -> str:
-    """A number as sentences show it: four digits."""
-    return f"{value:.4g}"
-
-
-def span(values: "pd.Series[float]") -> str:
-    """The smallest and the largest of some correlations, or the only one."""
-    low, high = values.min(), values.max()
-    return f"{low:.3f}" if len(values) == 1 else f"{low:.3f} to {high:.3f}"
-
-
-def count_runs(count: int) -> str:
-    """A number of runs in words."""
-    return "1 run" if count == 1 else f"{count} runs"
 
 
 def has_classes(scores: pd.DataFrame) -> bool:

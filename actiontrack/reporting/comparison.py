@@ -5,36 +5,27 @@ from dataclasses import replace
 
 import pandas as pd
 
-from actiontrack import analysis, compare, plots
-from actiontrack.analysis import Alignment, Comparison
-from actiontrack.reporting.common import (
-    GALLERY,
-    figure_of,
-    first_of_each_model,
-    has_classes,
-    nested,
-    sources_of,
-    traced,
-)
-from actiontrack.reporting.details import detail_sections, stability_section
-from actiontrack.reporting.document import Report, Section
-from actiontrack.reporting.ensemble import entropy_sections
-from actiontrack.reporting.facts import data_sections, incomparable_section
-from actiontrack.reporting.noise import detection_sections, holds_noise
-from actiontrack.reporting.pictures import draw_samples, with_caption
-from actiontrack.reporting.run import class_section, distribution_section, run_report
-from actiontrack.reporting.sentences import (
+from actiontrack import analysis, plots
+from actiontrack.analysis.comparison import Comparison
+from actiontrack.analysis.sentences import (
     describe_comparison,
     describe_disattenuated,
     describe_map_correlation,
 )
+from actiontrack.reporting.common import GALLERY, figure_of, nested, sources_of, traced
+from actiontrack.reporting.details import detail_sections, stability_sections
+from actiontrack.reporting.document import Report, Section
+from actiontrack.reporting.ensemble import entropy_sections
+from actiontrack.reporting.facts import data_sections, incomparable_section
+from actiontrack.reporting.findings import ComparisonFindings, find_comparison, read_once
+from actiontrack.reporting.noise import detection_sections
+from actiontrack.reporting.pictures import draw_samples, with_caption
+from actiontrack.reporting.run import class_section, distribution_section, run_report
 from actiontrack.store import StoredRecord
 
 __all__ = ["comparison_report", "query_report"]
 
 _MAX_CONTRASTS = 6  # ordered pairs of models whose disagreement is shown
-_MAX_MODELS = 6  # of which one run is looked into
-_MAX_MAPPED = 500  # samples whose maps are correlated in a report
 
 
 def query_report(
@@ -61,21 +52,24 @@ def query_report(
         NotFoundError: if no record has a complete epoch.
         ParameterError: if there is no such score.
     """
-    kept, left_out = records, None
+    comparable, left_out = list(records), None
     if len(records) > 1:
-        kept, left_out = analysis.split_comparable(
+        comparable, left_out = analysis.split_comparable(
             records, on_mismatch=on_mismatch, up_to_step=up_to_step
         )
-    if len(kept) == 1:
-        return run_report(kept[0], left_out=left_out)
+    if len(comparable) == 1:
+        return run_report(comparable[0], left_out=left_out)
+    comparable = read_once(comparable)
+    for record in comparable:  # whole tables, of which the comparison takes a column each
+        record.scores()
     comparison = analysis.compare_runs(
-        kept,
+        comparable,
         score=score,
         n_bootstrap=n_bootstrap,
         on_mismatch=on_mismatch,
         up_to_step=up_to_step,
     )
-    return comparison_report(kept, comparison, left_out=left_out)
+    return _report(find_comparison(comparable, comparison, details=True), left_out)
 
 
 def comparison_report(
@@ -94,28 +88,27 @@ def comparison_report(
             `analysis.split_comparable`.
         details: also look into one run of each model: curves, clusters, features, parts, pixels.
     """
-    aligned = analysis.align(
-        records, score=comparison.score, on_mismatch="inner", up_to_step=comparison.up_to_step
-    )
-    scores = analysis.score_frame(records, up_to_step=comparison.up_to_step)
-    noise = detection_sections(records) if all(map(holds_noise, records)) else []
+    return _report(find_comparison(read_once(records), comparison, details=details), left_out)
+
+
+def _report(findings: ComparisonFindings, left_out: pd.DataFrame | None) -> Report:
+    records, comparison = findings.records, findings.comparison
+    noise, corrected = detection_sections(findings.noise), _corrected(findings.corrected)
     sections = [
         *data_sections(records),
-        distribution_section(scores, hue=_hue(comparison)),
-        *(_class_sections(scores) if has_classes(scores) else []),
-        *_agreement(comparison, aligned),
-        *_shared(records[0], aligned),
-        *_entropies(records, comparison),
+        distribution_section(findings.scores, hue=_hue(comparison)),
+        *_class_sections(findings),
+        *_agreement(findings, corrected),
+        *_shared(findings),
+        *entropy_sections(findings.entropy),
         *noise,
-        *_map_section(records),
+        *_map_section(findings),
     ]
-    inner = traced(sections, records)
-    if details:
-        inner += _details(records)
-    told = [describe_comparison(comparison), *(each.text for each in noise[:1])]
-    told += [each.text for each in inner if each.heading == _CORRECTED]
+    inner = [*traced(sections, records), *_details(findings)]
+    texts = [describe_comparison(comparison)]
+    texts += [section.text for section in (*noise[:1], *corrected)]
     if left_out is not None and len(left_out):
-        told.append(
+        texts.append(
             f"{len(left_out)} of the {len(left_out) + len(records)} runs of the query are left "
             "out: see what is not comparable."
         )
@@ -123,7 +116,7 @@ def comparison_report(
         incomparable_section(records[0], left_out),
         Section(heading="How to read this", text=_HOW_TO_READ),
     ]
-    summary = Section(heading="Summary", text="\n\n".join(told))
+    summary = Section(heading="Summary", text="\n\n".join(texts))
     return Report(
         title=f"Comparison of the {comparison.score} of {len(records)} runs",
         sections=[*traced([summary], records), *inner, *traced(last, records)],
@@ -131,7 +124,6 @@ def comparison_report(
     )
 
 
-_CORRECTED = "Correlation between models without the noise of training"
 _HOW_TO_READ = (
     "The action of a sample is its loss accumulated over training, Σ loss · Δn: high is hard to "
     "learn. Two runs of the same model do not agree wholly either: their correlation is the "
@@ -149,12 +141,11 @@ def _hue(comparison: Comparison) -> str:
     return "run_name" if distinct and len(comparison.runs) <= 6 else "model"
 
 
-def _agreement(comparison: Comparison, aligned: Alignment) -> list[Section]:
+def _agreement(findings: ComparisonFindings, corrected: list[Section]) -> list[Section]:
     """The correlation tables, with ceiling and intervals, and the correlation by quantile."""
-    models = aligned.runs["model"].tolist()
-    quantiles = compare.correlation_by_quantile(aligned.values, groups=models)
+    comparison = findings.comparison
     parts = [
-        *_corrected(comparison),
+        *corrected,
         _correlations(comparison, "pearson"),
         Section(
             heading="Every pair of models",
@@ -169,22 +160,21 @@ def _agreement(comparison: Comparison, aligned: Alignment) -> list[Section]:
         Section(
             heading="Correlation among the hardest samples",
             text="Correlation of the samples at or above each quantile of the score.",
-            frame=quantiles,
-            figure=figure_of(plots.quantile_curves(quantiles)),
+            frame=findings.quantiles,
+            figure=figure_of(plots.quantile_curves(findings.quantiles)),
             caption="Correlation as a function of the quantile (paper, Fig. 14).",
         ),
     ]
     return [_correlations(comparison, "spearman"), *nested(parts)]
 
 
-def _corrected(comparison: Comparison) -> list[Section]:
+def _corrected(corrected: pd.DataFrame) -> list[Section]:
     """The correlations between models once the noise of training is taken out."""
-    corrected = analysis.disattenuated_correlations(comparison)
     if corrected.empty:
         return []
     return [
         Section(
-            heading=_CORRECTED,
+            heading="Correlation between models without the noise of training",
             text=describe_disattenuated(corrected)
             + " r_ab / √(r_aa r_bb): the cross-model correlation over what two runs of each "
             "model reach with themselves (Spearman 1904). 1 would mean the same hard samples.",
@@ -193,97 +183,76 @@ def _corrected(comparison: Comparison) -> list[Section]:
     ]
 
 
-def _entropies(records: Sequence[StoredRecord], comparison: Comparison) -> list[Section]:
-    """Sections on entropy, where the runs have the same samples and all their steps count."""
-    if comparison.note or comparison.up_to_step is not None:
-        return []
-    return entropy_sections(records)
-
-
-def _map_section(records: Sequence[StoredRecord]) -> list[Section]:
-    """How far the maps of pixel actions agree, where all runs have comparable ones."""
-    kinds = {
-        (each.manifest.pixel_loss_name, str(each.manifest.maps)) if each.has_maps else None
-        for each in records
-    }
-    if None in kinds or len(kinds) > 1:
-        return []
+def _map_section(findings: ComparisonFindings) -> list[Section]:
+    """How far the maps of pixel actions agree."""
     heading = "Correlation of pixel actions"
-    if records[0].manifest.n_samples > _MAX_MAPPED:
+    if findings.n_maps_left_out:
         text = (
-            f"The records hold maps of {records[0].manifest.n_samples} samples, more than the "
-            f"{_MAX_MAPPED} that a report correlates: actiontrack maps --run ID --run ID does."
+            f"The records hold maps of {findings.n_maps_left_out} samples, more than a report "
+            "correlates. Correlate them with: actiontrack maps --run ID --run ID"
         )
         return [Section(heading=heading, text=text)]
-    found = analysis.map_correlation(records, on_mismatch="inner")
-    summary = found.groupby(["method", "kind", "model_a", "model_b"], sort=False)["value"]
-    return [
-        Section(
-            heading=heading,
-            text=describe_map_correlation(found),
-            frame=summary.describe().reset_index(),
-        )
-    ]
+    if findings.maps is None:
+        return []
+    keys = ["method", "kind", "model_a", "model_b"]
+    summary = findings.maps.groupby(keys, sort=False)["value"].describe().reset_index()
+    text = describe_map_correlation(findings.maps)
+    return [Section(heading=heading, text=text, frame=summary)]
 
 
-def _details(records: Sequence[StoredRecord]) -> list[Section]:
+def _details(findings: ComparisonFindings) -> list[Section]:
     """What one run of each model holds, the first one of each."""
-    firsts = first_of_each_model(records)
     sections = []
-    for model, record in list(firsts.items())[:_MAX_MODELS]:
-        history = record.history(columns=())  # kept, so that it is read once
-        scores = analysis.score_frame([record])
-        parts = [*detail_sections(record, scores), *stability_section(record)]
-        del history
-        n_runs = sum(analysis.model_of(each) == model for each in records)
-        text = f"The first of {n_runs} runs of {model}, {record.run.name}, looked into."
-        named = [replace(each, heading=f"{each.heading}, {model}") for each in parts]
-        found = [Section(heading=f"Model {model}", text=text), *nested(named)]
-        sections += traced(found, [record])
-    if len(firsts) > _MAX_MODELS:
-        missing = ", ".join(list(firsts)[_MAX_MODELS:])
-        text = f"Not looked into, to keep the report short: {missing}."
-        sections += traced([Section(heading="Other models", text=text)], records)
+    models = [analysis.model_of(record) for record in findings.records]
+    for model, details in findings.details.items():
+        record = details.record
+        parts = [*detail_sections(details), *stability_sections(details.stability)]
+        text = f"Details of {record.run.name}, the first of {models.count(model)} runs of {model}."
+        named = [replace(part, heading=f"{part.heading}, {model}") for part in parts]
+        head = Section(heading=f"Model {model}", text=text)
+        sections += traced([head, *nested(named)], [record])
+    if findings.models_left_out:
+        missing = ", ".join(findings.models_left_out)
+        text = f"Without details, to keep the report short: {missing}."
+        sections += traced([Section(heading="Other models", text=text)], findings.records)
     return sections
 
 
-def _shared(record: StoredRecord, aligned: Alignment) -> list[Section]:
+def _shared(findings: ComparisonFindings) -> list[Section]:
     """What the runs find hard together, and which samples only one model finds hard."""
-    sections = _consensus(record, aligned)
+    record, rows = findings.records[0], findings.contrasts
     overlap = Section(
         heading="Hardest samples in common",
         text="Share of the k hardest samples that two runs have in common, mean over the "
         "pairs of runs; chance is k over the number of samples.",
-        frame=analysis.top_k_overlaps(aligned),
+        frame=findings.overlaps,
     )
-    sections.append(overlap)
-    if len(set(aligned.runs["model"])) > 1:
-        rows = analysis.contrasts(aligned, n=GALLERY)
+    sections = [*_consensus(record, findings.ranks), overlap]
+    if len(rows):
         pairs = list(rows.groupby(["hard_for", "easy_for"], sort=False))[:_MAX_CONTRASTS]
-        sections += [_contrast(record, str(hard), str(easy), rows) for (hard, easy), rows in pairs]
+        sections += [_contrast(record, str(hard), str(easy), part) for (hard, easy), part in pairs]
     return [sections[0], *nested(sections[1:])]
 
 
-def _class_sections(scores: pd.DataFrame) -> list[Section]:
+def _class_sections(findings: ComparisonFindings) -> list[Section]:
     """The classes, by model; and every run's."""
-    found = class_section(scores)
-    assert found.frame is not None  # noqa: S101 - made above
-    medians = found.frame.pivot_table(
+    if findings.classes is None:
+        return []
+    medians = findings.classes.pivot_table(
         index="class", columns="model", values="median", aggfunc="mean", sort=False, observed=True
     )
     order = medians.mean(axis=1).sort_values(ascending=False, kind="stable").index
     by_model = medians.loc[order].rename_axis(columns=None).reset_index()
     text = "Median action of each class, mean over the runs of a model, hardest class first."
-    every = Section(heading="Every run and class", frame=found.frame, level=3)
-    return [replace(found, text=text, frame=by_model), every]
+    every = Section(heading="Every run and class", frame=findings.classes, level=3)
+    return [replace(class_section(findings.scores, by_model), text=text), every]
 
 
-def _consensus(record: StoredRecord, aligned: Alignment) -> list[Section]:
+def _consensus(record: StoredRecord, ranks: pd.DataFrame) -> list[Section]:
     """The hardest and easiest samples by their mean rank over the runs, with images."""
-    ranks = analysis.mean_ranks(aligned)
     sections = []
-    for word, chosen in (("Hardest", ranks.head(GALLERY)), ("Easiest", ranks.tail(GALLERY)[::-1])):
-        rows = chosen.reset_index(drop=True)
+    for word, extreme in (("Hardest", ranks.head(GALLERY)), ("Easiest", ranks.tail(GALLERY)[::-1])):
+        rows = extreme.reset_index(drop=True)
         titles = [
             f"{name} {rank:.2f}" for name, rank in zip(rows["class"], rows["rank"], strict=True)
         ]
@@ -311,12 +280,12 @@ def _contrast(record: StoredRecord, hard: str, easy: str, rows: pd.DataFrame) ->
         for name, high, low in zip(rows["class"], rows["rank_hard"], rows["rank_easy"], strict=True)
     ]
     drawn, missing = draw_samples(record, rows["sample_id"].tolist(), titles)
-    shown = ["place", "sample_id", "class", "rank_hard", "rank_easy", "difference"]
+    columns = ["place", "sample_id", "class", "rank_hard", "rank_easy", "difference"]
     return Section(
         heading=f"Hard for {hard}, easy for {easy}",
         text="Rank of a sample among all, 0 the easiest and 1 the hardest, mean over the runs of "
         "each model.",
-        frame=rows[shown],
+        frame=rows[columns],
         figure=drawn if missing < len(rows) else None,
         caption=f"Label, and rank for {hard} / for {easy}, under each image.",
     )

@@ -2,65 +2,41 @@
 
 import pandas as pd
 
-from actiontrack import analysis, plots
-from actiontrack.errors import ParameterError
-from actiontrack.reporting.common import GALLERY, figure_of, pixel_unit_of, unit_of
-from actiontrack.reporting.document import Section
-from actiontrack.reporting.pictures import (
-    draw_samples,
-    gallery,
-    has_pixel_classes,
-    neighbour_gallery,
-    pixel_figure,
-    with_caption,
-)
-from actiontrack.reporting.sentences import (
+from actiontrack import plots
+from actiontrack.analysis.sentences import (
     describe_clusters,
     describe_neighbours,
     describe_pixel_classes,
     describe_stability,
 )
+from actiontrack.reporting.common import figure_of, pixel_unit_of, unit_of
+from actiontrack.reporting.document import Section
+from actiontrack.reporting.findings import DetailFindings, PixelFindings
+from actiontrack.reporting.pictures import (
+    draw_samples,
+    gallery,
+    neighbour_gallery,
+    pixel_figure,
+    with_caption,
+)
 from actiontrack.store import StoredRecord
 
-__all__ = ["CLUSTERS", "NEIGHBOURS", "QUERIES", "detail_sections", "extremes", "stability_section"]
-
-QUERIES, NEIGHBOURS = 6, 8
-CLUSTERS = 3
-_OF_COMPONENT = 6  # hardest and easiest samples shown for each part of a loss
-_CURVES = 6
-_MAPS = 4  # hardest and easiest samples shown with the action of their pixels
-_MIN_STEPS = 3  # below, a curve has no shape
+__all__ = ["detail_sections", "extreme_sections", "stability_sections"]
 
 
-def detail_sections(
-    record: StoredRecord,
-    scores: pd.DataFrame,
-    *,
-    n_clusters: int = CLUSTERS,
-    n_queries: int = QUERIES,
-    n_neighbours: int = NEIGHBOURS,
-) -> list[Section]:
-    """What a record holds: curves, clusters, parts of the loss, pixels, features, neighbours.
-
-    Args:
-        record: an open record.
-        scores: its score frame.
-        n_clusters: clusters of loss curves.
-        n_queries: hardest samples whose neighbours are shown, where features are recorded.
-        n_neighbours: neighbours of each.
-    """
+def detail_sections(findings: DetailFindings) -> list[Section]:
+    """What a record holds: curves, clusters, parts of the loss, pixels, features, neighbours."""
     return [
-        _curves(record),
-        *_clusters(record, n_clusters),
-        *_component_extremes(record, scores),
-        *_pixel_sections(record, scores),
-        *_feature_section(record),
-        *_neighbours(record, n_queries, n_neighbours),
+        _curves(findings.curves),
+        *_clusters(findings.record, findings.clusters),
+        *_component_extremes(findings),
+        *_pixel_sections(findings.record, findings.pixels),
+        *_feature_section(findings),
+        *_neighbours(findings.record, findings.neighbours),
     ]
 
 
-def _curves(record: StoredRecord) -> Section:
-    curves = analysis.loss_curves([record], n=_CURVES)
+def _curves(curves: pd.DataFrame) -> Section:
     return Section(
         heading="Loss of the hardest samples",
         text="Loss against step of the samples with the largest action.",
@@ -70,12 +46,8 @@ def _curves(record: StoredRecord) -> Section:
     )
 
 
-def _clusters(record: StoredRecord, k: int = CLUSTERS) -> list[Section]:
-    if record.manifest.n_steps < _MIN_STEPS:
-        return []
-    try:
-        clusters = analysis.curve_clusters(record, k)
-    except ParameterError:  # fewer distinct curves than clusters
+def _clusters(record: StoredRecord, clusters: pd.DataFrame | None) -> list[Section]:
+    if clusters is None:
         return []
     first = clusters.loc[clusters["step"] == clusters["step"].min()]
     section = Section(
@@ -99,104 +71,100 @@ def _clusters(record: StoredRecord, k: int = CLUSTERS) -> list[Section]:
     return [section, Section(heading=heading, figure=drawn, caption=caption)]
 
 
-def extremes(record: StoredRecord, scores: pd.DataFrame) -> list[Section]:
+def extreme_sections(
+    record: StoredRecord, hardest: pd.DataFrame, easiest: pd.DataFrame
+) -> list[Section]:
     """The hardest and the easiest samples, with their images where there are any."""
     sections = []
-    for heading, rows in (
-        ("Hardest samples", analysis.hardest(scores, GALLERY)),
-        ("Easiest samples", analysis.easiest(scores, GALLERY)),
-    ):
+    for heading, rows in (("Hardest samples", hardest), ("Easiest samples", easiest)):
         figure, caption = with_caption(
             gallery(record, rows),
             len(rows),
             "Label and action under each image (paper, Fig. 1, 4).",
         )
-        keep = ["sample_id", "class", "action", "final_loss", "aum", "forgetting", "predicted"]
-        frame = rows[[each for each in keep if each in rows.columns]]
+        names = ["sample_id", "class", "action", "final_loss", "aum", "forgetting", "predicted"]
+        frame = rows[[name for name in names if name in rows.columns]]
         sections.append(Section(heading=heading, frame=frame, figure=figure, caption=caption))
     return sections
 
 
-def _component_extremes(record: StoredRecord, scores: pd.DataFrame) -> list[Section]:
+def _component_extremes(findings: DetailFindings) -> list[Section]:
     """Hardest and easiest samples by the action of each part of the loss (Fig. 8 to 10)."""
     sections = []
-    for name in record.manifest.components:
-        column = f"action_{name}"
-        for word, choose in (("Hardest", analysis.hardest), ("Easiest", analysis.easiest)):
-            rows = choose(scores, _OF_COMPONENT, by=column)
-            drawn, missing = gallery(record, rows, score=column)
-            shown = ["sample_id", "class", column, "action"]
-            section = Section(
-                heading=f"{word} samples by {name.replace('_', ' ')}",
-                frame=rows[shown],
-                figure=drawn if missing < len(rows) else None,
-                caption=f"Action of the loss {name.replace('_', ' ')} alone under each image.",
-            )
-            sections.append(section)
+    for word, name, rows in findings.components:
+        column, part = f"action_{name}", name.replace("_", " ")
+        drawn, missing = gallery(findings.record, rows, score=column)
+        section = Section(
+            heading=f"{word} samples by {part}",
+            frame=rows[["sample_id", "class", column, "action"]],
+            figure=drawn if missing < len(rows) else None,
+            caption=f"Action of the loss {part} alone under each image.",
+        )
+        sections.append(section)
     return sections
 
 
-def _pixel_sections(record: StoredRecord, scores: pd.DataFrame) -> list[Section]:
+def _pixel_sections(record: StoredRecord, pixels: PixelFindings | None) -> list[Section]:
     """Which class holds the hard pixels, and where they are in the hardest and easiest samples."""
-    if not record.has_maps:
+    if pixels is None:
         return []
-    sections = []
-    if has_pixel_classes(record):
-        classes = analysis.pixel_classes(record)
-        sections.append(
-            Section(
-                heading="Difficulty of pixels per class",
-                text=describe_pixel_classes(classes),
-                frame=classes.drop(columns=["run_id", "run_name", "model"]),
-                figure=figure_of(plots.pixel_classes(classes, unit=pixel_unit_of(record))),
-                caption="Mean action of the pixels of each class; the dashed line is the mean over "
-                "all pixels (paper, section 4.3).",
-            )
-        )
-        regions = analysis.pixel_regions(record)
-        sections.append(
-            Section(
-                heading="Hardest regions",
-                text="Connected pixels of one class with the largest mean action.",
-                frame=regions.drop(columns=["run_id", "run_name", "model"]),
-            )
-        )
-    for heading, rows in (
-        ("Pixel actions of the hardest samples", analysis.hardest(scores, _MAPS)),
-        ("Pixel actions of the easiest samples", analysis.easiest(scores, _MAPS)),
-    ):
+    sections = [*_pixel_classes(record, pixels), *_pixel_regions(pixels)]
+    for word, rows in (("hardest", pixels.hardest), ("easiest", pixels.easiest)):
         figure, _ = pixel_figure(record, rows)
+        heading = f"Pixel actions of the {word} samples"
         caption = "Loss of each pixel, accumulated over training (paper, eq. 7 and Fig. 11)."
         sections.append(Section(heading=heading, figure=figure, caption=caption))
     return sections
 
 
-def _feature_section(record: StoredRecord) -> list[Section]:
-    """Where the hard samples lie in feature space."""
-    if not record.has_features or min(record.features().shape) < 2:
+def _pixel_classes(record: StoredRecord, pixels: PixelFindings) -> list[Section]:
+    if pixels.classes is None:
         return []
-    points = analysis.feature_map(record)
+    return [
+        Section(
+            heading="Difficulty of pixels per class",
+            text=describe_pixel_classes(pixels.classes),
+            frame=pixels.classes.drop(columns=["run_id", "run_name", "model"]),
+            figure=figure_of(plots.pixel_classes(pixels.classes, unit=pixel_unit_of(record))),
+            caption="Mean action of the pixels of each class; the dashed line is the mean over "
+            "all pixels (paper, section 4.3).",
+        )
+    ]
+
+
+def _pixel_regions(pixels: PixelFindings) -> list[Section]:
+    if pixels.regions is None:
+        return []
+    return [
+        Section(
+            heading="Hardest regions",
+            text="Connected pixels of one class with the largest mean action.",
+            frame=pixels.regions.drop(columns=["run_id", "run_name", "model"]),
+        )
+    ]
+
+
+def _feature_section(findings: DetailFindings) -> list[Section]:
+    """Where the hard samples lie in feature space."""
+    if findings.points is None:
+        return []
     caption = "Each sample in the plane of its features, coloured by its action (supplement)."
-    if record.features().shape[1] != 2:
+    if findings.n_features != 2:
         caption = f"First two principal components of the features. {caption}"
-    drawn = figure_of(plots.feature_scatter(points, unit=unit_of(record)))
+    drawn = figure_of(plots.feature_scatter(findings.points, unit=unit_of(findings.record)))
     return [Section(heading="Samples in feature space", figure=drawn, caption=caption)]
 
 
-def _neighbours(record: StoredRecord, n: int = QUERIES, k: int = NEIGHBOURS) -> list[Section]:
-    k = min(k, record.manifest.n_samples - 1)
-    if not record.has_features or k < 1:
+def _neighbours(record: StoredRecord, neighbours: pd.DataFrame | None) -> list[Section]:
+    if neighbours is None:
         return []
-    frame = analysis.neighbours(record, n=n, k=k)
-    if frame.empty:
-        return []
-    drawn, missing = neighbour_gallery(record, frame)
-    n_images = frame["query_id"].nunique() * (k + 1)
-    shown = ["query_id", "query_class", "rank", "sample_id", "class", "distance", "same_class"]
+    drawn, missing = neighbour_gallery(record, neighbours)
+    n_images = neighbours["query_id"].nunique() * (int(neighbours["rank"].max()) + 1)
+    columns = ["query_id", "query_class", "rank", "sample_id", "class", "distance", "same_class"]
     section = Section(
         heading="Nearest neighbours of the hardest samples",
-        text=describe_neighbours(frame),
-        frame=frame[shown],
+        text=describe_neighbours(neighbours),
+        frame=neighbours[columns],
         figure=drawn if missing < n_images else None,
         caption="Each hardest sample, then its nearest neighbours by the last feature layer, with "
         "label and distance (paper, Fig. 5).",
@@ -204,19 +172,17 @@ def _neighbours(record: StoredRecord, n: int = QUERIES, k: int = NEIGHBOURS) -> 
     return [section]
 
 
-def stability_section(record: StoredRecord) -> list[Section]:
+def stability_sections(stability: pd.DataFrame | None) -> list[Section]:
     """From which step on the ranking of the samples hardly changed, if there are enough steps."""
-    if record.manifest.n_steps < _MIN_STEPS:
+    if stability is None:
         return []
-    frame = analysis.stability([record])
+    table = stability.pivot(index="step", columns="method", values="value")  # noqa: PD010 - 1 value a cell
     return [
         Section(
             heading="When recording could have stopped",
-            text=describe_stability(frame),
-            frame=frame.pivot(index="step", columns="method", values="value")  # noqa: PD010 - 1 value a cell
-            .reset_index()
-            .rename_axis(columns=None),
-            figure=figure_of(plots.stability_curves(frame)),
+            text=describe_stability(stability),
+            frame=table.reset_index().rename_axis(columns=None),
+            figure=figure_of(plots.stability_curves(stability)),
             caption="Correlation of the action after each step with the full action.",
         )
     ]

@@ -1,22 +1,20 @@
 """Sections on action against entropy: of one run, and of an ensemble (4.1)."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pandas as pd
 
 from actiontrack import analysis, plots
-from actiontrack.analysis import exploration
-from actiontrack.reporting.common import GALLERY, REGIONS, count_runs, figure_of, nested
+from actiontrack.analysis.sentences import REGIONS, count_runs, describe_ensemble
+from actiontrack.reporting.common import GALLERY, figure_of, nested
 from actiontrack.reporting.document import Section
+from actiontrack.reporting.findings import SHARE, EntropyFindings, find_ensemble, read_once
 from actiontrack.reporting.pictures import region_gallery
-from actiontrack.reporting.sentences import describe_ensemble
 from actiontrack.store import StoredRecord
 
 __all__ = ["ensemble_sections", "entropy_sections"]
 
-_SHARE = 0.02
-_MIN_SAMPLES = 3  # below, a correlation says nothing
-_MEASURES = {"entropy", "correct"}
 _BY_THRESHOLD = (
     "mean over the runs, 95 % confidence interval by Student's t where there are several. The "
     "lower a curve lies, the better its score finds the samples that are misclassified."
@@ -28,7 +26,7 @@ def ensemble_sections(
     scores: pd.DataFrame,
     correlations: pd.DataFrame,
     *,
-    share: float = _SHARE,
+    share: float = SHARE,
     n_images: int = GALLERY,
 ) -> list[Section]:
     """Sections on an ensemble: action against entropy, accuracy by threshold, regions (4.1).
@@ -43,24 +41,16 @@ def ensemble_sections(
     Raises:
         ParameterError: if the share is not above 0 and at most 0.5.
     """
-    regions = analysis.ensemble_regions(scores, share=share)
-    accuracy = analysis.ensemble_accuracy(records, scores)
-    marked = scores.merge(regions[["sample_id", "region"]], on="sample_id", how="left")
+    findings = find_ensemble(read_once(records), scores, correlations, share=share)
+    regions = findings.regions[["sample_id", "region"]]
+    marked = scores.merge(regions, on="sample_id", how="left")
     return [
-        *_findings(
-            records,
-            scores=scores,
-            regions=regions,
-            accuracy=accuracy,
-            correlations=correlations,
-            share=share,
-            n_images=n_images,
-        ),
+        *_ensemble(findings, n_images),
         Section(heading="Runs", text="The models.", frame=analysis.runs_frame(records)),
         Section(
             heading="Accuracy at each threshold",
             text="The curves of accuracy by threshold, as numbers.",
-            frame=analysis.accuracy_summary(accuracy),
+            frame=analysis.accuracy_summary(findings.accuracy),
         ),
         Section(
             heading="Every sample",
@@ -70,26 +60,14 @@ def ensemble_sections(
     ]
 
 
-def entropy_sections(records: Sequence[StoredRecord]) -> list[Section]:
-    """What entropy says that action does not, as far as the records tell (4.1).
-
-    Args:
-        records: open records of the same samples: one run, or several. Where all hold the class
-            probabilities of their final models, they are taken as an ensemble.
-
-    Returns:
-        Nothing without entropies.
-    """
-    ensemble = len(records) > 1 and all(each.has_probabilities for each in records)
-    if min(each.manifest.n_samples for each in records) < _MIN_SAMPLES:
+def entropy_sections(findings: EntropyFindings | None) -> list[Section]:
+    """What entropy says that action does not (4.1); nothing without entropies."""
+    if findings is None:
         return []
-    if ensemble and all(each.samples.labels is not None for each in records):
-        return _entropy_of_ensemble(records)
-    if not all(set(each.manifest.measures) >= _MEASURES for each in records):
-        return []
-    first = exploration.action_and_entropy(records[:1])
-    regions = analysis.ensemble_regions(first, share=_SHARE)
-    axes = plots.joint_distribution(first, regions)
+    if findings.correlations is not None:
+        return _entropy_of_ensemble(findings, findings.correlations)
+    regions = findings.regions
+    axes = plots.joint_distribution(findings.scores, regions)
     axes.set(xlabel="final entropy, normalised", ylabel="action, normalised")
     counts = [
         f"{len(rows)} samples have {name}, {rows['correct'].mean():.1%} of them predicted right: "
@@ -99,18 +77,18 @@ def entropy_sections(records: Sequence[StoredRecord]) -> list[Section]:
     ]
     joint = Section(
         heading="Action against entropy",
-        text=f"Action and final predictive entropy of {_named(records)}, both min–max normalised. "
-        "The regions hold the samples on which the two disagree most.\n\n" + " ".join(counts),
+        text=f"Action and final predictive entropy of {_named(findings.records)}, both min–max "
+        "normalised. The regions hold the samples on which the two disagree most.\n\n"
+        + " ".join(counts),
         frame=regions[["region", "place", "sample_id", "class", "action", "entropy", "correct"]],
         figure=figure_of(axes),
         caption="Joint distribution of action and final entropy (paper, Fig. 6b).",
     )
-    accuracy = analysis.accuracy_by_threshold(records)
     masked = Section(
         heading="Accuracy by threshold",
         text="Accuracy on the samples at or above a threshold on each score, normalised within "
         f"its run: {_BY_THRESHOLD}",
-        figure=figure_of(plots.accuracy_curves(accuracy)),
+        figure=figure_of(plots.accuracy_curves(findings.accuracy)),
         caption="Accuracy against a threshold on action, final entropy and loss variance (paper, "
         "Fig. 6c).",
     )
@@ -121,43 +99,29 @@ def _named(records: Sequence[StoredRecord]) -> str:
     return "the run" if len(records) == 1 else f"run {records[0].run.name}, the first of them"
 
 
-def _entropy_of_ensemble(records: Sequence[StoredRecord]) -> list[Section]:
-    scores = analysis.ensemble_scores(records)
-    correlations = analysis.ensemble_correlations(scores)
-    regions = analysis.ensemble_regions(scores, share=_SHARE)
-    accuracy = analysis.ensemble_accuracy(records, scores)
-    if len(set(accuracy["model"])) > 1:  # one ensemble is one line per score
-        accuracy = accuracy.assign(model="all models")
-    told = describe_ensemble(scores, regions, correlations, len(records))
+def _entropy_of_ensemble(findings: EntropyFindings, correlations: pd.DataFrame) -> list[Section]:
+    n_models = len(findings.records)
+    summary = describe_ensemble(findings.scores, findings.regions, correlations, n_models)
     head = Section(
-        heading="Entropy",
-        text=f"The {count_runs(len(records))} taken as one ensemble. {told}",
+        heading="Entropy", text=f"The {count_runs(n_models)} taken as one ensemble. {summary}"
     )
-    found = _findings(
-        records, scores=scores, regions=regions, accuracy=accuracy, correlations=correlations
-    )
-    return [head, *nested(found)]
+    accuracy = findings.accuracy
+    if len(set(accuracy["model"])) > 1:  # one ensemble is one line per score
+        findings = replace(findings, accuracy=accuracy.assign(model="all models"))
+    return [head, *nested(_ensemble(findings, GALLERY))]
 
 
-def _findings(
-    records: Sequence[StoredRecord],
-    *,
-    scores: pd.DataFrame,
-    regions: pd.DataFrame,
-    accuracy: pd.DataFrame,
-    correlations: pd.DataFrame,
-    share: float = _SHARE,
-    n_images: int = GALLERY,
-) -> list[Section]:
+def _ensemble(findings: EntropyFindings, n_images: int) -> list[Section]:
+    record, regions = findings.records[0], findings.regions
     return [
-        _joint_distribution(scores, regions, share),
-        _masked_accuracy(accuracy),
-        *(_region(records[0], regions, name, n_images) for name in REGIONS),
+        _joint_distribution(findings.scores, regions, findings.share),
+        _masked_accuracy(findings.accuracy),
+        *(_region(record, regions, name, n_images) for name in REGIONS),
         Section(
             heading="Correlation of the scores",
             text="Correlation of action, entropy and loss variance over the samples, with 95 % "
             "bootstrap intervals over the samples.",
-            frame=correlations,
+            frame=findings.correlations,
         ),
     ]
 
@@ -189,17 +153,17 @@ def _masked_accuracy(accuracy: pd.DataFrame) -> Section:
 
 def _region(record: StoredRecord, regions: pd.DataFrame, name: str, n_images: int) -> Section:
     rows = regions.loc[regions["region"] == name]
-    shown = rows.head(n_images)
+    largest = rows.head(n_images)
     text = f"{len(rows)} samples have {name}: {REGIONS[name]}"
-    if shown.empty:
+    if largest.empty:
         return Section(heading=name.capitalize(), text=text)
-    figure, missing = region_gallery(record, shown)
+    figure, missing = region_gallery(record, largest)
     columns = ["place", "sample_id", "class", "predicted", "action", "entropy", "member_accuracy"]
     return Section(
         heading=name.capitalize(),
         text=text,
-        frame=shown[columns],
-        figure=figure if missing < len(shown) else None,
+        frame=largest[columns],
+        figure=figure if missing < len(largest) else None,
         caption="Label → class predicted by the ensemble, and action–entropy, under each image; "
         "first the samples whose two scores differ most (paper, Fig. 7).",
     )

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from actiontrack import analysis
-from actiontrack.reporting.common import count_runs
+from actiontrack.analysis.sentences import count_runs
 from actiontrack.reporting.document import Section
 from actiontrack.store import StoredRecord
 
@@ -30,11 +30,18 @@ def data_sections(records: Sequence[StoredRecord]) -> list[Section]:
     frame.insert(
         list(frame.columns).index("record") + 1, "mode", [each.manifest.mode for each in records]
     )
-    frame["untrained_state"] = [each.manifest.has_initial_state for each in records]
+    frame["untrained_state"] = [record.manifest.has_initial_state for record in records]
+    others = [", ".join(_other_records(record)) for record in records]
+    text = (
+        f"The {count_runs(len(records))}, with seed, loss, Δn and mode (probe: an evaluation pass "
+        "after each epoch; inline: the training batches)."
+    )
+    if any(others):
+        frame["other_records"] = others
+        text += " Runs with other records are reported by those with --record NAME."
     runs = Section(
         heading="Data and runs",
-        text=f"The {count_runs(len(records))}, with seed, loss, Δn and mode (probe: an evaluation "
-        "pass after each epoch; inline: the training batches).",
+        text=text,
         frame=frame,
     )
     if len(distinct) == 1:  # one set of data reads better downwards
@@ -47,6 +54,11 @@ def data_sections(records: Sequence[StoredRecord]) -> list[Section]:
         level=3,
     )
     return [runs, digests]
+
+
+def _other_records(record: StoredRecord) -> list[str]:
+    """Names of the records that the run holds beside this one, such as that of another split."""
+    return [name for name in record.run.records if name != record.name]
 
 
 def incomparable_section(record: StoredRecord, left_out: pd.DataFrame | None = None) -> Section:
@@ -103,6 +115,7 @@ def _facts(record: StoredRecord) -> pd.DataFrame:
         "loss of a pixel": manifest.pixel_loss_name,
         "void": manifest.void,
         "parts of the loss": ", ".join(manifest.components),
+        "other records of the run": ", ".join(_other_records(record)),
     }
     facts |= {what: value for what, value in optional.items() if value}
     facts |= {f"digest of {part}": value or "unknown" for part, value in manifest.digests.items()}

@@ -5,15 +5,16 @@ from collections.abc import Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
-from actiontrack import analysis, plots
-from actiontrack.history import known_truth, wrong_labels
-from actiontrack.reporting.common import GALLERY, figure_of, first_of_each_model, nested
+from actiontrack import plots
+from actiontrack.analysis.sentences import describe_noise
+from actiontrack.history import wrong_labels
+from actiontrack.reporting.common import figure_of, nested
 from actiontrack.reporting.document import Section
+from actiontrack.reporting.findings import NoiseFindings, find_noise, read_once
 from actiontrack.reporting.pictures import noise_gallery, with_caption
-from actiontrack.reporting.sentences import describe_noise
 from actiontrack.store import StoredRecord
 
-__all__ = ["detection_figure", "detection_sections", "holds_noise", "noise_sections"]
+__all__ = ["detection_figure", "detection_sections", "noise_sections"]
 
 
 def noise_sections(
@@ -33,40 +34,34 @@ def noise_sections(
     Raises:
         NotFoundError: if a record holds no true labels.
     """
-    scores = analysis.noise_scores([*records, *others])
-    sections = [_noise_distributions(scores)]
-    firsts = first_of_each_model(records)
-    for record in firsts.values():
-        sections += _noise_galleries(record)
-    pairs = analysis.noise_pairs(records)
-    sections += [_noise_pairs(model, pairs[pairs["model"] == model]) for model in firsts]
+    shared = read_once([*records, *others])
+    return _sections(find_noise(shared[: len(records)], shared[len(records) :]))
+
+
+def _sections(findings: NoiseFindings) -> list[Section]:
+    pairs = findings.pairs
+    sections = [_noise_distributions(findings.scores)]
+    for record, hardest, right in findings.galleries.values():
+        sections += _noise_galleries(record, hardest, right)
+    sections += [
+        _noise_pairs(model, pairs[pairs["model"] == model]) for model in findings.galleries
+    ]
     return sections
 
 
-def holds_noise(record: StoredRecord) -> bool:
-    """Whether some labels of a record are known to be wrong."""
-    samples = record.samples
-    if samples.labels is None or samples.true_labels is None:
-        return False
-    return bool(wrong_labels(samples.labels, samples.true_labels).any())
-
-
-def detection_sections(records: Sequence[StoredRecord]) -> list[Section]:
-    """How well each score finds the wrong labels, and what `noise_sections` shows.
-
-    Args:
-        records: open records, see `holds_noise`.
-    """
-    summary = analysis.noise_summary(analysis.noise_detection(records))
+def detection_sections(findings: NoiseFindings | None) -> list[Section]:
+    """How well each score finds the wrong labels, and what `noise_sections` shows."""
+    if findings is None or findings.summary is None:
+        return []
     head = Section(
         heading="Wrong labels",
-        text=describe_noise(summary),
-        frame=summary,
-        figure=detection_figure(summary),
+        text=describe_noise(findings.summary),
+        frame=findings.summary,
+        figure=detection_figure(findings.summary),
         caption="AUROC, average precision and precision at k of every score of the record (paper, "
         "section 4.4).",
     )
-    return [head, *nested(noise_sections(records))]
+    return [head, *nested(_sections(findings))]
 
 
 def detection_figure(summary: pd.DataFrame) -> Figure:
@@ -87,20 +82,18 @@ def _noise_distributions(scores: pd.DataFrame) -> Section:
     )
 
 
-def _noise_galleries(record: StoredRecord) -> list[Section]:
+def _noise_galleries(
+    record: StoredRecord, hardest: pd.DataFrame, right: pd.DataFrame
+) -> list[Section]:
     """The hardest samples of a record, and the hardest of those whose label is right."""
-    scores = analysis.score_frame([record])
-    wrong = wrong_labels(scores["label"], scores["true_label"])
-    right = scores[known_truth(scores["label"], scores["true_label"]) & ~wrong]
     sections = []
-    hardest = analysis.hardest(scores, 2 * GALLERY)
     n_wrong = int(wrong_labels(hardest["label"], hardest["true_label"]).sum())
     for what, text, rows in (
         ("hardest samples", f"{n_wrong} of these {len(hardest)} labels are wrong.", hardest),
         (
             "hardest samples with a right label",
             "Right by the labels that the dataset came with: an error of theirs would be here.",
-            analysis.hardest(right, GALLERY),
+            right,
         ),
     ):
         figure, caption = with_caption(

@@ -1,32 +1,29 @@
 """The report of one record."""
 
-from dataclasses import replace
-
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from actiontrack import analysis, plots
-from actiontrack.reporting.common import (
-    figure_of,
-    has_classes,
-    short_number,
-    sources_of,
-    traced,
-    unit_of,
-)
+from actiontrack import plots
+from actiontrack.analysis.sentences import short_number
+from actiontrack.reporting.common import figure_of, sources_of, traced, unit_of
 from actiontrack.reporting.details import (
-    CLUSTERS,
-    NEIGHBOURS,
-    QUERIES,
     detail_sections,
-    extremes,
-    stability_section,
+    extreme_sections,
+    stability_sections,
 )
 from actiontrack.reporting.document import Report, Section
 from actiontrack.reporting.ensemble import entropy_sections
 from actiontrack.reporting.facts import incomparable_section, run_section
-from actiontrack.reporting.noise import detection_sections, holds_noise
+from actiontrack.reporting.findings import (
+    CLUSTERS,
+    NEIGHBOURS,
+    QUERIES,
+    RunFindings,
+    find_run,
+    read_once,
+)
+from actiontrack.reporting.noise import detection_sections
 from actiontrack.store import StoredRecord
 
 __all__ = ["class_section", "distribution_section", "run_report"]
@@ -53,32 +50,26 @@ def run_report(
     Raises:
         NotFoundError: if the record has no complete epoch.
     """
-    history = record.history(columns=())  # kept, so that it is read once for all sections
-    scores = analysis.score_frame([record])
-    classes = class_section(scores) if has_classes(scores) else None
-    stability = stability_section(record)
-    noise = detection_sections([record]) if holds_noise(record) else []
+    [record] = read_once([record])
+    findings = find_run(
+        record, n_clusters=n_clusters, n_queries=n_queries, n_neighbours=n_neighbours
+    )
+    stability = stability_sections(findings.details.stability)
+    noise = detection_sections(findings.noise)
     sections = [
         run_section(record),
-        distribution_section(scores),
-        *([] if classes is None else [_own_classes(classes)]),
-        *extremes(record, scores),
-        *detail_sections(
-            record,
-            scores,
-            n_clusters=n_clusters,
-            n_queries=n_queries,
-            n_neighbours=n_neighbours,
-        ),
-        *entropy_sections([record]),
+        distribution_section(findings.scores),
+        *_classes(findings),
+        *extreme_sections(record, findings.hardest, findings.easiest),
+        *detail_sections(findings.details),
+        *entropy_sections(findings.entropy),
         *noise,
         *stability,
         incomparable_section(record, left_out),
         Section(heading="How to read this", text=_how_to_read(record)),
     ]
-    del history
-    told = [_summary(record, scores, classes), *(each.text for each in (*noise[:1], *stability))]
-    summary = Section(heading="Summary", text="\n\n".join(told))
+    texts = [_summary(findings), *(section.text for section in (*noise[:1], *stability))]
+    summary = Section(heading="Summary", text="\n\n".join(texts))
     return Report(
         title=f"Action scores of {record.run.name}, record {record.name}",
         sections=traced([summary, *sections], [record]),
@@ -98,34 +89,42 @@ def distribution_section(scores: pd.DataFrame, *, hue: str | None = None) -> Sec
     )
 
 
-def class_section(scores: pd.DataFrame) -> Section:
-    """Classes by median action, as a table and a figure."""
+def class_section(scores: pd.DataFrame, classes: pd.DataFrame) -> Section:
+    """Classes by median action, as a table and a figure.
+
+    Args:
+        scores: frame of `analysis.score_frame`.
+        classes: frame of `analysis.class_distributions`, or columns of it.
+    """
     return Section(
         heading="Difficulty per class",
         text="Classes by median action, hardest first.",
-        frame=analysis.class_distributions(scores),
+        frame=classes,
         figure=figure_of(plots.class_distributions(scores)),
         caption="Action per class (paper, Fig. 6a).",
     )
 
 
-def _own_classes(found: Section) -> Section:
+def _classes(findings: RunFindings) -> list[Section]:
     """The classes of the only run, without the columns that name it in every row."""
-    assert found.frame is not None  # noqa: S101 - made above
-    return replace(found, frame=found.frame.drop(columns=["run_id", "run_name", "model", "rank"]))
+    if findings.classes is None:
+        return []
+    table = findings.classes.drop(columns=["run_id", "run_name", "model", "rank"])
+    return [class_section(findings.scores, table)]
 
 
-def _summary(record: StoredRecord, scores: pd.DataFrame, classes: Section | None) -> str:
-    manifest = record.manifest
+def _summary(findings: RunFindings) -> str:
+    manifest, scores, classes = findings.record.manifest, findings.scores, findings.classes
     state = "" if manifest.complete else " The record is not complete: it holds up to there."
     median = short_number(float(scores["action"].median()))
     size = f"{manifest.n_samples} samples over {manifest.n_steps} steps"
-    text = [f"The action of {size} has median {median} ({unit_of(record)}).{state}"]
+    unit = unit_of(findings.record)
+    text = [f"The action of {size} has median {median} ({unit}).{state}"]
     share = _top_share(scores["action"].to_numpy(dtype=np.float64))
     if share is not None:
         text.append(f"The hardest 1 % of the samples hold {share:.1%} of all action.")
-    if classes is not None and classes.frame is not None:
-        first, last = classes.frame.iloc[0], classes.frame.iloc[-1]
+    if classes is not None:
+        first, last = classes.iloc[0], classes.iloc[-1]
         text.append(
             f"The hardest class is {first['class']} (median {short_number(first['median'])}), the "
             f"easiest {last['class']} ({short_number(last['median'])})."

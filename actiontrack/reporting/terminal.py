@@ -3,8 +3,9 @@
 from urllib.parse import quote
 
 from actiontrack import analysis
+from actiontrack.analysis.sentences import short_number
 from actiontrack.errors import redact
-from actiontrack.reporting.common import short_number, unit_of
+from actiontrack.reporting.common import unit_of
 from actiontrack.reporting.pictures import has_pixel_classes
 from actiontrack.store import ARTIFACT_ROOT, RunInfo, Store, StoredRecord
 

@@ -11,6 +11,12 @@ A run that holds records carries these tags, so that runs are found without list
 from actiontrack.store.active import (
     Terminated,
 )
+from actiontrack.store.artifacts import (
+    Artifacts,
+)
+from actiontrack.store.cache import (
+    Cache,
+)
 from actiontrack.store.record import (
     StoredRecord,
 )
@@ -30,6 +36,8 @@ __all__ = [
     "ARTIFACT_ROOT",
     "FORMAT_TAG",
     "MODEL_TAG",
+    "Artifacts",
+    "Cache",
     "RunInfo",
     "RunQuery",
     "Store",

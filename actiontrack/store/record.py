@@ -1,16 +1,10 @@
 """A record in the tracking server, read through its manifest."""
 
 import contextlib
-import secrets
-import shutil
-import tempfile
-import time
-import weakref
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,13 +12,13 @@ import pandas as pd
 
 from actiontrack.errors import CorruptRecordError, NotFoundError
 from actiontrack.history import LossHistory
-from actiontrack.record.losses import read_history
-from actiontrack.record.manifest import Manifest, manifest_digest, read_manifest
+from actiontrack.record.losses import measure_dtype, read_history
+from actiontrack.record.manifest import Manifest, manifest_digest
 from actiontrack.record.maps import read_map, read_map_index
+from actiontrack.record.parquet import Fetch
 from actiontrack.record.paths import (
     BOXES,
     FEATURES,
-    MANIFEST,
     MAP_INDEX,
     PICTURES,
     PROBABILITIES,
@@ -35,30 +29,41 @@ from actiontrack.record.paths import (
 )
 from actiontrack.record.pictures import Pictures, read_boxes
 from actiontrack.record.samples import Samples, read_samples
-from actiontrack.record.vectors import check_scores, read_features, read_probabilities, read_scores
+from actiontrack.record.vectors import (
+    check_scores,
+    read_features,
+    read_probabilities,
+    read_scores,
+)
 from actiontrack.scores import score_table, score_unit
+from actiontrack.store.artifacts import Artifacts
+from actiontrack.store.cache import PRIVATE_BYTES, Cache
+from actiontrack.store.files import RecordFiles, read_below
 from actiontrack.store.notebook import facts_html
-from actiontrack.store.runs import ARTIFACT_ROOT, RunInfo
-
-if TYPE_CHECKING:
-    from actiontrack.store.store import Store
+from actiontrack.store.runs import RunInfo
 
 __all__ = [
     "StoredRecord",
 ]
 
-_DOWNLOAD_THREADS = 8
-_MANIFEST_ATTEMPTS = 3
+_Value = TypeVar("_Value")
+_COPIES_ON_WRITE = int(pd.__version__.split(".")[0]) >= 3
 
 
 class StoredRecord:
     """One record of one run. Files are fetched when asked for, and verified.
 
+    Score tables, histories, samples, features and the like are read once and then come from a
+    cache. Records that are given the same cache share its room, and so do several records of one
+    run: a table that one has read is not read again. Frames are the caller's own; arrays are
+    shared, and those of features and probabilities are read-only.
+
     Args:
-        store: where the run is.
+        store: where the artifacts of the run are.
         run: the run.
         name: name of the record, such as "test-probe".
         manifest: as it was read before. Default: it is read now.
+        cache: where tables are stored once they are read. Default: one of the record's own.
 
     Raises:
         NotFoundError: if the run has no such record.
@@ -66,17 +71,20 @@ class StoredRecord:
     """
 
     def __init__(
-        self, *, store: "Store", run: RunInfo, name: str, manifest: Manifest | None = None
+        self,
+        *,
+        store: Artifacts,
+        run: RunInfo,
+        name: str,
+        manifest: Manifest | None = None,
+        cache: Cache | None = None,
     ) -> None:
         self.store, self.run, self.name = store, run, name
-        self._prefix = f"{ARTIFACT_ROOT}/{name}"
-        root = store.local_root(run)
-        self._local = root / ARTIFACT_ROOT / name if root else None
-        self.manifest = self._read_manifest() if manifest is None else manifest
+        self.cache = Cache(PRIVATE_BYTES) if cache is None else cache
+        self._files = RecordFiles(store, run, name)
+        with self._naming_the_run():
+            self.manifest = self._files.manifest() if manifest is None else manifest
         self._pictures: dict[str, Pictures] = {}
-        self._histories: weakref.WeakValueDictionary[tuple[str, ...] | None, LossHistory] = (
-            weakref.WeakValueDictionary()
-        )
 
     def __copy__(self) -> Self:
         """Within a process, a copy of the same class with the same files; see `__reduce__`."""
@@ -88,6 +96,35 @@ class StoredRecord:
         """Between processes goes what says where the files are, and which ones: no file."""
         fields = {"store": self.store, "run": self.run, "name": self.name}
         return _record, (fields | {"manifest": self.manifest},)
+
+    def with_cache(self, cache: Cache) -> Self:
+        """The same record, with the same files, that reads its tables through another cache."""
+        record = self.__copy__()
+        record.cache = cache
+        return record
+
+    def with_run(self, run: RunInfo) -> Self:
+        """The same record, with the same files and cache, of a run whose name or tags are newer."""
+        record = self.__copy__()
+        record.run = run
+        return record
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What cached values depend on: the content of the record, and how its run is named."""
+        return (self.run.run_id, self.name, self.digest, self.run.name, self.run.model)
+
+    def cached(self, what: Hashable, compute: Callable[[], _Value]) -> _Value:
+        """A value that is derived from this record alone, computed once.
+
+        Args:
+            what: which value: everything that it depends on beside the record.
+            compute: makes the value. Whoever gets it must not change it.
+
+        Raises:
+            Exception: what `compute` raises.
+        """
+        return self.cache.get((*self.key, what), compute)
 
     def _repr_html_(self) -> str:
         """Show itself in a notebook."""
@@ -131,41 +168,80 @@ class StoredRecord:
         return score_unit("action", self.manifest.delta_kind)
 
     def scores(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
-        """Scores, one row per sample; of an unfinished record, from its history so far.
+        """Scores, one row per sample.
+
+        A score that the stored table lacks, such as one that was introduced after the record was
+        finished, and every score of an unfinished record are computed from the history.
+
+        Args:
+            columns: names of scores. Default: all of them.
 
         Returns:
-            The columns of `scores.score_table`.
+            The columns of `scores.score_table`; the caller may change the frame.
 
         Raises:
             NotFoundError: if there is no such score, or no complete epoch.
+            CorruptRecordError: if a file is damaged.
         """
+        if columns is None or (*self.key, "scores") in self.cache:
+            frame = self.cached("scores", self._read_all_scores)
+            check_scores(columns or (), list(frame.columns))
+            return _own(frame if columns is None else frame[list(columns)])
+        names = tuple(columns)
+        return _own(self.cached(("scores", names), lambda: self._read_scores(names)))
+
+    def _read_scores(self, names: tuple[str, ...]) -> pd.DataFrame:
+        """Some scores: only their columns are read where the stored table has them."""
+        try:
+            with self._naming_the_run():
+                return read_scores(self.manifest, self.fetch, columns=names)
+        except NotFoundError:  # not stored: to be computed
+            frame = self.cached("scores", self._read_all_scores)
+        check_scores(names, list(frame.columns))
+        return frame[list(names)]
+
+    def _read_all_scores(self) -> pd.DataFrame:
         if SCORES in self.manifest.files:
-            return read_scores(self.manifest, self.fetch, columns=columns)
+            with self._naming_the_run():
+                stored = read_scores(self.manifest, self.fetch)
+            if all(
+                name in stored.columns
+                for name in _score_names(self.manifest.measures, self.manifest.components)
+            ):
+                return stored
+            computed = score_table(self.history())
+            known = [stored.get(name, computed[name]) for name in computed.columns]
+            later = stored[stored.columns.difference(computed.columns, sort=False)]
+            return pd.concat([*known, later], axis=1)
         if not self.manifest.steps:
             raise NotFoundError(
                 f"record {self.name} of run {self.run.run_id} has no complete epoch yet."
             )
-        frame = score_table(self.history())
-        check_scores(columns or (), list(frame.columns))
-        return frame if columns is None else frame[list(columns)]
+        return score_table(self.history())
 
     def history(self, columns: Sequence[str] | None = None) -> LossHistory:
-        """The loss history up to the last complete step, see `artifact.read_history`.
+        """The loss history up to the last complete step, see `record.losses.read_history`.
 
-        While a caller keeps a history, others that ask for the same columns get the same one.
+        Callers that ask for the same columns get the same history: don't change its arrays.
         """
-        key = None if columns is None else tuple(columns)
-        history = self._histories.get(key)
-        if history is None:
-            self._prefetch([block_path(each.step) for each in self.manifest.steps])
-            history = read_history(self.manifest, self.fetch, columns=columns)
-            self._histories[key] = history
-        return history
+        names = None if columns is None else tuple(columns)
 
-    @cached_property
+        def read() -> LossHistory:
+            self._files.prefetch([block_path(entry.step) for entry in self.manifest.steps])
+            with self._naming_the_run():
+                return read_history(self.manifest, self.fetch, columns=names, samples=self.samples)
+
+        return self.cached(("history", names), read)
+
+    @property
     def samples(self) -> Samples:
         """Ids, labels, paths and input digests of the samples."""
-        return read_samples(self.manifest, self.fetch)
+
+        def read() -> Samples:
+            with self._naming_the_run():
+                return read_samples(self.manifest, self.fetch)
+
+        return self.cached("samples", read)
 
     @property
     def has_features(self) -> bool:
@@ -174,7 +250,7 @@ class StoredRecord:
 
     def features(self) -> npt.NDArray[np.float32]:
         """Last-layer features, (n_samples, n_features) float32, where they were recorded."""
-        return read_features(self.manifest, self.fetch)
+        return self.cached("features", lambda: self._vectors(read_features))
 
     @property
     def has_probabilities(self) -> bool:
@@ -183,14 +259,22 @@ class StoredRecord:
 
     def probabilities(self) -> npt.NDArray[np.float32]:
         """The final model's (n_samples, n_classes) float32, where they were recorded."""
-        return read_probabilities(self.manifest, self.fetch)
+        return self.cached("probabilities", lambda: self._vectors(read_probabilities))
+
+    def _vectors(
+        self, read: Callable[[Manifest, Fetch], npt.NDArray[np.float32]]
+    ) -> npt.NDArray[np.float32]:
+        with self._naming_the_run():
+            vectors = read(self.manifest, self.fetch)
+        vectors.flags.writeable = False
+        return vectors
 
     @property
     def has_maps(self) -> bool:
         """Whether the actions of pixels were recorded; they are there once recording has ended."""
         return MAP_INDEX in self.manifest.files
 
-    @cached_property
+    @property
     def map_index(self) -> pd.DataFrame:
         """The maps of pixel actions, one row per sample in canonical order.
 
@@ -206,7 +290,11 @@ class StoredRecord:
                 "pixel actions. Record them with Recorder(pixel_loss_name=…) and update_maps; "
                 "they are written when recording ends."
             )
-        index = read_map_index(self.manifest, self.fetch)
+        return _own(self.cached("map index", self._read_map_index))
+
+    def _read_map_index(self) -> pd.DataFrame:
+        with self._naming_the_run():
+            index = read_map_index(self.manifest, self.fetch)
         index.insert(1, "sample_id", self.samples.sample_ids)
         return index
 
@@ -220,14 +308,16 @@ class StoredRecord:
             NotFoundError: if there is no such map.
             CorruptRecordError: if it is damaged.
         """
-        return read_map(self.manifest, self.fetch, self.map_index, sample)
+        index = self.map_index
+        with self._naming_the_run():
+            return read_map(self.manifest, self.fetch, index, sample)
 
     @property
     def picture_names(self) -> tuple[str, ...]:
         """Names of the pictures that the record holds of each sample, such as "label"."""
         folder = f"{PICTURES}/"
-        found = [each for each in self.manifest.files if each.startswith(folder)]
-        return tuple(each.removeprefix(folder).removesuffix(".parquet") for each in found)
+        paths = [path for path in self.manifest.files if path.startswith(folder)]
+        return tuple(path.removeprefix(folder).removesuffix(".parquet") for path in paths)
 
     def picture_bytes(self, name: str, sample: int) -> bytes:
         """The PNG of a name of the sample at a row position.
@@ -235,15 +325,16 @@ class StoredRecord:
         Raises:
             NotFoundError: if there are no pictures of that name.
         """
-        return self._picture_file(picture_path(name)).read(sample)
+        return self._picture(picture_path(name), sample)
 
-    def _picture_file(self, path: str) -> Pictures:
-        """A file of PNGs, verified when it is first read from."""
-        if path not in self._pictures:
-            self._pictures[path] = Pictures(self.manifest, self.fetch, path)
-        return self._pictures[path]
+    def _picture(self, path: str, sample: int) -> bytes:
+        """One of the PNGs in a file, which is verified when it is first read from."""
+        with self._naming_the_run():
+            if path not in self._pictures:
+                self._pictures[path] = Pictures(self.manifest, self.fetch, path)
+            return self._pictures[path].read(sample)
 
-    @cached_property
+    @property
     def boxes(self) -> pd.DataFrame | None:
         """Annotated and predicted boxes, None where none were recorded.
 
@@ -256,7 +347,11 @@ class StoredRecord:
         """
         if not self.has_boxes:
             return None
-        boxes = read_boxes(self.manifest, self.fetch)
+        return _own(self.cached("boxes", self._read_boxes))
+
+    def _read_boxes(self) -> pd.DataFrame:
+        with self._naming_the_run():
+            boxes = read_boxes(self.manifest, self.fetch)
         boxes.insert(0, "sample_id", self.samples.sample_ids[boxes.pop("sample").to_numpy()])
         return boxes
 
@@ -285,7 +380,7 @@ class StoredRecord:
                 "there are none to show."
             )
         if self.has_thumbnails:
-            return self._picture_file(THUMBNAILS).read(sample)
+            return self._picture(THUMBNAILS, sample)
         if self.manifest.has_hashed_ids:
             raise NotFoundError(
                 f"record {self.name} of run {self.run.run_id} holds hashes in place of ids and no "
@@ -297,93 +392,45 @@ class StoredRecord:
                 f"record {self.name} of run {self.run.run_id} refers to no image files and holds "
                 "no thumbnails. Record with thumbnails to see images."
             )
-        return _read_below(Path(str(source["root"])), self.samples.paths[sample])
+        return read_below(Path(str(source["root"])), self.samples.paths[sample])
 
     def fetch(self, path: str) -> Path:
         """Local path of a file of the record, downloaded once.
 
         Raises:
-            CorruptRecordError: if it is a link, or in a folder of the record that is one.
+            CorruptRecordError: if the file or a folder above it in the record is a link.
         """
-        if self._local is not None:
-            _check_no_link(self._local, path)
-            return self._local / path
-        target = self._scratch / path
-        if not target.exists():
-            whole = f"{self._prefix}/{path}"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            # Beside its place and then moved: no other thread sees half of it.
-            beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-            try:
-                with contextlib.suppress(NotFoundError):
-                    self.store.download(self.run, whole, target.parent, name=beside.name)
-                    beside.replace(target)
-            finally:
-                beside.unlink(missing_ok=True)
-        return target
+        return self._files.fetch(path)
 
-    @cached_property
-    def _scratch(self) -> Path:
-        folder = Path(tempfile.mkdtemp(prefix="actiontrack-"))
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        return folder
-
-    def _prefetch(self, paths: Sequence[str]) -> None:
-        if self._local is None:
-            _ = self._scratch  # made once, before the threads ask for it
-            with ThreadPoolExecutor(_DOWNLOAD_THREADS) as pool:
-                list(pool.map(self.fetch, paths))
-
-    def _read_manifest(self) -> Manifest:
-        # A recording run replaces its manifest every epoch, and not every store does so in one
-        # atomic step: what looks half-written gets a second look.
-        for attempt in range(1, _MANIFEST_ATTEMPTS + 1):
-            path = self.fetch(MANIFEST)
-            try:
-                return read_manifest(path)
-            except NotFoundError:
-                raise NotFoundError(
-                    f"run {self.run.run_id} ({self.run.name}) has no readable record "
-                    f"{self.name!r}. Its records: {', '.join(self.run.records) or 'none'}."
-                ) from None
-            except CorruptRecordError as error:
-                if attempt == _MANIFEST_ATTEMPTS or self.run.status != "RUNNING":
-                    where = f"{MANIFEST} of {self.name} of run {self.run.run_id}"
-                    text = str(error)
-                    if self._local is None:  # the path of a copy tells nobody anything
-                        text = text.replace(str(path), where)
-                    raise CorruptRecordError(text) from error
-                if self._local is None:
-                    path.unlink(missing_ok=True)
-                time.sleep(0.2 * attempt)
-        raise AssertionError  # pragma: no cover - the loop returns or raises
+    @contextlib.contextmanager
+    def _naming_the_run(self) -> Iterator[None]:
+        """Errors about a damaged file say of which run it is, and not where this machine has it."""
+        try:
+            yield
+        except CorruptRecordError as error:
+            text = self._files.without_folder(str(error))
+            if self.run.run_id not in text:
+                text = f"run {self.run.run_id} ({self.run.name}): {text}"
+            raise CorruptRecordError(text) from error
 
 
 def _record(fields: dict[str, Any]) -> StoredRecord:
     return StoredRecord(**fields)
 
 
-def _check_no_link(record: Path, path: str) -> None:
-    """Refuse links: they would show what lies elsewhere on the machine that reads."""
-    place = record
-    for part in ("", *PurePosixPath(path).parts):
-        place /= part
-        if place.is_symlink():
-            raise CorruptRecordError(
-                f"{path} of {record.name} is, or lies in, a symbolic link. Records hold none: "
-                "restore the file, or record the run again."
-            )
+def _own(frame: pd.DataFrame) -> pd.DataFrame:
+    """A frame that a caller may change: the cached one stays as it is."""
+    return frame.copy(deep=not _COPIES_ON_WRITE)
 
 
-def _read_below(root: Path, relative: str) -> bytes:
-    base = root.resolve()
-    path = (base / relative).resolve()
-    if not path.is_relative_to(base):
-        raise NotFoundError(f"image {relative!r} lies outside the dataset's folder {root}.")
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise NotFoundError(
-            f"image {relative!r} is not at {root} on this machine: {error.strerror}. "
-            "Record with thumbnails to see images elsewhere."
-        ) from error
+@cache
+def _score_names(measures: tuple[str, ...], components: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of the scores that `score_table` gives for what a record holds."""
+    grid = np.zeros((1, 1), dtype=np.float32)
+    history = LossHistory(
+        losses=grid,
+        sample_ids=np.zeros(1, dtype=np.int64),
+        measures={name: grid.astype(measure_dtype(name)) for name in measures},
+        components=dict.fromkeys(components, grid),
+    )
+    return tuple(str(name) for name in score_table(history).columns)

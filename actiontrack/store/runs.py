@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from actiontrack.errors import NotFoundError, ParameterError
 from actiontrack.record.paths import check_name
@@ -33,11 +34,17 @@ class RunQuery:
     """Which runs to read.
 
     Attributes:
-        run_ids: ids of runs, or unique prefixes of at least six characters.
-        experiments: names of experiments. Default with no run ids: all of them.
+        run_ids: ids of runs, unique prefixes of at least six characters, or unique names. A
+            single text is one of them.
+        experiments: names of experiments. Default with no run ids: all of them. A single text is
+            one name.
         filter_string: MLflow's own filter, such as "params.dataset = 'cifar10'".
         record: record to read, such as "test-probe". Default: the only one, or the test probe.
         max_runs: at most this many runs, newest first.
+        deleted: also runs in the trash and of deleted experiments.
+
+    Raises:
+        ParameterError: if ids or names are no texts.
     """
 
     run_ids: tuple[str, ...] = ()
@@ -45,6 +52,18 @@ class RunQuery:
     filter_string: str = ""
     record: str | None = None
     max_runs: int = 10_000
+    deleted: bool = False
+
+    def __post_init__(self) -> None:
+        """Take a single text as one name, and any sequence of texts."""
+        for name in ("run_ids", "experiments"):
+            value: Any = getattr(self, name)
+            texts = (value,) if isinstance(value, str) else tuple(value)
+            wrong = [text for text in texts if not isinstance(text, str)]
+            if wrong:
+                remedy = "Pass RunInfo.run_id of a run, or the name of an experiment."
+                raise ParameterError(name, "must be texts", wrong[0], remedy)
+            object.__setattr__(self, name, texts)
 
     def describe(self) -> str:
         """The query in words, for messages."""
@@ -54,7 +73,7 @@ class RunQuery:
             f"filter {self.filter_string!r}" if self.filter_string else "",
             f"record {self.record!r}" if self.record else "",
         ]
-        return "; ".join(each for each in parts if each) or "all runs"
+        return "; ".join(filter(None, parts)) or "all runs"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +93,7 @@ class RunInfo:
         start_time: start, in ms since the epoch of Unix.
         end_time: end, in ms since the epoch of Unix; 0 for a run that has not ended.
         artifact_uri: root of its artifacts.
+        deleted: whether it is in the trash; the runs of a deleted experiment are.
     """
 
     run_id: str
@@ -88,6 +108,7 @@ class RunInfo:
     end_time: int = 0
     artifact_uri: str = ""
     experiment_id: str = ""
+    deleted: bool = False
 
     def _repr_html_(self) -> str:
         """Show itself in a notebook."""

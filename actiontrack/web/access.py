@@ -11,14 +11,15 @@ come from a page of this server, if the browser says where it comes from.
 
 import hashlib
 import hmac
-import os
 import secrets
-from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 import flask
 
+from actiontrack import settings
+from actiontrack.analysis.questions import MAX_RECORDS
 from actiontrack.errors import ActionTrackError, ParameterError
+from actiontrack.web.body import sent_fields
 from actiontrack.web.permissions import EDIT
 from actiontrack.web.routes import PREFIX, Route, current_site
 
@@ -26,8 +27,6 @@ __all__ = [
     "CSRF_COOKIE",
     "CSRF_FIELD",
     "CSRF_HEADER",
-    "MAX_RUNS",
-    "USER_VARIABLE",
     "ForbiddenError",
     "check_forgery",
     "check_route",
@@ -40,10 +39,6 @@ __all__ = [
 CSRF_COOKIE = "actiontrack_csrf"
 CSRF_FIELD = "csrf_token"
 CSRF_HEADER = "X-CSRF-Token"
-#: Runs that one request may name.
-MAX_RUNS = 100
-#: Name of the reviewer on a server without login.
-USER_VARIABLE = "ACTIONTRACK_USER"
 _NONCE_BYTES = 24
 _MAX_NAME = 200
 
@@ -56,34 +51,35 @@ def run_ids() -> list[str]:
     """The runs that the present request names, in the query or in the form, without repeats.
 
     Raises:
-        ParameterError: if there are more than `MAX_RUNS`.
+        ParameterError: if there are more than `questions.MAX_RECORDS`.
     """
     request = flask.request
-    named = request.args.getlist("run") + request.form.getlist("run")
-    found = list(dict.fromkeys(each.strip() for each in named if each.strip()))
-    if len(found) > MAX_RUNS:
-        rule = f"must name at most {MAX_RUNS} runs"
-        raise ParameterError("run", rule, len(found), "Compare fewer runs at once.")
-    return found
+    texts = request.args.getlist("run") + request.form.getlist("run")
+    ids = list(dict.fromkeys(text.strip() for text in texts if text.strip()))
+    if len(ids) > MAX_RECORDS:
+        rule = f"must name at most {MAX_RECORDS} runs"
+        raise ParameterError("run", rule, len(ids), "Compare fewer runs at once.")
+    return ids
 
 
 def check_route(route: Route) -> None:
     """Refuse the present request unless its user has the route's right on every run it names.
 
     Raises:
-        ForbiddenError: if the user lacks it or the run does not exist, which is not told apart.
+        ForbiddenError: if the user lacks it, or the run does not exist: the message does not say
+            which of the two.
     """
     permissions = current_site().permissions
-    for each in run_ids():
-        if not permissions.may_use_run(each, route.needs):
+    for run_id in run_ids():
+        if not permissions.may_use_run(run_id, route.needs):
             what = "edit" if route.needs == EDIT else "read"
-            raise ForbiddenError(f"run {each!r}: you have no permission to {what} it.")
+            raise ForbiddenError(f"run {run_id!r}: you have no permission to {what} it.")
 
 
 def user_name() -> str:
     """Who the user is, for verdicts: the login; without one ACTIONTRACK_USER or "anonymous"."""
-    known = current_site().permissions.user() or os.environ.get(USER_VARIABLE, "")
-    return known.strip()[:_MAX_NAME] or "anonymous"
+    name = current_site().permissions.user() or settings.USER.value()
+    return name.strip()[:_MAX_NAME] or "anonymous"
 
 
 def csrf_token() -> str:
@@ -113,16 +109,10 @@ def check_forgery() -> None:
     """
     _check_origin()
     cookie = flask.request.cookies.get(CSRF_COOKIE, "")
-    if not cookie or not hmac.compare_digest(_given_token().encode(), _token(cookie).encode()):
+    sent = flask.request.headers.get(CSRF_HEADER) or sent_fields().get(CSRF_FIELD, "")
+    expected = _token(cookie).encode()
+    if not cookie or not hmac.compare_digest(sent.encode(errors="replace"), expected):
         raise ForbiddenError("the form is out of date or not ours. Reload the page and try again.")
-
-
-def _given_token() -> str:
-    """From the header, else from the form or JSON object."""
-    request = flask.request
-    body: object = request.get_json(silent=True) if request.is_json else request.form
-    inside = body.get(CSRF_FIELD, "") if isinstance(body, Mapping) else ""
-    return request.headers.get(CSRF_HEADER) or str(inside)
 
 
 def _check_origin() -> None:
@@ -143,13 +133,13 @@ def _check_origin() -> None:
 def _token(nonce: str) -> str:
     site = current_site()
     text = f"{nonce}\n{site.permissions.user() or ''}"
-    return hmac.new(site.key, text.encode(), hashlib.sha256).hexdigest()
+    return hmac.new(site.key, text.encode(errors="replace"), hashlib.sha256).hexdigest()
 
 
 def _nonce() -> str:
-    known = flask.request.cookies.get(CSRF_COOKIE)
-    if known:
-        return known
+    cookie = flask.request.cookies.get(CSRF_COOKIE)
+    if cookie:
+        return cookie
     if "actiontrack_nonce" not in flask.g:
         flask.g.actiontrack_nonce = secrets.token_urlsafe(_NONCE_BYTES)
     return str(flask.g.actiontrack_nonce)

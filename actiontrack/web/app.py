@@ -1,19 +1,14 @@
 """The MLflow server with our pages: what `mlflow server --app-name actiontrack` starts.
 
-The only module here that touches MLflow's server, whose inside is not a public interface: the
-versions that it is known to work with are checked when the server starts, and with basic auth any
-other version is refused, since a permission that is not understood must not be guessed.
-
-Basic auth is on where the environment says ACTIONTRACK_AUTH=basic-auth, or sets any of MLflow's
-own MLFLOW_AUTH_ variables, so that a server that was meant to have a login is never open.
+Together with `login` the only module here that touches MLflow's server, whose inside is not a
+public interface: the versions that it is known to work with are checked when the server starts.
 """
 
 import hashlib
 import logging
 import os
 import secrets
-from collections.abc import Callable, Iterator
-from importlib.metadata import version
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +16,11 @@ import flask
 import flask.typing
 from werkzeug.exceptions import HTTPException
 
+from actiontrack import settings
 from actiontrack.errors import (
     ActionTrackError,
     CorruptRecordError,
     DataError,
-    MissingDependencyError,
     NotComparableError,
     NotFoundError,
     ParameterError,
@@ -35,19 +30,17 @@ from actiontrack.web import access, pages
 from actiontrack.web.access import ForbiddenError
 from actiontrack.web.api.answers import error_answer
 from actiontrack.web.api.routes import ROUTES as API_ROUTES
-from actiontrack.web.data import Data
 from actiontrack.web.images import ImageRoots
-from actiontrack.web.permissions import READ, Everybody, Permissions
+from actiontrack.web.login import BasicAuth, check_version, protect, wants_auth
+from actiontrack.web.messages import without_paths
+from actiontrack.web.permissions import Everybody, Permissions
+from actiontrack.web.records import Records
 from actiontrack.web.routes import NAME, PREFIX, Route, Site, current_site
 
-__all__ = ["AUTH_VARIABLE", "create_app", "install", "prepare", "routes", "wants_auth"]
+__all__ = ["create_app", "install", "prepare", "routes"]
 
 logger = logging.getLogger("actiontrack")
 
-AUTH_VARIABLE = "ACTIONTRACK_AUTH"
-_BASIC_AUTH = "basic-auth"
-_KEY_VARIABLE = "_ACTIONTRACK_FORM_KEY"  # handed from the command to its workers
-_KNOWN_MLFLOW = ((3, 17), (3, 18))  # from, and below
 _STATIC = Path(__file__).parent / "static"
 
 _STATUS: tuple[tuple[type[ActionTrackError], int], ...] = (
@@ -58,6 +51,13 @@ _STATUS: tuple[tuple[type[ActionTrackError], int], ...] = (
     (CorruptRecordError, 422),
     (DataError, 422),
 )
+#: What is said where MLflow or Flask refuses a request before a route of ours is reached.
+_REFUSALS = {
+    401: ("UnauthorizedError", "log in first, with HTTP basic authentication."),
+    403: ("ForbiddenError", "you have no permission for this, or there is no such run."),
+    404: ("NotFoundError", "there is no such address. The API is described at openapi.json."),
+    405: ("MethodNotAllowedError", "this address takes no such method."),
+}
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'self'; img-src 'self' data: blob:; style-src 'self'; script-src 'self'; "
@@ -81,12 +81,11 @@ def create_app() -> Any:
     if not wants_auth():
         install(app, Everybody())
         return _served(app)
-    _check_version()
+    check_version()
     from mlflow.server import auth  # noqa: PLC0415
 
     install(app, BasicAuth(auth), key=auth.get_flask_server_secret_key().encode())
-    for path, method in _protected(app):
-        auth.BEFORE_REQUEST_VALIDATORS[path, method] = _validator(path, method)
+    protect(app, auth, routes(), _STATIC, _prefixed(PREFIX))
     return auth.create_app(app)
 
 
@@ -108,9 +107,9 @@ def prepare() -> None:
             "true",
             "Serve workspaces by a server without --app-name actiontrack.",
         )
-    os.environ.setdefault(_KEY_VARIABLE, secrets.token_hex(32))
+    os.environ.setdefault(settings.FORM_KEY.name, secrets.token_hex(32))
     if wants_auth():
-        _check_version()
+        check_version()
         from mlflow.environment_variables import (  # noqa: PLC0415
             _MLFLOW_INTERNAL_GATEWAY_AUTH_TOKEN,
         )
@@ -120,21 +119,6 @@ def prepare() -> None:
         auth.bootstrap_admin_user()
         # What `mlflow server` does for its own app of this kind: jobs and workers share a token.
         os.environ.setdefault(_MLFLOW_INTERNAL_GATEWAY_AUTH_TOKEN.name, secrets.token_hex(32))
-
-
-def wants_auth() -> bool:
-    """Whether the environment asks for MLflow's basic auth.
-
-    Raises:
-        ParameterError: if ACTIONTRACK_AUTH is neither "basic-auth" nor "none".
-    """
-    given = os.environ.get(AUTH_VARIABLE, "")
-    if given not in {"", "none", _BASIC_AUTH}:
-        rule = f"must be {_BASIC_AUTH!r} or 'none'"
-        raise ParameterError(AUTH_VARIABLE, rule, given, f"Set it to {_BASIC_AUTH}.")
-    if given:
-        return given == _BASIC_AUTH
-    return any(name.startswith("MLFLOW_AUTH_") and value for name, value in os.environ.items())
 
 
 def routes() -> tuple[Route, ...]:
@@ -159,13 +143,9 @@ def install(
         image_roots: see `images.ImageRoots`. Default: as the environment says.
         key: secret for form tokens. Default: the one that `prepare` has made.
     """
-    data = Data(
-        store or _server_store(),
-        image_roots=image_roots or ImageRoots.from_environment(),
-        permissions=permissions,
-    )
     app.extensions[NAME] = Site(
-        data=data,
+        records=Records(store or _server_store(), permissions=permissions),
+        image_roots=image_roots or ImageRoots.from_environment(),
         permissions=permissions,
         key=hashlib.sha256(b"actiontrack" + (key or _shared_key())).digest(),
         origins=_allowed_origins(),
@@ -188,63 +168,8 @@ def install(
     blueprint.register_error_handler(Exception, _unexpected)
     blueprint.after_request(_finish)
     app.register_blueprint(blueprint)
+    app.after_request(_refuse_in_our_words)
     app.after_request(_link_from_mlflow)
-
-
-class BasicAuth:
-    """What MLflow's basic auth allows the user of the present request.
-
-    Args:
-        auth: the module `mlflow.server.auth`.
-    """
-
-    def __init__(self, auth: Any) -> None:
-        self._auth = auth
-
-    def user(self) -> str | None:
-        """Name of the user, as MLflow has checked it before our route is reached."""
-        name = flask.g.get("mlflow_authenticated_user")
-        return None if name is None else str(name)
-
-    def may_use_run(self, run_id: str, right: str) -> bool:
-        """Whether the user has a right on a run and may read its experiment."""
-
-        def ask(user: str) -> bool:
-            resolved = self._auth._run_requirement(run_id, right)  # noqa: SLF001
-            return resolved is not None and bool(self._auth.authorize(user, *resolved))
-
-        return self._remembered(("run", run_id, right), ask)
-
-    def may_read_experiment(self, experiment_id: str) -> bool:
-        """Whether MLflow's own lists show the user the runs of an experiment."""
-        return self._remembered(
-            ("experiment", experiment_id), lambda user: self._lists(user)(experiment_id)
-        )
-
-    def _lists(self, user: str) -> Callable[[str], bool]:
-        """The predicate by which MLflow filters its own search for runs."""
-        if "actiontrack_lists" not in flask.g:
-            auth = self._auth
-            runs = auth.Requirement(auth.RESOURCE_TYPE_RUN, "*", auth.ACTION_NOT_DENIED)
-            flask.g.actiontrack_lists = auth._role_based_read_predicate(  # noqa: SLF001
-                user, auth.RESOURCE_TYPE_EXPERIMENT, also_require=[runs]
-            )
-        predicate: Callable[[str], bool] = flask.g.actiontrack_lists
-        return predicate
-
-    def _remembered(self, what: tuple[str, ...], ask: Callable[[str], bool]) -> bool:
-        """An answer for the present request: each costs a query."""
-        user = self.user()
-        if user is None:
-            return False
-        known: dict[tuple[str, ...], bool] = flask.g.setdefault("actiontrack_rights", {})
-        if "actiontrack_admin" not in flask.g:
-            flask.g.actiontrack_admin = bool(self._auth.store.get_user(user).is_admin)
-        if flask.g.actiontrack_admin:
-            return True
-        if what not in known:
-            known[what] = bool(ask(user))
-        return known[what]
 
 
 def _answering(route: Route) -> Callable[[], Any]:
@@ -260,13 +185,24 @@ def _answering(route: Route) -> Callable[[], Any]:
             status = next((code for kind, code in _STATUS if isinstance(error, kind)), 500)
             if status == 500:
                 logger.exception("%s failed", flask.request.path)
-            return _error(type(error).__name__, str(error), status)
+            elif status == 422:
+                logger.warning("%s: %s", flask.request.path, error)
+            return _error(type(error).__name__, _for_readers(error), status)
 
     return answer
 
 
+def _for_readers(error: ActionTrackError) -> str:
+    """A message without the folders of this server."""
+    values = flask.request.values.values()
+    folders = []
+    if isinstance(error, CorruptRecordError | NotFoundError):
+        folders = [str(folder) for folder in current_site().records.folders_of(access.run_ids())]
+    return without_paths(str(error), *folders, said="\n".join(values))
+
+
 def _unexpected(error: Exception) -> flask.typing.ResponseReturnValue:
-    """An error that is nobody's on purpose: logged, and not told to the user in detail."""
+    """An error that nobody raises on purpose: the log has it, the reader learns no detail."""
     if isinstance(error, HTTPException):
         status = error.code or 500
         return _error(error.name, error.description or error.name, status)
@@ -275,9 +211,31 @@ def _unexpected(error: Exception) -> flask.typing.ResponseReturnValue:
 
 
 def _error(kind: str, message: str, status: int) -> flask.Response:
-    if flask.request.path.startswith(_prefixed(f"{PREFIX}/api/")):
+    flask.g.actiontrack_refusal = True
+    if _is_for_api():
         return error_answer(kind, message, status)
     return pages.error_page(message, status)
+
+
+def _is_for_api() -> bool:
+    return flask.request.path.startswith(_prefixed(f"{PREFIX}/api/"))
+
+
+def _refuse_in_our_words(response: flask.Response) -> flask.Response:
+    """A refusal that is not from a route of ours, as JSON for the API and as a page for people."""
+    refusal = _REFUSALS.get(response.status_code)
+    is_page = flask.request.path.startswith(_prefixed(f"{PREFIX}/"))
+    if refusal is None or not is_page or "actiontrack_refusal" in flask.g:
+        return response
+    if _is_for_api():
+        answer = error_answer(*refusal, response.status_code)
+    elif response.status_code == 403:
+        answer = pages.error_page(refusal[1], 403)
+    else:
+        return response
+    response.set_data(answer.get_data())
+    response.mimetype = str(answer.mimetype)
+    return response
 
 
 def _finish(response: flask.Response) -> flask.Response:
@@ -304,38 +262,11 @@ def _link_from_mlflow(response: flask.Response) -> flask.Response:
         f'<a id="actiontrack-link" href="{base}/" title="Per-sample losses and action scores">'
         f'actiontrack</a><script src="{base}/static/mlflow-link.js" defer></script>'
     )
-    head, found, tail = text.rpartition("</body>")
-    response.set_data(head + link + found + tail if found else text + link)
+    head, end, tail = text.rpartition("</body>")
+    response.set_data(head + link + end + tail if end else text + link)
     response.set_etag(hashlib.sha256(response.get_data()).hexdigest()[:32])
     response.make_conditional(request)
     return response
-
-
-def _protected(app: flask.Flask) -> Iterator[tuple[str, str]]:
-    """Path and method of everything that we serve, static files one by one."""
-    base = _prefixed(PREFIX)
-    for rule in app.url_map.iter_rules():
-        if rule.endpoint.startswith(f"{NAME}.") and not rule.arguments:
-            for method in rule.methods or ():
-                yield rule.rule, method
-    for file in _STATIC.rglob("*"):
-        if file.is_file():
-            for method in ("GET", "HEAD"):
-                yield f"{base}/static/{file.relative_to(_STATIC).as_posix()}", method
-
-
-def _validator(path: str, method: str) -> Callable[[], bool]:
-    """What MLflow asks before our route: the same check that the route makes itself."""
-    wanted = "GET" if method in {"HEAD", "OPTIONS"} else method
-    base = _prefixed(PREFIX)
-    found = [each for each in routes() if base + each.path == path and each.method == wanted]
-    needs = found[0].needs if found else READ
-
-    def validate() -> bool:
-        permissions = current_site().permissions
-        return all(permissions.may_use_run(each, needs) for each in access.run_ids())
-
-    return validate
 
 
 def _served(app: flask.Flask) -> Any:
@@ -359,27 +290,15 @@ def _server_store() -> Store:
 
 def _shared_key() -> bytes:
     """The secret that `prepare` has made, or one of this process alone."""
-    return os.environ.setdefault(_KEY_VARIABLE, secrets.token_hex(32)).encode()
+    return os.environ.setdefault(settings.FORM_KEY.name, secrets.token_hex(32)).encode()
 
 
 def _allowed_origins() -> tuple[str, ...]:
-    given = os.environ.get("MLFLOW_SERVER_CORS_ALLOWED_ORIGINS", "")
-    return tuple(each.strip() for each in given.split(",") if each.strip() not in {"", "*"})
+    text = os.environ.get("MLFLOW_SERVER_CORS_ALLOWED_ORIGINS", "")
+    return tuple(part.strip() for part in text.split(",") if part.strip() not in {"", "*"})
 
 
 def _prefixed(path: str) -> str:
     from mlflow.server.handlers import _add_static_prefix  # noqa: PLC0415
 
     return str(_add_static_prefix(path))
-
-
-def _check_version() -> None:
-    installed = version("mlflow")
-    minor = tuple(int(each) for each in installed.split(".")[:2])
-    low, high = _KNOWN_MLFLOW
-    if not low <= minor < high:
-        wanted = f"mlflow[auth]>={low[0]}.{low[1]},<{high[0]}.{high[1]}"
-        raise MissingDependencyError(
-            f"basic auth is known to work with {wanted}, and MLflow {installed} is installed. "
-            f"Install the known one with: pip install '{wanted}'"
-        )

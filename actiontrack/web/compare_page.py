@@ -1,22 +1,32 @@
 """The page that compares runs: correlations, two runs, contrasts, action against entropy."""
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from http import HTTPStatus
+from typing import Annotated, Any, Literal
 
 import flask
 import pandas as pd
+from pydantic import Field
 
 from actiontrack import compare
-from actiontrack.analysis import exploration
+from actiontrack.analysis import exploration, questions
+from actiontrack.analysis.options import Compared, Number, Options, Text, Texts, validated
+from actiontrack.analysis.questions import MAX_RECORDS
+from actiontrack.analysis.sentences import describe_comparison
 from actiontrack.errors import NotComparableError, NotFoundError, ParameterError
 from actiontrack.scores import hardness_sign
-from actiontrack.web import query
-from actiontrack.web.asked import SIZES, asked, model_name, paged
-from actiontrack.web.data import Data, Page, RunView
-from actiontrack.web.query import Parameter
-from actiontrack.web.rendering import api_link, fixed, link, number, render, rows
+from actiontrack.web.choice import (
+    MAX_IMAGES,
+    SIZES,
+    model_name,
+    read_parameters,
+    step_name,
+    view_of,
+)
+from actiontrack.web.parameters import OfRecord, Paging
+from actiontrack.web.rendering import api_link, count_of, fixed, link, number, render, rows
 from actiontrack.web.routes import current_site
+from actiontrack.web.runs import Page, RunView
 
 __all__ = ["compare_page"]
 
@@ -36,109 +46,201 @@ _KINDS = {
 _TONES = 20
 _ALL = "all"
 _BOUNDS = ("x0", "x1", "y0", "y1")
-
-
-def _place(name: str, default: int) -> Parameter:
-    return Parameter(
-        name=name, about="Run, counted from 1.", kind="integer", default=default, least=1, most=100
-    )
-
-
-_PARAMETERS = (
-    replace(query.RUNS, least=0),
-    query.RECORD,
-    query.SCORE,
-    replace(query.METHOD, default="spearman"),
-    Parameter(name="view", about="View.", default=_TABS[0][0], choices=tuple(dict(_TABS))),
-    Parameter(name="intervals", about="With intervals.", kind="boolean", default=False),
-    _place("a", 1),
-    _place("b", 2),
-    Parameter(name="hard", about="Model."),
-    Parameter(name="easy", about="Model."),
-    Parameter(name="of", about='Run, counted from 1, or "all".'),
-    *(Parameter(name=each, about="Bound of the region.", kind="number") for each in _BOUNDS),
-    *paged(SIZES[0]),
-)
+_RunNumber = Annotated[int, Field(ge=1, le=MAX_RECORDS)]
 
 Context = dict[str, Any]
 
 
-def compare_page() -> str:
+class _ComparePage(OfRecord, Compared, Paging):
+    """Runs are counted from 1 in a, b and of; the bounds x0 to y1 are those of a region."""
+
+    pick: Texts = ()  # RUN:RECORD, from the page of runs
+    run: Annotated[Texts, Field(max_length=MAX_RECORDS)] = ()
+    method: compare.Method = "spearman"
+    view: Literal["correlations", "scatter", "contrasts", "entropy"] = "correlations"
+    intervals: bool = False
+    a: _RunNumber = 1
+    b: _RunNumber = 2
+    hard: Text | None = None
+    easy: Text | None = None
+    of: Text | None = None
+    x0: Number | None = None
+    x1: Number | None = None
+    y0: Number | None = None
+    y1: Number | None = None
+    per_page: int = Field(SIZES[0], ge=1, le=MAX_IMAGES)
+
+    @property
+    def bounds(self) -> list[float | None]:
+        """Of the region: least and greatest x, then of y."""
+        return [self.x0, self.x1, self.y0, self.y1]
+
+
+class _OneRun(Options):
+    of: _RunNumber
+
+
+class _Comparison:
+    """What the views of the page start from: the runs that are compared, and how.
+
+    Attributes:
+        options: parameters of the page.
+        views: what the record of each run offers.
+        run_ids: of the runs.
+        record: name of the record.
+        how: options that the questions about several runs share.
+    """
+
+    def __init__(self, options: _ComparePage) -> None:
+        self.options = options
+        self.views = [view_of(run_id, options.record) for run_id in dict.fromkeys(options.run)]
+        self.run_ids = [view.info.run_id for view in self.views]
+        self.record = self.views[0].record if self.views else None
+        self.how: Context = {"score": options.score}
+        self.how |= {
+            name: value
+            for name in ("on_mismatch", "up_to_step")
+            if (value := getattr(options, name)) not in {None, "error"}
+        }
+
+    def ask(self, question: str, run_ids: Sequence[str], **options: Any) -> pd.DataFrame:
+        """The answer to a question about some of the runs."""
+        return current_site().records.ask(question, run_ids, self.record, **options)
+
+
+def compare_page() -> Any:
     """Several runs side by side, in one of four views."""
-    values, data = asked(*_PARAMETERS), current_site().data
-    views = [data.run(each, values["record"]) for each in dict.fromkeys(values["run"])]
-    context: Context = {
-        **values,
-        "views": views,
-        "record": views[0].record if views else None,
-        "run_ids": [each.info.run_id for each in views],
-        "scores": _common_scores(views),
-        "tab": values["view"],
-        "tabs": _TABS,
-        "methods": _METHODS,
-        "models": list(dict.fromkeys(model_name(each) for each in views)),
-        "model_of": model_name,
-        "without": lambda run_id: _address(
-            views, run=[each.info.run_id for each in views if each.info.run_id != run_id]
-        ),
-        "tab_link": lambda name: _address(views, view=name if name != _TABS[0][0] else None),
-        "problem": "",
-        "ready": False,
-    }
-    if len(views) > 1 or (views and values["view"] == "entropy"):
+    options = read_parameters(_ComparePage)
+    if options.pick:
+        return _to_picked(options.pick)
+    comparison = _Comparison(options)
+    context = _head(comparison)
+    if (
+        options.view != "entropy"
+        and context["shared_step"] is not None
+        and options.up_to_step is None
+    ):
+        context["problem"] = _different_lengths(comparison)
+    elif len(comparison.views) > 1 or (comparison.views and options.view == "entropy"):
         try:
-            context |= _FILLS[values["view"]](data, context) | {"ready": True}
+            context |= _FILLS[options.view](comparison) | {"ready": True}
         except (NotComparableError, NotFoundError, ParameterError) as error:
             context["problem"] = str(error)
-    return render("compare", title="Compare", charts=True, **(context | {"view": None}))
+    return render("compare", title="Compare", charts=True, **context)
 
 
-def _address(views: Sequence[RunView], **changes: Any) -> str:
+def _to_picked(picks: Sequence[str]) -> Any:
+    """The comparison of the rows that were picked on the page of runs: each a run and a record."""
+    pairs = [pick.partition(":")[::2] for pick in picks]
+    names = list(dict.fromkeys(record for _, record in pairs))
+    if len(names) > 1:
+        rule = "must be rows of one record"
+        raise ParameterError("pick", rule, ", ".join(names), "Pick rows that agree in it.")
+    ids = list(dict.fromkeys(run_id for run_id, _ in pairs))
+    return flask.redirect(link("compare", run=ids, record=names[0] or None), HTTPStatus.SEE_OTHER)
+
+
+def _head(comparison: _Comparison) -> Context:
+    """What every view shows: the runs, the tabs, the fields of its form."""
+    options, views = comparison.options, comparison.views
+    return {
+        **{name: getattr(options, name) for name in ("score", "method", "intervals", "a", "b")},
+        "views": views,
+        "record": comparison.record,
+        "records": _common(view.info.records for view in views),
+        "run_ids": comparison.run_ids,
+        "scores": _common(view.scores for view in views),
+        "tab": options.view,
+        "tabs": _TABS,
+        "methods": _METHODS,
+        "models": list(dict.fromkeys(model_name(view) for view in views)),
+        "model_of": model_name,
+        "without": lambda run_id: _address(
+            comparison.run_ids, run=[one for one in comparison.run_ids if one != run_id]
+        ),
+        "tab_link": lambda name: _address(
+            comparison.run_ids, view=name if name != _TABS[0][0] else None
+        ),
+        "problem": "",
+        "ready": False,
+        **_lengths(comparison),
+    }
+
+
+def _lengths(comparison: _Comparison) -> Context:
+    """Up to which step runs of different lengths can be compared."""
+    steps = [view.last_step for view in comparison.views]
+    last_steps = [step for step in steps if step is not None]
+    differ = len(last_steps) == len(steps) and len(set(last_steps)) > 1
+    return {
+        "up_to_step": comparison.options.up_to_step,
+        "shared_step": min(last_steps) if differ else None,
+        "step_name": step_name(comparison.views[0]) if comparison.views else "step",
+    }
+
+
+def _different_lengths(comparison: _Comparison) -> str:
+    noun = step_name(comparison.views[0])
+    lengths = [
+        f"{view.info.name} {count_of(view.manifest.n_steps, noun)}" for view in comparison.views
+    ]
+    return f"The runs have different lengths: {', '.join(lengths)}."
+
+
+def _address(run_ids: Sequence[str], **changes: Any) -> str:
     """The comparison without what belongs to one of its views only."""
-    kept = {name: flask.request.args.get(name) for name in ("record", "score", "view")}
-    runs = {"run": [each.info.run_id for each in views]}
-    return link("compare", **(runs | kept | changes))
+    names = ("record", "score", "view", "on_mismatch", "up_to_step")
+    shared = {name: flask.request.args.get(name) for name in names}
+    return link("compare", **({"run": list(run_ids)} | shared | changes))
 
 
-def _common_scores(views: Sequence[RunView]) -> list[str]:
-    if not views:
-        return []
-    return [each for each in views[0].scores if all(each in other.scores for other in views)]
+def _common(names_of_each: Any) -> list[str]:
+    """Names that occur in each of several lists, in the order of the first."""
+    first, *others = [list(names) for names in names_of_each] or [[]]
+    return [name for name in first if all(name in other for other in others)]
 
 
 # Correlations
 
 
-def _fill_correlations(data: Data, context: Context) -> Context:
+def _fill_correlations(comparison: _Comparison) -> Context:
     """The heat map; its intervals take a while, so the page asks for them once it is shown."""
-    runs, record = context["run_ids"], context["record"]
-    options = {"score": context["score"], "method": context["method"]}
-    resamples = _RESAMPLES if context["intervals"] else 0
-    frame = data.correlations(runs, record, bootstrap=resamples, **options)
+    choice, run_ids = comparison.options, comparison.run_ids
+    options = comparison.how | {"method": choice.method}
+    resamples = _RESAMPLES if choice.intervals else 0
+    frame = comparison.ask("correlations", run_ids, bootstrap=resamples, **options)
     columns = list(dict.fromkeys(frame["class"]))
     heat = [
         (title, _heat_rows(part, columns))
         for kind, title in _KINDS.items()
         if len(part := frame.loc[frame["kind"] == kind])
     ]
+    where = {"run": run_ids, "record": comparison.record}
     return {
-        "finding": data.finding(runs, record, score=context["score"]),
+        "finding": _finding(comparison),
         "columns": columns,
         "heat": heat,
         "n_samples": int(frame["n_samples"].max()) if len(frame) else 0,
-        "source": api_link(
-            "correlations", run=runs, record=record, bootstrap=_RESAMPLES, **options
-        ),
+        "source": api_link("correlations", **where, bootstrap=_RESAMPLES, **options),
+        "quantiles_source": api_link("quantiles", **where, **comparison.how),
     }
 
 
+def _finding(comparison: _Comparison) -> str:
+    """The comparison in plain sentences."""
+    records = current_site().records
+    opened = records.open_all(comparison.run_ids, comparison.record)
+    options = validated(Compared, comparison.how)
+    return describe_comparison(questions.compare_records(opened, options))
+
+
 def _heat_rows(frame: pd.DataFrame, columns: Sequence[str]) -> list[Context]:
-    found = []
+    heat_rows = []
     for name, part in frame.groupby(compare.pair_labels(frame), sort=False):
         by_class = {row["class"]: row for row in rows(part)}
-        cells = [_heat_cell(by_class[each]) for each in columns]
-        found.append({"name": name, "n_pairs": int(part["n_pairs"].iloc[0]), "cells": cells})
-    return found
+        cells = [_heat_cell(by_class[column]) for column in columns]
+        heat_rows.append({"name": name, "n_pairs": int(part["n_pairs"].iloc[0]), "cells": cells})
+    return heat_rows
 
 
 def _heat_cell(row: Context) -> Context:
@@ -151,44 +253,44 @@ def _heat_cell(row: Context) -> Context:
 # Two runs
 
 
-def _fill_scatter(data: Data, context: Context) -> Context:
-    views, record, score = context["views"], context["record"], context["score"]
-    chosen = [_chosen(views, name, context[name]) for name in ("a", "b")]
-    runs, names = [each.info.run_id for each in chosen], [each.info.name for each in chosen]
+def _fill_scatter(comparison: _Comparison) -> Context:
+    options, views = comparison.options, comparison.views
+    pair = [_run_of_number(views, "a", options.a), _run_of_number(views, "b", options.b)]
+    run_ids, names = [view.info.run_id for view in pair], [view.info.name for view in pair]
     if names[0] == names[1]:
-        names = [f"{name} {run[:6]}" for name, run in zip(names, runs, strict=True)]
-    frame = data.pairs(runs[0], runs[1], record, score=score)
-    inside = exploration.choose_region(frame, "score_a", "score_b", _bounds(context))
-    ordered = inside.sort_values("score_a", ascending=hardness_sign(score) < 0, kind="stable")
+        names = [f"{name} {run_id[:6]}" for name, run_id in zip(names, run_ids, strict=True)]
+    frame = comparison.ask("pairs", run_ids, **comparison.how)
+    inside = exploration.choose_region(frame, "score_a", "score_b", options.bounds)
+    low_is_hard = hardness_sign(options.score) < 0
+    ordered = inside.sort_values("score_a", ascending=low_is_hard, kind="stable")
     return {
-        "pair": runs,
         "names": names,
-        "source": api_link("pairs", run=runs, record=record, score=score),
-        "told": f"{score} of {names[0]} / of {names[1]}; the hardest for {names[0]} first",
-        **_region(context, ordered, ("score_a", "score_b"), runs[0]),
+        "source": api_link("pairs", run=run_ids, record=comparison.record, **comparison.how),
+        "caption": f"{options.score} of {names[0]} / of {names[1]}; the hardest for {names[0]} "
+        "first",
+        **_region(comparison, ordered, ("score_a", "score_b"), run_ids[0]),
     }
 
 
-def _chosen(views: Sequence[RunView], name: str, place: int) -> RunView:
-    if place > len(views):
+def _run_of_number(views: Sequence[RunView], name: str, position: int) -> RunView:
+    if position > len(views):
         rule = f"must be at most {len(views)}, the number of runs"
-        raise ParameterError(name, rule, place, "Choose one of the runs.")
-    return views[place - 1]
+        raise ParameterError(name, rule, position, "Choose one of the runs.")
+    return views[position - 1]
 
 
 # Hard for one, easy for another
 
 
-def _fill_contrasts(data: Data, context: Context) -> Context:
-    models = context["models"]
+def _fill_contrasts(comparison: _Comparison) -> Context:
+    choice, models = comparison.options, list(dict.fromkeys(map(model_name, comparison.views)))
     if len(models) < 2:
         return {"hard": None, "easy": None}
-    hard = _model(models, "hard", context["hard"])
-    others = [each for each in models if each != hard]
-    easy = _model(others, "easy", context["easy"] if context["easy"] != hard else None)
-    options = {"score": context["score"], "n": _CONTRASTS}
-    runs, record = context["run_ids"], context["record"]
-    frame = data.contrasts(runs, record, **options)
+    hard = _model(models, "hard", choice.hard)
+    others = [model for model in models if model != hard]
+    easy = _model(others, "easy", choice.easy if choice.easy != hard else None)
+    options = comparison.how | {"n": _CONTRASTS}
+    frame = comparison.ask("contrasts", comparison.run_ids, **options)
     return {
         "hard": hard,
         "easy": easy,
@@ -197,72 +299,72 @@ def _fill_contrasts(data: Data, context: Context) -> Context:
             for row in rows(frame)
             if (row["hard_for"], row["easy_for"]) == (hard, easy)
         ],
-        "source": api_link("contrasts", run=runs, record=record, **options),
-        **_images(context["views"]),
+        "source": api_link(
+            "contrasts", run=comparison.run_ids, record=comparison.record, **options
+        ),
+        **_images(comparison.views),
     }
 
 
-def _model(models: Sequence[str], name: str, wanted: str | None) -> str:
-    if wanted is not None and wanted not in models:
+def _model(models: Sequence[str], name: str, model: str | None) -> str:
+    if model is not None and model not in models:
         rule = f"must be one of {', '.join(models)}"
-        raise ParameterError(name, rule, wanted, "Choose one of these models.")
-    return wanted or models[0]
+        raise ParameterError(name, rule, model, "Choose one of these models.")
+    return model or models[0]
 
 
 # Action against entropy
 
 
-def _fill_entropy(data: Data, context: Context) -> Context:
-    views, record, runs = context["views"], context["record"], context["run_ids"]
-    ensemble = len(views) > 1 and all(each.has_probabilities for each in views)
-    of = context["of"] or (_ALL if ensemble else "1")
+def _fill_entropy(comparison: _Comparison) -> Context:
+    views, run_ids = comparison.views, comparison.run_ids
+    ensemble = len(views) > 1 and all(view.has_probabilities for view in views)
+    of = comparison.options.of or (_ALL if ensemble else "1")
     if of != _ALL:
-        place = replace(_place("of", 1), most=len(views)).read([of])
-        runs = [runs[place - 1]]
-    frame = data.entropy(runs, record)
-    inside = exploration.choose_region(frame, "action", "entropy", _bounds(context))
+        position = validated(_OneRun, {"of": of}).of
+        run_ids = [_run_of_number(views, "of", position).info.run_id]
+    frame = comparison.ask("entropy", run_ids)
+    inside = exploration.choose_region(frame, "action", "entropy", comparison.options.bounds)
     ordered = inside.sort_values("action", ascending=False, kind="stable")
     return {
         "of": of,
         "ensemble": ensemble,
-        "source": api_link("entropy", run=runs, record=record),
-        "told": "action / entropy; the greatest action first",
-        **_region(context, ordered, ("action", "entropy"), runs[0]),
+        "source": api_link("entropy", run=run_ids, record=comparison.record),
+        "caption": "action / entropy; the greatest action first",
+        **_region(comparison, ordered, ("action", "entropy"), run_ids[0]),
     }
 
 
 # Samples of a region
 
 
-def _bounds(context: Context) -> list[float | None]:
-    return [context[each] for each in _BOUNDS]
-
-
-def _region(context: Context, ordered: pd.DataFrame, told: tuple[str, str], run_id: str) -> Context:
+def _region(
+    comparison: _Comparison, ordered: pd.DataFrame, columns: tuple[str, str], run_id: str
+) -> Context:
     """One page of the samples in a region, and what its form must keep in the address."""
-    page = Page.of(ordered, page=context["page"], per_page=context["per_page"])
-    found = rows(page.frame)
-    for row in found:
-        row["extra"] = " / ".join(number(row[each]) for each in told)
-    given = flask.request.args
+    options, query = comparison.options, flask.request.args
+    page = Page.of(ordered, page=options.page, per_page=options.per_page)
+    tiles = rows(page.frame)
+    for tile in tiles:
+        tile["extra"] = " / ".join(number(tile[column]) for column in columns)
     return {
         "page": page,
         "total": page.total,
-        "rows": found,
-        "region": {name: given.get(name, "") for name in _BOUNDS},
+        "rows": tiles,
+        "region": {name: query.get(name, "") for name in _BOUNDS},
         "region_state": [
-            pair for pair in given.items(multi=True) if pair[0] not in {*_BOUNDS, "page"}
+            pair for pair in query.items(multi=True) if pair[0] not in {*_BOUNDS, "page"}
         ],
-        "chosen": any(each is not None for each in _bounds(context)),
-        **_images(context["views"], run_id),
+        "is_chosen": any(bound is not None for bound in options.bounds),
+        **_images(comparison.views, run_id),
     }
 
 
 def _images(views: Sequence[RunView], preferred: str | None = None) -> Context:
     """The run whose images are shown: the preferred one if it has any, else the first that has."""
-    ordered = sorted(views, key=lambda each: each.info.run_id != preferred)
-    shown = next((each for each in ordered if each.has_images), ordered[0])
-    return {"image_run": shown.info.run_id, "has_images": shown.has_images}
+    ordered = sorted(views, key=lambda view: view.info.run_id != preferred)
+    view = next((one for one in ordered if one.has_images), ordered[0])
+    return {"image_run": view.info.run_id, "has_images": view.has_images}
 
 
 _FILLS = {

@@ -6,26 +6,25 @@ and hands out nothing but raster images, recognised by their content. SVG is a d
 hold scripts: it is never handed out.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from actiontrack.errors import DataError, NotFoundError, ParameterError
+from actiontrack import settings
+from actiontrack.analysis.image_sizes import recorded_size
+from actiontrack.errors import DataError, NotFoundError
 from actiontrack.record.rasters import RecordedSize, as_png, browser_image
-from actiontrack.reporting.exports.images import recorded_size
 from actiontrack.store import StoredRecord
 
 __all__ = ["ROOTS_VARIABLE", "ImageRoots", "checked", "map_png", "sample_image"]
 
-ROOTS_VARIABLE = "ACTIONTRACK_IMAGE_ROOTS"
+ROOTS_VARIABLE = settings.IMAGE_ROOTS.name
 _RECORDED = "recorded"
 _QUANTILE = 0.995  # of a map, where its colours end: as in the figures of pixel maps
 
@@ -50,13 +49,8 @@ class ImageRoots:
         Raises:
             ParameterError: if a folder is not absolute.
         """
-        parts = [part for part in os.environ.get(ROOTS_VARIABLE, "").split(os.pathsep) if part]
-        folders = [part for part in parts if part != _RECORDED]
-        for folder in folders:
-            if not Path(folder).is_absolute():
-                rule = "must name absolute folders"
-                raise ParameterError(ROOTS_VARIABLE, rule, folder, "Write the whole path.")
-        resolved = tuple(Path(folder).resolve() for folder in folders)
+        parts = settings.IMAGE_ROOTS.value()
+        resolved = tuple(Path(folder).resolve() for folder in parts if folder != _RECORDED)
         return cls(folders=resolved, recorded=_RECORDED in parts)
 
     def allows(self, source: Mapping[str, Any] | None) -> bool:
@@ -93,7 +87,7 @@ def checked(content: bytes, recorded_size: RecordedSize | None = None) -> tuple[
         recorded_size: of the image that boxes or a map lie on, see `rasters.open_raster`.
 
     Raises:
-        NotFoundError: if the content is none, or too large.
+        NotFoundError: if the content is no raster image, or one that is too large.
     """
     try:
         return browser_image(content, recorded_size)
@@ -107,6 +101,8 @@ def map_png(action: npt.NDArray[np.floating]) -> bytes:
     Args:
         action: (H, W). Colours run from 0 to the 99.5 % quantile of its finite values.
     """
+    import matplotlib as mpl  # noqa: PLC0415 - most servers never draw a map
+
     finite = np.isfinite(action)
     top = float(np.quantile(action[finite], _QUANTILE)) if finite.any() else 0.0
     scaled = np.where(finite, action, 0.0) / (top or 1.0)

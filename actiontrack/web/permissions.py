@@ -1,4 +1,4 @@
-"""What a login allows: asked by access checks, by lists, and by `Data` once more."""
+"""What a login allows: asked by access checks, by lists, and by `records.Records` once more."""
 
 from typing import Protocol
 

@@ -1,6 +1,6 @@
 """From values to HTML: templates of ours, links between pages, numbers and times for people.
 
-Links are built from parameters, never from text, and templates escape whatever they are given.
+Links are built from parameters, never from text, and templates escape all values.
 """
 
 from collections.abc import Mapping
@@ -28,6 +28,7 @@ __all__ = [
     "plain",
     "render",
     "rows",
+    "sentence",
 ]
 
 _THIN = "\u202f"  # no-break space between thousands
@@ -50,7 +51,7 @@ def link(page: str, /, **parameters: Any) -> str:
 
 
 def here_with(**changes: Any) -> str:
-    """The present address with other parameters; None takes one away."""
+    """The present address with other parameters; None removes one."""
     query = flask.request.args.to_dict(flat=False) | changes
     return flask.request.path + _query(query)
 
@@ -61,8 +62,8 @@ def api_link(path: str, /, **parameters: Any) -> str:
 
 
 def _query(parameters: Mapping[str, Any]) -> str:
-    given = {name: value for name, value in parameters.items() if value is not None}
-    return f"?{urlencode(given, doseq=True)}" if given else ""
+    present = {name: value for name, value in parameters.items() if value is not None}
+    return f"?{urlencode(present, doseq=True)}" if present else ""
 
 
 def _with_format(address: str, kind: str) -> str:
@@ -82,8 +83,8 @@ def _static(filename: str) -> str:
 
 def rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows of a frame as plain Python values, None for what is missing."""
-    names = [str(each) for each in frame.columns]
-    columns = [[plain(value) for value in frame[each].tolist()] for each in frame.columns]
+    names = [str(name) for name in frame.columns]
+    columns = [[plain(value) for value in frame[name].tolist()] for name in frame.columns]
     return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
@@ -148,6 +149,16 @@ def count_of(count: int, what: str) -> str:
     return f"{number(count)} {what}{'es' if what.endswith(('x', 's')) else 's'}"
 
 
+def sentence(message: str) -> str:
+    """A message with a capital letter, unless it begins with the name of a parameter or file.
+
+    >>> sentence("the runs differ."), sentence("per_page: must be at least 1.")
+    ('The runs differ.', 'per_page: must be at least 1.')
+    """
+    first = message.partition(" ")[0]
+    return message[:1].upper() + message[1:] if first.isalpha() else message
+
+
 def _stamp(when: Any) -> str:
     return "" if when is None else f"{when:%Y-%m-%d %H:%M}"
 
@@ -160,7 +171,7 @@ def render(template: str, /, **context: Any) -> str:
 
     Args:
         template: its name without ".html".
-        context: what it shows; a name that it uses and is not given is an error.
+        context: what it shows; a name that it uses but that is missing is an error.
     """
     common = {
         "here": template,
@@ -186,6 +197,7 @@ def _environment() -> jinja2.Environment:
         "fixed": fixed,
         "moment": moment,
         "count_of": count_of,
+        "sentence": sentence,
         "stamp": _stamp,
         "with_format": _with_format,
     }

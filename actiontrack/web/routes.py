@@ -11,8 +11,9 @@ from typing import Any
 
 import flask
 
-from actiontrack.web.data import Data
+from actiontrack.web.images import ImageRoots
 from actiontrack.web.permissions import READ, Permissions
+from actiontrack.web.records import Records
 
 __all__ = ["NAME", "PREFIX", "Route", "Site", "current_site"]
 
@@ -44,7 +45,9 @@ class Route:
 
         "index" for "/", "api_scores" for "/api/scores", "review_post" for POST.
         """
-        stem = "".join(each if each.isalnum() else "_" for each in self.path.strip("/"))
+        stem = "".join(
+            character if character.isalnum() else "_" for character in self.path.strip("/")
+        )
         return (stem or "index") + ("" if self.method == "GET" else f"_{self.method.lower()}")
 
 
@@ -53,14 +56,16 @@ class Site:
     """What the routes of one server work with.
 
     Attributes:
-        data: records of the server's store.
+        records: those of the server's store.
+        image_roots: folders that images may be read from, beside the thumbnails of records.
         permissions: what the user of the present request may do.
         key: secret by which form tokens are made, shared by all workers of the server.
         origins: other origins from which forms may come, such as "https://mlflow.example.org".
         mlflow_url: path of MLflow's own first page, such as "/".
     """
 
-    data: Data
+    records: Records
+    image_roots: ImageRoots
     permissions: Permissions
     key: bytes
     origins: tuple[str, ...] = ()

@@ -64,10 +64,14 @@ class ObjectRecorder(Recorder):
         *,
         delta: float | None = None,
         metrics: Mapping[str, float] | None = None,
+        partial: bool | None = None,
+        n_samples: int | None = None,
     ) -> EpochSummary | None:
         """End the epoch of the objects and of the images; returns the images' summary."""
-        self.objects.end_epoch(epoch, delta=delta)
-        return super().end_epoch(epoch, delta=delta, metrics=metrics)
+        self.objects.end_epoch(epoch, delta=delta, partial=partial)
+        return super().end_epoch(
+            epoch, delta=delta, metrics=metrics, partial=partial, n_samples=n_samples
+        )
 
     def finish(self) -> bool:
         """Finish both records."""

@@ -210,7 +210,11 @@ def test_exit_codes_are_listed(page):
         [cell.get_text() for cell in row.find_all("td")] for row in page("cli.html").find_all("tr")
     ]
     listed = {row[2]: row[0] for row in rows if len(row) == 3}
-    codes = {name: str(getattr(errors, name).exit_code) for name in errors.__all__}
+    codes = {
+        name: str(value.exit_code)
+        for name, value in vars(errors).items()
+        if name in errors.__all__ and hasattr(value, "exit_code")
+    }
     del codes["ActionTrackError"]  # the base of the others is never raised itself
     assert {name: listed.get(name) for name in codes} == codes
 

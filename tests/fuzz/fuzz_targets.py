@@ -531,7 +531,7 @@ class WebQuery(_Stored):
         install(app, Everybody(), store=self.store, key=b"key")
         self._client = app.test_client()
         self._endpoints = [each for each in ENDPOINTS if each.method == "GET"]
-        names = sorted({one.name for each in self._endpoints for one in each.all_parameters})
+        names = sorted({name for each in self._endpoints for name in each.parameter_names})
         values = (
             "0", "1", "-1", "3", "1e400", "nan", "action", "loss", "margin", "hardest", "easiest",
             "error",

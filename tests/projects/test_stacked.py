@@ -158,8 +158,10 @@ def test_all_runs_are_marked_failed_if_training_fails(
     monkeypatch.setattr(stacked, "evaluate", fail)
     with pytest.raises(RuntimeError, match="the power went"):
         train_stacked(trainings(), store)
-    runs = store._client.search_runs([store._experiment_ids([experiment])[0]])
-    assert [run.info.status for run in runs] == ["FAILED", "FAILED"]
+    runs = store._client.search_runs(
+        [store._client.get_experiment_by_name(experiment).experiment_id]
+    )
+    assert [each.info.status for each in runs] == ["FAILED", "FAILED"]
 
 
 @pytest.mark.parametrize(

@@ -231,7 +231,9 @@ def test_a_training_that_fails_leaves_a_failed_run_with_its_finished_epochs(
     monkeypatch.setattr(Recorder, "end_epoch", fail_at_the_second)
     with pytest.raises(RuntimeError, match="the power went"):
         train()
-    runs = store._client.search_runs([store._experiment_ids([experiment])[0]])
+    runs = store._client.search_runs(
+        [store._client.get_experiment_by_name(experiment).experiment_id]
+    )
     assert [run.info.status for run in runs] == ["FAILED"]
     record = store.open_record(runs[0].info.run_id)
     assert (record.manifest.n_steps, record.manifest.status) == (1, "recording")

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from actiontrack.errors import CorruptRecordError, ParameterError, RecordingError
+from actiontrack.errors import CorruptRecordError
 from actiontrack.record.pictures import read_boxes, write_boxes
 from actiontrack.recorder import Recorder
 
@@ -83,28 +83,23 @@ def test_boxes_of_a_model_that_trains_on_leave_the_record(recorder, read):
 
 
 @pytest.mark.parametrize(
-    ("given", "error", "problem"),
+    ("frame", "problem"),
     [
-        (boxes(("z", "truth", "dog", 1.0)), RecordingError, "sample_id z is none of the record"),
-        (boxes(("a", "guess", "dog", 1.0)), ParameterError, '"truth" or "predicted"'),
-        (boxes(("a", "truth", "dog", 1.0)).drop(columns="top"), ParameterError, "none named top"),
-        (
-            boxes(("a", "truth", "dog", 1.0)).drop(columns="sample_id"),
-            ParameterError,
-            "must have the column sample_id",
-        ),
-        (
-            boxes(("a", "truth", "dog", 1.0)).assign(right=np.inf),
-            ParameterError,
-            "must have finite sides",
-        ),
+        (boxes(("z", "truth", "dog", 1.0)), "boxes: sample_id z is none of the record test-probe"),
+        (boxes(("a", "guess", "dog", 1.0)), 'must have the kind "truth" or "predicted"'),
+        (boxes(("a", "truth", "dog", 1.0)).drop(columns="top"), "none named top"),
+        (boxes(("a", "truth", "dog", 1.0)).drop(columns="sample_id"), "must have the column samp"),
+        (boxes(("a", "truth", "dog", 1.0)).assign(right=np.inf), "must have finite sides"),
+        ([{"sample_id": "a"}], "must be a pandas.DataFrame with one row per box, got 'list'"),
     ],
 )
-def test_boxes_that_cannot_be_drawn_are_refused(recorder, given, error, problem):
+def test_boxes_that_cannot_be_drawn_are_left_out_with_a_warning(recorder, read, frame, problem):
     with recorder() as rec:
         epoch(rec)
-        with pytest.raises(error, match=problem):
-            rec.log_boxes(given)
+        with pytest.warns(UserWarning, match="^record test-probe is left without boxes: ") as told:
+            rec.log_boxes(frame)
+    assert problem in str(told[0].message)
+    assert read().manifest.complete
 
 
 def test_boxes_of_samples_beyond_the_record_are_refused(recorder, read):

@@ -273,8 +273,8 @@ os.kill(os.getpid(), 9)
 def test_sync_uploads_the_maps_of_a_killed_recorder(recorder, store, run_id, spool, monkeypatch):
     opened = recorder()
     feed(opened, [1, 2])
-    monkeypatch.setattr(opened._spool, "remove", lambda: None)
-    monkeypatch.setattr(opened, "_write_maps", lambda **_: None)  # as if it had been killed
+    monkeypatch.setattr(opened._writer.spool, "remove", lambda: None)
+    monkeypatch.setattr(opened._writer, "_write_maps", lambda **_: None)  # as if it had been killed
     opened.close()
     assert not store.open_record(run_id).has_maps
     sync(spool)
@@ -285,7 +285,7 @@ def test_sync_uploads_the_maps_of_a_killed_recorder(recorder, store, run_id, spo
 def test_a_record_whose_maps_are_lost_is_not_continued(recorder, store, run_id, monkeypatch):
     opened = recorder()
     feed(opened, [1])
-    monkeypatch.setattr(opened, "_write_maps", lambda **_: None)
+    monkeypatch.setattr(opened._writer, "_write_maps", lambda **_: None)
     opened.close()
     expected = (
         "maps: the record test-probe has 1 epochs, but not the maps of them. Resume where its "

@@ -162,7 +162,7 @@ def test_errors_about_ids_do_not_name_them(store, run_id):
         recorder.update([*NAMES, NAMES[0]], np.arange(7.0))
         with pytest.raises(RecordingError, match="1 are repeated") as raised:
             recorder.end_epoch()
-        recorder.discard_epoch()
+        recorder.close()
     assert "jane" not in str(raised.value)
     assert expected(NAMES[0]) in str(raised.value)
 

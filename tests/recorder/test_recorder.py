@@ -912,7 +912,7 @@ def test_every_change_of_a_record_raises_its_revision(recorder, read):
         seen = []
         for epoch in (1, 2):
             one_epoch(rec, epoch)
-            seen.append(rec._spool.manifest.revision)
+            seen.append(rec._writer.spool.manifest.revision)
     assert seen[0] < seen[1] < read().manifest.revision
 
 
@@ -921,7 +921,7 @@ def test_the_newer_of_two_copies_is_resumed(recorder, read, tmp_path):
     interrupted(lambda **options: recorder(spool=tmp_path / "here", **options), [1, 2])
     old = tmp_path / "old"
     with recorder(resume=True, spool=tmp_path / "here") as rec:
-        shutil.copytree(rec._spool.folder.parent, old / rec._spool.folder.parent.name)
+        shutil.copytree(rec.folder.parent, old / rec.folder.parent.name)
         rec.update(np.arange(N), losses_at(20), labels=LABELS)
         rec.end_epoch(2)
     with recorder(resume=True, spool=old) as rec:
@@ -1073,7 +1073,7 @@ def test_a_local_spool_that_is_newer_than_the_run_wins_and_reaches_it(
             one_epoch(rec, epoch)
         folder = ahead / run_id / "test-probe"
         shutil.copytree(folder, tmp_path / "saved")
-        rec._uploader.drain(20)
+        rec._writer.uploader.drain(20)
     # The run goes back to epoch 1; the spool of epochs 1 to 3 was left behind by a crash.
     record = read()
     target = record.fetch("manifest.json").parent

@@ -1,6 +1,5 @@
 import json
 import re
-from pathlib import Path
 
 import numpy as np
 import platformdirs
@@ -37,9 +36,12 @@ def spool(tmp_path):
     return found
 
 
-def test_the_environment_names_the_root(monkeypatch):
+def test_the_environment_names_the_root_and_a_change_of_folder_does_not_move_it(
+    monkeypatch, tmp_path
+):
     monkeypatch.setenv("ACTIONTRACK_SPOOL", "somewhere")
-    assert spool_root() == Path("somewhere")
+    monkeypatch.chdir(tmp_path)
+    assert spool_root() == tmp_path / "somewhere"
 
 
 def test_the_default_root_is_the_state_folder_of_the_user(monkeypatch):

@@ -45,7 +45,7 @@ def away(door, caplog):
     run_id = remote_run(door)
     with Recorder(store=store, run_id=run_id, patience=1.0) as recorder:
         timed_epoch(recorder, 1)
-        assert recorder._uploader.drain(20)
+        assert recorder._writer.uploader.drain(20)
         yield recorder, store, run_id
 
 
@@ -94,7 +94,7 @@ def test_the_first_failure_is_told_once_with_the_place_of_the_spool(away, door, 
         f"cannot upload to run {run_id}, training goes on: the tracking server "
         f"{door.uri} does not answer: [Errno 111] Connection refused. Start it, or "
         "correct --tracking-uri or MLFLOW_TRACKING_URI. Everything is kept in "
-        f"{recorder._spool.folder}"
+        f"{recorder.folder}"
     )
 
 
@@ -127,7 +127,7 @@ def test_a_pause_between_attempts_does_not_delay_the_end(away, door, caplog, mon
     wait_until(lambda: warnings_of(caplog))
     door.open()
     start = time.monotonic()
-    assert recorder._uploader.drain(20) is True
+    assert recorder._writer.uploader.drain(20) is True
     assert time.monotonic() - start < 10
     recorder.finish()
     assert_whole(store, run_id, 2)
@@ -173,8 +173,8 @@ def test_the_queue_stays_small_however_long_the_server_is_away(away, door):
     door.shut()
     for epoch in range(2, 60):
         timed_epoch(recorder, epoch)
-    assert len(recorder._uploader._pending.manifest.files) == 60
-    assert {each.n_samples for each in [recorder._uploader._pending.manifest]} == {N}
+    assert len(recorder._writer.uploader._pending.manifest.files) == 60
+    assert {each.n_samples for each in [recorder._writer.uploader._pending.manifest]} == {N}
 
 
 # ---------------------------------------------------------------- sync
@@ -190,7 +190,7 @@ def left_behind(store, new_run, tmp_path):
         with Recorder(split, store=store, run_id=new_run(), spool=tmp_path / "other") as recorder:
             for epoch in epochs:
                 timed_epoch(recorder, epoch)
-            source = recorder._spool.folder
+            source = recorder.folder
             shutil.copytree(source, root / run_id / source.name)
         path = root / run_id / f"{split}-probe" / "sync.json"
         path.write_text(path.read_text().replace(source.parent.name, run_id))
@@ -423,7 +423,7 @@ def test_an_outage_of_a_minute_costs_training_nothing_and_loses_nothing(door):
             done += 1
             seconds.append(timed_epoch(recorder, done))
             if done == 3:
-                assert recorder._uploader.drain(20)
+                assert recorder._writer.uploader.drain(20)
                 door.shut()
             time.sleep(0.5)
         door.open()

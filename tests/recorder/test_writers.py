@@ -37,7 +37,7 @@ def cut_off(machine, epochs):
     recorder = machine("one", patience=0.1)
     record(recorder, 1, 1)
     wait_until(lambda: recorder.synced)
-    recorder._uploader.close(0)
+    recorder._writer.uploader.close(0)
     for epoch in range(2, epochs + 1):
         record(recorder, 1, epoch)
     return recorder
@@ -121,7 +121,7 @@ def test_resume_takes_over_and_the_process_before_is_told(store, run_id, machine
     wait_until(lambda: first.synced)
     second = machine("two", resume=True)
     record(first, 1, 2)
-    wait_until(lambda: first._uploader.refused)
+    wait_until(lambda: first._writer.uploader.refused)
     folder = tmp_path / "one" / run_id / "test-probe"
     text = (
         f"run {run_id}: its record test-probe is written by another process: "
@@ -195,7 +195,7 @@ def test_of_two_that_began_while_the_server_was_away_the_first_to_arrive_is_kept
     record(one, 1, 1)
     record(two, 2, 1)
     door.open()
-    arrived = [each._uploader.drain(60) for each in (one, two)]
+    arrived = [each._writer.uploader.drain(60) for each in (one, two)]
     assert sorted(arrived) == [False, True]
     kept, other, who = (one, two, 1) if arrived[0] else (two, one, 2)
     with pytest.raises(RecordingError, match="is written by another process"):

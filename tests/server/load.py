@@ -51,11 +51,11 @@ def record_one(store, run_id, seed, spool, seen):
         recorder.update(np.arange(SAMPLES), losses_of(seed, epoch))
         recorder.end_epoch()
         seen.add("an epoch of a training: update and end_epoch", start)
-        if not recorder._uploader.drain(120):
-            seen.fail(f"epoch {epoch} of {run_id}: {recorder._uploader.error}")
+        if not recorder._writer.uploader.drain(120):
+            seen.fail(f"epoch {epoch} of {run_id}: {recorder._writer.uploader.error}")
         seen.add("until the run holds the epoch", start)
     if not recorder.finish():
-        seen.fail(f"end of {run_id}: {recorder._uploader.error}")
+        seen.fail(f"end of {run_id}: {recorder._writer.uploader.error}")
 
 
 def browse(given, seen, number):

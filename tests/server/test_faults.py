@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
@@ -87,7 +88,7 @@ def recording(team, team_store, team_run, spool, few_retries, caplog):
     recorder = Recorder(store=team_store, run_id=run_id, spool=spool, patience=60.0)
     try:
         record(recorder, 1)
-        assert recorder._uploader.drain(60)
+        assert recorder._writer.uploader.drain(60)
         yield recorder, run_id
     finally:
         team.door.heal()
@@ -154,7 +155,7 @@ def test_an_s3_store_that_refuses_holds_up_nothing_and_gets_everything(team, rec
     assert re.match(
         rf"{start}\d\.parquet to run {run_id}: the tracking server (fails|does)", said(caplog)[0]
     )
-    assert said(caplog)[0].endswith(f". Everything is kept in {recorder._spool.folder}")
+    assert said(caplog)[0].endswith(f". Everything is kept in {recorder.folder}")
     team.door.open()
     assert recorder.finish() is True
     assert_whole(team, run_id, 3)
@@ -312,7 +313,7 @@ try:
         losses = np.random.default_rng([int(seed), epoch]).gamma(1, 1, {N}).astype("f4")
         recorder.update(np.arange({N}), losses)
         recorder.end_epoch()
-        recorder._uploader.drain(20)
+        recorder._writer.uploader.drain(20)
     print("kept" if recorder.finish() else "refused", flush=True)
 except RecordingError as error:
     print("refused", error, flush=True)
@@ -447,7 +448,7 @@ def test_a_run_deleted_while_it_is_recorded_keeps_its_epochs_and_takes_them_once
     recorder, run_id = recording
     client = mlflow.MlflowClient(tracking_uri=team.uri)
     client.delete_run(run_id)
-    recorder._patience = 1.0
+    recorder._writer._options = replace(recorder._writer._options, patience=1.0)
     assert record(recorder, 2) < 0.5
     wait_until(lambda: said(caplog))
     assert recorder.finish() is False

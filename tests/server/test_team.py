@@ -164,7 +164,7 @@ def test_a_backup_taken_while_runs_are_recorded_gives_the_same_scores(
     backup = tmp_path / "backup"
     with Recorder(store=team_store, run_id=unfinished, spool=spool) as recorder:
         record(recorder, 1, 2)
-        assert recorder._uploader.drain(60)
+        assert recorder._writer.uploader.drain(60)
         done = run_tool(team, [str(TEAM / "backup.sh"), str(backup)])
         record(recorder, 3)  # later than the backup
     assert done.returncode == 0, done.stderr
@@ -201,7 +201,7 @@ def test_a_record_that_grows_during_a_backup_is_whole_in_it(
         while not stop.is_set():
             epoch += 1
             record(recorder, epoch)
-            recorder._uploader.drain(60)
+            recorder._writer.uploader.drain(60)
 
     training = threading.Thread(target=go_on)
     training.start()

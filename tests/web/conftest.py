@@ -1,16 +1,27 @@
-"""Fixtures: a store with one run of each kind, and our pages on it without a server."""
+"""Fixtures: a store with one run of each kind, our pages on it, and a browser on a server."""
 
 import contextlib
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import urllib.request
+from urllib.parse import urlencode
 
 import flask
 import mlflow
 import pytest
+from browser import CHROMIUM, DESKTOP, NO_BROWSER, Window
+from helpers import ROOT as CHECKOUT
+from helpers import free_port, wait_until
+from pages_html import ROOT, Html
 from records import everything
 
 from actiontrack.store import Store
 from actiontrack.web.app import install
 from actiontrack.web.permissions import Everybody
+from actiontrack.web.records import Records
 
 
 @pytest.fixture(scope="session")
@@ -34,11 +45,17 @@ def runs(recorded):
 
 
 @pytest.fixture(scope="session")
+def records(recorded):
+    """The recorded store as a server reads it."""
+    return Records(Store(recorded[0]))
+
+
+@pytest.fixture(scope="session")
 def make_client():
     """A function that puts our pages on a store and returns a Flask client."""
 
     def make(store, permissions=None, **options):
-        app = flask.Flask("tests")
+        app = flask.Flask("pages")
         app.config["TESTING"] = True
         install(app, permissions or Everybody(), store=store, key=b"secret", **options)
         return app.test_client()
@@ -62,3 +79,81 @@ def get(site):
         return answer.get_json()
 
     return ask
+
+
+@pytest.fixture
+def page(site):
+    """A function that gets a page: its name and parameters to its HTML."""
+
+    def get(name="", status=200, client=site, **parameters):
+        answer = client.get(f"{ROOT}{name}?{urlencode(parameters, doseq=True)}")
+        text = answer.get_data(as_text=True)
+        assert answer.status_code == status, text
+        assert answer.mimetype == "text/html"
+        return Html(text)
+
+    return get
+
+
+# A server and a browser
+
+
+@pytest.fixture(scope="session")
+def address(recorded, tmp_path_factory):
+    """Address of the recorded store, served by `actiontrack ui` in a process of its own."""
+    folder, port = tmp_path_factory.mktemp("ui"), free_port()
+    shutil.copy(recorded[0].removeprefix("sqlite:///"), folder / "mlflow.db")
+    command = [sys.executable, "-m", "actiontrack.cli", "ui", "--port", str(port)]
+    command += ["--tracking-uri", f"sqlite:///{folder / 'mlflow.db'}"]
+    environment = os.environ | {"PYTHONPATH": str(CHECKOUT), "ACTIONTRACK_USER": "ada"}
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+    uri = f"http://127.0.0.1:{port}"
+
+    def answers():
+        assert process.poll() is None, (folder / "log").read_text()
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{uri}/health") as answer:  # noqa: S310
+            return answer.status == 200
+
+    try:
+        wait_until(answers, timeout=120, interval=0.1)
+        yield uri
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(30)
+
+
+@pytest.fixture(scope="module")  # its event loop would stand in the way of other modules
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    assert CHROMIUM is not None, NO_BROWSER
+    options = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def window(browser, address):
+    """A function that opens a window; at the end none of them may have complained."""
+    contexts, windows = [], []
+
+    def make(viewport=None, **options):
+        contexts.append(browser.new_context(viewport=viewport or DESKTOP, **options))
+        windows.append(Window(contexts[-1], address))
+        return windows[-1]
+
+    yield make
+    complaints = [text for one in windows for text in one.complaints + one.strangers]
+    for context in contexts:
+        context.close()
+    assert not complaints
+
+
+@pytest.fixture
+def tab(window):
+    return window()

@@ -20,7 +20,8 @@ from helpers import Server
 
 from actiontrack.store import Store
 from actiontrack.testing import make_history, record_history
-from actiontrack.web.app import BasicAuth, install, routes
+from actiontrack.web.app import install, routes
+from actiontrack.web.login import BasicAuth
 from actiontrack.web.permissions import EDIT, Everybody
 
 PASSWORD = "correct horse battery staple"  # noqa: S105 - of a server that lives for this test
@@ -334,3 +335,31 @@ def test_nobody_may_do_anything_when_no_user_is_known(mlflow_auth):
         nobody = BasicAuth(mlflow_auth)
         assert not nobody.may_use_run("run", EDIT)
         assert not nobody.may_read_experiment("1")
+
+
+# What a refusal looks like
+
+
+@pytest.mark.parametrize(
+    ("user", "status"), [(None, 401), ("bob", 403)], ids=["nobody", "a stranger"]
+)
+def test_the_api_refuses_in_json(fort, user, status):
+    answer = fort.ask("/actiontrack/api/scores" + query(fort.runs[SECRET]), user)
+    assert answer.status == status
+    assert answer.headers.get_content_type() == "application/json"
+    assert set(answer.json()["error"]) == {"type", "message"}
+    assert ("WWW-Authenticate" in answer.headers) == (status == 401)
+
+
+def test_a_page_refuses_in_words(fort):
+    answer = fort.ask("/actiontrack/run" + query(fort.runs[SECRET]), "bob")
+    assert answer.status == 403
+    assert answer.headers.get_content_type() == "text/html"
+    assert "you have no permission" in answer.text
+
+
+def test_more_runs_than_a_request_may_name_are_refused(fort):
+    several = query(*(f"{number:032x}" for number in range(101)))
+    answer = fort.ask("/actiontrack/api/correlations" + several, "bob")
+    assert answer.status == 400
+    assert "at most 100 runs" in answer.json()["error"]["message"]

@@ -1,25 +1,23 @@
 """The application: when it has a login, what it refuses to start with, and `actiontrack ui`."""
 
-import contextlib
 import os
 import re
-import signal
-import subprocess
-import sys
 import urllib.request
 from urllib.parse import parse_qsl, urlsplit
 
 import flask
 import pytest
-from helpers import ROOT, free_port, wait_until
+from helpers import ROOT
 from werkzeug.datastructures import MultiDict
 
+from actiontrack import settings
 from actiontrack.errors import MissingDependencyError, ParameterError
 from actiontrack.store import Store
-from actiontrack.web import app as web_app
-from actiontrack.web import query
+from actiontrack.web import login
 from actiontrack.web.api.endpoints import ENDPOINTS
-from actiontrack.web.app import AUTH_VARIABLE, install, prepare, routes, wants_auth
+from actiontrack.web.app import install, prepare, routes
+from actiontrack.web.login import wants_auth
+from actiontrack.web.parameters import parse
 from actiontrack.web.permissions import Everybody
 
 
@@ -34,12 +32,12 @@ def _clean_environment(monkeypatch):
     ("environment", "expected"),
     [
         ({}, False),
-        ({AUTH_VARIABLE: "basic-auth"}, True),
-        ({AUTH_VARIABLE: "none"}, False),
+        ({settings.AUTH.name: "basic-auth"}, True),
+        ({settings.AUTH.name: "none"}, False),
         ({"MLFLOW_AUTH_CONFIG_PATH": "/etc/auth.ini"}, True),
         ({"MLFLOW_AUTH_ADMIN_PASSWORD": "x" * 20}, True),
         ({"MLFLOW_AUTH_ADMIN_PASSWORD": ""}, False),
-        ({"MLFLOW_AUTH_CONFIG_PATH": "/etc/auth.ini", AUTH_VARIABLE: "none"}, False),
+        ({"MLFLOW_AUTH_CONFIG_PATH": "/etc/auth.ini", settings.AUTH.name: "none"}, False),
     ],
 )
 def test_any_sign_of_a_login_switches_it_on(monkeypatch, environment, expected):
@@ -50,8 +48,8 @@ def test_any_sign_of_a_login_switches_it_on(monkeypatch, environment, expected):
 
 @pytest.mark.parametrize("value", ["basic", "yes", "NONE", "oidc"])
 def test_a_login_that_does_not_exist_is_refused(monkeypatch, value):
-    monkeypatch.setenv(AUTH_VARIABLE, value)
-    with pytest.raises(ParameterError, match=AUTH_VARIABLE):
+    monkeypatch.setenv(settings.AUTH.name, value)
+    with pytest.raises(ParameterError, match=settings.AUTH.name):
         wants_auth()
 
 
@@ -69,8 +67,8 @@ def test_a_wrong_folder_of_images_is_refused_before_there_are_workers(monkeypatc
 
 @pytest.mark.parametrize("installed", ["3.16.1", "3.18.0", "4.0.0"])
 def test_a_login_of_another_version_of_mlflow_is_refused(monkeypatch, installed):
-    monkeypatch.setattr(web_app, "version", lambda _name: installed)
-    monkeypatch.setenv(AUTH_VARIABLE, "basic-auth")
+    monkeypatch.setattr(login, "version", lambda _name: installed)
+    monkeypatch.setenv(settings.AUTH.name, "basic-auth")
     with pytest.raises(MissingDependencyError, match=re.escape(installed)):
         prepare()
 
@@ -122,7 +120,7 @@ def test_the_addresses_of_the_guide_are_ones_that_the_api_knows():
     for address in found:
         parts = urlsplit(address)
         endpoint = known[parts.path.removeprefix("/actiontrack/api/")]
-        query.parse(endpoint.all_parameters, MultiDict(parse_qsl(parts.query)))  # refuses others
+        parse(endpoint.parameters, MultiDict(parse_qsl(parts.query)))  # refuses others
 
 
 def test_every_route_of_the_api_is_in_the_guide():
@@ -132,32 +130,17 @@ def test_every_route_of_the_api_is_in_the_guide():
         assert f"`{each.path}`" in table
 
 
-def test_a_local_store_is_served_by_one_command(recorded, runs, tmp_path):
-    port = free_port()
-    command = [sys.executable, "-m", "actiontrack.cli", "ui", "--port", str(port)]
-    command += ["--tracking-uri", recorded[0]]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "ACTIONTRACK_USER": "ada"}
-    with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen(
-            command, cwd=tmp_path, env=environment, stdout=log, stderr=log, start_new_session=True
-        )
-    base = f"http://127.0.0.1:{port}"
-
+def test_a_local_store_is_served_by_one_command(address, runs):
     def get(path):
-        with urllib.request.urlopen(base + path, timeout=30) as answer:  # noqa: S310 - ours
+        with urllib.request.urlopen(address + path, timeout=30) as answer:  # noqa: S310 - ours
             return answer.read().decode()
 
-    def answers():
-        assert process.poll() is None, (tmp_path / "log").read_text()
-        with contextlib.suppress(OSError):
-            return get("/health") == "OK"
+    assert f'"{runs["mlp-0"]}"' in get("/actiontrack/api/runs")
+    assert "mlp-0" in get("/actiontrack/")
+    assert '"user":"ada"' in get("/actiontrack/api/me")
+    assert 'href="/actiontrack/"' in get("/")
 
-    try:
-        wait_until(answers, timeout=120, interval=0.2)
-        assert f'"{runs["mlp-0"]}"' in get("/actiontrack/api/runs")
-        assert "mlp-0" in get("/actiontrack/")
-        assert '"user":"ada"' in get("/actiontrack/api/me")
-        assert 'href="/actiontrack/"' in get("/")
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
+
+def test_pages_load_no_plotting_library(in_subprocess):
+    code = "import sys, actiontrack.web.app\nprint({'matplotlib', 'seaborn'} & set(sys.modules))"
+    assert in_subprocess(code).stdout == "set()\n"

@@ -11,8 +11,10 @@ from PIL import Image
 
 from actiontrack.errors import NotFoundError, ParameterError
 from actiontrack.recorder import Recorder
-from actiontrack.web.data import Data
 from actiontrack.web.images import ROOTS_VARIABLE, ImageRoots, checked, map_png
+from actiontrack.web.records import Records
+from actiontrack.web.runs import view_run
+from actiontrack.web.samples import image_of, map_of
 
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
 
@@ -53,17 +55,17 @@ def roots(*folders):
 
 
 def test_without_a_word_of_the_operator_no_file_is_read(recorded_run, store):
-    data = Data(store)
-    assert not data.run(recorded_run).has_images
+    records = Records(store)
+    assert not view_run(records, ImageRoots(), recorded_run).has_images
     with pytest.raises(NotFoundError, match=ROOTS_VARIABLE):
-        data.image(recorded_run, None, 0)
+        image_of(records, ImageRoots(), recorded_run, None, 0)
 
 
 @pytest.mark.parametrize("allowed", ["dataset", "."])
 def test_images_below_an_allowed_folder_are_read(recorded_run, store, pictures, allowed):
-    data = Data(store, image_roots=roots(pictures.parent / allowed))
-    assert data.run(recorded_run).has_images
-    content, mimetype = data.image(recorded_run, None, 0)
+    records, image_roots = Records(store), roots(pictures.parent / allowed)
+    assert view_run(records, image_roots, recorded_run).has_images
+    content, mimetype = image_of(records, image_roots, recorded_run, None, 0)
     assert (content, mimetype) == ((pictures / "good.png").read_bytes(), "image/png")
 
 
@@ -71,9 +73,9 @@ def test_images_below_an_allowed_folder_are_read(recorded_run, store, pictures, 
 def test_a_root_that_is_not_below_an_allowed_folder_is_refused(
     recorded_run, store, pictures, allowed
 ):
-    data = Data(store, image_roots=roots(pictures.parent / allowed))
+    image_roots = roots(pictures.parent / allowed)
     with pytest.raises(NotFoundError, match="may not read its images"):
-        data.image(recorded_run, None, 0)
+        image_of(Records(store), image_roots, recorded_run, None, 0)
 
 
 def test_a_root_that_is_a_link_counts_where_it_leads(recorded_run, store, pictures, tmp_path):
@@ -81,27 +83,25 @@ def test_a_root_that_is_a_link_counts_where_it_leads(recorded_run, store, pictur
     pictures.rename(elsewhere)
     pictures.symlink_to(elsewhere)
     with pytest.raises(NotFoundError, match="may not read its images"):
-        Data(store, image_roots=roots(tmp_path / "allowed")).image(recorded_run, None, 0)
+        image_of(Records(store), roots(tmp_path / "allowed"), recorded_run, None, 0)
     assert not roots(tmp_path / "dataset2").allows({"kind": "folder", "root": str(pictures)})
     assert roots(elsewhere).allows({"kind": "folder", "root": str(pictures)})
 
 
 @pytest.mark.parametrize("sample", [1, 2])
 def test_neither_links_nor_dots_lead_out_of_the_root(recorded_run, store, sample):
-    data = Data(store, image_roots=ImageRoots(recorded=True))
     with pytest.raises(NotFoundError, match="outside the dataset's folder"):
-        data.image(recorded_run, None, sample)
+        image_of(Records(store), ImageRoots(recorded=True), recorded_run, None, sample)
 
 
 def test_a_drawing_with_scripts_is_no_image(recorded_run, store):
-    data = Data(store, image_roots=ImageRoots(recorded=True))
     with pytest.raises(NotFoundError, match=message("the file is no image that can be shown.")):
-        data.image(recorded_run, None, 3)
+        image_of(Records(store), ImageRoots(recorded=True), recorded_run, None, 3)
 
 
 def test_a_missing_file_is_not_found(recorded_run, store):
     with pytest.raises(NotFoundError, match="is not at"):
-        Data(store, image_roots=ImageRoots(recorded=True)).image(recorded_run, None, 4)
+        image_of(Records(store), ImageRoots(recorded=True), recorded_run, None, 4)
 
 
 @pytest.mark.parametrize("content", [SVG, b"", b"<html>", b"GIF89a", b"\x89PNG\r\n\x1a\n" + SVG])
@@ -164,13 +164,15 @@ def test_a_source_that_is_no_folder_is_never_allowed(source):
     assert not replace(roots("/"), recorded=True).allows(source)
 
 
-def test_images_and_maps_of_the_api_are_what_data_gives(site, runs, recorded):
+def test_images_and_maps_of_the_api_are_those_of_the_record(site, runs, recorded):
     from actiontrack.store import Store
 
-    data = Data(Store(recorded[0]))
+    records = Records(Store(recorded[0]))
     query = {"run": runs["segmentation"], "id": 3}
     image = site.get("/actiontrack/api/image", query_string=query)
-    assert (image.data, image.mimetype) == data.image(runs["segmentation"], None, 3)
+    assert (image.data, image.mimetype) == image_of(
+        records, ImageRoots(), runs["segmentation"], None, 3
+    )
     shown = site.get("/actiontrack/api/map", query_string=query)
-    assert shown.data == data.map_png(runs["segmentation"], None, 3)
+    assert shown.data == map_of(records, runs["segmentation"], None, 3)
     assert shown.headers["X-Content-Type-Options"] == "nosniff"

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from PIL import Image
 
+from actiontrack.analysis.image_sizes import recorded_size
 from actiontrack.errors import DataError, NotFoundError, ParameterError
 from actiontrack.record.escaping import distinct_names, joined_name, safe_name
 from actiontrack.record.rasters import EncodedImage, browser_image, encoded_image, open_raster
@@ -21,7 +22,6 @@ __all__ = [
     "image_of",
     "image_parts",
     "raster_of",
-    "recorded_size",
 ]
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")  # one letter is the drive of a path
@@ -55,24 +55,6 @@ def raster_of(record: StoredRecord, row: int) -> Image.Image | None:
         return open_raster(content, recorded_size=partial(recorded_size, record, row))
     except (NotFoundError, DataError):
         return None
-
-
-def recorded_size(record: StoredRecord, row: int) -> tuple[float, float] | None:
-    """Width and height of the image that boxes or a map of a sample were recorded on.
-
-    In proportion: a map may be smaller by a factor. None without boxes and maps.
-    """
-    if record.boxes is not None:
-        boxes = record.boxes
-        sizes = boxes.loc[boxes["sample_id"] == record.samples.sample_ids[row], ["width", "height"]]
-        if len(sizes):
-            return float(sizes["width"].iloc[0]), float(sizes["height"].iloc[0])
-    if record.has_maps:
-        index = record.map_index
-        sizes = index.loc[(index["sample"] == row) & (index["file"] >= 0), ["width", "height"]]
-        if len(sizes):
-            return float(sizes["width"].iloc[0]), float(sizes["height"].iloc[0])
-    return None
 
 
 def image_names(record: StoredRecord) -> list[str]:

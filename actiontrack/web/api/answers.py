@@ -17,18 +17,18 @@ import pyarrow.parquet as pq
 from actiontrack._version import __version__
 from actiontrack.errors import ParameterError
 from actiontrack.record.escaping import escape_cells
-from actiontrack.web import access, query
-from actiontrack.web.api.endpoint import MEDIA_TYPES, PAGING, Content, Endpoint, Values, selected
-from actiontrack.web.data import Data, Page
+from actiontrack.web import access
+from actiontrack.web.api.endpoint import MEDIA_TYPES, Content, Endpoint
+from actiontrack.web.body import sent_fields
+from actiontrack.web.parameters import TableOptions, parse
 from actiontrack.web.routes import current_site
+from actiontrack.web.runs import Page
 
 __all__ = [
     "answer_request",
     "error_answer",
     "receive",
 ]
-
-_MAX_BODY = 2**16
 
 
 def error_answer(kind: str, message: str, status: int) -> flask.Response:
@@ -37,20 +37,20 @@ def error_answer(kind: str, message: str, status: int) -> flask.Response:
     return flask.Response(_json(body), status, mimetype=MEDIA_TYPES["json"])
 
 
-# How it is answered
 def answer_request(endpoint: Endpoint) -> flask.Response:
     """Answer a GET of an endpoint."""
-    values = query.parse(endpoint.all_parameters, flask.request.args)
-    data = current_site().data
-    kind = _format(values) if endpoint.kind == "table" else endpoint.kind
+    values = parse(endpoint.parameters, flask.request.args)
+    kind = _format(values) if isinstance(values, TableOptions) else endpoint.kind
     if endpoint.changes:
         content = _content(endpoint, values, kind)
         etag = hashlib.sha256(content.body).hexdigest()[:32]
     else:
-        etag = _etag(data, values, kind)
+        etag = _etag(values, kind)
         if flask.request.if_none_match.contains(etag):
             return _with_etag(flask.Response(status=304), etag)
-        content = data.kept(("answer", etag), lambda: _content(endpoint, values, kind))
+        content = current_site().records.remember(
+            ("answer", etag), lambda: _content(endpoint, values, kind)
+        )
     response = flask.Response(content.body, mimetype=content.mimetype)
     response.headers.update(content.headers)
     response = _with_etag(response, etag)
@@ -58,8 +58,17 @@ def answer_request(endpoint: Endpoint) -> flask.Response:
     return response
 
 
-def _content(endpoint: Endpoint, values: Values, kind: str) -> Content:
-    answer = endpoint.answer(current_site().data, values)
+def receive(endpoint: Endpoint) -> flask.Response:
+    """Answer a POST of an endpoint: its body is a form or JSON."""
+    assert endpoint.body is not None  # noqa: S101 - as every POST has
+    values = parse(endpoint.parameters, flask.request.args)
+    body = parse(endpoint.body, sent_fields())
+    answer = endpoint.answer(current_site(), values, body)
+    return flask.Response(_json(answer), 201, mimetype=MEDIA_TYPES["json"])
+
+
+def _content(endpoint: Endpoint, values: Any, kind: str) -> Content:
+    answer = endpoint.answer(current_site(), values)
     if isinstance(answer, Content):
         return answer
     if endpoint.kind == "object":
@@ -67,42 +76,18 @@ def _content(endpoint: Endpoint, values: Values, kind: str) -> Content:
     return _table(answer, values, kind)
 
 
-def receive(endpoint: Endpoint) -> flask.Response:
-    """Answer a POST of an endpoint: its body is JSON."""
-    if (flask.request.content_length or 0) > _MAX_BODY:
-        rule = f"must have at most {_MAX_BODY} bytes"
-        raise ParameterError("body", rule, flask.request.content_length, "Send less.")
-    values = query.parse(endpoint.parameters, flask.request.args)
-    values |= query.parse(endpoint.body, _body())
-    answer = endpoint.answer(current_site().data, values)
-    return flask.Response(_json(answer), 201, mimetype=MEDIA_TYPES["json"])
-
-
-def _body() -> Any:
-    """The fields of the form or of the JSON object that the request brings."""
-    request = flask.request
-    if not request.is_json:
-        return request.form
-    body = request.get_json(silent=True)
-    if not isinstance(body, dict):
-        rule = "must be a form or a JSON object"
-        raise ParameterError("body", rule, type(body).__name__, "Send one of these.")
-    fields = {key: "" if each is None else str(each) for key, each in body.items()}
-    return type(request.form)(fields)
-
-
-def _format(values: Values) -> str:
-    if values["format"]:
-        return str(values["format"])
+def _format(values: TableOptions) -> str:
+    if values.format:
+        return values.format
     best = flask.request.accept_mimetypes.best_match(
         list(MEDIA_TYPES.values()), MEDIA_TYPES["json"]
     )
     return next(name for name, mimetype in MEDIA_TYPES.items() if mimetype == best)
 
 
-def _etag(data: Data, values: Values, kind: str) -> str:
-    run = values["run"]
-    version = data.version([run] if isinstance(run, str) else run, values["record"])
+def _etag(values: Any, kind: str) -> str:
+    run_ids = [values.run] if isinstance(values.run, str) else values.run
+    version = current_site().records.version(run_ids, values.record)
     parts = [__version__, flask.request.full_path, kind, version]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
@@ -113,16 +98,18 @@ def _with_etag(response: flask.Response, etag: str) -> flask.Response:
     return response
 
 
-def _table(answer: pd.DataFrame | Page, values: Values, kind: str) -> Content:
-    page = answer if isinstance(answer, Page) else Page.of(answer, **selected(values, *PAGING))
-    frame = _chosen(page.frame, values["columns"])
+def _table(answer: pd.DataFrame | Page, values: TableOptions, kind: str) -> Content:
+    page = answer
+    if not isinstance(page, Page):
+        page = Page.of(page, page=values.page, per_page=values.per_page)
+    frame = _chosen(page.frame, values.columns)
     after = _next_url(page)
     headers = {"X-Total-Count": str(page.total)}
     if after:
         headers["Link"] = f'<{after}>; rel="next"'
     if kind == "json":
         body = {
-            "columns": [str(each) for each in frame.columns],
+            "columns": [str(name) for name in frame.columns],
             "rows": _rows(frame),
             "total": page.total,
             "page": page.page,
@@ -139,7 +126,9 @@ def _table(answer: pd.DataFrame | Page, values: Values, kind: str) -> Content:
 
 
 def _chosen(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    unknown = [each for each in columns if each not in frame.columns]
+    if len(set(columns)) != len(columns):
+        raise ParameterError("columns", "must name each column once", columns, "Drop the repeats.")
+    unknown = [name for name in columns if name not in frame.columns]
     if unknown:
         rule = f"must come from {', '.join(map(str, frame.columns))}"
         raise ParameterError("columns", rule, unknown[0], "Choose some of these.")
@@ -149,14 +138,13 @@ def _chosen(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
 def _next_url(page: Page) -> str | None:
     if page.page >= page.n_pages:
         return None
-    given = flask.request.args
-    pairs = [(key, each) for key in given for each in given.getlist(key) if key != "page"]
+    pairs = [pair for pair in flask.request.args.items(multi=True) if pair[0] != "page"]
     return f"{flask.request.path}?{urlencode([*pairs, ('page', page.page + 1)])}"
 
 
 def _rows(frame: pd.DataFrame) -> list[list[Any]]:
     columns = [_plain(frame[name]) for name in frame.columns]
-    return [list(each) for each in zip(*columns, strict=True)]
+    return [list(row) for row in zip(*columns, strict=True)]
 
 
 def _plain(column: "pd.Series[Any]") -> list[Any]:
@@ -165,11 +153,11 @@ def _plain(column: "pd.Series[Any]") -> list[Any]:
         values = column.to_numpy(dtype=np.float64)
         if np.isfinite(values).all():
             return list(values.tolist())
-        return [each if np.isfinite(each) else None for each in values.tolist()]
+        return [value if np.isfinite(value) else None for value in values.tolist()]
     if isinstance(column.dtype, np.dtype) and column.dtype.kind in "iub":
         return list(column.to_list())
     if pd.api.types.is_datetime64_any_dtype(column):
-        return [None if each is pd.NaT else each.isoformat() for each in column]
+        return [None if moment is pd.NaT else moment.isoformat() for moment in column]
     return list(column.astype(object).where(column.notna(), None).to_list())
 
 
@@ -184,8 +172,8 @@ def _arrow_array(column: "pd.Series[Any]") -> pa.Array:
         return pa.array(naive.to_numpy(), pa.timestamp("us")).cast(pa.timestamp("us", "UTC"))
     if isinstance(column.dtype, pd.CategoricalDtype):
         column = column.astype("string")
-    found = pa.array(column, from_pandas=True)
-    return found.cast(pa.string()) if pa.types.is_null(found.type) else found
+    array = pa.array(column, from_pandas=True)
+    return array.cast(pa.string()) if pa.types.is_null(array.type) else array
 
 
 def _csv(frame: pd.DataFrame) -> bytes:
@@ -202,4 +190,5 @@ def _parquet(frame: pd.DataFrame) -> bytes:
 
 
 def _json(body: Any) -> bytes:
-    return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    text = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.encode(errors="backslashreplace")  # half of a surrogate pair, as JSON escapes it

@@ -1,25 +1,15 @@
 """What an endpoint of the API is."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from actiontrack.web import query
-from actiontrack.web.data import Data
+from actiontrack.analysis.options import Options
+from actiontrack.web.parameters import fields_of
 from actiontrack.web.permissions import READ
-from actiontrack.web.query import Parameter
 
-__all__ = [
-    "IMAGE_TYPES",
-    "MEDIA_TYPES",
-    "PAGING",
-    "Content",
-    "Endpoint",
-    "Values",
-    "selected",
-]
+__all__ = ["IMAGE_TYPES", "MEDIA_TYPES", "Content", "Endpoint"]
 
-Values = Mapping[str, Any]
 MEDIA_TYPES = {
     "json": "application/json",
     "csv": "text/csv",
@@ -43,9 +33,9 @@ class Endpoint:
     Attributes:
         path: below /actiontrack/api/.
         about: what it answers, one sentence.
-        answer: from the site's data and the values of the parameters to a frame, a page of one,
-            an image, or a JSON object.
-        parameters: without those of paging and format, which every table has.
+        answer: from the site and the parameters (and the body) to a frame, a page of one, an
+            image, or a JSON object.
+        parameters: of the query.
         columns: columns that a table has whatever the record holds.
         kind: "table", "image" or "object".
         changes: whether the answer may change while the records do not: its ETag is made from the
@@ -57,25 +47,16 @@ class Endpoint:
 
     path: str
     about: str
-    answer: Callable[[Data, Values], Any]
-    parameters: tuple[Parameter, ...] = ()
+    answer: Callable[..., Any]
+    parameters: type[Options] = Options
     columns: tuple[str, ...] = ()
     kind: str = "table"
     changes: bool = False
     method: str = "GET"
     needs: str = READ
-    body: tuple[Parameter, ...] = ()
+    body: type[Options] | None = None
 
     @property
-    def all_parameters(self) -> tuple[Parameter, ...]:
-        """With those of paging and format."""
-        return (*self.parameters, *(_OF_TABLES if self.kind == "table" else ()))
-
-
-PAGING = ("page", "per_page")
-_OF_TABLES = (query.PAGE, query.PER_PAGE, query.COLUMNS, query.FORMAT)
-
-
-def selected(values: Values, *names: str) -> dict[str, Any]:
-    """The values of some parameters, by name."""
-    return {name: values[name] for name in names}
+    def parameter_names(self) -> tuple[str, ...]:
+        """Names of the parameters of the query."""
+        return tuple(fields_of(self.parameters))

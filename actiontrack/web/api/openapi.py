@@ -3,8 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+
 from actiontrack._version import __version__
+from actiontrack.analysis.options import Options
 from actiontrack.web.api.endpoint import IMAGE_TYPES, MEDIA_TYPES, Endpoint
+from actiontrack.web.parameters import fields_of, takes_several
 from actiontrack.web.routes import PREFIX
 
 __all__ = [
@@ -15,9 +19,9 @@ __all__ = [
 def openapi(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
     """The OpenAPI 3.1 document of the API, made from its endpoints."""
     paths: dict[str, dict[str, Any]] = {}
-    for each in endpoints:
-        operations = paths.setdefault(f"{PREFIX}/api/{each.path}", {})
-        operations[each.method.lower()] = _operation(each)
+    for endpoint in endpoints:
+        operations = paths.setdefault(f"{PREFIX}/api/{endpoint.path}", {})
+        operations[endpoint.method.lower()] = _operation(endpoint)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -42,19 +46,55 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": f"{verb}_{name}",
         "summary": endpoint.about,
-        "parameters": [each.schema() for each in endpoint.all_parameters],
+        "parameters": _parameters(endpoint.parameters),
         "responses": _responses(endpoint),
     }
     if endpoint.columns:
         operation["description"] = f"Columns: {', '.join(endpoint.columns)}, and others."
     if endpoint.body:
-        fields = {each.name: each.schema()["schema"] for each in endpoint.body}
-        required = [each.name for each in endpoint.body if each.required]
-        schema = {"type": "object", "properties": fields, "required": required}
         kinds = ("application/json", "application/x-www-form-urlencoded")
-        content = {kind: {"schema": schema} for kind in kinds}
+        content = {kind: {"schema": _schema(endpoint.body)} for kind in kinds}
         operation["requestBody"] = {"required": True, "content": content}
     return operation
+
+
+class _Schema(GenerateJsonSchema):
+    """Schemas without titles, in which absent is the only way to say nothing."""
+
+    def nullable_schema(self, schema: Any) -> JsonSchemaValue:
+        return self.generate_inner(schema["schema"])
+
+    def default_schema(self, schema: Any) -> JsonSchemaValue:
+        if schema.get("default") in {None, ()}:
+            return self.generate_inner(schema["schema"])
+        return super().default_schema(schema)
+
+    def field_title_should_be_set(self, _schema: Any) -> bool:
+        return False
+
+
+def _schema(model: type[Options]) -> dict[str, Any]:
+    """What pydantic says of a model."""
+    schema = model.model_json_schema(schema_generator=_Schema)
+    return {name: schema[name] for name in ("type", "properties", "required") if name in schema}
+
+
+def _parameters(model: type[Options]) -> list[dict[str, Any]]:
+    """The fields of a model as parameters of a query."""
+    schema, fields = _schema(model), fields_of(model)
+    parameters = []
+    for name, described in schema.get("properties", {}).items():
+        parameter = {
+            "name": name,
+            "in": "query",
+            "description": described.pop("description"),
+            "required": name in schema.get("required", ()),
+            "schema": described,
+        }
+        if takes_several(fields[name]):
+            parameter |= {"style": "form", "explode": True}
+        parameters.append(parameter)
+    return parameters
 
 
 def _responses(endpoint: Endpoint) -> dict[str, Any]:
@@ -76,12 +116,12 @@ def _responses(endpoint: Endpoint) -> dict[str, Any]:
     error = {MEDIA_TYPES["json"]: {"schema": {"$ref": "#/components/schemas/Error"}}}
     for status, what in _ERRORS.items():
         responses[status] = {"description": what, "content": error}
-    responses["401"] = {"description": "Basic auth is on, and nobody is logged in."}
     return dict(sorted(responses.items()))
 
 
 _ERRORS = {
     "400": "A parameter is wrong or unknown.",
+    "401": "Basic auth is on, and nobody is logged in.",
     "403": "You have no permission, or the request was made by another site's page.",
     "404": "No such run, record, sample or image.",
     "409": "The runs can't be compared.",

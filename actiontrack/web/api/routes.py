@@ -20,4 +20,4 @@ def _route(endpoint: Endpoint) -> Route:
     )
 
 
-ROUTES: tuple[Route, ...] = tuple(_route(each) for each in ENDPOINTS)
+ROUTES: tuple[Route, ...] = tuple(_route(endpoint) for endpoint in ENDPOINTS)

@@ -125,7 +125,7 @@ function setUpMenus() {
   });
 }
 
-// A server that does not answer is told where its answer would have been.
+// If the server does not answer, a message says so where its answer would have been.
 
 function onFailure(event) {
   const results = document.querySelector("#results");
@@ -136,17 +136,21 @@ function onFailure(event) {
   results.prepend(note);
 }
 
-// Runs picked for a comparison.
+// Rows picked for a comparison: their values are RUN:RECORD, and only one record is compared.
 
 function setUpPicks() {
   const form = document.querySelector("[data-picks]");
   if (!form) return;
   const show = () => {
-    const count = form.querySelectorAll("input[name=run]:checked").length;
-    const label = count < 2 ? "Pick two runs or more to compare" : `Compare ${count} runs`;
-    document.querySelectorAll("[data-compare]").forEach((each) => {
-      each.disabled = count < 2;
-      each.textContent = label;
+    const picks = [...form.querySelectorAll("input[name=pick]:checked")].map((box) => box.value);
+    const records = new Set(picks.map((value) => value.slice(value.indexOf(":") + 1)));
+    const [record] = records;
+    let label = `Compare ${record} of ${picks.length} runs`;
+    if (picks.length < 2) label = "Pick two runs or more to compare";
+    if (records.size > 1) label = "Pick rows of one record to compare";
+    document.querySelectorAll("[data-compare]").forEach((button) => {
+      button.disabled = picks.length < 2 || records.size > 1;
+      button.textContent = label;
     });
   };
   form.addEventListener("change", show);

@@ -221,7 +221,7 @@ function scatter(rows, looks, { x, y, xName, yName, correct }) {
   const finite = rows.filter((row) => row[x] !== null && row[y] !== null);
   const many = finite.length > 5000;
   const parts = correct && finite.some((row) => row[correct] !== null)
-    ? [["right", finite.filter((row) => row[correct])], ["wrong", finite.filter((row) => !row[correct])]]
+    ? [["as labelled", finite.filter((row) => row[correct])], ["not as labelled", finite.filter((row) => !row[correct])]]
     : [["samples", finite]];
   const tell = ({ value }) => `${named({ sample_id: value[2], class: value[3] })}\n${xName} ${shown(value[0])}\n${yName} ${shown(value[1])}`;
   return {
@@ -338,7 +338,7 @@ function showClosest(element, rows, { image, link }) {
         frame.append(shownImage);
         tile.append(frame);
       }
-      tile.append(made("span", "told", named({ sample_id: id, class: curve[0].class })));
+      tile.append(made("span", "detail", named({ sample_id: id, class: curve[0].class })));
       const item = document.createElement("li");
       item.append(tile);
       list.append(item);
@@ -362,10 +362,10 @@ function options(element) {
 function message(element, text) {
   element.classList.remove("waiting");
   element.classList.add("empty");
-  const told = document.createElement("p");
-  told.className = "message";
-  told.textContent = text;
-  element.replaceChildren(told);
+  const message = document.createElement("p");
+  message.className = "message";
+  message.textContent = text;
+  element.replaceChildren(message);
 }
 
 function paint(element, rows) {

@@ -5,32 +5,19 @@ import json
 import re
 from dataclasses import replace
 
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
 
 from actiontrack import cli, compare
-from actiontrack.testing import make_history, record_history
+from actiontrack.testing import record_history
 
 COMMANDS = [
     "accuracy", "card", "changed", "classes", "compare", "completion", "curves", "doctor", "export",
     "gallery", "hash-ids", "maps", "neighbours", "noise", "report", "runs", "scores", "stability",
     "sync", "ui", "verdicts",
 ]  # fmt: skip
-
-
-@pytest.fixture
-def history():
-    return make_history(n_steps=4, n_samples=30, n_classes=3)
-
-
-@pytest.fixture
-def two_runs(new_run, store, spool, history):
-    ids = [new_run(), new_run()]
-    other = replace(history, losses=history.losses[:, ::-1].copy())
-    for run_id, each, model in zip(ids, (history, other), "ab", strict=True):
-        record_history(each, run_id, store, spool, model=model)
-    return ids
 
 
 def test_the_commands_are_these():
@@ -178,8 +165,8 @@ def test_stability_of_an_unknown_score_names_those_that_there_are(run_cli, two_r
     assert (code, out) == (2, "")
     assert err == (
         "error: score: must be one of action, mean_loss, final_loss, loss_variance, aum, "
-        "confidence, variability, el2n, forgetting, final_entropy, predicted, correct, "
-        "got 'actoin'. Choose one of these.\n"
+        "confidence, variability, el2n, forgetting, final_entropy, got 'actoin'. "
+        "Choose one of these.\n"
     )
 
 
@@ -331,35 +318,19 @@ def test_an_unknown_kind_of_store_is_an_error_of_one_line(run_cli):
     assert err.startswith("error: tracking store bogus://x")
 
 
-def test_a_corrupt_scores_file_is_named_with_exit_code_6(run_cli, two_runs, store):
-    root = store.local_root(store.get_run(two_runs[0])) / "actiontrack" / "test-probe"
-    content = bytearray((root / "scores.parquet").read_bytes())
-    content[len(content) // 2] ^= 1
-    (root / "scores.parquet").write_bytes(content)
-    code, _, err = run_cli("scores", "--run", two_runs[0])
-    assert code == 6
-    assert err.startswith("error: scores.parquet of test-probe is truncated or altered")
-
-
-def test_doctor_finds_every_record_whole(run_cli, two_runs, experiment):
-    code, out, _ = run_cli("doctor", "--experiment", experiment)
+def test_a_run_is_found_by_its_name(run_cli, two_runs, store, experiment):
+    name = store.get_run(two_runs[0]).name
+    code, out, _ = run_cli("scores", "--experiment", experiment, "--run", name, "--format", "csv")
     assert code == 0
-    assert out.count("30 samples × 4 steps, complete") == 2
+    assert set(pd.read_csv(io.StringIO(out))["run_id"]) == {two_runs[0]}
 
 
-def test_doctor_fails_where_a_block_is_missing(run_cli, two_runs, experiment, store):
-    root = store.local_root(store.get_run(two_runs[0])) / "actiontrack" / "test-probe"
-    (root / "blocks" / "000002.parquet").unlink()
-    code, out, err = run_cli("doctor", "--experiment", experiment)
-    assert code == 7
-    assert "blocks/000002.parquet is named in the manifest of test-probe but missing" in out
-    assert err.startswith("error: 1 checks failed")
-
-
-def test_doctor_of_a_dead_server_still_prints_versions(run_cli):
-    code, out, _ = run_cli("doctor", "--tracking-uri", "http://127.0.0.1:9")
-    assert code == 7
-    assert "pandas" in out
+def test_a_run_in_the_trash_is_listed_on_request(run_cli, two_runs, experiment, tracking_uri):
+    mlflow.MlflowClient(tracking_uri=tracking_uri).delete_run(two_runs[0])
+    code, out, _ = run_cli("runs", "--experiment", experiment, "--format", "csv")
+    assert (code, pd.read_csv(io.StringIO(out))["run_id"].tolist()) == (0, [two_runs[1]])
+    code, out, _ = run_cli("runs", "--experiment", experiment, "--deleted", "--format", "csv")
+    assert (code, set(pd.read_csv(io.StringIO(out))["run_id"])) == (0, set(two_runs))
 
 
 def test_sync_of_an_empty_spool_says_so(run_cli, tmp_path):

@@ -1,13 +1,16 @@
-"""The findings of an analysis in plain sentences with numbers."""
+"""Findings in plain sentences with numbers: pages, terminal and report take them from here."""
 
 import numpy as np
 import pandas as pd
 
-from actiontrack.analysis import Comparison
-from actiontrack.analysis.agreement import ABOVE_ONE
-from actiontrack.reporting.common import REGIONS, count_runs, short_number, span
+from actiontrack.analysis.changes import OVERALL, Changes
+from actiontrack.analysis.comparison import Comparison
+from actiontrack.compare import HIGH_ACTION, HIGH_ENTROPY
 
 __all__ = [
+    "REGIONS",
+    "count_runs",
+    "describe_changes",
     "describe_clusters",
     "describe_comparison",
     "describe_disattenuated",
@@ -17,7 +20,32 @@ __all__ = [
     "describe_noise",
     "describe_pixel_classes",
     "describe_stability",
+    "relative_interval",
+    "short_number",
+    "span",
 ]
+
+#: What each region of interest means, by its name.
+REGIONS = {
+    HIGH_ACTION: "the models tend to be certain of another class than the label.",
+    HIGH_ENTROPY: "the models tend to hesitate, and not to contradict the label.",
+}
+
+
+def short_number(value: float) -> str:
+    """A number as sentences show it: four digits."""
+    return f"{value:.4g}"
+
+
+def span(values: "pd.Series[float]") -> str:
+    """The smallest and the largest of some correlations, or the only one."""
+    low, high = values.min(), values.max()
+    return f"{low:.3f}" if len(values) == 1 else f"{low:.3f} to {high:.3f}"
+
+
+def count_runs(count: int) -> str:
+    """A number of runs in words."""
+    return "1 run" if count == 1 else f"{count} runs"
 
 
 def describe_clusters(clusters: pd.DataFrame) -> str:
@@ -63,7 +91,7 @@ def describe_disattenuated(corrected: pd.DataFrame) -> str:
     overall = corrected.query("method == 'spearman' and `class` == 'overall'")
     parts = [
         f"{row.model_a} / {row.model_b} {row.cross:.3f} becomes {row.disattenuated:.3f}"
-        + (f" ({ABOVE_ONE})" if row.disattenuated > 1 else "")
+        + (f" ({row.note!s})" if row.note else "")
         for row in overall.itertuples()
     ]
     return f"Spearman's ρ overall: {', '.join(parts)}."
@@ -188,3 +216,47 @@ def describe_stability(stability: pd.DataFrame, *, level: float = 0.95) -> str:
         f"After {max(settled)} of {last} epochs Spearman's ρ with the full score is at least "
         f"{level:g} {where}, and stays there."
     )
+
+
+def describe_changes(changes: Changes) -> str:
+    """What changed, in plain sentences with numbers."""
+    overall = changes.classes.iloc[0]
+    sets = f"{count_runs(changes.n_before)} before and {count_runs(changes.n_after)} after"
+    first = (
+        f"{sets} are compared by the {changes.score} of {int(overall['n'])} samples: its mean goes "
+        f"from {short_number(overall['before'])} to {short_number(overall['after'])} "
+        f"({overall['relative']:+.1%}{relative_interval(overall)})."
+    )
+    sentences = [first]
+    classes = changes.classes.loc[changes.classes["class"] != OVERALL]
+    if len(classes):
+        most = classes.iloc[int(np.argmax(classes["relative"].abs().to_numpy(np.float64)))]
+        sentences.append(
+            f"The class that changed most is {most['class']}, from {short_number(most['before'])} "
+            f"to {short_number(most['after'])} ({most['relative']:+.1%}{relative_interval(most)})."
+        )
+    if changes.has_noise:
+        count = int(changes.samples["beyond_noise"].sum())
+        chance = 0.05 * len(changes.samples)
+        sentences.append(
+            f"{count} samples changed by more than 95 % of samples as difficult do by chance; "
+            f"{chance:.0f} would without any change."
+        )
+    else:
+        sentences.append(
+            "There is one run in each set: what another seed would have changed is not known. "
+            "Train two runs or more of either."
+        )
+    if len(changes.relabelled):
+        sentences.append(f"{len(changes.relabelled)} samples have another label.")
+    if changes.left_out:
+        sentences.append(f"{changes.left_out} samples are not in all runs and left out.")
+    return " ".join(sentences)
+
+
+def relative_interval(row: "pd.Series[float]") -> str:
+    """The interval of a change relative to the value before, or the empty string without one."""
+    if not np.isfinite(row["ci_low"]):
+        return ""
+    low, high = (row[name] / abs(row["before"]) for name in ("ci_low", "ci_high"))
+    return f", 95 % interval {low:+.1%} to {high:+.1%}"

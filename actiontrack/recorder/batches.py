@@ -1,0 +1,201 @@
+"""What one call of `update` brings: ids, one value per sample, and outputs to be measured."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from array_api_compat import array_namespace, device, is_torch_array
+
+from actiontrack.errors import ParameterError
+from actiontrack.recorder.arrays import (
+    class_labels,
+    class_logits,
+    log_probabilities,
+    looks_like_probabilities,
+    shape_error,
+    snapshot,
+    to_host,
+)
+from actiontrack.recorder.checks import component_name
+
+__all__ = ["Batch", "batch_ids", "batch_of", "check_shapes", "starts_with_probabilities"]
+
+_SUM_TOLERANCE = 1e-3  # by which a distribution of bfloat16 or float32 numbers may miss 1
+#: Types of floating-point logits that have passed the check: it takes longer than the rest.
+_checked_types: set[Any] = set()
+
+
+@dataclass
+class Batch:
+    """One batch of an epoch.
+
+    Attributes:
+        columns: name -> (size,), copies that later changes of the inputs can't reach.
+        outputs: logits (size, n_classes) and labels (size,) whose measures are columns too.
+        invalid: 0-d, whether probabilities are no distributions; it stays on its device.
+    """
+
+    columns: dict[str, Any] = field(default_factory=dict)
+    outputs: tuple[Any, Any] | None = None
+    invalid: Any = None
+
+    @property
+    def n_classes(self) -> int | None:
+        """Number of classes of the outputs, or None without outputs."""
+        return None if self.outputs is None else int(self.outputs[0].shape[1])
+
+
+def batch_ids(ids: Any) -> Any:
+    """The ids of a batch, if they are a sequence.
+
+    Raises:
+        ParameterError: if they are a single id, a text, or have no length.
+    """
+    shape = getattr(ids, "shape", None)
+    if shape is None and isinstance(ids, str | bytes | Mapping):
+        sized = False
+    else:
+        sized = hasattr(ids, "__len__") if shape is None else len(shape) == 1
+    if not sized:
+        value = ids if shape is None else tuple(shape)
+        raise ParameterError("ids", "must have shape (batch,)", value, "Pass one id per sample.")
+    return ids
+
+
+def batch_of(
+    size: int,
+    *,
+    losses: Any = None,
+    logits: Any = None,
+    probabilities: Any = None,
+    labels: Any = None,
+    components: Mapping[str, Any] | None = None,
+) -> Batch:
+    """A batch from the arguments of `actiontrack.recorder.Recorder.update`.
+
+    Raises:
+        ParameterError: if an argument is missing, is no array of numbers, or outputs do not have
+            one row per id.
+    """
+    if logits is not None and probabilities is not None:
+        rule = "must be left out with logits"
+        raise ParameterError("probabilities", rule, "both", "Pass the one that the model returns.")
+    name, outputs = (
+        ("logits", logits) if probabilities is None else ("probabilities", probabilities)
+    )
+    if losses is None and outputs is None:
+        rule = "must be given, or logits with labels"
+        raise ParameterError("losses", rule, None, "Pass one of the two.")
+    batch = Batch()
+    if losses is not None:
+        batch.columns["loss"] = _numbers("losses", losses)
+    if outputs is not None:
+        _add_outputs(batch, name, outputs, labels, size)
+    elif labels is not None:
+        batch.columns["label"] = _numbers("labels", labels)
+    for component, values in (components or {}).items():
+        batch.columns[component_name(component)] = _numbers(component, values)
+    return batch
+
+
+def check_shapes(columns: Mapping[str, Any], size: int) -> None:
+    """Find that every column has one value per id.
+
+    Raises:
+        RecordingError: names the column.
+    """
+    for name, values in columns.items():
+        if tuple(values.shape) != (size,):
+            raise shape_error(name, tuple(values.shape), size)
+
+
+def starts_with_probabilities(batch: Batch) -> bool:
+    """Whether what was passed as logits looks like rows of probabilities."""
+    if batch.outputs is None:
+        return False
+    return looks_like_probabilities(to_host([batch.outputs[0][:1000]]))
+
+
+def _add_outputs(batch: Batch, name: str, outputs: Any, labels: Any, size: int) -> None:
+    if labels is None:
+        raise ParameterError("labels", f"must be given with {name}", None, "Pass labels.")
+    values = _floating(name, outputs)
+    if values.ndim not in {1, 2} or values.shape[0] != size:
+        raise ParameterError(
+            name,
+            f"must have shape ({size}, n_classes), one row per id",
+            tuple(values.shape),
+            "Pass the outputs of the same batch as the ids.",
+        )
+    if name == "probabilities":
+        values = _two_classes(values)
+        batch.invalid = _no_distributions(values)
+        logits = log_probabilities(values)
+    else:
+        logits = snapshot(class_logits(values)) if _is_single(values) else snapshot(values)
+    column = snapshot(class_labels(_as_array("labels", labels)))
+    batch.columns["label"] = column = _alongside(column, logits)
+    batch.outputs = logits, column
+
+
+def _floating(name: str, values: Any) -> Any:
+    values = _as_array(name, values)
+    if values.dtype not in _checked_types:
+        if array_namespace(values).isdtype(values.dtype, ("bool", "integral")):
+            rule, remedy = "must be floating-point numbers", "Pass the outputs of the model."
+            raise ParameterError(name, rule, str(values.dtype), remedy)
+        _checked_types.add(values.dtype)
+    return values.detach() if hasattr(values, "detach") else values
+
+
+def _is_single(values: Any) -> bool:
+    return values.ndim == 1 or values.shape[1] == 1
+
+
+def _two_classes(probabilities: Any) -> Any:
+    """The probability of class 1 alone as one of both classes."""
+    if not _is_single(probabilities):
+        return probabilities
+    column = probabilities.reshape(-1, 1)
+    return array_namespace(column).concat([1 - column, column], axis=1)
+
+
+def _no_distributions(probabilities: Any) -> Any:
+    sums = probabilities.sum(1)
+    return ((probabilities < 0).any() | (abs(sums - 1) > _SUM_TOLERANCE).any()) | (
+        sums != sums  # noqa: PLR0124 - NaN
+    ).any()
+
+
+def _alongside(labels: Any, logits: Any) -> Any:
+    """Labels in the array library of the logits, where those are."""
+    if is_torch_array(logits):
+        if is_torch_array(labels):
+            return labels.to(logits.device)
+        return array_namespace(logits).asarray(labels, device=device(logits))
+    if isinstance(logits, np.ndarray):
+        return to_host([labels])
+    return array_namespace(logits).asarray(labels) if isinstance(labels, np.ndarray) else labels
+
+
+def _numbers(name: str, values: Any) -> Any:
+    """A copy of numbers that later changes can't reach."""
+    return snapshot(_as_array(name, values))
+
+
+def _as_array(name: str, values: Any) -> Any:
+    """An array of numbers: as it is, or made of a list, a number or the like."""
+    if hasattr(values, "detach"):
+        return values
+    try:
+        array = values if hasattr(values, "shape") else np.asarray(values)
+        kind = getattr(array.dtype, "kind", "f")
+        if kind == "O":
+            array, kind = np.asarray(array, dtype=np.float64), "f"
+    except (TypeError, ValueError, RuntimeError):
+        kind = "O"
+    if kind in "OSUTMm":
+        rule, remedy = "must be an array of numbers", "Pass a NumPy, PyTorch or JAX array."
+        raise ParameterError(name, rule, values, remedy)
+    return array

@@ -1,0 +1,74 @@
+"""Which process writes a record: each one puts up a tag of its own, so that no two write it.
+
+Two processes that record the same run on different machines would otherwise replace each other's
+files.
+"""
+
+import contextlib
+import random
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from actiontrack.errors import NotFoundError, RecordingError
+from actiontrack.store.logging import set_tags
+from actiontrack.store.runs import writer_tag, writers_in
+from actiontrack.store.translation import translated
+
+__all__ = ["check_claim", "claim_record", "release_record"]
+
+_ATTEMPTS = 4  # to become the only writer, where two begin at the same time
+
+
+def claim_record(client: Any, run_id: str, record: str, writers: Sequence[str]) -> None:
+    """Make a process the only writer of a record, see `Store.claim_record`.
+
+    Each process sets a tag of its own and then looks for those of others: of two, the later one is
+    sure to see the earlier. A process that sees another one removes its own tag.
+
+    Raises:
+        RecordingError: if a process that is not among the writers writes the record.
+    """
+    this_process = writers[-1]
+    for attempt in range(1, _ATTEMPTS + 1):
+        set_tags(client, run_id, {writer_tag(record, this_process): this_process})
+        others = [name for name in _writers(client, run_id, record) if name != this_process]
+        unknown = [name for name in others if name not in writers]
+        if not unknown:
+            for earlier in others:
+                release_record(client, run_id, record, earlier)
+            return
+        release_record(client, run_id, record, this_process)
+        if attempt < _ATTEMPTS:  # both may have seen each other
+            time.sleep(random.uniform(0.05, 0.5))
+    raise _written_by(run_id, record, unknown[0])
+
+
+def check_claim(client: Any, run_id: str, record: str, writer: str) -> None:
+    """Check that a process that claimed a record is still its writer.
+
+    Raises:
+        RecordingError: if another process has taken over.
+    """
+    writers = _writers(client, run_id, record)
+    if writer not in writers:
+        raise _written_by(run_id, record, writers[0] if writers else "one that has ended")
+
+
+def release_record(client: Any, run_id: str, record: str, writer: str) -> None:
+    """Remove the tag of a process, if there is one."""
+    with contextlib.suppress(NotFoundError), translated(f"tags of run {run_id}"):
+        client.delete_tag(run_id, writer_tag(record, writer))
+
+
+def _writers(client: Any, run_id: str, record: str) -> tuple[str, ...]:
+    with translated(f"run {run_id!r}"):
+        return writers_in(client.get_run(run_id).data.tags, record)
+
+
+def _written_by(run_id: str, record: str, writer: str) -> RecordingError:
+    return RecordingError(
+        f"run {run_id}: its record {record} is written by another process: {writer}. "
+        "Record into a run of your own, or continue that record with resume=True once the "
+        "process has ended."
+    )

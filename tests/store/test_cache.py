@@ -1,0 +1,76 @@
+"""The cache: bounded by bytes, each value computed once, errors not stored."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from actiontrack.store.cache import Cache, size_of
+from actiontrack.testing import make_history
+
+
+def test_a_cache_holds_no_more_than_it_may():
+    cache = Cache(3000)
+    for key in range(10):
+        cache.get(key, lambda: np.zeros(100))
+        assert cache.n_bytes <= 3000
+    assert len(cache) == 3
+
+
+def test_a_cache_forgets_what_was_not_asked_for_the_longest_time():
+    cache, made = Cache(2000), []
+
+    def value(name):
+        return cache.get(name, lambda: made.append(name) or np.zeros(100))
+
+    for name in ("a", "b", "a", "c", "a"):
+        value(name)
+    assert made == ["a", "b", "c"]
+    value("b")
+    assert made == ["a", "b", "c", "b"]
+
+
+def test_a_value_that_is_too_large_is_returned_but_not_stored():
+    cache = Cache(100)
+    assert cache.get("large", lambda: np.zeros(1000)).size == 1000
+    assert len(cache) == 0
+
+
+def test_threads_that_want_the_same_value_compute_it_once():
+    cache, made, got = Cache(10**6), [], []
+    inside, go_on = threading.Event(), threading.Event()
+
+    def slow():
+        made.append(1)
+        inside.set()
+        assert go_on.wait(10)
+        return np.arange(3)
+
+    threads = [threading.Thread(target=lambda: got.append(cache.get("k", slow))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    assert inside.wait(10)
+    go_on.set()
+    for thread in threads:
+        thread.join(10)
+    assert len(made) == 1
+    assert len(got) == 4
+
+
+def test_an_error_is_not_stored():
+    cache, answers = Cache(100), iter([ValueError("first"), None])
+
+    def compute():
+        answer = next(answers)
+        if answer:
+            raise answer
+        return 7
+
+    with pytest.raises(ValueError, match="first"):
+        cache.get("k", compute)
+    assert cache.get("k", compute) == 7
+
+
+def test_the_size_of_a_history_is_that_of_its_arrays():
+    history = make_history(n_steps=10, n_samples=1000)
+    assert 10 * 1000 * 4 < size_of(history) < 10 * 1000 * 60

@@ -1,0 +1,119 @@
+"""Lists of runs: which records they hold, for whom, and what a record offers."""
+
+import pytest
+from helpers import message
+
+from actiontrack.errors import NotFoundError
+from actiontrack.store import Store
+from actiontrack.testing import make_history, record_history
+from actiontrack.web.images import ImageRoots
+from actiontrack.web.records import Records
+from actiontrack.web.runs import RunFilter, list_runs, run_choices, siblings, view_run
+
+
+class OnlyExperiment:
+    """Permissions of somebody who may read one experiment, and edit nothing."""
+
+    def __init__(self, experiment_id):
+        self.experiment_id = experiment_id
+
+    def user(self):
+        return "reader"
+
+    def may_use_run(self, _run_id, right):
+        return right == "read"
+
+    def may_read_experiment(self, experiment_id):
+        return experiment_id == self.experiment_id
+
+
+def test_every_run_with_a_record_is_listed_newest_first(records, runs):
+    page = list_runs(records)
+    assert set(page.frame["run_id"]) == set(runs.values())
+    assert page.total == len(runs)
+    assert page.frame["start_time"].is_monotonic_decreasing
+
+
+def test_pages_of_runs_do_not_overlap(records):
+    first, second = (
+        list_runs(records, page=number, per_page=4).frame["run_id"] for number in (1, 2)
+    )
+    assert len(set(first) | set(second)) == 8
+
+
+@pytest.mark.parametrize(
+    ("run_filter", "names"),
+    [
+        (RunFilter(experiments=("others",)), {"regression", "segmentation", "detection"}),
+        (RunFilter(models=("mlp",)), {"mlp-0", "mlp-1"}),
+        (RunFilter(datasets=("digits",), text="MLP-1"), {"mlp-1"}),
+        (RunFilter(tags=(("owner", "ada"),), models=("linear",)), {"linear-0", "linear-1"}),
+        (RunFilter(state="incomplete"), {"stopped"}),
+        (RunFilter(models=("none of these",)), set()),
+    ],
+)
+def test_runs_are_filtered(records, runs, run_filter, names):
+    listed = set(list_runs(records, run_filter).frame["run_id"])
+    assert listed == {runs[name] for name in names}
+
+
+def test_an_empty_store_lists_no_runs_under_the_usual_columns(empty_database):
+    page = list_runs(Records(Store(f"sqlite:///{empty_database}")))
+    assert page.total == 0
+    assert {"run_id", "experiment_id", "complete", "problem"} <= set(page.frame.columns)
+
+
+def test_choices_are_what_readable_runs_have(records):
+    choices = run_choices(records)
+    assert choices["experiments"] == ["<i>hostile</i>", "digits", "others"]
+    assert {"linear", "mlp", "pixelwise", "guess"} <= set(choices["models"])
+    assert choices["tags"] == ["owner=ada"]
+
+
+def test_runs_of_other_experiments_are_neither_listed_nor_opened(recorded, runs):
+    store = Store(recorded[0])
+    allowed = store.get_run(runs["regression"]).experiment_id
+    records = Records(store, permissions=OnlyExperiment(allowed))
+    assert set(list_runs(records).frame["experiment"]) == {"others"}
+    assert run_choices(records)["experiments"] == ["others"]
+    with pytest.raises(NotFoundError, match=message(f"run {runs['mlp-0']!r}: not found.")):
+        records.ask("scores", runs["mlp-0"])
+
+
+def test_a_record_that_cannot_be_read_is_listed_with_its_problem(new_run, store, spool):
+    run_id = new_run(run_name="damaged")
+    record_history(make_history(), run_id, store, spool)
+    root = store.local_root(store.get_run(run_id))
+    (root / "actiontrack/test-probe/manifest.json").write_text("{")
+    row = list_runs(Records(store), RunFilter(text=run_id)).frame.iloc[0]
+    assert row["run_name"] == "damaged"
+    assert "damaged or half-written" in row["problem"]
+    assert str(root.parent) not in row["problem"]
+
+
+def test_a_run_with_two_records_has_a_row_for_each(new_run, store, spool):
+    run_id = new_run()
+    for name in ("test", "train"):
+        record_history(make_history(split=name), run_id, store, spool)
+    rows = list_runs(Records(store), RunFilter(text=run_id)).frame
+    assert rows["record"].tolist() == ["test-probe", "train-probe"]
+
+
+def test_the_view_of_a_run_says_what_its_record_offers(records, runs):
+    def view(name):
+        return view_run(records, ImageRoots(), runs[name])
+
+    classifier = view("mlp-0")
+    assert classifier.scores[0] == "action"
+    assert {"aum", "forgetting", "final_entropy"} < set(classifier.scores)
+    assert not {"sample_id", "label", "predicted", "n_steps"} & set(classifier.scores)
+    assert (classifier.has_features, classifier.has_images) == (True, True)
+    assert (classifier.has_maps, classifier.has_boxes) == (False, False)
+    assert view("segmentation").pictures == ("label", "prediction")
+    assert view("detection").has_boxes
+    assert not view("regression").has_labels
+
+
+def test_siblings_are_other_runs_on_the_same_samples(records, runs):
+    others = set(siblings(records, runs["mlp-0"])["run_id"])
+    assert others == {runs["mlp-1"], runs["linear-0"], runs["linear-1"]}
