@@ -1,5 +1,6 @@
 """What people say of samples after looking at them, kept beside the record."""
 
+from actiontrack.analysis.verdict_files import read_verdict_file
 from actiontrack.analysis.verdicts import (
     COLUMNS,
     FORMAT,
@@ -22,4 +23,5 @@ __all__ = [
     "current",
     "list_files",
     "read",
+    "read_verdict_file",
 ]

@@ -27,6 +27,9 @@ EVALUATE_WARNINGS = (
     "ignore::DeprecationWarning:mlflow",
 )
 
+# Every folder has a conftest.py, and doctests would import all of them under one name.
+collect_ignore_glob = ["*conftest.py"]
+
 
 def pytest_configure(config):
     for warning in (MLFLOW_WARNING, STARLETTE_WARNING, *EVALUATE_WARNINGS):

@@ -10,6 +10,7 @@ import pandas as pd
 from actiontrack.analysis.tables import model_of, open_records, run_columns
 from actiontrack.errors import NotComparableError, NotFoundError
 from actiontrack.history import check_choice
+from actiontrack.record.manifest import Manifest
 from actiontrack.store import StoredRecord
 
 __all__ = [
@@ -127,7 +128,7 @@ def _measure_differences(
     first: StoredRecord, other: StoredRecord, up_to_step: int | None
 ) -> list[tuple[str, object, object]]:
     """What two records measure differently: its name, and its value in either."""
-    values = [(what, get(first), get(other)) for what, get in _MEASURED]
+    values = [(what, get(first.manifest), get(other.manifest)) for what, get in _MEASURED]
     return [
         (what, a, b)
         for what, a, b in values
@@ -145,15 +146,15 @@ _REMEDY = {
     "(--up-to), or choose runs that agree in it.",
 }
 
-_MEASURED: tuple[tuple[str, Callable[[StoredRecord], object]], ...] = (
-    ("record", lambda record: record.manifest.name),
-    (_SALT, lambda record: (record.manifest.privacy or {}).get("salt_check", "none")),
-    ("mode", lambda record: record.manifest.mode),
-    ("loss", lambda record: record.manifest.loss_name),
-    ("void", lambda record: record.manifest.void),
-    ("Δn", lambda record: record.manifest.delta_kind),
-    ("the untrained state n = 0", lambda record: record.manifest.has_initial_state),
-    ("number of steps", lambda record: record.manifest.n_steps),
+_MEASURED: tuple[tuple[str, Callable[[Manifest], object]], ...] = (
+    ("record", lambda manifest: manifest.name),
+    (_SALT, lambda manifest: (manifest.privacy or {}).get("salt_check", "none")),
+    ("mode", lambda manifest: manifest.mode),
+    ("loss", lambda manifest: manifest.loss_name),
+    ("void", lambda manifest: manifest.void),
+    ("Δn", lambda manifest: manifest.delta_kind),
+    ("the untrained state n = 0", lambda manifest: manifest.has_initial_state),
+    ("number of steps", lambda manifest: manifest.n_steps),
 )
 
 

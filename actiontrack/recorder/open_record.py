@@ -194,7 +194,7 @@ class OpenRecord(FinishOnExit):
         state.synced = self._writer.close(complete=complete)
         state.closed, state.finished = True, complete
         ending.forget(self)
-        if ending.terminated() and self._writer.tracking_uri and self.run_id:
+        if not complete and ending.terminated() and self._writer.tracking_uri and self.run_id:
             ending.mark_terminated(self._writer.tracking_uri, self.run_id)
 
     def _count_interrupted(self) -> None:

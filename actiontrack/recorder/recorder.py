@@ -1,6 +1,5 @@
 """The recorder: batches in, one row per sample and epoch out, never waiting for the server."""
 
-import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -422,7 +421,7 @@ class Recorder(OpenRecord):
     def _weight(self, delta: float | None) -> float:
         if delta is None:
             kind = self._manifest.delta_kind if self._writer.writes else "epoch"
-            n_batches, seconds = len(self._state.buffer), time.monotonic() - self._state.last_end
+            n_batches, seconds = len(self._state.buffer), self._state.seconds
             delta = default_delta(kind, self._manifest.mode, n_batches, seconds)
         return positive_weight(delta)
 
@@ -440,7 +439,7 @@ class Recorder(OpenRecord):
         """What remains to be said once an epoch is safe."""
         state = self._state
         if not summary.partial:
-            state.last_end = time.monotonic()
+            state.recorded()
         if epoch == 0 and self._options.first_epoch is None and not state.warned_of_zero:
             state.warned_of_zero = True
             warnings.warn(ZERO.format(record=self.name), stacklevel=3)
