@@ -425,16 +425,6 @@ class Recorder(OpenRecord):
             delta = default_delta(kind, self._manifest.mode, n_batches, seconds)
         return positive_weight(delta)
 
-    def _check_not_empty(self, step: int) -> None:
-        if self._writer.writes:
-            raise RecordingError(
-                f"epoch {step} of record {self.name} is empty. Call update for every batch first."
-            )
-
-    def _loss_name(self) -> str:
-        default = "loss" if self._state.given_losses else "cross_entropy"
-        return self._manifest.loss_name or default
-
     def _after(self, summary: EpochSummary, epoch: int | None) -> None:
         """What remains to be said once an epoch is safe."""
         state = self._state
