@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
+from actiontrack.errors import RecordingError
 from actiontrack.record.manifest import Manifest
 from actiontrack.recorder import ending
 from actiontrack.recorder.context import FinishOnExit

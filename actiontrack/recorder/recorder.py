@@ -152,8 +152,6 @@ class Recorder(OpenRecord):
         )
         super().__init__(manifest, writer)
 
-    # The three lines
-
     def update(
         self,
         ids: Any,
@@ -397,8 +395,6 @@ class Recorder(OpenRecord):
                 have no row.
         """
         self._attach("boxes", lambda: attachments.boxes(boxes, self._recorded))
-
-    # How
 
     def _batch(self, size: int, **arguments: Any) -> Batch:
         return batch_of(size, **arguments)
