@@ -152,8 +152,6 @@ class Recorder(OpenRecord):
         )
         super().__init__(manifest, writer)
 
-    # The three lines
-
     def update(
         self,
         ids: Any,
@@ -398,8 +396,6 @@ class Recorder(OpenRecord):
         """
         self._attach("boxes", lambda: attachments.boxes(boxes, self._recorded))
 
-    # How
-
     def _batch(self, size: int, **arguments: Any) -> Batch:
         return batch_of(size, **arguments)
 
@@ -424,16 +420,6 @@ class Recorder(OpenRecord):
             n_batches, seconds = len(self._state.buffer), self._state.seconds
             delta = default_delta(kind, self._manifest.mode, n_batches, seconds)
         return positive_weight(delta)
-
-    def _check_not_empty(self, step: int) -> None:
-        if self._writer.writes:
-            raise RecordingError(
-                f"epoch {step} of record {self.name} is empty. Call update for every batch first."
-            )
-
-    def _loss_name(self) -> str:
-        default = "loss" if self._state.given_losses else "cross_entropy"
-        return self._manifest.loss_name or default
 
     def _after(self, summary: EpochSummary, epoch: int | None) -> None:
         """What remains to be said once an epoch is safe."""
