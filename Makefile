@@ -64,6 +64,7 @@ lint: $(DEV)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tests/structure.py
+	$(BIN)/python tests/documented.py
 
 # The site, in site/; warnings are errors, and nothing is fetched.
 docs: $(DEV)

@@ -1,5 +1,6 @@
 """The built site holds every command, option, field, score, plot, route and name that there is."""
 
+import importlib
 import re
 import sys
 from dataclasses import fields
@@ -12,6 +13,9 @@ import yaml
 from bs4 import BeautifulSoup
 from helpers import ROOT
 from PIL import Image
+
+sys.path.insert(0, str(ROOT / "docs"))
+from hooks import public_modules
 
 import actiontrack
 from actiontrack import errors, plots, scores
@@ -198,11 +202,11 @@ def test_the_reference_holds_every_name_that_the_package_offers(page):
         assert page(f"reference/{target}").find(id=anchor) is not None
 
 
-def test_every_public_function_of_the_core_has_an_entry(page):
-    for module in (scores, plots, errors):
-        short = module.__name__.removeprefix("actiontrack.")
-        for name in (each for each in module.__all__ if callable(getattr(module, each))):
-            assert page(f"reference/{short}.html").find(id=f"{module.__name__}.{name}") is not None
+@pytest.mark.parametrize("module", public_modules())
+def test_every_public_name_has_an_entry_on_the_page_of_its_module(module, page):
+    entries = page(f"reference/{module.removeprefix('actiontrack.')}.html")
+    names = importlib.import_module(module).__all__
+    assert [name for name in names if entries.find(id=f"{module}.{name}") is None] == []
 
 
 def test_exit_codes_are_listed(page):
