@@ -17,6 +17,7 @@
 #
 # Exits with 0 if the library behaves like this, with 1 if it does not.
 set -eu
+unset PYTHONPATH
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"

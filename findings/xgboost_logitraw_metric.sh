@@ -8,9 +8,9 @@
 #
 # The documentation says of the objective that it gives the score before the logistic transformation, and of
 # `logloss` that it is the negative log-likelihood. It does not say that the two do not go together; that the
-# metric became the default of this objective suggests that they do. Upstream was asked
-# whether the metric makes sense here (https://github.com/dmlc/xgboost/issues/12117, closed; we could not read an
-# answer), and agreed to deprecate the objective (https://github.com/dmlc/xgboost/issues/12473).
+# metric became the default of this objective suggests that they do. Upstream was asked whether the
+# metric makes sense here (https://github.com/dmlc/xgboost/issues/12117, closed; we could not read an answer), and
+# agreed to deprecate the objective (https://github.com/dmlc/xgboost/issues/12473).
 #
 # 200 points of two classes; evaluated on the training data.
 # Output seen:
@@ -20,10 +20,11 @@
 #
 # Exits with 0 if the library behaves like this, with 1 if it does not.
 set -eu
+unset PYTHONPATH
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-# Without its dependency nccl, which is for several GPUs: pip says that it is missing.
+# Without its dependency nccl, which is for several GPUs.
 "$folder/venv/bin/pip" install --quiet numpy==2.4.6 scipy
 "$folder/venv/bin/pip" install --quiet --no-deps xgboost==3.2.0
 "$folder/venv/bin/python" - <<'PYTHON'
