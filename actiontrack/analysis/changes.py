@@ -1,7 +1,7 @@
 """What became harder or easier between two sets of runs: after relabelling, or with another model.
 
 Runs are the units of chance: means over samples are compared by the spread between runs of a set,
-so that what another seed would have changed as much is told apart from what was changed.
+so that a change is told apart from what another seed would have changed as well.
 """
 
 from collections.abc import Sequence

@@ -265,7 +265,7 @@ def _tidy_scores(record: StoredRecord, up_to_step: int | None) -> pd.DataFrame:
 
 
 def stored_scores(record: StoredRecord, up_to_step: int | None) -> pd.DataFrame:
-    """The stored score table, or one of the history up to a step, which nobody must change."""
+    """The stored score table, or that of the history up to a step. Callers must not change it."""
     if up_to_step is None:
         return record.scores()
     return record.cached(

@@ -1,4 +1,4 @@
-"""Frames that every table starts from: one row per record, names of classes, rows of samples."""
+"""What all tables start from: one row per record, names of classes, rows of samples."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path

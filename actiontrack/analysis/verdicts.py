@@ -1,4 +1,4 @@
-"""What people found when they looked at samples, kept beside the record that they looked at.
+"""What people found when they looked at samples, stored beside the record.
 
 Verdicts lie in the folder `verdicts/` of a record, one file per submission, which is never changed
 again: reviewers who work at once never lose each other's. Each line of a file is one verdict as

@@ -77,7 +77,7 @@ def number_option(default: int) -> Callable[[_Command], _Command]:
 
 
 def figure_option(stem: str) -> Callable[[_Command], _Command]:
-    """Where a command draws that always does."""
+    """The option for where to draw, of commands that always draw."""
     return click.option(
         "--plot", type=click.Path(path_type=Path), default=Path(stem), show_default=True,
         help="Draw to STEM.png and .svg.",

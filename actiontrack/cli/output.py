@@ -17,7 +17,7 @@ __all__ = ["for_terminal", "save_plot", "tell_missing", "write"]
 
 
 def for_terminal(frame: pd.DataFrame, kind: str) -> pd.DataFrame:
-    """Without the columns that only repeat themselves, where a person reads the table."""
+    """The table without columns that only repeat one value, if a person reads it."""
     if kind != "table":
         return frame
     hidden = ["run_id", "record", "label", "complete", "true_label"]

@@ -43,7 +43,7 @@ class ActionEvaluator(ModelEvaluator):
         An evaluation that names no evaluator is left alone: it must neither write a record nor
         fail for want of probabilities. MLflow makes an instance for each evaluation. One that was
         named is asked once, right before it evaluates. Where none is named, MLflow first asks all
-        which of them can, and then asks those again: whoever is asked a second time was not named.
+        which of them can, and then those again: an instance asked twice was not named.
         """
         del evaluator_config, kwargs
         self._n_asked += 1

@@ -97,7 +97,7 @@ def hash_ids(sample_ids: Iterable[object], salt: str) -> list[str]:
 
 
 def salt_check(salt: str) -> str:
-    """What tells two salts apart and reveals neither: 16 hex characters.
+    """A value that differs between salts without revealing them: 16 hex characters.
 
     Raises:
         ParameterError: if the salt is too short to be a secret.

@@ -1,4 +1,4 @@
-"""Images of samples from records and folders, which anybody may have written.
+"""Images of samples from records and folders: untrusted input.
 
 Only raster formats are opened, and none that is larger than a screen needs: a file of a few
 kilobytes can hold gigabytes of pixels.

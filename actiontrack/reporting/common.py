@@ -68,7 +68,7 @@ def sources_of(records: Iterable[StoredRecord]) -> list[Source]:
 
 
 def traced(sections: Iterable[Section], records: Sequence[StoredRecord]) -> list[Section]:
-    """The sections with these records' runs as the place that their numbers come from."""
+    """The sections, marked as based on the runs of these records."""
     run_ids = tuple(dict.fromkeys(record.run.run_id for record in records))
     return [replace(section, run_ids=run_ids) for section in sections]
 

@@ -138,7 +138,7 @@ _HOW_TO_READ = (
 
 
 def _hue(comparison: Comparison) -> str:
-    """What the outlines of a distribution stand for: runs while they can be told apart."""
+    """The column that splits a distribution into outlines: runs, as long as they are few."""
     distinct = comparison.runs["run_name"].nunique() == len(comparison.runs)
     return "run_name" if distinct and len(comparison.runs) <= 6 else "model"
 

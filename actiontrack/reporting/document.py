@@ -128,7 +128,7 @@ class Report:
     sources: Sequence[Source] = field(default=())
 
     def __post_init__(self) -> None:
-        """Refuse numbers that lead nowhere."""
+        """Refuse sections whose runs are not among the sources."""
         for section in self.sections:
             unknown = [run_id for run_id in section.run_ids if run_id not in self._known]
             if unknown:
@@ -281,7 +281,7 @@ class Report:
         ]
 
     def _runs_note(self, section: Section) -> str:
-        """Which runs a section has its numbers from; nothing where that is plain."""
+        """Which runs the numbers of a section come from; empty where that is obvious."""
         if len(self._known) < 2 or not section.run_ids:
             return ""
         if set(section.run_ids) == self._known:

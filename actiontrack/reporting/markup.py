@@ -58,7 +58,7 @@ def html_table(frame: pd.DataFrame, run_ids: frozenset[str]) -> dict[str, object
 
 
 def _cut(flat: pd.DataFrame) -> str:
-    """What a page says of a table that it does not show whole; the empty string of others."""
+    """The note below a table that a page cuts, or the empty string."""
     return f"The first {_MAX_ROWS} of {len(flat)} rows." if len(flat) > _MAX_ROWS else ""
 
 

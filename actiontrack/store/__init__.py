@@ -1,4 +1,4 @@
-"""The tracking server: the only module that speaks to MLflow, and maps its errors to ours.
+"""The tracking server: only this package calls MLflow, and it translates MLflow's errors.
 
 A run that holds records carries these tags, so that runs are found without listing artifacts:
 

@@ -93,7 +93,7 @@ def active_run_id() -> str | None:
 
 
 def set_parent(client: Any, run_id: str, parent: str | None) -> None:
-    """Move a nested run below another one, or out of all."""
+    """Make a run the child of another run, or of none."""
     with translated(f"tags of run {run_id}"):
         if parent is None:
             client.delete_tag(run_id, _PARENT_TAG)

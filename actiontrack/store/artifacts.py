@@ -1,4 +1,4 @@
-"""What a record needs of the place where its run's artifacts are."""
+"""The part of a tracking server that a record needs: the artifacts of its run."""
 
 from pathlib import Path
 from typing import Protocol

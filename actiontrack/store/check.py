@@ -52,7 +52,7 @@ def unreadable_tables(record: StoredRecord) -> list[str]:
 
 
 def _failure(read: Callable[[], Any]) -> str:
-    """The message with which reading fails, or the empty string."""
+    """The error message if reading fails, else the empty string."""
     try:
         read()
     except ActionTrackError as error:

@@ -1,4 +1,4 @@
-"""How objects show themselves in a notebook: small tables, whose text is only text."""
+"""Small HTML tables by which objects appear in a notebook; all text is escaped."""
 
 import html
 from collections.abc import Mapping

@@ -38,7 +38,7 @@ def _verification() -> bool | str:
 
 
 def _reason(error: BaseException) -> BaseException:
-    """The first cause: that of the operating system, below what two libraries make of it."""
+    """The root cause of an error: what the operating system said."""
     cause = error
     while (below := cause.__cause__ or cause.__context__) is not None:
         cause = below

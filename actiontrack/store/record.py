@@ -93,7 +93,7 @@ class StoredRecord:
         return copied
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Between processes goes what says where the files are, and which ones: no file."""
+        """Pickle where the files are and which ones they are, but no file."""
         fields = {"store": self.store, "run": self.run, "name": self.name}
         return _record, (fields | {"manifest": self.manifest},)
 
@@ -149,7 +149,7 @@ class StoredRecord:
 
     @cached_property
     def digest(self) -> str:
-        """The checksum of the manifest: it changes whenever anything of the record does."""
+        """The checksum of the manifest: it changes whenever any part of the record does."""
         return manifest_digest(self.manifest)
 
     @property
@@ -271,7 +271,7 @@ class StoredRecord:
 
     @property
     def has_maps(self) -> bool:
-        """Whether the actions of pixels were recorded; they are there once recording has ended."""
+        """Whether pixel actions were recorded; they are available once recording has ended."""
         return MAP_INDEX in self.manifest.files
 
     @property
@@ -404,7 +404,7 @@ class StoredRecord:
 
     @contextlib.contextmanager
     def _naming_the_run(self) -> Iterator[None]:
-        """Errors about a damaged file say of which run it is, and not where this machine has it."""
+        """Name the run in errors about damaged files, and hide where this machine stores them."""
         try:
             yield
         except CorruptRecordError as error:
@@ -419,7 +419,7 @@ def _record(fields: dict[str, Any]) -> StoredRecord:
 
 
 def _own(frame: pd.DataFrame) -> pd.DataFrame:
-    """A frame that a caller may change: the cached one stays as it is."""
+    """A frame that the caller may change without changing the cached one."""
     return frame.copy(deep=not _COPIES_ON_WRITE)
 
 

@@ -107,7 +107,7 @@ class RunSearch:
         return self.info(runs[0]) if runs else None
 
     def info(self, run: Any) -> RunInfo:
-        """What we know of a run of MLflow."""
+        """The `RunInfo` of one of MLflow's own runs."""
         tags, params = dict(run.data.tags), dict(run.data.params)
         records = [name.removeprefix(RECORD_TAG) for name in tags if name.startswith(RECORD_TAG)]
         return RunInfo(
@@ -159,7 +159,7 @@ class RunSearch:
 
     @staticmethod
     def _view(query: RunQuery) -> int:
-        """Whether to look into the trash too, as MLflow says it."""
+        """MLflow's constant for whether to search the trash too."""
         from mlflow.entities import ViewType  # noqa: PLC0415
 
         return int(ViewType.ALL if query.deleted else ViewType.ACTIVE_ONLY)

@@ -1,4 +1,4 @@
-"""The tracking server: the only module that speaks to MLflow, and maps its errors to ours.
+"""The tracking server: only this package calls MLflow, and it translates MLflow's errors.
 
 A run that holds records carries these tags, so that runs are found without listing artifacts:
 
@@ -68,7 +68,7 @@ class Store:
         self._artifacts_destination = artifacts_destination
 
     def __getstate__(self) -> dict[str, Any]:
-        """Between processes go the addresses; the other process opens a client of its own."""
+        """Pickle the addresses only: another process opens a client of its own."""
         state = {k: value for k, value in vars(self).items() if k not in {"_client", "_search"}}
         return state | {"_given_client": None}
 

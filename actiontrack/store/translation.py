@@ -30,7 +30,7 @@ _ERROR_OF_CODE: Mapping[str, Callable[[str], ActionTrackError]] = {
 
 @contextlib.contextmanager
 def translated(what: str) -> Iterator[None]:
-    """Turn MLflow's errors, and those of what it stands on, into ours."""
+    """Turn errors of MLflow and of the libraries below it into ours."""
     import requests  # noqa: PLC0415
     from mlflow.exceptions import MlflowException  # noqa: PLC0415
     from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 - comes with MLflow
@@ -62,7 +62,7 @@ def translated(what: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def translated_artifacts(what: str) -> Iterator[None]:
-    """Likewise, of any artifact store: each has errors of its own, with a status inside."""
+    """Do the same for artifact stores, whose own error classes hold a status."""
     try:
         with translated(what):
             yield
@@ -84,7 +84,7 @@ def _status(error: Exception) -> str:
 
 
 def _refusal(status: str, words: str) -> str:
-    """What a server with a login says to whom it does not know, or does not let in."""
+    """The message for a user whom the server does not know, or does not admit."""
     if status == "401":
         return (
             "the tracking server wants a login. Set MLFLOW_TRACKING_USERNAME and "
@@ -97,7 +97,7 @@ def _refusal(status: str, words: str) -> str:
 
 
 class ForbiddenError(StoreError):
-    """The server does not let this user do that, or does not tell whether there is such a run."""
+    """The server does not allow that to this user, or does not say whether the run exists."""
 
 
 def _reason(message: str) -> str:

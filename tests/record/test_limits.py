@@ -346,6 +346,7 @@ except CorruptRecordError:
 # What a recorder would write
 
 
+@pytest.mark.filterwarnings("ignore:source. there is no folder:UserWarning")
 @pytest.mark.parametrize(
     "options",
     [
@@ -362,6 +363,7 @@ def test_a_recorder_refuses_at_once_what_no_reader_would_take(store, run_id, opt
         Recorder("test", run_id=run_id, store=store, **options)
 
 
+@pytest.mark.filterwarnings("ignore:record test-probe .* got no epoch:UserWarning")
 def test_ids_that_utf8_cannot_hold_are_refused(store, run_id):
     with Recorder("test", run_id=run_id, store=store) as recorder:
         recorder.update(["a\ud800", "b"], np.array([1.0, 2.0]))

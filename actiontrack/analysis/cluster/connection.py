@@ -54,7 +54,7 @@ def connect(address: str) -> "Client":
 
 
 def _knock(distributed: Any, address: str) -> None:
-    """Open a connection and close it: a client that fails to is not rid of before 20 seconds."""
+    """Try a plain connection first: a Dask client that can't connect takes 20 seconds to close."""
 
     async def knock() -> None:
         security = distributed.security.Security()
