@@ -11,6 +11,8 @@ from pathlib import Path
 
 import mlflow
 import pytest
+import warm
+from filelock import FileLock
 from helpers import ROOT, Door, Server, upload_threads
 
 from actiontrack import cli
@@ -26,6 +28,8 @@ EVALUATE_WARNINGS = (
     "ignore:.*Any type hint is inferred:UserWarning",
     "ignore::DeprecationWarning:mlflow",
 )
+# Python's options for a process in which warnings are errors.
+STRICT = ("-W", "error", "-W", MLFLOW_WARNING)
 
 
 def pytest_configure(config):
@@ -169,20 +173,60 @@ def small_disk(tmp_path):
 
 
 @pytest.fixture
-def in_subprocess(tmp_path):
-    """A function that runs Python code in a process of its own and returns what it printed."""
+def write_script(tmp_path):
+    """A function that writes a script into the test's folder and returns its path."""
 
-    def run(code, *arguments, check=True, timeout=120, **environment):
+    def write(code):
         path = tmp_path / f"script_{uuid.uuid4().hex[:6]}.py"
         path.write_text(code)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def in_subprocess(tmp_path, write_script):
+    """A function that runs Python code in a new interpreter and returns what it printed."""
+
+    def run(code, *arguments, check=True, timeout=120, **environment):
         done = subprocess.run(
-            [sys.executable, "-W", "error", "-W", MLFLOW_WARNING, str(path), *map(str, arguments)],
+            [sys.executable, *STRICT, str(write_script(code)), *map(str, arguments)],
             cwd=tmp_path,
             env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
             capture_output=True,
             text=True,
             timeout=timeout,
             check=False,
+        )
+        assert not check or done.returncode == 0, done.stderr
+        return done
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def warm_python(tmp_path_factory, worker_id):
+    """What starts Python processes in milliseconds, one server for all workers; see `warm`."""
+    folder = tmp_path_factory.getbasetemp()
+    alone = worker_id == "master"
+    folder = folder if alone else folder.parent
+    with FileLock(folder / "warm.lock"):
+        if not (folder / "warm.socket").exists():
+            warm.start_server(folder, owner=os.getpid() if alone else os.getppid())
+    return warm.WarmPython(folder / "warm.socket")
+
+
+@pytest.fixture
+def in_warm_process(warm_python, tmp_path, write_script):
+    """As `in_subprocess`, with most modules imported already: not for tests of imports."""
+
+    def run(code, *arguments, check=True, preload=(), **environment):
+        done = warm_python.run(
+            [write_script(code), *arguments],
+            tmp_path,
+            os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+            options=STRICT[1::2],
+            preload=preload,
         )
         assert not check or done.returncode == 0, done.stderr
         return done
