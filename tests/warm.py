@@ -15,6 +15,7 @@ import os
 import random
 import runpy
 import selectors
+import shlex
 import signal
 import socket
 import struct
@@ -67,6 +68,14 @@ class WarmPython:
         )
         connection.sendall(body)
         return WarmProcess(connection, *files)
+
+    def install(self, folder):
+        """Put a command `python` into a folder that starts warm processes; returns the folder."""
+        command = Path(folder) / "python"
+        words = [sys.executable, "-S", "-E", __file__, "run", self._address]
+        command.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
+        command.chmod(0o755)
+        return command.parent
 
     def run(self, words, cwd, environment, *, timeout=120, **options):
         """The finished process, as `subprocess.run` returns it."""
@@ -132,7 +141,7 @@ def start_server(folder, owner):
     environment.pop("PYTHONPATH", None)  # each job has its own
     with (Path(folder) / "warm.log").open("wb") as log:
         server = subprocess.Popen(
-            [sys.executable, str(Path(__file__)), str(address), str(owner)],
+            [sys.executable, __file__, "serve", str(address), str(owner)],
             cwd=Path(TESTS).parent, env=environment, stdin=subprocess.DEVNULL, stdout=log,
             stderr=log, start_new_session=True,
         )  # fmt: skip
@@ -140,6 +149,28 @@ def start_server(folder, owner):
         assert server.poll() is None, (Path(folder) / "warm.log").read_text()
         time.sleep(0.02)
     server.returncode = 0  # so that nobody waits for it: it may outlive this process
+
+
+def run_here(address, words):
+    """Be the command `python`: same output, variables and folder, and the signals to stop."""
+    job = {"words": words, "cwd": str(Path.cwd()), "environment": dict(os.environ)}
+    connection = _send(address, job | {"options": [], "preload": []}, [1, 2])
+    (pid,) = struct.unpack("i", _receive(connection, 4))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _frame: os.kill(pid, number))
+    (status,) = struct.unpack("i", _receive(connection, 4))
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code
+
+
+def _send(address, job, files):
+    """A connection to the server on which a job was sent."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(address)
+    body = json.dumps(job).encode()
+    socket.send_fds(connection, [struct.pack("I", len(body))], files)
+    connection.sendall(body)
+    return connection
 
 
 def _read(file):
@@ -299,8 +330,10 @@ def _set_warnings(options):
 
 
 if __name__ == "__main__":
+    role, address, *rest = sys.argv[1:]
+    if role == "run":
+        sys.exit(run_here(address, rest))
     atexit.register(end_at_once)
     sys.path[:1] = [str(Path(TESTS).parent)]
-    job = serve(sys.argv[1], int(sys.argv[2]))
-    if job:
-        become(job)
+    if received := serve(address, int(rest[0])):
+        become(received)
