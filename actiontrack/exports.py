@@ -1,15 +1,21 @@
 """Suspects and orders of samples for the tools that review labels and train models."""
 
-from actiontrack.reporting.exports import (
+from actiontrack.reporting.exports import (  # noqa: F401 - its modules may be had from here
     EXPORTS,
     Suspects,
     add_to_fiftyone,
     curriculum,
+    cvat,
     cvat_labels,
     cvat_xml,
+    datalab,
     datalab_issues,
+    fiftyone,
     fiftyone_samples,
+    folder,
     image_folder,
+    images,
+    label_studio,
     label_studio_config,
     label_studio_tasks,
     mark_suspects,
@@ -19,7 +25,9 @@ from actiontrack.reporting.exports import (
     save_fiftyone,
     save_label_studio,
     save_subset,
+    selection,
     subset_indices,
+    training,
 )
 
 __all__ = [

@@ -299,6 +299,7 @@ def _recorder(
         model=session.params.model,
         class_names=images.class_names,
         delta_kind=session.params.delta_n,
+        first_epoch=1,  # 0 is the untrained model
         source={"kind": "folder", "root": root} if root else {"kind": "named", "name": images.name},
         **session.task.recorder_options(session.params, images),
     )

@@ -22,8 +22,8 @@ ROOT = Path(__file__).parents[1]
 
 #: What records, stores, reads and compares. None of it needs PyTorch.
 CORE = (
-    "tests/golden", "tests/test_artifact.py", "tests/test_bounds.py", "tests/test_store.py",
-    "tests/test_analysis.py", "tests/test_compare.py", "tests/test_digest.py",
+    "tests/golden", "tests/record", "tests/store",
+    "tests/analysis", "tests/test_compare.py", "tests/test_digest.py",
     "tests/test_history.py", "tests/test_verdicts.py", "tests/recorder/test_privacy.py",
     "tests/recorder/test_spool.py", "tests/recorder/test_epoch.py", "tests/recorder/test_boxes.py",
 )  # fmt: skip
@@ -53,11 +53,11 @@ class Environment:
 
 # A server of MLflow 3.10 calls a missing artifact its own failure, and so do we with it.
 _MISSING = tuple(
-    f"tests/test_store.py::test_{each}"
-    for each in (
-        "a_file_that_the_server_lost_is_missing",
-        "an_unknown_run_and_record_are_not_found_on_a_server",
-        "an_artifact_is_fetched_by_one_request",
+    f"tests/store/test_{name}"
+    for name in (
+        "stored_record.py::test_a_file_that_the_server_lost_is_missing",
+        "stored_record.py::test_an_unknown_run_and_record_are_not_found_on_a_server",
+        "artifacts.py::test_an_artifact_is_fetched_by_one_request",
     )
 )
 

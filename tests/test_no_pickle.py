@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import ROOT
-from test_artifact import promise, read, write
+from record_files import promise, read, write
 
 from actiontrack.errors import CorruptRecordError, DataError
 from actiontrack.record.losses import read_history

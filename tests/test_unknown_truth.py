@@ -8,7 +8,7 @@ from sklearn import metrics
 
 from actiontrack import analysis, plots
 from actiontrack.analysis.alignment import class_column
-from actiontrack.reporting.noise import holds_noise
+from actiontrack.reporting.findings import holds_noise
 from actiontrack.reporting.pictures import noise_gallery
 from actiontrack.testing import make_history, record_history
 

@@ -77,7 +77,7 @@ def top_k_overlaps(
     Raises:
         ParameterError: if a fraction is out of range or there are fewer than two runs.
     """
-    if not all(0 < each <= 1 for each in fractions):
+    if not all(0 < fraction <= 1 for fraction in fractions):
         raise ParameterError(
             "fractions", "must lie above 0 and at most at 1", fractions, "Pass 0.05 for 5 %."
         )
@@ -191,6 +191,6 @@ def correlation_by_quantile(
     `compare_runs` for the client.
     """
     shared = shared_values(records, on_mismatch, up_to_step)
-    models = [model_of(each) for each in shared.records]
+    models = [model_of(record) for record in shared.records]
     scores = scores_of(shared, score, up_to_step, client)
     return compare.correlation_by_quantile(scores, groups=models)

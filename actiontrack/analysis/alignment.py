@@ -12,7 +12,7 @@ import pandas as pd
 from actiontrack.analysis.cluster.scores import ClusterScores
 from actiontrack.analysis.comparable import check_same_measure, sample_difference, shared_samples
 from actiontrack.analysis.loading import concurrently, score_column
-from actiontrack.analysis.tables import by_model_and_time, runs_frame
+from actiontrack.analysis.tables import by_model_and_time, open_records, runs_frame
 from actiontrack.errors import NotComparableError
 from actiontrack.history import Classes, check_choice
 from actiontrack.store import StoredRecord
@@ -158,6 +158,7 @@ def shared_values(
     records: Sequence[StoredRecord], on_mismatch: str, up_to_step: int | None
 ) -> SharedValues:
     """The common samples of records; see `align` for the errors."""
+    records = open_records(records)
     check_choice("on_mismatch", on_mismatch, ("error", "inner"))
     records = sorted(records, key=by_model_and_time)
     check_same_measure(records, up_to_step)

@@ -16,6 +16,7 @@ from scipy import stats
 from actiontrack import compare
 from actiontrack.analysis.comparable import check_same_measure
 from actiontrack.analysis.loading import score_column
+from actiontrack.analysis.tables import open_records
 from actiontrack.errors import NotComparableError, ParameterError
 from actiontrack.history import Classes
 from actiontrack.scores import hardness_sign
@@ -98,19 +99,26 @@ def compare_sets(
             one set do, or no sample is in all runs.
         ParameterError: if a set is empty, a run is in both, or there is no such score.
     """
+    before = open_records(before, argument="before", least=0)
+    after = open_records(after, argument="after", least=0)
     _check_sets(before, after)
     records = [*before, *after]
     check_same_measure(records, up_to_step)
     ids, total = _shared_ids(records)
-    rows = [np.searchsorted(each.samples.sample_ids, ids) for each in records]
+    rows = [np.searchsorted(record.samples.sample_ids, ids) for record in records]
     values = np.stack(
-        [score_column(each, score, up_to_step)[at] for each, at in zip(records, rows, strict=True)]
+        [
+            score_column(record, score, up_to_step)[positions]
+            for record, positions in zip(records, rows, strict=True)
+        ]
     )
     finite = compare.finite_columns(values)
     values, ids = values[:, finite], ids[finite]
-    names = [_names(each, at[finite]) for each, at in zip(records, rows, strict=True)]
-    for own in (names[: len(before)], names[len(before) :]):
-        if any((each != own[0]).any() for each in own):
+    names = [
+        _names(record, positions[finite]) for record, positions in zip(records, rows, strict=True)
+    ]
+    for labellings in (names[: len(before)], names[len(before) :]):
+        if any((labelling != labellings[0]).any() for labelling in labellings):
             raise NotComparableError(
                 "the runs of one set have different labels. Choose runs of one labelling before, "
                 "and runs of one labelling after."
@@ -155,7 +163,7 @@ def _check_sets(before: Sequence[StoredRecord], after: Sequence[StoredRecord]) -
     for name, records in (("before", before), ("after", after)):
         if not records:
             raise ParameterError(name, "must be one run or more", 0, "Choose runs.")
-    twice = {each.run.run_id for each in before} & {each.run.run_id for each in after}
+    twice = {record.run.run_id for record in before} & {record.run.run_id for record in after}
     if twice:
         rule = "must hold no run of the other set"
         raise ParameterError("after", rule, min(twice), "Choose the runs by other conditions.")
@@ -166,7 +174,7 @@ def _shared_ids(records: Sequence[StoredRecord]) -> tuple[npt.NDArray[Any], int]
     indexes = []
     for record in records:
         parts: dict[str, Any] = {"id": record.samples.sample_ids}
-        if all(each.samples.input_digests is not None for each in records):
+        if all(item.samples.input_digests is not None for item in records):
             parts["input"] = record.samples.input_digests
         indexes.append(pd.MultiIndex.from_frame(pd.DataFrame(parts)))
     shared = indexes[0]
@@ -174,7 +182,7 @@ def _shared_ids(records: Sequence[StoredRecord]) -> tuple[npt.NDArray[Any], int]
         shared = shared.intersection(index)
     if not len(shared):
         raise NotComparableError("the runs have no sample in common: no id with the same input.")
-    total = len(pd.unique(np.concatenate([each.samples.sample_ids for each in records])))
+    total = len(pd.unique(np.concatenate([record.samples.sample_ids for record in records])))
     return np.sort(shared.get_level_values("id").to_numpy()), total
 
 
@@ -196,7 +204,9 @@ def _sample_changes(
     noise = _noise_of_samples(old, new)
     change = new.mean(axis=0) - old.mean(axis=0)
     last = max(len(ids) - 1, 1)
-    ranks = [((compare.average_ranks(sign * each) - 1) / last).mean(axis=0) for each in (old, new)]
+    ranks = [
+        ((compare.average_ranks(sign * scores) - 1) / last).mean(axis=0) for scores in (old, new)
+    ]
     return pd.DataFrame(
         {
             "sample_id": ids,
@@ -217,7 +227,7 @@ def _noise_of_samples(old: _Floats, new: _Floats) -> _Floats:
     freedom = len(old) + len(new) - 2
     if freedom < 1:
         return np.full(old.shape[1], np.nan)
-    squares = sum(((each - each.mean(axis=0)) ** 2).sum(axis=0) for each in (old, new))
+    squares = sum(((scores - scores.mean(axis=0)) ** 2).sum(axis=0) for scores in (old, new))
     variance = np.asarray(squares, dtype=np.float64) / freedom
     level = np.vstack([old, new]).mean(axis=0)
     bins = np.argsort(np.argsort(level, kind="stable"), kind="stable") * _BINS // level.size
@@ -231,10 +241,10 @@ def _class_changes(
 ) -> pd.DataFrame:
     groups = [(OVERALL, np.ones(len(names), dtype=np.bool_))]
     if len(set(names)) > 1:
-        groups += [(str(each), names == each) for each in sorted(set(names))]
+        groups += [(str(class_), names == class_) for class_ in sorted(set(names))]
     rows = []
     for name, where in groups:
-        first, second = (each[:, where].mean(axis=1) for each in (old, new))  # a mean per run
+        first, second = (scores[:, where].mean(axis=1) for scores in (old, new))  # a mean per run
         before, after = float(first.mean()), float(second.mean())
         low, high = _interval(first, second)
         harder = sign * (after - before) > 0
@@ -264,6 +274,6 @@ def _agreement(values: _Floats, n_before: int) -> pd.DataFrame:
     kinds = np.where(
         second < n_before, "within before", np.where(first >= n_before, "within after", "between")
     )
-    found = pd.DataFrame({"kind": kinds, "value": matrix[first, second]})
-    groups = found.groupby("kind", sort=True)["value"]
+    pairs = pd.DataFrame({"kind": kinds, "value": matrix[first, second]})
+    groups = pairs.groupby("kind", sort=True)["value"]
     return groups.agg(mean="mean", lowest="min", highest="max", n_pairs="size").reset_index()

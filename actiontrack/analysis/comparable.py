@@ -7,9 +7,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from actiontrack.analysis.tables import model_of, run_columns
+from actiontrack.analysis.tables import model_of, open_records, run_columns
 from actiontrack.errors import NotComparableError, NotFoundError
 from actiontrack.history import check_choice
+from actiontrack.record.manifest import Manifest
 from actiontrack.store import StoredRecord
 
 __all__ = [
@@ -40,8 +41,9 @@ def split_comparable(
     Raises:
         NotFoundError: if no record has a complete epoch.
     """
+    records = open_records(records)
     check_choice("on_mismatch", on_mismatch, ("error", "inner"))
-    usable = [each for each in records if not _too_short(each, up_to_step)]
+    usable = [record for record in records if not _too_short(record, up_to_step)]
     if not usable:
         raise NotFoundError(
             f"none of the {len(records)} records can be scored: the first has "
@@ -49,38 +51,52 @@ def split_comparable(
         )
 
     def differences(first: StoredRecord, other: StoredRecord) -> list[str]:
-        found = [
+        measures = [
             f"{what} is {b!r}, not {a!r}"
             for what, a, b in _measure_differences(first, other, up_to_step)
         ]
         samples = "" if on_mismatch == "inner" else sample_difference([first, other])
-        return [*found, *([samples] if samples else [])]
+        return [*measures, *([samples] if samples else [])]
 
-    best: list[StoredRecord] = []
-    seen: set[int] = set()
-    for start in usable:  # a record that an earlier set holds would only give that set again
-        if id(start) in seen:
-            continue
-        chosen = [start]
-        for other in usable:
-            if other is not start and not any(differences(each, other) for each in chosen):
-                chosen.append(other)
-        seen |= {id(each) for each in chosen}
-        best = max(best, chosen, key=lambda each: (len(each), len({model_of(one) for one in each})))
-    kept = {id(each) for each in best}
+    largest = _largest_set(usable, differences)
+    chosen = {id(record) for record in largest}
     rows = [
         {
             **run_columns(record),
             "record": record.manifest.name,
             "reason": _too_short(record, up_to_step)
-            or "; ".join(differences(best[0], record))
+            or "; ".join(differences(largest[0], record))
             or "differs from another of the runs compared",
         }
         for record in records
-        if id(record) not in kept
+        if id(record) not in chosen
     ]
     columns = ["run_id", "run_name", "model", "record", "reason"]
-    return [each for each in records if id(each) in kept], pd.DataFrame(rows, columns=columns)
+    left_out = pd.DataFrame(rows, columns=columns)
+    return [record for record in records if id(record) in chosen], left_out
+
+
+def _largest_set(
+    records: Sequence[StoredRecord],
+    differences: Callable[[StoredRecord, StoredRecord], list[str]],
+) -> list[StoredRecord]:
+    """The largest of the sets of records without differences that begin with each record."""
+    largest: list[StoredRecord] = []
+    covered: set[int] = set()
+    for start in records:  # a record of an earlier set would only give that set again
+        if id(start) in covered:
+            continue
+        members = [start]
+        for record in records:
+            if record is not start and not any(differences(one, record) for one in members):
+                members.append(record)
+        covered |= {id(record) for record in members}
+        largest = max(largest, members, key=_size_and_models)
+    return largest
+
+
+def _size_and_models(records: Sequence[StoredRecord]) -> tuple[int, int]:
+    return len(records), len({model_of(record) for record in records})
 
 
 def _too_short(record: StoredRecord, up_to_step: int | None) -> str:
@@ -112,7 +128,7 @@ def _measure_differences(
     first: StoredRecord, other: StoredRecord, up_to_step: int | None
 ) -> list[tuple[str, object, object]]:
     """What two records measure differently: its name, and its value in either."""
-    values = [(what, get(first), get(other)) for what, get in _MEASURED]
+    values = [(what, get(first.manifest), get(other.manifest)) for what, get in _MEASURED]
     return [
         (what, a, b)
         for what, a, b in values
@@ -130,15 +146,15 @@ _REMEDY = {
     "(--up-to), or choose runs that agree in it.",
 }
 
-_MEASURED: tuple[tuple[str, Callable[[StoredRecord], object]], ...] = (
-    ("record", lambda each: each.manifest.name),
-    (_SALT, lambda each: (each.manifest.privacy or {}).get("salt_check", "none")),
-    ("mode", lambda each: each.manifest.mode),
-    ("loss", lambda each: each.manifest.loss_name),
-    ("void", lambda each: each.manifest.void),
-    ("Δn", lambda each: each.manifest.delta_kind),
-    ("the untrained state n = 0", lambda each: each.manifest.has_initial_state),
-    ("number of steps", lambda each: each.manifest.n_steps),
+_MEASURED: tuple[tuple[str, Callable[[Manifest], object]], ...] = (
+    ("record", lambda manifest: manifest.name),
+    (_SALT, lambda manifest: (manifest.privacy or {}).get("salt_check", "none")),
+    ("mode", lambda manifest: manifest.mode),
+    ("loss", lambda manifest: manifest.loss_name),
+    ("void", lambda manifest: manifest.void),
+    ("Δn", lambda manifest: manifest.delta_kind),
+    ("the untrained state n = 0", lambda manifest: manifest.has_initial_state),
+    ("number of steps", lambda manifest: manifest.n_steps),
 )
 
 
@@ -148,8 +164,8 @@ def sample_difference(records: Sequence[StoredRecord]) -> str:
     for other in records[1:]:
         a, b = first.manifest.digests, other.manifest.digests
         for part in ("ids", "labels", "inputs"):
-            known = a.get(part) is not None and b.get(part) is not None
-            if known and a[part] != b[part]:
+            both_known = a.get(part) is not None and b.get(part) is not None
+            if both_known and a[part] != b[part]:
                 return (
                     f"{part} of run {first.run.run_id} ({first.run.name}, "
                     f"{first.manifest.n_samples} samples) and run {other.run.run_id} "
@@ -162,7 +178,7 @@ def shared_samples(
     records: Sequence[StoredRecord],
 ) -> tuple[list[npt.NDArray[np.intp]], str]:
     """Positions in each record of the samples that all have with the same label and input."""
-    indexes = [_sample_index(each) for each in records]
+    indexes = [_sample_index(record) for record in records]
     shared = indexes[0]
     for index in indexes[1:]:
         shared = shared.intersection(index)
@@ -171,7 +187,7 @@ def shared_samples(
         raise NotComparableError(
             "the runs have no sample in common: no id with the same label and input."
         )
-    total = max(len(each) for each in indexes)
+    total = max(len(index) for index in indexes)
     note = f"{len(shared)} of up to {total} samples are shared by all {len(records)} runs"
     return [np.asarray(index.get_indexer(shared)) for index in indexes], note
 

@@ -11,6 +11,8 @@ from actiontrack.analysis.tables import (
     label_column,
     matching_rows,
     nullable,
+    open_record,
+    open_records,
     run_columns,
     with_run_columns,
 )
@@ -43,7 +45,8 @@ def loss_curves(
     Raises:
         NotFoundError: if a record has no such sample.
     """
-    frames = [_curves(each, each.history(columns=()), sample_ids, n) for each in records]
+    records = open_records(records)
+    frames = [_curves(record, record.history(columns=()), sample_ids, n) for record in records]
     return pd.concat(frames, ignore_index=True)
 
 
@@ -67,18 +70,19 @@ def curve_clusters(
     Raises:
         ParameterError: if there are fewer than k distinct finite curves.
     """
+    open_record(record)
     history = record.history(columns=())
-    found = compare.cluster_curves(history.losses, k=k, seed=seed, n_closest=n_closest)
+    clusters = compare.cluster_curves(history.losses, k=k, seed=seed, n_closest=n_closest)
     ids = nullable(history.sample_ids)
     classes = label_column(record, history.labels, history.n_samples)
     parts = []
-    for number, rows in enumerate(found.closest):
+    for number, rows in enumerate(clusters.closest):
         samples = np.r_[-1, rows]  # a row that is none: the centre
-        curves = np.vstack([found.centres[number], history.losses[:, rows].T])
+        curves = np.vstack([clusters.centres[number], history.losses[:, rows].T])
         part = {
             "cluster": number + 1,
-            "trend": found.trends[number],
-            "n_samples": int(found.sizes[number]),
+            "trend": clusters.trends[number],
+            "n_samples": int(clusters.sizes[number]),
             "kind": np.where(samples < 0, "centre", "closest"),
             "rank": np.arange(len(samples)),
             "sample_id": ids.take(samples, allow_fill=True),
@@ -115,7 +119,8 @@ def stability(
     Raises:
         ParameterError: if a record does not give that score, or a method is unknown.
     """
-    unknown = [each for each in methods if each not in get_args(compare.Method)]
+    records = open_records(records)
+    unknown = [method for method in methods if method not in get_args(compare.Method)]
     if unknown:
         rule = f"must come from {list(get_args(compare.Method))}"
         raise ParameterError("methods", rule, unknown, "Pass one or both of them.")
@@ -151,6 +156,6 @@ def _curves(
         }
     )
     if labels is not None:
-        names = Classes(history.class_names).of_each(labels[rows])
-        frame["class"] = np.repeat(names, history.n_steps)
+        classes = Classes(history.class_names).of_each(labels[rows])
+        frame["class"] = np.repeat(classes, history.n_steps)
     return frame

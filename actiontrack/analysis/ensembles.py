@@ -8,7 +8,7 @@ import pandas as pd
 
 from actiontrack import compare
 from actiontrack.analysis.alignment import Alignment, align, class_column
-from actiontrack.analysis.tables import check_score, run_columns, with_run_columns
+from actiontrack.analysis.tables import check_score, open_records, run_columns, with_run_columns
 from actiontrack.errors import NotFoundError, ParameterError
 from actiontrack.history import Classes
 from actiontrack.scores import ensemble_entropy, ensemble_mean, min_max
@@ -44,6 +44,7 @@ def accuracy_by_threshold(
     Raises:
         ParameterError: if a record has no such score, or was not recorded with predictions.
     """
+    records = open_records(records)
     frames = []
     for record in records:
         table = record.scores()
@@ -83,10 +84,10 @@ def _masked_accuracy(
     """Accuracy of one run among the samples at or above each threshold on normalised scores."""
     frames = []
     for score, normalised in values.items():
-        found = compare.accuracy_by_threshold(
+        accuracy = compare.accuracy_by_threshold(
             normalised, np.asarray(correct), thresholds=np.linspace(0, 1, n_thresholds)
         )
-        frames.append(with_run_columns(found, run_columns(record) | {"score": score}))
+        frames.append(with_run_columns(accuracy, run_columns(record) | {"score": score}))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -108,10 +109,11 @@ def ensemble_scores(records: Sequence[StoredRecord]) -> pd.DataFrame:
         NotFoundError: if a record holds no class probabilities.
         ParameterError: if there are fewer than two records, or they hold no labels.
     """
+    records = open_records(records)
     aligned = _aligned_members(records)
     labels = aligned.labels
     assert labels is not None  # noqa: S101 - checked with the members
-    probabilities = np.stack([each.probabilities() for each in records])
+    probabilities = np.stack([record.probabilities() for record in records])
     entropy = ensemble_entropy(probabilities)
     action = ensemble_mean(aligned.values)
     variance = ensemble_mean(align(records, score="loss_variance").values)
@@ -157,13 +159,16 @@ def ensemble_accuracy(
     Raises:
         ParameterError: if there is no such score.
     """
+    records = open_records(records)
     for score in by:
         check_score(scores, score)
     values = {score: scores[score].to_numpy(dtype=np.float64) for score in by}
     labels = scores["label"].to_numpy()
     frames = [
-        _masked_accuracy(each, values, each.probabilities().argmax(axis=1) == labels, n_thresholds)
-        for each in records
+        _masked_accuracy(
+            record, values, record.probabilities().argmax(axis=1) == labels, n_thresholds
+        )
+        for record in records
     ]
     return pd.concat(frames, ignore_index=True)
 
@@ -216,16 +221,16 @@ def ensemble_correlations(
     for score in by:
         check_score(scores, score)
     codes, names = pd.factorize(scores["class"], sort=True)
-    found = compare.correlations(
+    groups = compare.correlations(
         scores[list(by)].to_numpy(dtype=np.float64).T,
         codes,
         groups=by,
-        class_names=[str(each) for each in names],
+        class_names=[str(name) for name in names],
         n_bootstrap=n_bootstrap,
         seed=seed,
     ).groups
     renamed = {"model_a": "score_a", "model_b": "score_b", "mean": "value"}
-    return found.rename(columns=renamed).drop(columns=["kind", "n_pairs"])
+    return groups.rename(columns=renamed).drop(columns=["kind", "n_pairs"])
 
 
 def _aligned_members(records: Sequence[StoredRecord]) -> "Alignment":

@@ -13,7 +13,7 @@ import pandas as pd
 from actiontrack.analysis.alignment import align, class_column
 from actiontrack.analysis.ensembles import ensemble_scores
 from actiontrack.analysis.loading import score_frame
-from actiontrack.analysis.tables import check_score
+from actiontrack.analysis.tables import check_score, open_record, open_records
 from actiontrack.errors import NotFoundError, ParameterError
 from actiontrack.history import check_choice
 from actiontrack.scores import hardness_sign, min_max
@@ -56,7 +56,7 @@ class SampleFilter:
 
 def choose_samples(
     scores: pd.DataFrame,
-    wanted: SampleFilter | None = None,
+    sample_filter: SampleFilter | None = None,
     *,
     score: str = "action",
     order: str | None = None,
@@ -65,7 +65,7 @@ def choose_samples(
 
     Args:
         scores: the frame of `analysis.load_scores`.
-        wanted: which samples. Default: all of them.
+        sample_filter: which samples. Default: all of them.
         score: the score of the range and of the order.
         order: "hardest" or "easiest" first, samples without a score last. Default: as they are.
 
@@ -73,13 +73,13 @@ def choose_samples(
         ParameterError: if there is no such score, class or choice, or `correct` is asked of a
             record without predictions.
     """
-    wanted = wanted or SampleFilter()
+    sample_filter = sample_filter or SampleFilter()
     values = _column(scores, score)
-    keep = _class_mask(scores, wanted.classes) & _correct_mask(scores, wanted.correct)
-    if wanted.low is not None:
-        keep &= values >= wanted.low
-    if wanted.high is not None:
-        keep &= values <= wanted.high
+    keep = _class_mask(scores, sample_filter.classes) & _correct_mask(scores, sample_filter.correct)
+    if sample_filter.low is not None:
+        keep &= values >= sample_filter.low
+    if sample_filter.high is not None:
+        keep &= values <= sample_filter.high
     rows = np.flatnonzero(keep)
     if order is not None:
         check_choice("order", order, ORDERS)
@@ -140,6 +140,8 @@ def score_pairs(
         NotComparableError: see `analysis.align`.
         ParameterError: if there is no such score, or both are the same run.
     """
+    open_record(other, argument="other")
+    open_record(first, argument="first")
     if first.run.run_id == other.run.run_id:
         run = first.run.run_id
         raise ParameterError("run", "must name two different runs", run, "Choose another run.")
@@ -170,6 +172,7 @@ def action_and_entropy(records: Sequence[StoredRecord]) -> pd.DataFrame:
         NotFoundError: if the runs hold no entropy.
         NotComparableError: if the runs do not measure the same thing on the same samples.
     """
+    records = open_records(records)
     columns = ["sample_id", "class", "action", "entropy", "mean_action", "entropy_nats", "correct"]
     if len(records) > 1:
         return ensemble_scores(records)[columns]
@@ -213,11 +216,11 @@ def verdict_precision(
     ranked = choose_samples(scores, score=score, order="hardest")["sample_id"]
     places = np.flatnonzero(ranked.isin(verdicts["sample_id"]))  # judged, the hardest first
     named = verdicts.set_index("sample_id")["verdict"]
-    found = named.reindex(ranked.iloc[places]).to_numpy(dtype=object)
+    judgements = named.reindex(ranked.iloc[places]).to_numpy(dtype=object)
     sizes = np.array(_sizes(ks, places, len(ranked)))
     n_judged = np.searchsorted(places, sizes)  # how many of them are among the k hardest
     counts = {
-        name: np.r_[0, np.cumsum(found == value)][n_judged]
+        name: np.r_[0, np.cumsum(judgements == value)][n_judged]
         for name, value in (("wrong", "wrong_label"), ("ambiguous", "ambiguous"), ("fine", "fine"))
     }
     with np.errstate(invalid="ignore"):
@@ -236,10 +239,10 @@ def verdict_precision(
 
 def _sizes(ks: Sequence[int] | None, places: npt.NDArray[np.intp], total: int) -> list[int]:
     if ks is None:
-        usual = {each for each in (10, 20, 50, 100, 200, 500, 1000) if each <= total}
+        usual = {size for size in (10, 20, 50, 100, 200, 500, 1000) if size <= total}
         last = int(places[-1]) + 1 if len(places) else total
         return sorted(usual | {last})
-    wrong = [each for each in ks if not 1 <= each <= total]
+    wrong = [k for k in ks if not 1 <= k <= total]
     if wrong:
         rule = f"must lie in 1 to {total}, the number of samples"
         raise ParameterError("k", rule, wrong[0], "Pass a smaller number.")
@@ -254,10 +257,10 @@ def _column(scores: pd.DataFrame, score: str) -> npt.NDArray[np.float64]:
 def _class_mask(scores: pd.DataFrame, classes: Sequence[str]) -> npt.NDArray[np.bool_]:
     if not classes:
         return np.ones(len(scores), dtype=np.bool_)
-    known = {str(each) for each in scores["class"].unique()}
-    unknown = [each for each in classes if each not in known]
+    present = {str(name) for name in scores["class"].unique()}
+    unknown = [name for name in classes if name not in present]
     if unknown:
-        rule = f"must be one of {', '.join(sorted(known))}"
+        rule = f"must be one of {', '.join(sorted(present))}"
         raise ParameterError("class", rule, unknown[0], "Choose one of these.")
     return np.asarray(scores["class"].isin(list(classes)))
 
@@ -293,12 +296,12 @@ def sample_ranks(scores: pd.DataFrame, names: Sequence[str], row: int) -> pd.Dat
     rows = []
     for name in names:
         values = _column(scores, name) * hardness_sign(name)
-        own = values[row]
-        known = ~np.isnan(values)
+        value_of_sample = values[row]
+        scored = ~np.isnan(values)
         rank, percentile = np.nan, np.nan
-        if not np.isnan(own):
-            rank = 1.0 + np.count_nonzero(values > own)
-            percentile = 100.0 * np.count_nonzero(values < own) / known.sum()
+        if not np.isnan(value_of_sample):
+            rank = 1.0 + np.count_nonzero(values > value_of_sample)
+            percentile = 100.0 * np.count_nonzero(values < value_of_sample) / scored.sum()
         value = float(scores[name].iloc[row])
         rows.append({"score": name, "value": value, "rank": rank, "percentile": percentile})
     return pd.DataFrame(rows, columns=["score", "value", "rank", "percentile"])
@@ -326,7 +329,7 @@ def choose_region(
         raise ParameterError(
             "region", "must be four bounds", list(region), "Pass x from, x to, y from, y to."
         )
-    missing = [each for each in (x, y) if each not in frame.columns]
+    missing = [name for name in (x, y) if name not in frame.columns]
     if missing:
         rule = f"must be columns among {', '.join(map(str, frame.columns))}"
         raise ParameterError("x, y", rule, missing[0], "Choose two of these.")

@@ -10,7 +10,13 @@ import pandas as pd
 from actiontrack import compare
 from actiontrack.analysis.loading import score_frame
 from actiontrack.analysis.samples import hardest
-from actiontrack.analysis.tables import check_score, matching_rows, run_columns, with_run_columns
+from actiontrack.analysis.tables import (
+    check_score,
+    matching_rows,
+    open_record,
+    run_columns,
+    with_run_columns,
+)
 from actiontrack.errors import NotFoundError
 from actiontrack.store import StoredRecord
 
@@ -46,6 +52,7 @@ def neighbours(
         NotFoundError: if the record holds no features, or no such sample.
         ParameterError: if k is not below the number of samples, or there is no such score.
     """
+    open_record(record)
     if not record.has_features:
         raise NotFoundError(
             f"record {record.name} of run {record.run.run_id} ({record.run.name}) holds no "
@@ -54,20 +61,20 @@ def neighbours(
         )
     table = score_frame([record])
     check_score(table, score)
-    known = record.samples.sample_ids
+    ids = record.samples.sample_ids
     if sample_ids is None:
         sample_ids = hardest(table, n, by=score)["sample_id"].tolist()
-    rows = matching_rows(record, known, sample_ids)
-    found, distances = compare.nearest_neighbours(record.features(), rows, k=k)
-    queries, others = np.repeat(rows, k), found.ravel()
+    rows = matching_rows(record, ids, sample_ids)
+    nearest, distances = compare.nearest_neighbours(record.features(), rows, k=k)
+    queries, others = np.repeat(rows, k), nearest.ravel()
     classes, values = table["class"].astype(str).to_numpy(), table[score].to_numpy()
     frame = pd.DataFrame(
         {
-            "query_id": known[queries],
+            "query_id": ids[queries],
             "query_class": classes[queries],
             f"query_{score}": values[queries],
             "rank": np.tile(np.arange(1, k + 1), len(rows)),
-            "sample_id": known[others],
+            "sample_id": ids[others],
             "class": classes[others],
             "distance": distances.ravel(),
             score: values[others],
@@ -91,6 +98,7 @@ def feature_map(record: StoredRecord, *, score: str = "action") -> pd.DataFrame:
         NotFoundError: if the record holds no features.
         ParameterError: if there is no such score, or fewer than two features.
     """
+    open_record(record)
     if not record.has_features:
         raise NotFoundError(
             f"record {record.name} of run {record.run.run_id} ({record.run.name}) holds no "
@@ -102,7 +110,7 @@ def feature_map(record: StoredRecord, *, score: str = "action") -> pd.DataFrame:
     names = ["feature 1", "feature 2"]
     if points.shape[1] != 2:
         points, explained = compare.principal_components(points, 2)
-        names = [f"component {n} ({each:.0%})" for n, each in enumerate(explained, start=1)]
+        names = [f"component {n} ({share:.0%})" for n, share in enumerate(explained, start=1)]
     head = table[["run_id", "run_name", "model", "sample_id", "class"]]
     frame = head.assign(x=points[:, 0], y=points[:, 1], **{score: table[score]})
     frame.attrs["axes"] = names

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 from tqdm.auto import tqdm
 
-from actiontrack.analysis.tables import check_score, label_classes, run_columns
+from actiontrack.analysis.tables import check_score, label_classes, open_records, run_columns
 from actiontrack.errors import CorruptRecordError, NotFoundError, ParameterError
 from actiontrack.history import LossHistory, check_choice
 from actiontrack.scores import score_table
@@ -189,6 +189,10 @@ def _apply(
     Returns:
         What the function gives, or with "skip" a `DamagedRecord` in its place.
     """
+    value: Any = query
+    if not isinstance(value, RunQuery | None):
+        remedy = "Pass RunQuery(experiments=…) or RunQuery(run_ids=…)."
+        raise ParameterError("query", "must be a RunQuery", value, remedy)
     query = query or RunQuery()
     runs, cache = store.find_runs(query), Cache(room)
 
@@ -236,14 +240,15 @@ def _warn_of(damaged: Sequence[DamagedRecord]) -> None:
 
 def score_frame(records: Sequence[StoredRecord], *, up_to_step: int | None = None) -> pd.DataFrame:
     """The frame of `load_scores` from records that are open already."""
-    frames = concurrently(lambda each: _tidy_scores(each, up_to_step), records, "scores")
+    records = open_records(records)
+    frames = concurrently(lambda record: _tidy_scores(record, up_to_step), records, "scores")
     return pd.concat(frames, ignore_index=True)
 
 
 def _tidy_scores(record: StoredRecord, up_to_step: int | None) -> pd.DataFrame:
     manifest = record.manifest
     # Arrays, not series: nothing has to be aligned, a thousand times.
-    columns = {name: each.array for name, each in stored_scores(record, up_to_step).items()}
+    columns = {name: column.array for name, column in stored_scores(record, up_to_step).items()}
     head = run_columns(record) | {
         "record": manifest.name,
         "complete": manifest.complete,
@@ -285,19 +290,19 @@ def score_column(
 
 
 def _truncated(history: LossHistory, up_to_step: int) -> LossHistory:
-    kept = history.steps <= up_to_step
-    if not kept.any() or int(history.steps[-1]) < up_to_step:
+    up_to = history.steps <= up_to_step
+    if not up_to.any() or int(history.steps[-1]) < up_to_step:
         raise ParameterError(
             "up_to_step",
             f"must be a recorded step, at most {int(history.steps[-1])}",
             up_to_step,
             "Choose a step that every run has reached.",
         )
-    grids = {name: values[kept] for name, values in history.measures.items()}
-    parts = {name: values[kept] for name, values in history.components.items()}
+    grids = {name: values[up_to] for name, values in history.measures.items()}
+    parts = {name: values[up_to] for name, values in history.components.items()}
     changes = {"measures": grids, "components": parts}
     changes |= {
-        name: getattr(history, name)[kept] for name in ("losses", "steps", "deltas", "seen")
+        name: getattr(history, name)[up_to] for name in ("losses", "steps", "deltas", "seen")
     }
     return LossHistory(**{**vars(history), **changes})
 

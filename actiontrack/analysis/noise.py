@@ -9,7 +9,13 @@ import pandas as pd
 
 from actiontrack import compare
 from actiontrack.analysis.loading import score_frame, stored_scores
-from actiontrack.analysis.tables import check_score, label_classes, run_columns, with_run_columns
+from actiontrack.analysis.tables import (
+    check_score,
+    label_classes,
+    open_records,
+    run_columns,
+    with_run_columns,
+)
 from actiontrack.errors import NotFoundError, ParameterError
 from actiontrack.history import UNKNOWN, known_truth, wrong_labels
 from actiontrack.scores import hardness_sign, unranked
@@ -58,6 +64,7 @@ def noise_detection(
         NotFoundError: if a record holds no true labels, or a sample that `further` lacks.
         ParameterError: if no label of a record is wrong, or a k is out of range.
     """
+    records = open_records(records)
     frames = []
     for record in records:
         table, noisy = _with_truth(record, up_to_step)
@@ -72,10 +79,10 @@ def noise_detection(
         values = {str(name): table[name].to_numpy(dtype=np.float64) for name in columns}
         values |= _further(record, table["sample_id"], (further or {}).get(record.run.run_id))
         low = {name for name in values if hardness_sign(name) < 0}
-        found = compare.detection(
+        detected = compare.detection(
             values, noisy, ks=ks, low_is_hard=low if low_is_hard is None else low_is_hard
         )
-        frames.append(with_run_columns(found, run_columns(record)))
+        frames.append(with_run_columns(detected, run_columns(record)))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -92,8 +99,8 @@ def noise_summary(detected: pd.DataFrame) -> pd.DataFrame:
         average_precision and precision_at_k, and n_runs.
     """
     metrics = ["auroc", "average_precision", "precision_at_k"]
-    place = detected.groupby(["run_id", "score"], sort=False).cumcount()
-    groups = detected.assign(place=place).groupby(["model", "score", "place"], sort=False)
+    rank = detected.groupby(["run_id", "score"], sort=False).cumcount()
+    groups = detected.assign(place=rank).groupby(["model", "score", "place"], sort=False)
     parts = {"k": groups["k"].mean()}
     for name in metrics:
         parts |= {f"{name}_mean": groups[name].mean(), f"{name}_std": groups[name].std()}
@@ -124,15 +131,16 @@ def noise_pairs(
         NotFoundError: if a record holds no true labels.
         ParameterError: if there is no such score.
     """
+    records = open_records(records)
     frames = []
     for record in records:
         table, noisy = _with_truth(record, None)
         check_score(table, score)
         values = table[score].to_numpy(dtype=np.float64) * hardness_sign(score)
         order = np.argsort(-values, kind="stable")[: noisy.sum() if k is None else k]
-        found = np.zeros(len(table), dtype=np.bool_)
-        found[order] = ~np.isnan(values[order])
-        wrong = table.loc[noisy, ["true_label", "label"]].assign(found=found[noisy])
+        is_found = np.zeros(len(table), dtype=np.bool_)
+        is_found[order] = ~np.isnan(values[order])
+        wrong = table.loc[noisy, ["true_label", "label"]].assign(found=is_found[noisy])
         frames.append(with_run_columns(wrong, run_columns(record)))
     groups = pd.concat(frames, ignore_index=True).groupby(["model", "true_label", "label"])["found"]
     pairs = groups.agg(n_wrong="size", n_found="sum", share="mean").reset_index()
@@ -150,6 +158,7 @@ def noise_scores(records: Sequence[StoredRecord]) -> pd.DataFrame:
     Raises:
         NotFoundError: if no record holds true labels.
     """
+    records = open_records(records)
     frames = []
     for record in records:
         table = score_frame([record])
@@ -159,7 +168,7 @@ def noise_scores(records: Sequence[StoredRecord]) -> pd.DataFrame:
             group = np.where(wrong_labels(labels, truth), "noisy", "clean")
             group = np.where(known_truth(labels, truth), group, UNKNOWN)
         frames.append(table.assign(group=group))
-    if not any("true_label" in each.columns for each in frames):
+    if not any("true_label" in frame.columns for frame in frames):
         raise NotFoundError(f"none of the {len(records)} records holds true labels. {_TRUTH}")
     return pd.concat(frames, ignore_index=True)
 
@@ -182,12 +191,12 @@ def _further(
     """Scores of another method, in the order of these samples."""
     if frame is None:
         return {}
-    given = frame.set_index("sample_id")
-    missing = sample_ids[~sample_ids.isin(given.index)]
+    by_id = frame.set_index("sample_id")
+    missing = sample_ids[~sample_ids.isin(by_id.index)]
     if len(missing):
         raise NotFoundError(
             f"the further scores of run {record.run.run_id} lack {len(missing)} of "
             f"{len(sample_ids)} samples, such as {missing.tolist()[0]!r}. Pass one row per sample."
         )
-    aligned = given.loc[sample_ids]
+    aligned = by_id.loc[sample_ids]
     return {str(name): aligned[name].to_numpy(dtype=np.float64) for name in aligned.columns}

@@ -12,7 +12,14 @@ from actiontrack import compare
 from actiontrack.analysis.alignment import shared_values
 from actiontrack.analysis.cluster.connection import each_on_cluster
 from actiontrack.analysis.comparable import CHOOSE_RUNS
-from actiontrack.analysis.tables import class_name, run_columns, runs_frame, with_run_columns
+from actiontrack.analysis.tables import (
+    class_name,
+    open_record,
+    open_records,
+    run_columns,
+    runs_frame,
+    with_run_columns,
+)
 from actiontrack.errors import NotComparableError, ParameterError
 from actiontrack.record.rasters import open_raster
 from actiontrack.store import StoredRecord
@@ -51,18 +58,19 @@ def pixel_classes(
     Raises:
         NotFoundError: if the record holds no maps or no such pictures.
     """
+    open_record(record)
     sums = np.zeros((256, 4))
-    for each in _of_maps(_class_sums, [record], client, picture):
-        sums += each
-    found = np.flatnonzero(sums[:, 0])
-    pixels, scored, total, squares = sums[found].T
+    for part in _of_maps(_class_sums, [record], client, picture):
+        sums += part
+    classes = np.flatnonzero(sums[:, 0])
+    pixels, scored, total, squares = sums[classes].T
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = total / scored
         std = np.sqrt(np.maximum(squares / scored - mean**2, 0))
         share_pixels, share_action = scored / scored.sum(), total / total.sum()
         frame = pd.DataFrame(
             {
-                "class": [class_name(record, each) for each in found.tolist()],
+                "class": [class_name(record, value) for value in classes.tolist()],
                 "n_pixels": pixels.astype(np.int64),
                 "mean": mean,
                 "std": std,
@@ -105,7 +113,7 @@ def _of_maps(
     chunks = [samples[start : start + _MAPS] for start in range(0, len(samples), _MAPS)]
     if client is not None:
         return each_on_cluster(client, function, chunks, records, *options)
-    return (function(each, records, *options) for each in chunks)
+    return (function(chunk, records, *options) for chunk in chunks)
 
 
 def pixel_regions(
@@ -132,10 +140,11 @@ def pixel_regions(
     Raises:
         NotFoundError: if the record holds no maps or no such pictures.
     """
-    found: list[dict[str, Any]] = []
-    for each in _of_maps(_hardest_regions, [record], client, n, picture, min_pixels):
-        found = sorted([*found, *each], key=_by_mean)[:n]
-    return with_run_columns(pd.DataFrame(found), run_columns(record))
+    open_record(record)
+    regions: list[dict[str, Any]] = []
+    for part in _of_maps(_hardest_regions, [record], client, n, picture, min_pixels):
+        regions = sorted([*regions, *part], key=_by_mean)[:n]
+    return with_run_columns(pd.DataFrame(regions), run_columns(record))
 
 
 def _hardest_regions(
@@ -155,10 +164,10 @@ def _hardest_regions(
             boxes = ndimage.find_objects(labelled)
             for size, mean, (down, across) in zip(sizes, means, boxes, strict=True):
                 if size >= min_pixels and np.isfinite(mean):
-                    place = {"top": down.start, "left": across.start}
-                    place |= {"bottom": down.stop, "right": across.stop}
+                    sides = {"top": down.start, "left": across.start}
+                    sides |= {"bottom": down.stop, "right": across.stop}
                     head = {"sample_id": ids[sample], "class": class_name(record, value)}
-                    rows.append(head | {"n_pixels": int(size), "mean": float(mean)} | place)
+                    rows.append(head | {"n_pixels": int(size), "mean": float(mean)} | sides)
         rows = sorted(rows, key=_by_mean)[:n]
     return rows
 
@@ -193,6 +202,7 @@ def map_correlation(
         NotFoundError: if a record holds no maps.
         ParameterError: if there are fewer than two runs.
     """
+    records = open_records(records)
     if len(records) < 2:
         raise ParameterError("records", "must be two runs or more", len(records), "Choose more.")
     shared = shared_values(records, on_mismatch, None)  # refuses what can't be compared
@@ -202,11 +212,13 @@ def map_correlation(
     ids = shared.sample_ids()
     chunks = [ids[start : start + _MAPS] for start in range(0, len(ids), _MAPS)]
     if client is None:
-        parts = [_map_values(each, shared.records, methods) for each in chunks]
+        parts = [_map_values(chunk, shared.records, methods) for chunk in chunks]
     else:
         parts = each_on_cluster(client, _map_values, chunks, shared.records, methods)
-    values = np.concatenate([each for each, _ in parts])  # (samples, methods, pairs)
-    n_pixels = np.concatenate([each for _, each in parts])
+    values = np.concatenate(
+        [correlations for correlations, _ in parts]
+    )  # (samples, methods, pairs)
+    n_pixels = np.concatenate([counts for _, counts in parts])
     models, run_ids = (runs[name].to_numpy() for name in ("model", "run_id"))
     first, second = np.triu_indices(len(runs), 1)
     head = {
@@ -261,11 +273,11 @@ def _map_with_classes(
 
 
 def _check_same_maps(first: StoredRecord, other: StoredRecord) -> None:
-    for each in (first, other):
-        _ = each.map_index  # refuses a record without maps
+    for record in (first, other):
+        _ = record.map_index  # refuses a record without maps
     kinds = [
-        (each.manifest.pixel_loss_name, (each.manifest.maps or {}).get("factor"))
-        for each in (first, other)
+        (record.manifest.pixel_loss_name, (record.manifest.maps or {}).get("factor"))
+        for record in (first, other)
     ]
     if kinds[0] != kinds[1]:
         raise NotComparableError(
@@ -277,13 +289,13 @@ def _check_same_maps(first: StoredRecord, other: StoredRecord) -> None:
 
 def _maps_of(records: Sequence[StoredRecord], sample_id: Any) -> npt.NDArray[np.float64]:
     """Maps of a sample in several runs, (n_runs, n_pixels)."""
-    found = [
-        each.pixel_action(int(np.searchsorted(each.samples.sample_ids, sample_id)))
-        for each in records
+    maps = [
+        record.pixel_action(int(np.searchsorted(record.samples.sample_ids, sample_id)))
+        for record in records
     ]
-    if len({each.shape for each in found}) > 1:
-        shapes = sorted({f"{each.shape[1]}x{each.shape[0]}" for each in found})
+    if len({values.shape for values in maps}) > 1:
+        shapes = sorted({f"{values.shape[1]}x{values.shape[0]}" for values in maps})
         raise NotComparableError(
             f"the maps of sample {sample_id} differ in size: {', '.join(shapes)}. {CHOOSE_RUNS}"
         )
-    return np.stack([each.ravel().astype(np.float64) for each in found])
+    return np.stack([values.ravel().astype(np.float64) for values in maps])

@@ -115,7 +115,7 @@ def describe_ensemble(
     interval = ""
     if np.isfinite(chosen["ci_low"]):
         interval = f" (95 % interval {chosen['ci_low']:.3f} to {chosen['ci_high']:.3f})"
-    told = (
+    sentence = (
         f"Over an ensemble of {n_models} models, Spearman's ρ of action and entropy is "
         f"{chosen['value']:.3f}{interval} on {chosen['n_samples']} samples; the ensemble is right "
         f"on {scores['correct'].mean():.1%} of them (one model on "
@@ -124,8 +124,8 @@ def describe_ensemble(
     for name in REGIONS:
         right = regions.loc[regions["region"] == name, "correct"]
         share = f"on {right.mean():.1%} of the" if len(right) else "and there are"
-        told += f", {share} {len(right)} with {name.replace(',', ' and')}"
-    return f"{told}."
+        sentence += f", {share} {len(right)} with {name.replace(',', ' and')}"
+    return f"{sentence}."
 
 
 def describe_map_correlation(correlations: pd.DataFrame) -> str:
@@ -165,8 +165,8 @@ def describe_noise(summary: pd.DataFrame) -> str:
             name: f"{mean:.3f}" if np.isnan(deviation) else f"{mean:.3f} ± {deviation:.3f}"
             for name, mean, deviation in zip(scores.index, means, deviations, strict=True)
         }
-        told = [name for name in ("action", "final_loss") if name in spelled]
-        values = ", ".join(f"{spelled[name]} by {name}" for name in told)
+        named = [name for name in ("action", "final_loss") if name in spelled]
+        values = ", ".join(f"{spelled[name]} by {name}" for name in named)
         best, runs = means.idxmax(), int(rows["n_runs"].max())
         fewer = int(scores["n_runs"].to_dict()[best])
         over = "" if fewer == runs else f" over {count_runs(fewer)}"
@@ -180,11 +180,11 @@ def describe_noise(summary: pd.DataFrame) -> str:
 
 def describe_pixel_classes(classes: pd.DataFrame) -> str:
     """The finding of `analysis.pixel_classes` in one sentence with numbers."""
-    known = classes.loc[np.isfinite(classes["mean"].to_numpy(dtype=np.float64))]
+    scored = classes.loc[np.isfinite(classes["mean"].to_numpy(dtype=np.float64))]
     parts = [
         f"{row['class']} {short_number(row['mean'])} ({row['share_pixels']:.1%} of pixels, "
         f"{row['share_action']:.1%} of the action)"
-        for _, row in known.iterrows()
+        for _, row in scored.iterrows()
     ]
     return f"Mean action of a pixel by its class, hardest first: {', '.join(parts)}."
 

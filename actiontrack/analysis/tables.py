@@ -1,6 +1,6 @@
 """Frames that every table starts from: one row per record, names of classes, rows of samples."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ __all__ = [
     "matching_rows",
     "model_of",
     "nullable",
+    "open_record",
+    "open_records",
     "positions",
     "run_columns",
     "runs_frame",
@@ -30,9 +32,54 @@ __all__ = [
 ]
 
 
+def open_records(
+    records: Sequence[StoredRecord], *, argument: str = "records", least: int = 1
+) -> list[StoredRecord]:
+    """The records of an argument as a list, if that is what they are.
+
+    Raises:
+        ParameterError: if they are anything else, such as a frame or a run's id, or too few.
+    """
+    rule, remedy = "must be open records", "Open them with actiontrack.load_records(RunQuery(…))."
+    value: Any = records
+    if isinstance(value, StoredRecord):
+        raise ParameterError(argument, "must be a list of records", "one record", "Pass [record].")
+    if not isinstance(value, Iterable) or isinstance(value, str | bytes | pd.DataFrame | Mapping):
+        raise ParameterError(argument, rule, _kind(value), remedy)
+    items = list(value)
+    wrong = [item for item in items if not isinstance(item, StoredRecord)]
+    if wrong:
+        raise ParameterError(argument, rule, f"a list with {_kind(wrong[0])}", remedy)
+    if len(items) < least:
+        number = "one record" if least == 1 else f"{least} records"
+        raise ParameterError(argument, f"must be {number} or more", len(items), "Choose runs.")
+    return items
+
+
+def open_record(record: StoredRecord, *, argument: str = "record") -> StoredRecord:
+    """The record of an argument, if that is what it is.
+
+    Raises:
+        ParameterError: if it is anything else, such as a frame, a run's id or a list.
+    """
+    value: Any = record
+    if not isinstance(value, StoredRecord):
+        remedy = "Open it with Store().open_record(run), or take one of load_records(…)."
+        raise ParameterError(argument, "must be an open record", _kind(value), remedy)
+    return value
+
+
+def _kind(value: object) -> str:
+    """What a value is, in words: its text, or its type."""
+    if isinstance(value, str):
+        return value
+    name = type(value).__name__
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
+
+
 def runs_frame(records: Sequence[StoredRecord]) -> pd.DataFrame:
     """One row per record: the run, its model, what was recorded, and whether it is complete."""
-    return pd.DataFrame([_run_row(each) for each in records])
+    return pd.DataFrame([_run_row(record) for record in open_records(records, least=0)])
 
 
 def model_of(record: StoredRecord) -> str:
@@ -46,8 +93,8 @@ def positions(record: StoredRecord, sample_ids: Sequence[Any]) -> list[int]:
     Raises:
         NotFoundError: if there is no such sample.
     """
-    found: list[int] = matching_rows(record, record.samples.sample_ids, sample_ids).tolist()
-    return found
+    rows: list[int] = matching_rows(record, record.samples.sample_ids, sample_ids).tolist()
+    return rows
 
 
 def save_frame(frame: pd.DataFrame, stem: Path) -> list[Path]:
@@ -83,7 +130,7 @@ def _run_row(record: StoredRecord) -> dict[str, object]:
         "delta": manifest.delta_kind,
         "n_steps": manifest.n_steps,
         "n_samples": manifest.n_samples,
-        "n_nonfinite": sum(each.n_nonfinite for each in manifest.steps),
+        "n_nonfinite": sum(step.n_nonfinite for step in manifest.steps),
         "status": run.status,
         "complete": manifest.complete,
     }
@@ -133,13 +180,13 @@ def by_model_and_time(record: StoredRecord) -> tuple[str, int, str]:
 
 
 def matching_rows(
-    record: StoredRecord, known: npt.NDArray[Any], wanted: Sequence[Any]
+    record: StoredRecord, ids: npt.NDArray[Any], sample_ids: Sequence[Any]
 ) -> npt.NDArray[np.intp]:
     """Row of every id that was asked for; an id that is absent is an error."""
-    rows = [_position(known, each) for each in wanted]
-    missing = [each for each, row in zip(wanted, rows, strict=True) if row < 0]
+    rows = [_position(ids, sample_id) for sample_id in sample_ids]
+    missing = [sample_id for sample_id, row in zip(sample_ids, rows, strict=True) if row < 0]
     if missing:
-        look = f"Its ids look like {known[0]!s}." if len(known) else "It has none."
+        look = f"Its ids look like {ids[0]!s}." if len(ids) else "It has none."
         if record.manifest.has_hashed_ids:
             look = "Its ids are hashed: find those of your samples with 'actiontrack hash-ids'."
         raise NotFoundError(
@@ -149,26 +196,30 @@ def matching_rows(
     return np.array(rows, dtype=np.intp)
 
 
-def _position(known: npt.NDArray[Any], wanted: Any) -> int:
+def _position(ids: npt.NDArray[Any], sample_id: Any) -> int:
     """Row of an id among ascending ones, -1 if it is none of them; integers may come as text."""
-    value: Any = str(wanted)
-    if known.dtype.kind in "iu":
+    value: Any = str(sample_id)
+    if ids.dtype.kind in "iu":
         try:
             value = int(value)
         except ValueError:
             return -1
-        if not np.iinfo(known.dtype).min <= value <= np.iinfo(known.dtype).max:
+        if not np.iinfo(ids.dtype).min <= value <= np.iinfo(ids.dtype).max:
             return -1
-    row = int(np.searchsorted(known, value))
-    return row if row < len(known) and str(known[row]) == str(wanted) else -1
+    row = int(np.searchsorted(ids, value))
+    return row if row < len(ids) and str(ids[row]) == str(sample_id) else -1
 
 
 def check_score(frame: pd.DataFrame, name: str) -> None:
     """Refuse a name that is no column of a score frame, or one that holds no numbers.
 
     Raises:
-        ParameterError: names the score and those that there are.
+        ParameterError: names the score and those that there are; or the frame is none.
     """
+    value: Any = frame
+    if not isinstance(value, pd.DataFrame):
+        remedy = "Pass what load_scores(…) or score_frame(records) gives."
+        raise ParameterError("scores", "must be a score frame", _kind(value), remedy)
     if name not in frame.columns or not pd.api.types.is_numeric_dtype(frame[name]):
         numeric = frame.select_dtypes("number").columns.difference(["label", "true_label"])
         raise ParameterError(

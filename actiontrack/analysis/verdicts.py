@@ -17,6 +17,7 @@ from typing import Any
 
 import pandas as pd
 
+from actiontrack.analysis.tables import open_record
 from actiontrack.errors import CorruptRecordError, ParameterError
 from actiontrack.history import Classes, check_choice
 from actiontrack.store import ARTIFACT_ROOT, StoredRecord
@@ -104,6 +105,7 @@ def add(record: StoredRecord, new_verdicts: Sequence[Verdict]) -> None:
         ParameterError: if there is none, or a new label is not among the record's classes.
         StoreError: if the artifact store can't be written.
     """
+    open_record(record)
     if not new_verdicts:
         raise ParameterError("verdicts", "must be one or more", 0, "Pass what people said.")
     names = record.manifest.class_names
@@ -112,9 +114,9 @@ def add(record: StoredRecord, new_verdicts: Sequence[Verdict]) -> None:
         if label is not None and not 0 <= label < (len(names) or 2**31):
             rule = f"must be a class index below {len(names)}"
             raise ParameterError("new_label", rule, label, "Choose a class.")
-    now = _now(record)
-    lines = [json.dumps(_line(verdict, now), ensure_ascii=False) for verdict in new_verdicts]
-    name = f"{now:{_TIME}}-{uuid.uuid4().hex[:12]}.jsonl"
+    time = _now(record)
+    lines = [json.dumps(_line(verdict, time), ensure_ascii=False) for verdict in new_verdicts]
+    name = f"{time:{_TIME}}-{uuid.uuid4().hex[:12]}.jsonl"
     with tempfile.TemporaryDirectory(prefix="actiontrack-") as folder:
         path = Path(folder) / name
         path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
@@ -142,11 +144,12 @@ def read(record: StoredRecord) -> pd.DataFrame:
         CorruptRecordError: if a file is damaged or newer than this package.
         StoreError: if the artifact store does not answer.
     """
+    open_record(record)
     rows: list[dict[str, Any]] = []
     for path in list_files(record):
         rows += _read_file(record.fetch(path), path, int if _has_numbers(record) else str)
     names = Classes(record.manifest.class_names)
-    frame = pd.DataFrame(rows, columns=[each for each in COLUMNS if each != "new_class"])
+    frame = pd.DataFrame(rows, columns=[name for name in COLUMNS if name != "new_class"])
     labels = [row.get("new_label") for row in rows]
     classes = [None if label is None else names.of(label) for label in labels]
     frame["new_label"] = pd.array(labels, dtype="Int64")
@@ -173,11 +176,11 @@ def current(verdicts: pd.DataFrame) -> pd.DataFrame:
     last = verdicts.drop_duplicates(["sample_id", "who"], keep="last")
     last = last.loc[last["verdict"] != "withdrawn"]
     groups = last.groupby("sample_id", sort=False)
-    counted = last.drop_duplicates("sample_id", keep="last").set_index("sample_id")
-    counted = counted.assign(
+    latest = last.drop_duplicates("sample_id", keep="last").set_index("sample_id")
+    latest = latest.assign(
         n_reviewers=groups["who"].nunique(), agreed=groups["verdict"].nunique().eq(1)
     ).reset_index()
-    return counted[[*COLUMNS, "n_reviewers", "agreed"]]
+    return latest[[*COLUMNS, "n_reviewers", "agreed"]]
 
 
 def list_files(record: StoredRecord) -> list[str]:
@@ -195,7 +198,7 @@ def _folder(record: StoredRecord) -> str:
     return f"{ARTIFACT_ROOT}/{record.name}/{_FOLDER}"
 
 
-def _line(verdict: Verdict, now: datetime) -> dict[str, Any]:
+def _line(verdict: Verdict, time: datetime) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "version": FORMAT_VERSION,
@@ -204,7 +207,7 @@ def _line(verdict: Verdict, now: datetime) -> dict[str, Any]:
         "new_label": verdict.new_label,
         "note": verdict.note,
         "who": verdict.who,
-        "when": (verdict.when or now).isoformat(),
+        "when": (verdict.when or time).isoformat(),
     }
 
 

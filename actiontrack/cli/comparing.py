@@ -81,7 +81,7 @@ def compare(
         # Both correlations and intervals are in the tidy table only; the finding is Spearman's.
         comparison = analysis.compare_runs(
             records,
-            methods=[each for each in _METHODS if tidy or each in {"spearman", method}],
+            methods=[name for name in _METHODS if tidy or name in {"spearman", method}],
             n_bootstrap=bootstrap if tidy else 0,
             client=client,
             **options,
@@ -134,12 +134,12 @@ def changed(
     store = Store(tracking_uri)
     old = analysis.load_records(_parsed("--before", before, record), store=store)
     new = analysis.load_records(_parsed("--after", after, record), store=store)
-    found = changes.compare_sets(old, new, score=score, up_to_step=up_to_step)
-    crossed = None if threshold is None else changes.regressions(found, threshold)
-    write(found.classes, kind, output)
-    click.echo(sentences.describe_changes(found), err=True)
+    differences = changes.compare_sets(old, new, score=score, up_to_step=up_to_step)
+    crossed = None if threshold is None else changes.regressions(differences, threshold)
+    write(differences.classes, kind, output)
+    click.echo(sentences.describe_changes(differences), err=True)
     if folder is not None:
-        made = reporting.change_report(old, new, found, threshold=threshold, crossed=crossed)
+        made = reporting.change_report(old, new, differences, threshold=threshold, crossed=crossed)
         click.echo(str(made.save(folder)["report.html"]), err=True)
     if crossed is not None and len(crossed):
         names = ", ".join(
@@ -154,7 +154,7 @@ def _parsed(name: str, text: str, record: str | None) -> RunQuery:
         return RunQuery(experiments=(rest,), record=record)
     if kind == "filter" and rest:
         return RunQuery(filter_string=rest, record=record)
-    ids = tuple(each.strip() for each in text.split(",") if each.strip())
+    ids = tuple(word.strip() for word in text.split(",") if word.strip())
     if not ids or ":" in text:
         rule = "must be experiment:NAME, filter:STRING or run ids"
         raise ParameterError(name, rule, text, "Write experiment:baseline, for instance.")

@@ -21,7 +21,7 @@ def for_terminal(frame: pd.DataFrame, kind: str) -> pd.DataFrame:
     if kind != "table":
         return frame
     hidden = ["run_id", "record", "label", "complete", "true_label"]
-    return frame.drop(columns=[each for each in hidden if each in frame.columns])
+    return frame.drop(columns=[name for name in hidden if name in frame.columns])
 
 
 def write(frame: pd.DataFrame, kind: str, output: Path | None) -> None:

@@ -137,10 +137,10 @@ def _extreme_rows(
 ) -> pd.DataFrame:
     frame = analysis.score_frame([record])
     if class_name is not None:
-        known = sorted(str(each) for each in frame["class"].unique())
-        if class_name not in known:
+        names = sorted(str(name) for name in frame["class"].unique())
+        if class_name not in names:
             raise ParameterError(
-                "--class", f"must be one of {', '.join(known)}", class_name, "Choose one of these."
+                "--class", f"must be one of {', '.join(names)}", class_name, "Choose one of these."
             )
         frame = frame.loc[frame["class"] == class_name]
     choose = analysis.easiest if easiest else analysis.hardest

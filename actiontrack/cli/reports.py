@@ -107,8 +107,10 @@ def _tables(records: Sequence[StoredRecord], output: Path) -> list[Path]:
         *analysis.save_frame(analysis.class_distributions(frame), output / "classes"),
         *analysis.save_frame(analysis.loss_curves(records), output / "curves_of_hardest"),
     ]
-    if all(reporting.has_pixel_classes(each) for each in records):
-        pixels = pd.concat([analysis.pixel_classes(each) for each in records], ignore_index=True)
+    if all(reporting.has_pixel_classes(record) for record in records):
+        pixels = pd.concat(
+            [analysis.pixel_classes(record) for record in records], ignore_index=True
+        )
         written += analysis.save_frame(pixels, output / "pixel_classes")
     if len(records) > 1:
         written += analysis.compare_runs(records).save(output)
@@ -142,7 +144,7 @@ def report(
     made = reporting.query_report(
         records, score=score, on_mismatch=on_mismatch, up_to_step=up_to_step
     )
-    left_out = len(records) - len({each.run_id for each in made.sources})
+    left_out = len(records) - len({source.run_id for source in made.sources})
     if left_out:
         click.echo(
             f"{left_out} of {len(records)} runs can't be compared with the others and are left "

@@ -53,9 +53,9 @@ def verdicts(
     """Print what people said of the samples of a run, and how many of the hardest are wrong."""
     record = one_record(query)
     if file is not None:
-        said = read_verdict_file(record, file, who=who or _account() or "unnamed")
-        stored.add(record, said)
-        click.echo(f"{len(said)} verdicts kept", err=True)
+        imported = read_verdict_file(record, file, who=who or _account() or "unnamed")
+        stored.add(record, imported)
+        click.echo(f"{len(imported)} verdicts kept", err=True)
     current = ask("verdicts", [record])
     at_k = ask("precision", [record], {"score": score, "k": ks})
     table = at_k if precision else current
@@ -109,7 +109,7 @@ def ui(tracking_uri: str | None, host: str, port: int, workers: int) -> None:
 
 def _summary(current: pd.DataFrame, precision: pd.DataFrame, score: str) -> str:
     counts = current["verdict"].value_counts()
-    parts = [f"{counts.get(each, 0)} {each.replace('_', ' ')}" for each in stored.VERDICTS[:3]]
+    parts = [f"{counts.get(name, 0)} {name.replace('_', ' ')}" for name in stored.VERDICTS[:3]]
     text = f"{len(current)} samples judged: {', '.join(parts)}."
     judged = list(precision.loc[precision["n_judged"] > 0].itertuples())
     if not judged:
@@ -125,7 +125,7 @@ def _with_texts(frame: pd.DataFrame, kind: str) -> pd.DataFrame:
     """Times as ISO 8601 in formats that have no times."""
     if kind == "parquet" or "when" not in frame.columns:
         return frame
-    return frame.assign(when=[each.isoformat() for each in frame["when"]])
+    return frame.assign(when=[time.isoformat() for time in frame["when"]])
 
 
 def _account() -> str:

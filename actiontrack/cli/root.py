@@ -67,7 +67,7 @@ def cli() -> None:
 
 @cli.result_callback()
 @click.pass_context
-def _name_damaged(context: click.Context, _result: object, **_options: object) -> None:
+def _name_damaged(context: click.Context, /, _result: object, **_options: object) -> None:
     """Fail after a command that went on without damaged records."""
     if damaged := context.meta.get(DAMAGED):
         raise CorruptRecordError(damage_message(damaged))

@@ -67,8 +67,8 @@ def scores(
 ) -> None:
     """Print the scores of every sample; --plot draws their distribution."""
     frame = open_scores(query, up_to_step=up_to_step)
-    shown = analysis.hardest(frame, top, by=score) if top else frame
-    write(for_terminal(shown, kind), kind, output)
+    table = analysis.hardest(frame, top, by=score) if top else frame
+    write(for_terminal(table, kind), kind, output)
     save_plot(plot, lambda: plots.score_histogram(frame, score=score, hue="run_name"))
 
 

@@ -35,7 +35,7 @@ class ActionEvaluator(ModelEvaluator):
     def __init__(self) -> None:
         self._n_asked = 0
 
-    def can_evaluate(  # type: ignore[override] - MLflow asks an instance
+    def can_evaluate(  # type: ignore[override]  # MLflow asks an instance
         self, *, model_type: str, evaluator_config: Any = None, **kwargs: Any
     ) -> bool:
         """Whether the model is a classifier or a regression, and this evaluator was named.

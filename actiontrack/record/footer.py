@@ -74,7 +74,7 @@ class Footer:
     def n_values(self, column: str) -> int:
         """Number of values of a column, those in lists counted one by one."""
         return sum(
-            each.n_values for group in self.groups for each in group if each.column == column
+            chunk.n_values for group in self.groups for chunk in group if chunk.column == column
         )
 
     def check(
@@ -101,22 +101,22 @@ class Footer:
         Raises:
             CorruptRecordError: if the footer claims too much, or a page more than the footer.
         """
-        wanted = [
-            each
+        chosen = [
+            chunk
             for group in (map(self.groups.__getitem__, groups) if groups else self.groups)
-            for each in group
-            if columns is None or each.column in columns
+            for chunk in group
+            if columns is None or chunk.column in columns
         ]
         # Numbers take their width whatever their encoding.
         check_claim(
-            name, sum(max(each.claimed, each.n_values * each.width) for each in wanted), stored
+            name, sum(max(chunk.claimed, chunk.n_values * chunk.width) for chunk in chosen), stored
         )
-        for each in wanted:
-            plain = each.is_text and each.column not in texts
-            problem = _problem(each, read, stored, dictionary=not plain)
+        for chunk in chosen:
+            plain = chunk.is_text and chunk.column not in texts
+            problem = _problem(chunk, read, stored, dictionary=not plain)
             if problem:
                 raise CorruptRecordError(
-                    f"{name} is refused before anything is allocated: the column {each.column} "
+                    f"{name} is refused before anything is allocated: the column {chunk.column} "
                     f"{problem}. Restore the file, or record the run again."
                 )
 
@@ -130,7 +130,7 @@ def _footer(read: Read, stored: int) -> dict[int, Any]:
 
 
 def _groups(footer: dict[int, Any]) -> tuple[tuple[_Chunk, ...], ...]:
-    lengths = [each.get(2, 0) for each in footer[2] if each.get(1) == _FIXED]
+    lengths = [group.get(2, 0) for group in footer[2] if group.get(1) == _FIXED]
     fixed = max(lengths, default=0)
     return tuple(
         tuple(_chunk(column[3], fixed) for column in group[1]) for group in footer.get(4, ())
@@ -158,16 +158,16 @@ def _problem(chunk: _Chunk, read: Read, stored: int, *, dictionary: bool) -> str
     end = chunk.start + chunk.length
     if min(chunk.start, chunk.length, chunk.claimed, chunk.n_values) < 0 or end > stored:
         return "lies outside the file"
-    expanded, at, problem = 0, chunk.start, ""
-    while at < end and not problem:
+    expanded, position, problem = 0, chunk.start, ""
+    while position < end and not problem:
         try:
-            header, size = _page_header(read, at, end)
-            kind, unpacked, packed = (int(header[each]) for each in (1, 2, 3))
+            header, size = _page_header(read, position, end)
+            kind, unpacked, packed = (int(header[field]) for field in (1, 2, 3))
         except (KeyError, ValueError, TypeError):
             return "has a page without a proper header"
         expanded += unpacked
-        at += size + packed
-        if min(unpacked, packed) < 0 or at > end:
+        position += size + packed
+        if min(unpacked, packed) < 0 or position > end:
             problem = "has a page of an impossible size"
         elif expanded > chunk.claimed:
             problem = f"has pages of {expanded:,} bytes where its footer says {chunk.claimed:,}"
@@ -185,14 +185,14 @@ def _encoding(header: Mapping[int, Any]) -> object:
     return None
 
 
-def _page_header(read: Read, at: int, end: int) -> tuple[dict[int, Any], int]:
+def _page_header(read: Read, position: int, end: int) -> tuple[dict[int, Any], int]:
     """The header of the page at an offset, by field number, and its length in bytes."""
     window = _HEADER_WINDOW
     while True:
         try:
-            return _struct(read(at, min(window, end - at)), 0, 0)
+            return _struct(read(position, min(window, end - position)), 0, 0)
         except IndexError:
-            if window >= min(_MAX_HEADER, end - at):
+            if window >= min(_MAX_HEADER, end - position):
                 raise ValueError("a header without an end") from None
             window *= 16
 
@@ -200,74 +200,74 @@ def _page_header(read: Read, at: int, end: int) -> tuple[dict[int, Any], int]:
 # Thrift's compact protocol, as far as Parquet needs it: (bytes, offset) -> (value, offset of what
 # follows). Called for every page that is read, so it makes no objects but the values. A field that
 # comes twice is refused: which of the two counts is for each reader to say.
-def _struct(data: bytes, at: int, depth: int) -> tuple[dict[int, Any], int]:
+def _struct(data: bytes, position: int, depth: int) -> tuple[dict[int, Any], int]:
     """A struct: number of each field -> value."""
     fields: dict[int, Any] = {}
     number = 0
     while True:
-        head = data[at]
-        at += 1
+        head = data[position]
+        position += 1
         if not head:
-            return fields, at
+            return fields, position
         if head >> 4:
             number += head >> 4
         else:
-            number, at = _signed(data, at)
+            number, position = _signed(data, position)
         if number in fields:
             raise ValueError(f"field {number} comes twice")
         kind = head & 0x0F
         if 4 <= kind <= 6:
-            fields[number], at = _signed(data, at)
+            fields[number], position = _signed(data, position)
         elif kind <= 2:
             fields[number] = kind == 1
         else:
-            fields[number], at = _value(data, at, kind, depth)
+            fields[number], position = _value(data, position, kind, depth)
 
 
-def _value(data: bytes, at: int, kind: int, depth: int) -> tuple[Any, int]:
+def _value(data: bytes, position: int, kind: int, depth: int) -> tuple[Any, int]:
     if depth > _MAX_DEPTH:
         raise ValueError("nested too deeply")
     if 4 <= kind <= 6:
-        return _signed(data, at)
+        return _signed(data, position)
     if kind == 12:
-        return _struct(data, at, depth + 1)
+        return _struct(data, position, depth + 1)
     if kind in {9, 10}:
-        return _list(data, at, depth + 1)
+        return _list(data, position, depth + 1)
     if kind == 8:
-        size, at = _varint(data, at)
+        size, position = _varint(data, position)
     elif kind in {1, 2, 3, 7}:
         size = 8 if kind == 7 else 1
     else:
         raise ValueError(f"no type {kind} in Parquet")
-    if at + size > len(data):
+    if position + size > len(data):
         raise IndexError
-    return data[at : at + size], at + size
+    return data[position : position + size], position + size
 
 
-def _list(data: bytes, at: int, depth: int) -> tuple[list[Any], int]:
-    head = data[at]
-    count, at = head >> 4, at + 1
+def _list(data: bytes, position: int, depth: int) -> tuple[list[Any], int]:
+    head = data[position]
+    count, position = head >> 4, position + 1
     if count == 15:
-        count, at = _varint(data, at)
+        count, position = _varint(data, position)
     values = []
     for _ in range(min(count, len(data) + 1)):  # each takes a byte or more
-        value, at = _value(data, at, head & 0x0F, depth)
+        value, position = _value(data, position, head & 0x0F, depth)
         values.append(value)
-    return values, at
+    return values, position
 
 
-def _varint(data: bytes, at: int) -> tuple[int, int]:
+def _varint(data: bytes, position: int) -> tuple[int, int]:
     value = shift = 0
     while shift < 70:
-        byte = data[at]
-        at += 1
+        byte = data[position]
+        position += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
-            return value, at
+            return value, position
         shift += 7
     raise ValueError("a number without an end")
 
 
-def _signed(data: bytes, at: int) -> tuple[int, int]:
-    value, at = _varint(data, at)
-    return (value >> 1) ^ -(value & 1), at
+def _signed(data: bytes, position: int) -> tuple[int, int]:
+    value, position = _varint(data, position)
+    return (value >> 1) ^ -(value & 1), position

@@ -93,7 +93,7 @@ def check_path(name: object) -> str:
     """
     text = str(name)
     parts = PurePosixPath(text).parts
-    plain = bool(parts) and all(_PART.fullmatch(each) for each in parts)
+    plain = bool(parts) and all(_PART.fullmatch(part) for part in parts)
     if not isinstance(name, str) or not plain or "/".join(parts) != text or len(text) > _MAX_PATH:
         raise ValueError(f"unsafe path {name!r}")
     if text == "manifest.json":
@@ -120,7 +120,7 @@ def check_manifest(body: Mapping[str, Any]) -> None:
         _text(f"digests.{name}", value or "")
     columns: list[str] = []
     for name in ("class_names", "measures", "components"):
-        texts = [_text(name, each) for each in _sequence(name, body[name])]
+        texts = [_text(name, item) for item in _sequence(name, body[name])]
         columns += texts if name != "class_names" else []
     _columns(columns)
     for name in ("source", "maps", "partial", "privacy", "notes"):
@@ -156,8 +156,7 @@ def _maps(options: Mapping[str, Any]) -> None:
 
 def _steps(steps: Sequence[Any], n_samples: int) -> None:
     last = -1
-    for each in steps:
-        entry = _mapping("steps", each)
+    for entry in (_mapping("steps", step) for step in steps):
         step = _whole("steps.step", entry["step"], MAX_SAMPLES)
         if step <= last:
             raise ValueError(f"steps: {step} follows {last}")

@@ -83,11 +83,11 @@ def read_history(
             sample_ids=samples.sample_ids,
             labels=samples.labels,
             true_labels=samples.true_labels,
-            steps=np.array([each.step for each in manifest.steps], dtype=np.int64),
-            deltas=np.array([each.delta for each in manifest.steps], dtype=np.float64),
+            steps=np.array([entry.step for entry in manifest.steps], dtype=np.int64),
+            deltas=np.array([entry.delta for entry in manifest.steps], dtype=np.float64),
             seen=seen,
-            measures={each: grids[each] for each in manifest.measures if each in grids},
-            components={each: grids[each] for each in manifest.components if each in grids},
+            measures={name: grids[name] for name in manifest.measures if name in grids},
+            components={name: grids[name] for name in manifest.components if name in grids},
             class_names=manifest.class_names,
             split=manifest.split,
             mode=manifest.mode,
@@ -101,8 +101,8 @@ def _read_grids(
 ) -> tuple[dict[str, npt.NDArray[Any]], npt.NDArray[np.bool_]]:
     shape = (manifest.n_steps, manifest.n_samples)
     types = {name: np.dtype(measure_dtype(name)) for name in names}
-    stored = sum(promised_file(manifest, block_path(each.step)).bytes for each in manifest.steps)
-    width = 1 + sum(each.itemsize for each in types.values())
+    stored = sum(promised_file(manifest, block_path(entry.step)).bytes for entry in manifest.steps)
+    width = 1 + sum(dtype.itemsize for dtype in types.values())
     check_claim(f"the record {manifest.name}", shape[0] * shape[1] * width, stored)
     grids = {name: np.empty(shape, dtype=types[name]) for name in names}
     seen = np.empty(shape, dtype=np.bool_)

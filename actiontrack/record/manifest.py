@@ -156,12 +156,12 @@ class Manifest:
 
     def without_files(self, *folders: str) -> "Manifest":
         """This manifest without the files in some folders of the record."""
-        kept = {
-            name: each
-            for name, each in self.files.items()
+        files = {
+            name: entry
+            for name, entry in self.files.items()
             if not any(name.startswith(f"{folder}/") for folder in folders)
         }
-        return replace(self, files=kept)
+        return replace(self, files=files)
 
     def with_file(self, path: str, entry: FileEntry) -> "Manifest":
         """This manifest with one file added or replaced."""
@@ -201,8 +201,8 @@ def manifest_digest(manifest: Manifest) -> str:
 def _body(manifest: Manifest) -> dict[str, Any]:
     """The fields of a manifest's file but its checksum; nothing is copied."""
     entries = {
-        "steps": [vars(each) for each in manifest.steps],
-        "files": {name: vars(each) for name, each in manifest.files.items()},
+        "steps": [vars(step) for step in manifest.steps],
+        "files": {name: vars(entry) for name, entry in manifest.files.items()},
     }
     body = {"format": FORMAT, "version": FORMAT_VERSION} | vars(manifest) | entries
     if manifest.notes is None:
@@ -265,12 +265,12 @@ def _parse_manifest(path: Path, body: Any) -> Manifest:
 
 def _manifest(body: Mapping[str, Any]) -> Manifest:
     check_manifest(body)
-    known = {each.name for each in fields(Manifest)}
-    values = {key: value for key, value in body.items() if key in known}
+    names = {item.name for item in fields(Manifest)}
+    values = {key: value for key, value in body.items() if key in names}
     for key in ("class_names", "measures", "components"):
         values[key] = tuple(values[key])
-    values["steps"] = tuple(_known(StepEntry, each) for each in values["steps"])
-    values["files"] = {name: _known(FileEntry, each) for name, each in values["files"].items()}
+    values["steps"] = tuple(_known(StepEntry, step) for step in values["steps"])
+    values["files"] = {name: _known(FileEntry, entry) for name, entry in values["files"].items()}
     manifest = Manifest(**values)
     check_name("split", manifest.split)
     check_name("mode", manifest.mode)
@@ -278,5 +278,5 @@ def _manifest(body: Mapping[str, Any]) -> Manifest:
 
 
 def _known(entry: type[Any], values: Mapping[str, Any]) -> Any:
-    names = {each.name for each in fields(entry)}
+    names = {item.name for item in fields(entry)}
     return entry(**{key: value for key, value in values.items() if key in names})

@@ -75,14 +75,14 @@ def write_maps(
         if not waiting:
             size = 0
         height, width = (0, 0) if values is None else values.shape
-        place = (-1, -1) if values is None else (len(entries), len(waiting))
-        for name, each in zip(index, (height, width, *place), strict=True):
-            index[name].append(each)
+        file_and_row = (-1, -1) if values is None else (len(entries), len(waiting))
+        for name, number in zip(index, (height, width, *file_and_row), strict=True):
+            index[name].append(number)
         if values is not None:
             waiting.append((sample, values))
             size += values.size * 4
     write()
-    columns = {name: np.array(each, dtype=np.int32) for name, each in index.items()}
+    columns = {name: np.array(numbers, dtype=np.int32) for name, numbers in index.items()}
     columns = {"sample": np.arange(len(columns["row"]), dtype=np.int32), **columns}
     path = f"{under}/index.parquet"
     entries[path] = write_table(folder / path, _table(columns))
@@ -133,14 +133,14 @@ def read_map_index(manifest: Manifest, fetch: Fetch, *, under: str = MAPS) -> pd
     with corrupt_on_error(path):
         whole = np.dtype(np.int64)
         index = pd.DataFrame(
-            {each: column_values(table[each].combine_chunks(), whole) for each in columns}
+            {name: column_values(table[name].combine_chunks(), whole) for name in columns}
         )
-        there = index["file"] >= 0
-        if (index["file"] < -1).any() or (index.loc[there, ["row", "height", "width"]] < 0).any(
+        has_map = index["file"] >= 0
+        if (index["file"] < -1).any() or (index.loc[has_map, ["row", "height", "width"]] < 0).any(
             axis=None
         ):
             raise ValueError("a place or size is negative")
-    sides = index.loc[there, ["height", "width"]].clip(upper=_MAX_MAP_PIXELS + 1)
+    sides = index.loc[has_map, ["height", "width"]].clip(upper=_MAX_MAP_PIXELS + 1)
     largest = int((sides["height"] * sides["width"]).max()) if len(sides) else 0
     if largest > _MAX_MAP_PIXELS:
         raise CorruptRecordError(
@@ -168,7 +168,7 @@ def read_map(
         NotFoundError: if the sample has no map.
         CorruptRecordError: if its file is missing, truncated, altered or not what the index says.
     """
-    number, place = int(index["file"].iloc[sample]), int(index["row"].iloc[sample])
+    number, row = int(index["file"].iloc[sample]), int(index["row"].iloc[sample])
     if number < 0:
         raise NotFoundError(f"sample {sample} of the record {manifest.name} has no map.")
     name = map_path(number, under)
@@ -176,9 +176,9 @@ def read_map(
     with corrupt_on_error(name):
         _check_map_file(file, index.iloc[_in_same_file(index["file"].to_numpy(), sample)])
         table = columns_of(file, ["sample", "map"])
-        if table["sample"][place].as_py() != sample:
+        if table["sample"][row].as_py() != sample:
             raise ValueError(f"sample {sample} is not in its place")
-        flat = table["map"].combine_chunks()[place].values  # noqa: PD011 - not a frame's
+        flat = table["map"].combine_chunks()[row].values  # noqa: PD011 - not a frame's
         shape = (int(index["height"].iloc[sample]), int(index["width"].iloc[sample]))
         return column_values(flat, np.dtype(np.float32)).reshape(shape)
 
@@ -189,11 +189,11 @@ def _in_same_file(files: npt.NDArray[np.int32], sample: int) -> npt.NDArray[np.i
     while True:
         start, stop = max(0, sample - width), min(len(files), sample + width)
         near = files[start:stop]
-        here = near == files[sample]
-        others = np.flatnonzero(~here & (near >= 0)) + start
+        same_file = near == files[sample]
+        others = np.flatnonzero(~same_file & (near >= 0)) + start
         left = start == 0 or (others < sample).any()
         if left and (stop == len(files) or (others > sample).any()):
-            return np.flatnonzero(here) + start
+            return np.flatnonzero(same_file) + start
         width *= 4
 
 

@@ -87,20 +87,20 @@ def _table(columns: Mapping[str, Any]) -> pa.Table:
 
 def write_table(path: Path, table: pa.Table, row_group: int | None = None) -> FileEntry:
     """Write a table as every file of a record is written."""
-    floats = [each.name for each in table.schema if pa.types.is_floating(each.type)]
+    floats = [column.name for column in table.schema if pa.types.is_floating(column.type)]
     dictionary = [
-        each.name
-        for each in table.schema
-        if pa.types.is_string(each.type) or each.name in {"label", "true_label", "predicted"}
+        column.name
+        for column in table.schema
+        if pa.types.is_string(column.type) or column.name in {"label", "true_label", "predicted"}
     ]
     encodings = dict.fromkeys(floats, "BYTE_STREAM_SPLIT")
     encodings |= dict.fromkeys(("sample", "step"), "DELTA_BINARY_PACKED")
-    encodings = {each: code for each, code in encodings.items() if each in table.column_names}
+    encodings = {name: code for name, code in encodings.items() if name in table.column_names}
     # Minimum and maximum leave NaN out, and there are readers that conclude that there is none.
     bounded = [
-        each.name
-        for each in table.schema
-        if not pa.types.is_floating(each.type) and not pa.types.is_nested(each.type)
+        column.name
+        for column in table.schema
+        if not pa.types.is_floating(column.type) and not pa.types.is_nested(column.type)
     ]
     write_file(
         path,
@@ -131,12 +131,12 @@ def column_values(column: pa.ChunkedArray | pa.Array, dtype: np.dtype[Any]) -> n
     """A column without nulls as NumPy, if its type is of the kind of `dtype`."""
     if not _KINDS[dtype.kind](column.type) or column.null_count:
         raise TypeError(f"a column of {dtype.name} is {column.type}, or has values that are absent")
-    found = (
+    numbers = (
         column.to_numpy()
         if isinstance(column, pa.ChunkedArray)
         else column.to_numpy(zero_copy_only=False)
     )
-    return np.asarray(found, dtype=dtype if dtype.kind != "i" else None)
+    return np.asarray(numbers, dtype=dtype if dtype.kind != "i" else None)
 
 
 @dataclass(frozen=True)
@@ -167,10 +167,10 @@ def columns_of(table: ParquetTable, columns: Sequence[str]) -> pa.Table:
     n_rows = table.metadata.num_rows
     with corrupt_on_error(table.name):
         table.footer.check(table.name, table.read, table.stored, columns=set(columns), texts=_TEXTS)
-        found = table.file.read(columns=list(columns), use_threads=n_rows > _THREADED_ROWS)
-        if found.num_rows != n_rows or len(found.column_names) != len(columns):
-            raise ValueError(f"{found.num_rows} rows where its footer says {n_rows}")
-        return found
+        chosen = table.file.read(columns=list(columns), use_threads=n_rows > _THREADED_ROWS)
+        if chosen.num_rows != n_rows or len(chosen.column_names) != len(columns):
+            raise ValueError(f"{chosen.num_rows} rows where its footer says {n_rows}")
+        return chosen
 
 
 def open_table(manifest: Manifest, name: str, fetch: Fetch) -> ParquetTable:
@@ -202,7 +202,7 @@ def open_any(manifest: Manifest, name: str, fetch: Fetch) -> ParquetTable:
     with corrupt_on_error(name):
         file = pq.ParquetFile(opened())
         names = file.schema_arrow.names  # made each time that it is asked for
-        texts = [each for each in _TEXTS if each in names]
+        texts = [text for text in _TEXTS if text in names]
         if texts:
             file = pq.ParquetFile(opened(), metadata=file.metadata, read_dictionary=texts)
             file.schema_arrow  # noqa: B018 - it is made now or never
@@ -212,11 +212,11 @@ def open_any(manifest: Manifest, name: str, fetch: Fetch) -> ParquetTable:
 def parquet_reader(source: Path | bytes) -> Read:
     """Gives bytes of a file that is in memory or on disk."""
     if isinstance(source, bytes):
-        return lambda at, size: source[at : at + size]
+        return lambda start, size: source[start : start + size]
 
-    def read(at: int, size: int) -> bytes:
+    def read(start: int, size: int) -> bytes:
         with source.open("rb") as file:
-            file.seek(at)
+            file.seek(start)
             return file.read(size)
 
     return read
@@ -333,7 +333,7 @@ def any_values(column: pa.ChunkedArray, stored: int) -> Any:
     """A column of texts as a list, one of numbers or truth values as NumPy."""
     if pa.types.is_dictionary(column.type):
         return _texts(column, stored)[0].to_pylist()
-    if not any(each(column.type) for each in _KINDS.values()):
+    if not any(is_kind(column.type) for is_kind in _KINDS.values()):
         raise TypeError(f"a column is {column.type}")
     return column.to_numpy()
 

@@ -65,7 +65,7 @@ def write_boxes(folder: Path, boxes: pd.DataFrame) -> FileEntry:
         ParameterError: a missing column, a kind that is neither "truth" nor "predicted", or a
             side or size that is not finite.
     """
-    missing = [each for each in BOX_COLUMNS if each not in boxes.columns]
+    missing = [name for name in BOX_COLUMNS if name not in boxes.columns]
     if missing:
         rule = f"must have the columns {', '.join(BOX_COLUMNS[1:])}"
         raise ParameterError("boxes", rule, f"none named {missing[0]}", "Add the column.")
@@ -81,8 +81,8 @@ def write_boxes(folder: Path, boxes: pd.DataFrame) -> FileEntry:
     ordered = boxes.sort_values("sample", kind="stable")
     columns: dict[str, Any] = {
         "sample": ordered["sample"].to_numpy(dtype=np.int32),
-        **{each: pa.array(ordered[each].astype(str), pa.string()) for each in ("kind", "class")},
-        **{each: ordered[each].to_numpy(dtype=np.float32) for each in BOX_COLUMNS[3:]},
+        **{name: pa.array(ordered[name].astype(str), pa.string()) for name in ("kind", "class")},
+        **{name: ordered[name].to_numpy(dtype=np.float32) for name in BOX_COLUMNS[3:]},
     }
     return write_table(folder / BOXES, _table(columns))
 

@@ -88,7 +88,7 @@ def read_samples(manifest: Manifest, fetch: Fetch) -> Samples:
             what they must be.
     """
     file = open_table(manifest, SAMPLES, fetch)
-    table = columns_of(file, [each for each in _SAMPLE_COLUMNS if each in file.names])
+    table = columns_of(file, [name for name in _SAMPLE_COLUMNS if name in file.names])
     with corrupt_on_error(SAMPLES):
         samples = Samples(
             sample_ids=id_values(table["sample_id"], file.stored),

@@ -100,9 +100,9 @@ def read_scores(
         CorruptRecordError: if the file is missing, truncated or altered.
     """
     file = open_table(manifest, SCORES, fetch)
-    known = [each for each in file.names if each != "sample"]
-    check_scores(columns or (), known)
-    table = columns_of(file, known if columns is None else columns)
+    available = [name for name in file.names if name != "sample"]
+    check_scores(columns or (), available)
+    table = columns_of(file, available if columns is None else columns)
     with corrupt_on_error(SCORES):
         return pd.DataFrame(
             {name: any_values(table[name], file.stored) for name in table.column_names}
@@ -134,10 +134,10 @@ def read_probabilities(manifest: Manifest, fetch: Fetch) -> npt.NDArray[np.float
         CorruptRecordError: if the file is missing, truncated or altered, or holds no
             distributions.
     """
-    found = _read_vectors(manifest, PROBABILITIES, "probabilities", fetch)
+    probabilities = _read_vectors(manifest, PROBABILITIES, "probabilities", fetch)
     with corrupt_on_error(PROBABILITIES):
-        _check_distributions(found)
-    return found
+        _check_distributions(probabilities)
+    return probabilities
 
 
 def _read_vectors(

@@ -116,7 +116,7 @@ def pictures(name: str, ids: Any, images: Sequence[bytes]) -> Attachment:
     return Attachment(f"pictures {name!r}", path, write)
 
 
-def boxes(frame: pd.DataFrame, recorded_ids: Callable[[Any], Any]) -> Attachment:
+def boxes(frame: Any, recorded_ids: Callable[[Any], Any]) -> Attachment:
     """Annotated and predicted boxes.
 
     Args:

@@ -150,7 +150,7 @@ def _floating(name: str, values: Any) -> Any:
 
 
 def _is_single(values: Any) -> bool:
-    return values.ndim == 1 or values.shape[1] == 1
+    return bool(values.ndim == 1 or values.shape[1] == 1)
 
 
 def _two_classes(probabilities: Any) -> Any:
@@ -191,7 +191,7 @@ def _as_array(name: str, values: Any) -> Any:
     try:
         array = values if hasattr(values, "shape") else np.asarray(values)
         kind = getattr(array.dtype, "kind", "f")
-        if kind == "O":
+        if kind == "O" and not any(value is None for value in array.ravel()):
             array, kind = np.asarray(array, dtype=np.float64), "f"
     except (TypeError, ValueError, RuntimeError):
         kind = "O"

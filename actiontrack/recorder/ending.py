@@ -84,7 +84,7 @@ def close_earlier(folder: Path) -> None:
 
 
 def terminated() -> bool:
-    """Whether SIGTERM has arrived while a recorder was open."""
+    """Whether SIGTERM has ended the program while a recorder was open."""
     return _process.terminated
 
 
@@ -111,10 +111,14 @@ def _restore() -> None:
 
 def _on_sigterm(signum: int, frame: FrameType | None) -> None:
     ours = _process.id == os.getpid() and bool(_process.recorders)
-    _process.terminated |= ours
     if callable(_process.previous):
-        _process.previous(signum, frame)
+        try:
+            _process.previous(signum, frame)
+        except BaseException:
+            _process.terminated |= ours
+            raise
     elif ours:
+        _process.terminated = True
         raise Terminated
     else:  # a forked process, or one whose recorders have all ended
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

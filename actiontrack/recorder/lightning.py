@@ -29,6 +29,7 @@ from actiontrack.recorder.probe import Tracking
 from actiontrack.recorder.torch import gather
 from actiontrack.recorder.torch_probe import first_batch, indexed_loader, tried
 from actiontrack.recorder.torch_sampling import same_samples, visits_of
+from actiontrack.recorder.whole_epoch import number_of_samples
 from actiontrack.store import Store
 
 __all__ = ["NAMESPACES", "ActionTrackCallback", "has_run"]
@@ -132,6 +133,7 @@ class ActionTrackCallback(Tracking, Callback):
         self._watched: int | None = None
         self._reported = ReportedLoss("training_step" if mode == "inline" else "validation_step")
         self._pending = False
+        self._n_batches = 0
         self._last_updates = self._last_epoch = 0
         self._clock = 0.0
 
@@ -171,6 +173,7 @@ class ActionTrackCallback(Tracking, Callback):
             scale = trainer.accumulate_grad_batches if automatic else 1
             self._reported.add(outputs, batch, scale)
             self._pending = True
+            self._n_batches += 1
 
     def on_validation_epoch_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """Forget an earlier validation pass of the same epoch."""
@@ -217,8 +220,12 @@ class ActionTrackCallback(Tracking, Callback):
         if self._data is not None:
             self._evaluate(trainer, pl_module)
         if self._pending:
+            is_partial = self._mode == "inline" and self._n_batches < trainer.num_training_batches
             summary = self._running().end_epoch(
-                trainer.current_epoch + 1, delta=self._delta(trainer)
+                trainer.current_epoch + 1,
+                delta=self._delta(trainer),
+                partial=True if is_partial else None,
+                n_samples=number_of_samples(trainer.train_dataloader) if is_partial else None,
             )
             self._remember(trainer, trainer.current_epoch + 1)
             self._compare(trainer, summary)
@@ -325,7 +332,7 @@ class ActionTrackCallback(Tracking, Callback):
 
     def _remember(self, trainer: "Trainer", epoch: int) -> None:
         self._last_updates, self._last_epoch = trainer.global_step, epoch
-        self._clock, self._pending = time.monotonic(), False
+        self._clock, self._pending, self._n_batches = time.monotonic(), False, 0
 
     def _delta(self, trainer: "Trainer") -> float:
         """Δn since the last recorded state, also where not every epoch is validated."""

@@ -159,7 +159,8 @@ class PixelMaps:
             if some:
                 raise RecordingError(
                     f"maps: {len(some)} samples of epoch {step} have {what}: "
-                    f"{first_ids(np.array(sorted(some)))}. Call update and update_maps for every batch."
+                    f"{first_ids(np.array(sorted(some)))}. Call update and update_maps for every "
+                    "batch."
                 )
         if before is not None and self._file_of(before) is None:
             kept = " and ".join(str(each) for each in sorted(s.step for s in self._sums.values()))

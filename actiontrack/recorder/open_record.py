@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
+from actiontrack.errors import RecordingError
 from actiontrack.record.manifest import Manifest
 from actiontrack.recorder import ending
 from actiontrack.recorder.context import FinishOnExit
@@ -194,7 +195,7 @@ class OpenRecord(FinishOnExit):
         state.synced = self._writer.close(complete=complete)
         state.closed, state.finished = True, complete
         ending.forget(self)
-        if ending.terminated() and self._writer.tracking_uri and self.run_id:
+        if not complete and ending.terminated() and self._writer.tracking_uri and self.run_id:
             ending.mark_terminated(self._writer.tracking_uri, self.run_id)
 
     def _count_interrupted(self) -> None:
@@ -206,6 +207,16 @@ class OpenRecord(FinishOnExit):
             rows = self._state.buffer.rows(None)
             if rows is not None:
                 self._writer.count_interrupted(rows)
+
+    def _check_not_empty(self, step: int) -> None:
+        if self._writer.writes:
+            raise RecordingError(
+                f"epoch {step} of record {self.name} is empty. Call update for every batch first."
+            )
+
+    def _loss_name(self) -> str:
+        default = "loss" if self._state.given_losses else "cross_entropy"
+        return self._manifest.loss_name or default
 
     def _tell(self, *, stacklevel: int) -> None:
         for text in self._writer.notices():

@@ -57,12 +57,23 @@ class Tracking(FinishOnExit):
     recorder: Recorder | None = None
 
     def finish(self) -> bool:
-        """Mark the record complete and upload it. Returns whether all of it is uploaded."""
-        return self.recorder is None or self.recorder.finish()
+        """Mark the record complete and upload it. Returns whether all of it is uploaded.
+
+        A record that was closed on an error stays unfinished.
+        """
+        if self.recorder is None or self.recorder.closed:
+            return self.recorder is None or self.recorder.synced
+        return self.recorder.finish()
 
     def close(self) -> bool:
         """Stop without finishing. Returns whether everything recorded is uploaded."""
         return self.recorder is None or self.recorder.close()
+
+    def _is_open(self, run_id: str | None) -> bool:
+        """Whether a recorder is open for this run, or takes part in recording it."""
+        return self.recorder is not None and (
+            not self.recorder.closed and self.recorder.run_id in {None, run_id}
+        )
 
     def _open(self, split: str, **options: Any) -> Recorder:
         self.close()

@@ -1,6 +1,5 @@
 """The recorder: batches in, one row per sample and epoch out, never waiting for the server."""
 
-import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -152,8 +151,6 @@ class Recorder(OpenRecord):
             manifest, self._options, store=store, run_id=run_id, root=root, resume=resume
         )
         super().__init__(manifest, writer)
-
-    # The three lines
 
     def update(
         self,
@@ -399,8 +396,6 @@ class Recorder(OpenRecord):
         """
         self._attach("boxes", lambda: attachments.boxes(boxes, self._recorded))
 
-    # How
-
     def _batch(self, size: int, **arguments: Any) -> Batch:
         return batch_of(size, **arguments)
 
@@ -422,25 +417,15 @@ class Recorder(OpenRecord):
     def _weight(self, delta: float | None) -> float:
         if delta is None:
             kind = self._manifest.delta_kind if self._writer.writes else "epoch"
-            n_batches, seconds = len(self._state.buffer), time.monotonic() - self._state.last_end
+            n_batches, seconds = len(self._state.buffer), self._state.seconds
             delta = default_delta(kind, self._manifest.mode, n_batches, seconds)
         return positive_weight(delta)
-
-    def _check_not_empty(self, step: int) -> None:
-        if self._writer.writes:
-            raise RecordingError(
-                f"epoch {step} of record {self.name} is empty. Call update for every batch first."
-            )
-
-    def _loss_name(self) -> str:
-        default = "loss" if self._state.given_losses else "cross_entropy"
-        return self._manifest.loss_name or default
 
     def _after(self, summary: EpochSummary, epoch: int | None) -> None:
         """What remains to be said once an epoch is safe."""
         state = self._state
         if not summary.partial:
-            state.last_end = time.monotonic()
+            state.recorded()
         if epoch == 0 and self._options.first_epoch is None and not state.warned_of_zero:
             state.warned_of_zero = True
             warnings.warn(ZERO.format(record=self.name), stacklevel=3)

@@ -2,14 +2,18 @@
 
 import os
 import threading
-import time
 from dataclasses import dataclass, field
-from typing import NoReturn
+from time import monotonic
+from typing import Any, NoReturn
 
 from actiontrack.errors import RecordingError
 from actiontrack.recorder.epoch import EpochBuffer
 
 __all__ = ["RecorderState"]
+
+
+def _now() -> float:
+    return monotonic()
 
 
 @dataclass
@@ -34,7 +38,7 @@ class RecorderState:
 
     record: str
     buffer: EpochBuffer = field(default_factory=EpochBuffer)
-    lock: "threading.RLock" = field(default_factory=threading.RLock)  # type: ignore[valid-type]
+    lock: Any = field(default_factory=threading.RLock)
     closed: bool = False
     finished: bool = False
     left: bool = False
@@ -43,8 +47,17 @@ class RecorderState:
     n_classes: int | None = None
     looked_at_logits: bool = False
     warned_of_zero: bool = False
-    last_end: float = field(default_factory=time.monotonic)
+    last_end: float = field(default_factory=_now)
     process: int = field(default_factory=os.getpid)
+
+    @property
+    def seconds(self) -> float:
+        """Time since the last recorded epoch ended, in seconds."""
+        return _now() - self.last_end
+
+    def recorded(self) -> None:
+        """An epoch was recorded now."""
+        self.last_end = _now()
 
     def check_open(self, call: str) -> None:
         """Refuse a call after the end, or in a forked process.

@@ -29,6 +29,8 @@ from actiontrack.recorder.recorder import EpochSummary
 from actiontrack.recorder.torch import gather
 from actiontrack.recorder.torch_probe import evaluating, first_batch, indexed_loader, tried
 from actiontrack.recorder.torch_sampling import unchanged_randomness
+from actiontrack.recorder.whole_epoch import number_of_samples
+from actiontrack.store import Store
 
 try:
     import torch
@@ -71,6 +73,7 @@ _NO_IDS = (
     "integer 'sample_id', also after the Trainer has prepared it: packing drops it, and so may a "
     "data collator of a stream."
 )
+_ROUNDING = 1e-6  # by which a number of whole epochs may miss an integer
 
 
 class ActionTrackCallback(Tracking, TrainerCallback):
@@ -129,6 +132,7 @@ class ActionTrackCallback(Tracking, TrainerCallback):
         self._summaries: dict[int, EpochSummary | None] = {}
         self._reported: dict[int, float] = {}
         self._trained: list[tuple[Any, int]] = []
+        self._began_inside = False
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Open the record and try the first batch.
@@ -141,7 +145,12 @@ class ActionTrackCallback(Tracking, TrainerCallback):
         options: dict[str, Any] = {"mode": self._mode}
         if args.world_size > 1:
             options["gather"] = gather
-        self._open(self._split, **{**options, **self._options})
+        run_id = self._options.get("run_id") or Store.active_run_id()
+        if args.auto_find_batch_size and self._is_open(run_id):
+            # Out of memory: the same training once more, with smaller batches.
+            self.recorder.discard_epoch()  # type: ignore[union-attr]
+        else:
+            self._open(self._split, **{**options, **self._options})
         self._summaries, self._reported, self._trained = {}, {}, []
         if self._data is not None:
             try:
@@ -151,14 +160,24 @@ class ActionTrackCallback(Tracking, TrainerCallback):
                 raise
         self._last_updates, self._clock = state.global_step, time.monotonic()
 
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Find whether training goes on inside an epoch."""
+        del args, control, kwargs
+        self._began_inside = _is_inside(state.epoch)
+
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Evaluate, if that is asked for, and record the epoch."""
         del control
         assert self.recorder is not None  # noqa: S101 - opened when training began
         if self._data is not None:
             self._evaluate(args, kwargs)
-        epoch = math.ceil(state.epoch - 1e-6)
-        summary = self.recorder.end_epoch(epoch, delta=self._delta(state.global_step))
+        is_partial = self.inline and (self._began_inside or _is_inside(state.epoch))
+        summary = self.recorder.end_epoch(
+            math.ceil(state.epoch - _ROUNDING),
+            delta=self._delta(state.global_step),
+            partial=True if is_partial else None,
+            n_samples=number_of_samples(kwargs["train_dataloader"]),
+        )
         self._last_updates, self._clock = state.global_step, time.monotonic()
         self._summaries = {state.global_step: summary}
         if self._trained:
@@ -396,6 +415,11 @@ def _precision(args: Any, model: nn.Module) -> str:
         return "bfloat16"
     tf32 = args.device.type != "cpu" and torch.get_float32_matmul_precision() != "highest"
     return "float16" if args.fp16 or dtype == torch.float16 or tf32 or args.tf32 else "float32"
+
+
+def _is_inside(epoch: float | None) -> bool:
+    """Whether a number of epochs is none of whole ones."""
+    return epoch is not None and abs(epoch - round(epoch)) > _ROUNDING
 
 
 def _moved(value: Any, device: Any) -> Any:

@@ -116,7 +116,7 @@ class Uploader:
             self._changed.notify_all()
 
     def drain(self, patience: float) -> bool:
-        """Wait until all is uploaded, as long as one file at least arrives in `patience` seconds."""
+        """Wait until all is uploaded, as long as a file arrives every `patience` seconds."""
         with self._changed:
             self._hurried = patience > 0  # the next attempt is due now, not after its pause
             self._changed.notify_all()

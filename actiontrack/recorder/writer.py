@@ -327,6 +327,7 @@ class SpoolWriter(NullWriter):
 
     def _record(self, epoch: Epoch, columns: dict[str, Any]) -> EpochSummary:
         step, before = epoch.step, self._step_before(epoch.step)
+        self._check_columns(step, columns)
         if self.maps is not None:
             self.maps.check(epoch.rows.ids, step, before)
         if self.spool.truncate(step):
@@ -340,6 +341,15 @@ class SpoolWriter(NullWriter):
         summary = summarise(entry, self.roster.settled_ids().size, columns)
         self._log(step, {**epoch.metrics, **summary.metrics(self.name)})
         return summary
+
+    def _check_columns(self, step: int, columns: Mapping[str, Any]) -> None:
+        manifest = self.spool.manifest
+        missing = {*manifest.measures, *manifest.components} - columns.keys()
+        if manifest.steps and missing:
+            raise RecordingError(
+                f"update: epoch {step} of record {self.name} lacks {', '.join(sorted(missing))}, "
+                "which earlier epochs brought. Pass the same arguments in every epoch."
+            )
 
     def _keep_apart(self, epoch: Epoch, columns: dict[str, Any]) -> EpochSummary:
         """Count a partial epoch; a whole one of its number is more than it, and stays."""

@@ -13,6 +13,7 @@ import yaml
 
 from actiontrack import analysis
 from actiontrack.analysis.sentences import describe_noise, short_number
+from actiontrack.analysis.tables import open_record
 from actiontrack.errors import DataError
 from actiontrack.history import Classes
 from actiontrack.reporting.common import has_classes, unit_of
@@ -71,6 +72,7 @@ def model_card(
     Raises:
         DataError: if `existing` is no card with markers, or its front matter is no YAML mapping.
     """
+    open_record(record)
     front, words = _read(existing)
     table = analysis.score_frame([record])
     parts = {
@@ -82,10 +84,11 @@ def model_card(
         "Quantitative Analyses": _analyses(record, table),
         "Caveats and Recommendations": _caveats(record),
     }
-    asked = {heading: f"*{each}*" for heading, each in HEADINGS.items()}
+    headings = {heading: f"*{title}*" for heading, title in HEADINGS.items()}
     # Words of a section that there is no more come last: nothing is lost.
     sections = [
-        _section(heading, parts.get(heading, ""), own) for heading, own in (asked | words).items()
+        _section(heading, parts.get(heading, ""), note)
+        for heading, note in (headings | words).items()
     ]
     name = str(front.get("model_name") or analysis.model_of(record))
     head = yaml.safe_dump(
@@ -97,25 +100,25 @@ def model_card(
     return f"---\n{head}---\n\n{note}\n\n# {title}\n\n{body}\n"
 
 
-def _section(heading: str, told: str, own: str) -> str:
+def _section(heading: str, facts: str, note: str) -> str:
     """What the record tells, then a person's words between their markers."""
     begin, end = _BEGIN.format(heading), _END.format(heading)
-    return "\n\n".join(filter(None, [f"## {heading}", told, f"{begin}\n{own}\n{end}"]))
+    return "\n\n".join(filter(None, [f"## {heading}", facts, f"{begin}\n{note}\n{end}"]))
 
 
 def _read(text: str) -> tuple[dict[str, Any], dict[str, str]]:
     """Front matter and human words of a card, by heading."""
     if not text.strip():
         return {}, {}
-    words = {found["name"]: found["text"] for found in _WORDS.finditer(text)}
+    words = {section["name"]: section["text"] for section in _WORDS.finditer(text)}
     if not words:
         raise DataError(
             "the file is no card that actiontrack has made: it has no markers around your words. "
             "Name another file, or move it away first."
         )
-    found = _FRONT.match(text)
+    match = _FRONT.match(text)
     try:
-        front = yaml.safe_load(found[1]) if found else {}
+        front = yaml.safe_load(match[1]) if match else {}
     except yaml.YAMLError as error:
         raise DataError(f"the card's front matter is no YAML: {error}. Correct it.") from error
     if not isinstance(front, dict | None):
@@ -132,7 +135,7 @@ def _front(
         made["datasets"] = [dataset]
     accuracy = float(table["correct"].mean()) if "correct" in table.columns else None
     made["metrics"] = ["accuracy"] if accuracy is not None else []
-    kept = {key: value for key, value in front.items() if key not in {"model-index", "tags"}}
+    others = {key: value for key, value in front.items() if key not in {"model-index", "tags"}}
     tags = list(dict.fromkeys([*(front.get("tags") or ()), *_TAGS]))
     values = [] if accuracy is None else [{"type": "accuracy", "value": round(accuracy, 6)}]
     action = float(table["action"].mean())
@@ -147,7 +150,7 @@ def _front(
         },
         "metrics": values,
     }
-    merged = {key: value for key, value in (made | kept).items() if value}
+    merged = {key: value for key, value in (made | others).items() if value}
     return merged | {"tags": tags, "model-index": [{"name": name, "results": [result]}]}
 
 
@@ -212,8 +215,8 @@ def _data(record: StoredRecord) -> str:
 
 def _training(record: StoredRecord) -> str:
     params = {name: value.strip("'") for name, value in record.run.params.items()}
-    shown = ("dataset", "subset", "augment", "label_noise", "noise_kind", "epochs", "seed")
-    facts = {name: params[name] for name in shown if params.get(name) not in {None, ""}}
+    names = ("dataset", "subset", "augment", "label_noise", "noise_kind", "epochs", "seed")
+    facts = {name: params[name] for name in names if params.get(name) not in {None, ""}}
     return _list(facts) if facts else "The run names no training data."
 
 

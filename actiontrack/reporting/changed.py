@@ -88,18 +88,20 @@ def _sample_sections(record: StoredRecord, changes: Changes) -> list[Section]:
         ("harder", changes.samples.head(GALLERY)),
         ("easier", changes.samples.tail(GALLERY)[::-1]),
     ):
-        shown = rows.reset_index(drop=True)
+        extreme = rows.reset_index(drop=True)
         titles = [
             f"{name}\n{old:.3g} → {new:.3g}"
-            for name, old, new in zip(shown["class"], shown["before"], shown["after"], strict=True)
+            for name, old, new in zip(
+                extreme["class"], extreme["before"], extreme["after"], strict=True
+            )
         ]
         figure, caption = with_caption(
-            draw_samples(record, shown["sample_id"].tolist(), titles),
-            len(shown),
+            draw_samples(record, extreme["sample_id"].tolist(), titles),
+            len(extreme),
             "Label, and score before → after, under each image.",
         )
         heading = f"Samples that became {word}"
-        sections.append(Section(heading=heading, frame=shown, figure=figure, caption=caption))
+        sections.append(Section(heading=heading, frame=extreme, figure=figure, caption=caption))
     return sections
 
 

@@ -60,17 +60,19 @@ def first_of_each_model(records: Iterable[StoredRecord]) -> dict[str, StoredReco
 def sources_of(records: Iterable[StoredRecord]) -> list[Source]:
     """The records as sources of a report, in their order."""
     return [
-        Source(run_id=each.run.run_id, name=each.run.name, record=each.name, digest=each.digest)
-        for each in records
+        Source(
+            run_id=record.run.run_id, name=record.run.name, record=record.name, digest=record.digest
+        )
+        for record in records
     ]
 
 
 def traced(sections: Iterable[Section], records: Sequence[StoredRecord]) -> list[Section]:
     """The sections with these records' runs as the place that their numbers come from."""
-    run_ids = tuple(dict.fromkeys(each.run.run_id for each in records))
-    return [replace(each, run_ids=run_ids) for each in sections]
+    run_ids = tuple(dict.fromkeys(record.run.run_id for record in records))
+    return [replace(section, run_ids=run_ids) for section in sections]
 
 
 def nested(sections: Iterable[Section]) -> list[Section]:
     """The sections as parts of the section before them."""
-    return [replace(each, level=3) for each in sections]
+    return [replace(section, level=3) for section in sections]

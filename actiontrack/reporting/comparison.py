@@ -12,6 +12,7 @@ from actiontrack.analysis.sentences import (
     describe_disattenuated,
     describe_map_correlation,
 )
+from actiontrack.analysis.tables import open_records
 from actiontrack.reporting.common import GALLERY, figure_of, nested, sources_of, traced
 from actiontrack.reporting.details import detail_sections, stability_sections
 from actiontrack.reporting.document import Report, Section
@@ -52,7 +53,8 @@ def query_report(
         NotFoundError: if no record has a complete epoch.
         ParameterError: if there is no such score.
     """
-    comparable, left_out = list(records), None
+    records = open_records(records)
+    comparable, left_out = records, None
     if len(records) > 1:
         comparable, left_out = analysis.split_comparable(
             records, on_mismatch=on_mismatch, up_to_step=up_to_step

@@ -130,7 +130,7 @@ class Report:
     def __post_init__(self) -> None:
         """Refuse numbers that lead nowhere."""
         for section in self.sections:
-            unknown = [each for each in section.run_ids if each not in self._known]
+            unknown = [run_id for run_id in section.run_ids if run_id not in self._known]
             if unknown:
                 rule = f"must be sources of the report (section {section.heading!r})"
                 raise ParameterError("run_ids", rule, unknown[0], "Add the record to the sources.")
@@ -148,7 +148,7 @@ class Report:
         Returns:
             The page, HTML 5 in UTF-8.
         """
-        known = self._known
+        run_ids = self._known
         return _template().render(
             title=self.title,
             sources=self._sources(),
@@ -163,8 +163,8 @@ class Report:
                     "size": _size(png) if isinstance(section.figure, Figure) else None,
                     "alt": _alternative(section),
                     "caption": section.caption,
-                    "table": None if section.frame is None else html_table(section.frame, known),
-                    "runs": [(each, short_id(each)) for each in section.run_ids],
+                    "table": None if section.frame is None else html_table(section.frame, run_ids),
+                    "runs": [(run_id, short_id(run_id)) for run_id in section.run_ids],
                     "runs_note": self._runs_note(section),
                 }
                 for name, section, png in zip(
@@ -195,7 +195,7 @@ class Report:
                 parts.append(markdown_table(section.frame, self._known))
             parts += self._markdown_runs(section)
         if self.sources:
-            frame = pd.DataFrame([asdict(each) for each in self.sources])
+            frame = pd.DataFrame([asdict(source) for source in self.sources])
             parts += ["## Sources", markdown_text(_SOURCES), markdown_table(frame, frozenset())]
         return "\n\n".join(parts) + "\n"
 
@@ -217,7 +217,7 @@ class Report:
             }
             for name, section in zip(self._names(), self.sections, strict=True)
         ]
-        content = {"title": self.title, "sources": [asdict(each) for each in self.sources]}
+        content = {"title": self.title, "sources": [asdict(source) for source in self.sources]}
         return json.dumps(content | {"sections": sections}, indent=1, ensure_ascii=False) + "\n"
 
     def save(self, directory: Path) -> dict[str, Path]:
@@ -264,7 +264,7 @@ class Report:
     @cached_property
     def _known(self) -> frozenset[str]:
         """Ids of the runs among the sources."""
-        return frozenset(each.run_id for each in self.sources)
+        return frozenset(source.run_id for source in self.sources)
 
     @cached_property
     def _images(self) -> list[bytes]:
@@ -273,10 +273,11 @@ class Report:
 
     def _sources(self) -> list[dict[str, str]]:
         """The sources; a run with several records has one anchor."""
-        first = {each.run_id: each for each in reversed(self.sources)}
+        first = {source.run_id: source for source in reversed(self.sources)}
         return [
-            asdict(each) | {"anchor": f"run-{each.run_id}" if each is first[each.run_id] else ""}
-            for each in self.sources
+            asdict(source)
+            | {"anchor": f"run-{source.run_id}" if source is first[source.run_id] else ""}
+            for source in self.sources
         ]
 
     def _runs_note(self, section: Section) -> str:
@@ -292,7 +293,7 @@ class Report:
         note = self._runs_note(section)
         if not note or note.endswith("."):
             return [f"*{markdown_text(note)}*"] if note else []
-        named = ", ".join(f"`{short_id(each)}`" for each in section.run_ids[:_NAMED_RUNS])
+        named = ", ".join(f"`{short_id(run_id)}`" for run_id in section.run_ids[:_NAMED_RUNS])
         further = len(section.run_ids) - _NAMED_RUNS
         return [f"*{note}* {named}" + (f" and {further} more" if further > 0 else "")]
 
@@ -371,13 +372,15 @@ def _size(png: bytes) -> tuple[int, int]:
     return round(width * 96 / 150), round(height * 96 / 150)
 
 
-def _save_table(section: Section, stem: Path, known: frozenset[str]) -> list[Path]:
+def _save_table(section: Section, stem: Path, run_ids: frozenset[str]) -> list[Path]:
     assert section.frame is not None  # noqa: S101 - asked for by the caller
     stem.parent.mkdir(parents=True, exist_ok=True)
     flat = flat_frame(section.frame)
     paths = [stem.parent / f"{stem.name}.{suffix}" for suffix in _TABLES]
     paths[0].write_text(to_csv(flat), encoding="utf-8")
     flat.to_parquet(paths[1], index=False)
-    text = latex_table(section.frame, caption=_alternative(section), label=stem.name, run_ids=known)
+    text = latex_table(
+        section.frame, caption=_alternative(section), label=stem.name, run_ids=run_ids
+    )
     paths[2].write_text(text, encoding="utf-8")
     return paths

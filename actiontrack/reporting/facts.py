@@ -22,13 +22,15 @@ def run_section(record: StoredRecord) -> Section:
 def data_sections(records: Sequence[StoredRecord]) -> list[Section]:
     """The data and the runs of a comparison, a row each."""
     frame = analysis.runs_frame(records)
-    data = pd.DataFrame([_data(each) for each in records])
+    data = pd.DataFrame([_data(record) for record in records])
     data.insert(1, "dataset", frame["dataset"])
-    keys = [each for each in data.columns if each != "run_id"]
+    keys = [name for name in data.columns if name != "run_id"]
     grouped = data.groupby(keys, sort=False, dropna=False)["run_id"]
     distinct = grouped.size().rename("n_runs").reset_index()
     frame.insert(
-        list(frame.columns).index("record") + 1, "mode", [each.manifest.mode for each in records]
+        list(frame.columns).index("record") + 1,
+        "mode",
+        [record.manifest.mode for record in records],
     )
     frame["untrained_state"] = [record.manifest.has_initial_state for record in records]
     others = [", ".join(_other_records(record)) for record in records]
@@ -107,8 +109,8 @@ def _facts(record: StoredRecord) -> pd.DataFrame:
         "steps": str(manifest.n_steps),
         "samples": str(manifest.n_samples),
         "classes": str(len(manifest.class_names)) if manifest.class_names else "not named",
-        "losses that are not finite": str(sum(each.n_nonfinite for each in manifest.steps)),
-        "duplicates dropped": str(sum(each.n_duplicates for each in manifest.steps)),
+        "losses that are not finite": str(sum(step.n_nonfinite for step in manifest.steps)),
+        "duplicates dropped": str(sum(step.n_duplicates for step in manifest.steps)),
         "state": manifest.status,
     }
     optional = {

@@ -13,6 +13,7 @@ import pandas as pd
 from actiontrack import analysis, compare
 from actiontrack.analysis import exploration
 from actiontrack.analysis.comparison import Comparison
+from actiontrack.analysis.tables import open_records
 from actiontrack.errors import ParameterError
 from actiontrack.history import known_truth, wrong_labels
 from actiontrack.reporting.common import GALLERY, first_of_each_model, has_classes
@@ -57,7 +58,7 @@ _MEASURES = {"entropy", "correct"}
 def read_once(records: Sequence[StoredRecord]) -> list[StoredRecord]:
     """The records with one cache between them, which holds what a report reads."""
     cache = Cache(PRIVATE_BYTES)
-    return [record.with_cache(cache) for record in records]
+    return [record.with_cache(cache) for record in open_records(records)]
 
 
 @dataclass(frozen=True, kw_only=True)

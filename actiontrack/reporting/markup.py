@@ -44,7 +44,7 @@ def _column_name(name: object) -> str:
     return " ".join(map(str, name)) if isinstance(name, tuple) else str(name)
 
 
-def html_table(frame: pd.DataFrame, known: frozenset[str]) -> dict[str, object]:
+def html_table(frame: pd.DataFrame, run_ids: frozenset[str]) -> dict[str, object]:
     """Header and cells of a table, for the HTML template."""
     flat = flat_frame(frame)
     columns = [
@@ -52,7 +52,7 @@ def html_table(frame: pd.DataFrame, known: frozenset[str]) -> dict[str, object]:
         for name, number in zip(flat.columns, _numeric(flat), strict=True)
     ]
     rows = [
-        [(each, short_id(each) if each in known else "") for each in row] for row in _cells(flat)
+        [(cell, short_id(cell) if cell in run_ids else "") for cell in row] for row in _cells(flat)
     ]
     return {"columns": columns, "rows": rows, "note": _cut(flat)}
 
@@ -123,12 +123,12 @@ def _latex(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in " ".join(text.split()))
 
 
-def markdown_table(frame: pd.DataFrame, known: Collection[str] = ()) -> str:
+def markdown_table(frame: pd.DataFrame, run_ids: Collection[str] = ()) -> str:
     """Write a table in Markdown, its first 50 rows.
 
     Args:
         frame: As in a `Section`.
-        known: Ids of runs, of which the first 8 characters are written.
+        run_ids: Ids of runs, of which the first 8 characters are written.
 
     Returns:
         The table in the GitHub flavour; nothing that it was given acts as Markdown or HTML.
@@ -136,7 +136,7 @@ def markdown_table(frame: pd.DataFrame, known: Collection[str] = ()) -> str:
     flat = flat_frame(frame)
     rule = ["---:" if number else "---" for number in _numeric(flat)]
     cells = [
-        [f"`{short_id(cell)}`" if cell in known else markdown_text(cell) for cell in row]
+        [f"`{short_id(cell)}`" if cell in run_ids else markdown_text(cell) for cell in row]
         for row in _cells(flat)
     ]
     head = [markdown_text(name) for name in flat.columns]

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from actiontrack import plots
 from actiontrack.analysis.sentences import describe_noise
+from actiontrack.analysis.tables import open_records
 from actiontrack.history import wrong_labels
 from actiontrack.reporting.common import figure_of, nested
 from actiontrack.reporting.document import Section
@@ -34,7 +35,8 @@ def noise_sections(
     Raises:
         NotFoundError: if a record holds no true labels.
     """
-    shared = read_once([*records, *others])
+    records = open_records(records)
+    shared = read_once([*records, *open_records(others, argument="others", least=0)])
     return _sections(find_noise(shared[: len(records)], shared[len(records) :]))
 
 
@@ -107,11 +109,11 @@ def _noise_galleries(
 
 
 def _noise_pairs(model: str, pairs: pd.DataFrame) -> Section:
-    found, wrong = int(pairs["n_found"].sum()), int(pairs["n_wrong"].sum())
+    n_found, wrong = int(pairs["n_found"].sum()), int(pairs["n_wrong"].sum())
     return Section(
         heading=f"{model}: which wrong labels are found",
         text="Of each run the samples with the largest action are taken, as many as there are "
-        f"wrong labels: {found} of {wrong} wrong labels are among them ({found / wrong:.1%}).",
+        f"wrong labels: {n_found} of {wrong} wrong labels are among them ({n_found / wrong:.1%}).",
         frame=pairs.sort_values(["share", "n_wrong"], ascending=[True, False], ignore_index=True),
         figure=figure_of(plots.noise_pairs(pairs)),
         caption="Wrong labels found of all, by true and given class, summed over the runs; the "

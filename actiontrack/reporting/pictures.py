@@ -78,9 +78,10 @@ def noise_gallery(
     """
     names = Classes(record.manifest.class_names)
     titles = [
-        f"given {given}\n{'right' if 0 <= label == truth else f'true {names.of(truth)}'}\n"
+        f"given {given_class}\n"
+        f"{'right' if 0 <= label == truth else f'true {names.of(truth)}'}\n"
         f"{value:.3g}"
-        for given, label, truth, value in zip(
+        for given_class, label, truth, value in zip(
             rows["class"], rows["label"], rows["true_label"], rows[score], strict=True
         )
     ]

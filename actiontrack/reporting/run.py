@@ -6,6 +6,7 @@ import pandas as pd
 
 from actiontrack import plots
 from actiontrack.analysis.sentences import short_number
+from actiontrack.analysis.tables import open_record
 from actiontrack.reporting.common import figure_of, sources_of, traced, unit_of
 from actiontrack.reporting.details import (
     detail_sections,
@@ -50,7 +51,7 @@ def run_report(
     Raises:
         NotFoundError: if the record has no complete epoch.
     """
-    [record] = read_once([record])
+    [record] = read_once([open_record(record)])
     findings = find_run(
         record, n_clusters=n_clusters, n_queries=n_queries, n_neighbours=n_neighbours
     )

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from actiontrack.reporting.document import Report
 from actiontrack.reporting.run import run_report
-from actiontrack.store import ARTIFACT_ROOT, Store, StoredRecord
+from actiontrack.store import ARTIFACT_ROOT, Artifacts, StoredRecord
 
 __all__ = ["log_report", "log_run_report"]
 
 
-def log_report(store: Store, run_id: str, report: Report, folder: str) -> None:
+def log_report(store: Artifacts, run_id: str, report: Report, folder: str) -> None:
     """Save a report into a run: HTML, Markdown, tables as CSV and Parquet, figures as PNG and SVG.
 
     Args:
@@ -23,7 +23,7 @@ def log_report(store: Store, run_id: str, report: Report, folder: str) -> None:
     scratch = Path(tempfile.mkdtemp(prefix="actiontrack-"))
     try:
         report.save(scratch)
-        for path in sorted(each for each in scratch.rglob("*") if each.is_file()):
+        for path in sorted(file for file in scratch.rglob("*") if file.is_file()):
             parent = path.relative_to(scratch).parent.as_posix()
             store.upload(run_id, path, folder if parent == "." else f"{folder}/{parent}")
     finally:

@@ -28,12 +28,12 @@ def describe_run(
     classes = analysis.class_distributions(scores)[["class", "n", "median", "mean", "q95"]]
     columns = ["sample_id", "class", "action", "final_loss", "aum", "forgetting"]
     hardest = analysis.hardest(scores, 5)
-    shown = [each for each in columns if each in hardest.columns]
+    names = [name for name in columns if name in hardest.columns]
     return "\n\n".join(
         [
             f"Action per class, hardest first ({opened.name}, {unit_of(opened)}):\n"
             + classes.to_string(index=False, float_format=short_number),
-            "Hardest samples:\n" + hardest[shown].to_string(index=False, float_format=short_number),
+            "Hardest samples:\n" + hardest[names].to_string(index=False, float_format=short_number),
             *_pixel_ranking(opened),
             _whereabouts(store, opened, report=report),
         ]
@@ -44,8 +44,8 @@ def _pixel_ranking(record: StoredRecord) -> list[str]:
     """Classes by the action of their pixels, where the record tells."""
     if not has_pixel_classes(record):
         return []
-    shown = ["class", "n_pixels", "mean", "std", "share_pixels", "share_action", "lift"]
-    table = analysis.pixel_classes(record)[shown]
+    names = ["class", "n_pixels", "mean", "std", "share_pixels", "share_action", "lift"]
+    table = analysis.pixel_classes(record)[names]
     heading = f"Action of a pixel ({record.manifest.pixel_loss_name}) per class, hardest first:\n"
     return [heading + table.to_string(index=False, float_format=short_number)]
 

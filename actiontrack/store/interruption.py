@@ -4,6 +4,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 from actiontrack.errors import ActionTrackError
 from actiontrack.store.active import impatient
@@ -37,13 +38,13 @@ def few_retries() -> Iterator[None]:
 def _make_retries_a_matter_of_the_thread() -> None:
     from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES  # noqa: PLC0415
 
-    variable = MLFLOW_HTTP_REQUEST_MAX_RETRIES
+    variable: Any = MLFLOW_HTTP_REQUEST_MAX_RETRIES
     if "get" in vars(variable):
         return
     by_environment = variable.get
 
     def retries() -> int:
-        number: int = by_environment()
+        number = int(by_environment())
         return min(number, _RETRIES) if getattr(_thread, "impatient", False) else number
 
     variable.get = retries

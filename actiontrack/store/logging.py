@@ -28,9 +28,9 @@ def log_steps(
     """Log aggregate metrics of several steps in few requests, see `Store.log_steps`."""
     import mlflow.entities as me  # noqa: PLC0415
 
-    now = int(time.time() * 1000)
+    time_of_logging = int(time.time() * 1000)
     metrics = [
-        me.Metric(name, value, now if time_ms is None else time_ms, step)
+        me.Metric(name, value, time_of_logging if time_ms is None else time_ms, step)
         for values, step, time_ms in steps
         for name, value in values.items()
     ]
@@ -71,15 +71,15 @@ def log_dataset(
 
 
 def _check_same_param(name: str, logged: str, value: object) -> None:
-    before, now = logged.strip("'"), str(value)
-    if before == now or before.lower() == now.lower():
+    before, after = logged.strip("'"), str(value)
+    if before == after or before.lower() == after.lower():
         return
     with contextlib.suppress(ValueError):
-        if float(before) == float(now):
+        if float(before) == float(after):
             return
     raise ParameterError(
         name,
         f"must stay {before!r}, as the run was started with",
-        now,
+        after,
         "Start a new run, or pass the same value.",
     )

@@ -30,8 +30,8 @@ def facts_html(heading: str, facts: Mapping[str, object]) -> str:
 
 def table_html(heading: str, frame: pd.DataFrame, *, note: str = "") -> str:
     """A heading and a note above the first rows of a frame."""
-    shown: Any = frame.head(_MAX_ROWS)
-    table = shown.to_html(border=0, float_format=lambda value: f"{value:.4g}", na_rep="–")
+    first: Any = frame.head(_MAX_ROWS)
+    table = first.to_html(border=0, float_format=lambda value: f"{value:.4g}", na_rep="–")
     more = f"<p>The first {_MAX_ROWS} of {len(frame)} rows.</p>" if len(frame) > _MAX_ROWS else ""
     text = f"<p>{html.escape(note)}</p>" if note else ""
     return f"<div><strong>{html.escape(heading)}</strong>{text}{table}{more}</div>"

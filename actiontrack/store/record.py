@@ -143,7 +143,7 @@ class StoredRecord:
             "samples × steps": f"{manifest.n_samples} × {manifest.n_steps}",
             "classes": len(manifest.class_names) or "not named",
             "state": manifest.status,
-            "holds": ", ".join(name for name, there in held.items() if there) or "losses only",
+            "holds": ", ".join(name for name, is_held in held.items() if is_held) or "losses only",
         }
         return facts_html(f"Record {self.name}", facts)
 
@@ -210,9 +210,9 @@ class StoredRecord:
             ):
                 return stored
             computed = score_table(self.history())
-            known = [stored.get(name, computed[name]) for name in computed.columns]
+            ours = [stored.get(name, computed[name]) for name in computed.columns]
             later = stored[stored.columns.difference(computed.columns, sort=False)]
-            return pd.concat([*known, later], axis=1)
+            return pd.concat([*ours, later], axis=1)
         if not self.manifest.steps:
             raise NotFoundError(
                 f"record {self.name} of run {self.run.run_id} has no complete epoch yet."

@@ -130,6 +130,6 @@ def _from_mlflow(what: str, error: Any) -> ActionTrackError:
         )
     kind = _ERROR_OF_CODE.get(error.error_code, StoreError)
     absent = ("No such file", "does not exist", "for parameter 'run_id'")
-    if any(each in message for each in absent):
+    if any(phrase in message for phrase in absent):
         kind = NotFoundError
     return kind(f"{what}: {message.rstrip('.')}.")

@@ -70,7 +70,7 @@ _HEADERS = {
 
 
 def create_app() -> Any:
-    """The server's application: MLflow's own with our pages, behind its login where wanted.
+    """The server's application: MLflow's own with our pages, behind its login where that is on.
 
     Raises:
         ParameterError: if the environment contradicts itself.

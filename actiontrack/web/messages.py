@@ -4,7 +4,7 @@ import re
 
 __all__ = ["without_paths"]
 
-#: An absolute path or the address of a file or database, of which the last part is kept.
+#: An absolute path or the address of a file or database, of which only the last part stays.
 _PATH = re.compile(
     r"(?<![\w/.:~])"  # not in the middle of a word or of another path
     r"(?:(?:file|sqlite)(?:\+\w+)?:)?"
@@ -18,8 +18,8 @@ def without_paths(text: str, *folders: str, said: str = "") -> str:
 
     Args:
         text: the message.
-        folders: folders that are known, such as that of a run's artifacts; blanks in them are
-            told from the end of a path.
+        folders: folders that may be in it and whose names may hold blanks, such as that of a
+            run's artifacts.
         said: what the reader has sent; a path in it is the reader's own and stays.
 
     >>> without_paths("/srv/ml flow/art/7/manifest.json is no JSON", "/srv/ml flow/art")

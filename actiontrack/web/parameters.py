@@ -71,7 +71,7 @@ class RunFilterOptions(Options):
     experiment: Texts = Field((), description="Name of an experiment; repeat it.")
     dataset: Texts = Field((), description='Value of the parameter "dataset"; repeat it.')
     model: Texts = Field((), description="Name of a model; repeat it.")
-    tag: Texts = Field((), description="KEY=VALUE; all of those that are given.")
+    tag: Texts = Field((), description="KEY=VALUE; repeat it: a run must have all of them.")
     q: Text = Field("", description="Part of the name or id of a run.")
     state: Literal["all", "complete", "incomplete"] = Field(
         "all", description="State of the record."

@@ -1,9 +1,9 @@
 """Open records of a store, with bounded caches: what pages and API read from.
 
-Nothing is computed here: questions of `actiontrack.analysis.questions` are passed on, and their
-answers kept under the checksum of the record's manifest, so that a record that grows is read anew.
+Nothing is computed here: questions are passed on to `actiontrack.analysis.questions`. Their answers
+are stored under the checksum of the record's manifest, so that a record that grows is read anew.
 
-Frames that are handed out are shared between threads. Derive new ones, never change one in place.
+Frames are shared between threads. Derive new ones, and never change one in place.
 """
 
 import threading

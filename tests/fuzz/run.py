@@ -6,7 +6,7 @@
     python tests/fuzz/run.py --target files --input finds/files-….bin   # one input again
 
 Each target runs in a process of its own, one after the other. An input that breaks the contract of
-`fuzz_targets.check` is kept in the folder `finds`, and the exit code is 1. Needs the extra `fuzz`.
+`fuzz_contract.check` is kept in the folder `finds`, and the exit code is 1. Needs the extra `fuzz`.
 """
 
 import argparse

@@ -109,7 +109,7 @@ def test_the_contract_tells_refusals_from_failures(error, caught):
 def test_the_contract_counts_memory():
     """In a process of its own, whose peak is not inherited from this one."""
     code = (
-        "import fuzz_targets as f\n"
+        "import fuzz_contract as f\n"
         "class Target:\n"
         "    def run(self, data): bytearray(b'x') * 2**29\n"
         "f.BYTES = 2**28\n"

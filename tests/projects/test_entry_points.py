@@ -87,7 +87,7 @@ def test_the_conda_environment_has_what_the_package_needs():
     pip = environment["dependencies"][-1]["pip"]
     extras = project["optional-dependencies"]
     needed = project["dependencies"] + extras["train"] + extras["detection"][1:]
-    assert sorted(pip) == sorted(package.partition("#")[0].strip() for package in needed)
+    assert sorted(pip) == sorted({package.partition("#")[0].strip() for package in needed})
 
 
 @pytest.mark.parametrize("module", [compare, main, report, train])

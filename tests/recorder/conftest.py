@@ -6,6 +6,8 @@ import pytest
 from scipy import special
 from sklearn.datasets import load_digits
 
+from actiontrack.recorder import Recorder
+
 
 @pytest.fixture(scope="session")
 def digits():
@@ -45,3 +47,23 @@ def active_experiment(experiment, monkeypatch):
     monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "")
     monkeypatch.delenv("MLFLOW_EXPERIMENT_ID")
     return experiment
+
+
+@pytest.fixture
+def recorder(store, run_id):
+    """A function that opens a recorder of the test's run; all of them are closed at the end."""
+    opened = []
+
+    def open_recorder(split="test", **options):
+        opened.append(Recorder(split, **{"store": store, "run_id": run_id} | options))
+        return opened[-1]
+
+    yield open_recorder
+    for rec in opened:
+        rec.close()
+
+
+@pytest.fixture
+def read(store, run_id):
+    """A function that opens a record of the test's run."""
+    return lambda name="test-probe": store.open_record(run_id, name)

@@ -1,40 +1,23 @@
 import logging
 import os
 import random
-import re
-import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import mlflow
 import numpy as np
 import pytest
 from helpers import ROOT, remote_run, upload_threads, wait_until
+from uploading import N, assert_whole, timed_epoch, warnings_of
 
-from actiontrack.errors import CorruptRecordError, NotFoundError, StoreError
 from actiontrack.recorder import Recorder, sync, uploader
 from actiontrack.recorder.spool import Spool
 from actiontrack.store import Store
-
-N = 50
-
-
-def losses_at(epoch):
-    return np.random.default_rng(epoch).gamma(1, 1, N).astype(np.float32)
-
-
-def timed_epoch(recorder, epoch):
-    """Seconds that training is held up by an epoch."""
-    start = time.monotonic()
-    recorder.update(np.arange(N), losses_at(epoch))
-    recorder.end_epoch(epoch)
-    return time.monotonic() - start
-
-
-def expected(n_epochs):
-    return [losses_at(each) for each in range(1, n_epochs + 1)]
+from actiontrack.store.interruption import few_retries
 
 
 @pytest.fixture
@@ -47,16 +30,6 @@ def away(door, caplog):
         timed_epoch(recorder, 1)
         assert recorder._writer.uploader.drain(20)
         yield recorder, store, run_id
-
-
-def warnings_of(caplog):
-    return [each.getMessage() for each in caplog.records if each.name == "actiontrack"]
-
-
-def assert_whole(store, run_id, n_epochs, *, complete=True):
-    record = store.open_record(run_id)
-    np.testing.assert_array_equal(record.history().losses, expected(n_epochs))
-    assert record.manifest.complete is complete
 
 
 @pytest.mark.parametrize("how", ["pause", "kill", "shut"])
@@ -151,7 +124,7 @@ def test_a_record_without_an_epoch_is_no_reason_to_wait_for_a_dead_server(door, 
     store, run_id = Store(door.uri), remote_run(door)
     door.shut()
     start = time.monotonic()
-    assert Recorder(store=store, run_id=run_id).finish() is True
+    assert Recorder(store=store, run_id=run_id).close() is True
     assert time.monotonic() - start < 2
 
 
@@ -168,6 +141,57 @@ def test_a_resumed_spool_that_never_reached_the_server_is_uploaded_whole(door, s
     assert_whole(store, run_id, 3)
 
 
+def test_requests_of_the_upload_do_not_wait_for_those_of_mlflow_itself():
+    from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES as RETRIES
+
+    before = RETRIES.get()
+    with few_retries(), ThreadPoolExecutor(1) as pool:
+        assert RETRIES.get() == 1
+        assert pool.submit(RETRIES.get).result() == before  # another thread
+    assert RETRIES.get() == before > 1
+
+
+def test_a_server_that_goes_away_in_an_upload_is_noticed_soon_after_its_return(
+    away, door, monkeypatch
+):
+    recorder, store, run_id = away
+    upload, interrupted = uploader.upload_files, threading.Event()
+
+    def interrupt(*arguments):
+        if not interrupted.is_set():
+            door.shut()
+            interrupted.set()
+        upload(*arguments)
+
+    monkeypatch.setattr(uploader, "upload_files", interrupt)
+    timed_epoch(recorder, 2)
+    interrupted.wait(20)
+    wait_until(lambda: recorder.error)
+    door.open()
+    start = time.monotonic()
+    wait_until(lambda: recorder.synced)
+    assert time.monotonic() - start < 5
+    recorder.finish()
+    assert_whole(store, run_id, 2)
+
+
+def test_attempts_are_never_further_apart_than_a_few_seconds():
+    assert max(uploader._BACKOFF_S) <= 3
+
+
+def test_a_finish_that_runs_out_of_patience_says_so(store, run_id, caplog, monkeypatch):
+    go_on = threading.Event()
+    monkeypatch.setattr(uploader, "upload_files", lambda *_: go_on.wait(20))
+    recorder = Recorder(store=store, run_id=run_id, patience=0.2)
+    timed_epoch(recorder, 1)
+    assert recorder.finish() is False
+    go_on.set()
+    assert warnings_of(caplog)[-1].startswith(
+        "record test-probe is not uploaded: the upload took longer than 0.2 seconds, the patience "
+        "of the recorder. It is safe in "
+    )
+
+
 def test_the_queue_stays_small_however_long_the_server_is_away(away, door):
     recorder, *_ = away
     door.shut()
@@ -175,150 +199,6 @@ def test_the_queue_stays_small_however_long_the_server_is_away(away, door):
         timed_epoch(recorder, epoch)
     assert len(recorder._writer.uploader._pending.manifest.files) == 60
     assert {each.n_samples for each in [recorder._writer.uploader._pending.manifest]} == {N}
-
-
-# ---------------------------------------------------------------- sync
-
-
-@pytest.fixture
-def left_behind(store, new_run, tmp_path):
-    """A function that leaves the spool of a record behind, none of it uploaded."""
-
-    def leave(epochs=(1, 2), split="test", run_id=None):
-        run_id = run_id or new_run()
-        root = tmp_path / "left"
-        with Recorder(split, store=store, run_id=new_run(), spool=tmp_path / "other") as recorder:
-            for epoch in epochs:
-                timed_epoch(recorder, epoch)
-            source = recorder.folder
-            shutil.copytree(source, root / run_id / source.name)
-        path = root / run_id / f"{split}-probe" / "sync.json"
-        path.write_text(path.read_text().replace(source.parent.name, run_id))
-        return run_id, root
-
-    return leave
-
-
-def test_a_spool_left_behind_is_uploaded_and_marked_unfinished(store, left_behind):
-    run_id, root = left_behind()
-    assert sync(root) == [f"{run_id}/test-probe"]
-    assert_whole(store, run_id, 2, complete=False)
-    assert store.get_run(run_id).records == ("test-probe",)
-    assert list(root.iterdir()) == []
-
-
-def test_every_spool_below_a_folder_is_uploaded(store, left_behind):
-    run_id, root = left_behind()
-    left_behind(split="train", run_id=run_id)
-    other, _ = left_behind(epochs=(1,))
-    found = sync(root)
-    assert sorted(found) == sorted(
-        [f"{run_id}/test-probe", f"{run_id}/train-probe", f"{other}/test-probe"]
-    )
-    assert store.get_run(run_id).records == ("test-probe", "train-probe")
-
-
-def test_one_record_alone_is_uploaded(left_behind):
-    run_id, root = left_behind()
-    left_behind()
-    assert sync(root / run_id / "test-probe") == [f"{run_id}/test-probe"]
-    assert len(list(root.iterdir())) == 1
-
-
-def test_nothing_left_behind_is_nothing_to_do(tmp_path):
-    assert sync(tmp_path / "none") == []
-
-
-def test_a_dead_server_leaves_the_spool_where_it_is(left_behind):
-    run_id, root = left_behind()
-    before = sorted((root / run_id / "test-probe").rglob("*"))
-    with pytest.raises(
-        StoreError, match=r"^the tracking server http://127\.0\.0\.1:9 does not ans"
-    ):
-        sync(root, store=Store("http://127.0.0.1:9"))
-    assert sorted((root / run_id / "test-probe").rglob("*")) == before
-
-
-def test_a_run_that_is_gone_leaves_the_spool_where_it_is(left_behind):
-    _, root = left_behind(run_id="0" * 32)
-    with pytest.raises(NotFoundError, match=f"^run '{'0' * 32}': Run with id={'0' * 32} not found"):
-        sync(root)
-    assert (root / ("0" * 32) / "test-probe" / "manifest.json").exists()
-
-
-def test_a_damaged_spool_is_refused(left_behind):
-    run_id, root = left_behind()
-    path = root / run_id / "test-probe" / "manifest.json"
-    path.write_text("{")
-    with pytest.raises(CorruptRecordError, match=f"^{re.escape(str(path))} is damaged"):
-        sync(root)
-
-
-def test_one_record_that_fails_does_not_keep_the_others(store, left_behind):
-    broken, root = left_behind()
-    (root / broken / "test-probe" / "manifest.json").write_text("{")
-    whole, _ = left_behind()
-    with pytest.raises(CorruptRecordError, match="is damaged or half-written"):
-        sync(root)
-    assert_whole(store, whole, 2, complete=False)
-
-
-def test_several_records_that_fail_are_told_together(left_behind):
-    for _ in range(2):
-        broken, root = left_behind()
-        (root / broken / "test-probe" / "manifest.json").write_text("{")
-    with pytest.raises(
-        StoreError, match=r"^2 records are not uploaded\. .*test-probe: .*test-probe: "
-    ):
-        sync(root)
-
-
-def test_a_record_that_is_being_recorded_is_left_alone(store, run_id, spool, caplog):
-    with Recorder(store=store, run_id=run_id, spool=spool) as recorder:
-        timed_epoch(recorder, 1)
-        assert sync(spool) == []
-        timed_epoch(recorder, 2)
-    assert_whole(store, run_id, 2)
-    assert any("is being recorded now: left alone." in each for each in warnings_of(caplog))
-
-
-def test_a_stale_spool_does_not_replace_a_newer_record(store, left_behind, tmp_path):
-    run_id, root = left_behind()
-    stale = tmp_path / "stale"
-    shutil.copytree(root, stale)
-    with Recorder(store=store, run_id=run_id, spool=root, resume=True) as recorder:
-        timed_epoch(recorder, 3)
-    with pytest.raises(
-        StoreError, match=rf"^run {run_id} holds a newer test-probe \(revision \d+\)"
-    ):
-        sync(stale)
-    assert_whole(store, run_id, 3)
-
-
-def test_aggregates_of_epochs_that_were_not_uploaded_come_with_the_record(store, left_behind):
-    run_id, root = left_behind()
-    sync(root)
-    history = store._client.get_metric_history(run_id, "test-probe/mean_loss")
-    found = {each.step: each.value for each in history}
-    means = {step: float(losses_at(step).mean(dtype=float)) for step in (1, 2)}
-    assert found == pytest.approx(means)
-
-
-def test_aggregates_that_arrive_twice_are_there_once(store, run_id):
-    for _ in range(2):
-        store.log_metrics(run_id, {"loss": 0.5}, 1, time_ms=1000)
-    assert len(store._client.get_metric_history(run_id, "loss")) == 1
-
-
-def test_only_what_the_run_lacks_is_uploaded(store, left_behind):
-    run_id, root = left_behind()
-    saved = root.with_name("saved")
-    shutil.copytree(root, saved)
-    sync(root)
-    block = store.open_record(run_id).fetch("blocks/000001.parquet")
-    before = block.stat().st_mtime_ns
-    sync(saved)
-    assert block.stat().st_mtime_ns == before
 
 
 # ---------------------------------------------------------------- kill -9

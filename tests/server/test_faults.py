@@ -105,9 +105,6 @@ def finished(team, team_store, team_run, spool):
     return run_id
 
 
-# ---------------------------------------------------------------- parts of the server fail
-
-
 def test_a_server_killed_in_an_upload_and_started_again_gets_everything(team, recording):
     recorder, run_id = recording
     team.door.bytes_per_s = 2000  # the upload of a block takes nine seconds
@@ -219,8 +216,6 @@ def test_who_reads_while_the_s3_store_is_away_is_told_within_a_minute(
     assert status == 500
     assert "Traceback" not in text
 
-
-# ---------------------------------------------------------------- clocks and other processes
 
 BACKWARDS = f"""
 import sys, time
@@ -347,9 +342,6 @@ def test_of_two_processes_that_begin_one_run_at_once_one_is_refused_and_one_is_w
     history = Store(team.uri).open_record(run_id).history()
     expected = [losses_at(epoch, seed) for epoch in (1, 2, 3)]
     np.testing.assert_array_equal(history.losses, expected)
-
-
-# ---------------------------------------------------------------- what lies in the store is damaged
 
 
 def cut_short(body):

@@ -355,7 +355,7 @@ def test_a_page_refuses_in_words(fort):
     answer = fort.ask("/actiontrack/run" + query(fort.runs[SECRET]), "bob")
     assert answer.status == 403
     assert answer.headers.get_content_type() == "text/html"
-    assert "you have no permission" in answer.text
+    assert "You have no permission" in answer.text
 
 
 def test_more_runs_than_a_request_may_name_are_refused(fort):

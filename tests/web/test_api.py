@@ -116,6 +116,19 @@ def test_class_names_with_commas_and_quotes_survive_csv(site, runs):
     assert "'\"><script>alert(1)</script>" in names
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_ids_of_runs_that_have_numbers_and_texts_come_as_text(site, runs, kind):
+    query = {"run": [runs["mlp-0"], runs["hostile"]], "n": 1, "format": kind}
+    answer = site.get("/actiontrack/api/curves", query_string=query)
+    assert answer.status_code == 200
+    read = pd.read_csv if kind == "csv" else pd.read_parquet
+    ids = set(
+        read(io.BytesIO(answer.data), **({"dtype": str} if kind == "csv" else {}))["sample_id"]
+    )
+    assert len(ids) == 2
+    assert any(text.isdigit() for text in ids)
+
+
 # Paging
 
 

@@ -105,7 +105,7 @@ def each_on_cluster(
 def n_chunks(items: Sequence[Any], n: int) -> list[Sequence[Any]]:
     """At most n contiguous chunks of about one size, none of them empty."""
     n = max(1, min(n, len(items)))
-    edges = [len(items) * each // n for each in range(n + 1)]
+    edges = [len(items) * number // n for number in range(n + 1)]
     return [items[start:stop] for start, stop in pairwise(edges) if stop > start]
 
 
@@ -182,12 +182,12 @@ def check_versions(client: "Client") -> None:
 
         return __version__
 
-    found = client.run(of_worker)
-    if not found:
+    versions = client.run(of_worker)
+    if not versions:
         raise StoreError(
             f"the Dask cluster {_address(client)} has no worker. Start one with 'dask worker'."
         )
-    for worker, version in sorted(found.items()):
+    for worker, version in sorted(versions.items()):
         if version != __version__:
             raise StoreError(
                 f"the Dask worker {worker} has actiontrack {version}, this process {__version__}. "
@@ -204,8 +204,8 @@ def scattered(client: "Client", value: Any) -> "Future[Any]":
 
 def gather_results(client: "Client", futures: Sequence["Future[Any]"]) -> list[Any]:
     """Results of futures, in their order."""
-    found: list[Any] = client.gather(list(futures))
-    return found
+    results: list[Any] = client.gather(list(futures))
+    return results
 
 
 @contextmanager

@@ -153,7 +153,7 @@ class ClusterScores(compare.ScoreSource):
     ) -> Floats:
         """Correlations above quantiles, (P, Q, 1 + M), see `compare.ScoreSource`."""
         result = np.full((pairs.run_a.size, len(quantiles), 1 + len(methods)), np.nan)
-        group_of = np.repeat(np.arange(len(self._groups)), [len(each) for each in self._groups])
+        group_of = np.repeat(np.arange(len(self._groups)), [len(group) for group in self._groups])
         first, second = group_of[pairs.run_a], group_of[pairs.run_b]
         with cluster_errors(self._client):
             kept = self._sent(keep)
@@ -185,7 +185,10 @@ class ClusterScores(compare.ScoreSource):
         slabs = _slabs([each.n_samples for each in parts], width, self.n_runs)
         if not slabs:
             return np.full((len(parts), self.n_runs, self.n_runs), np.nan)
-        rows = [self._submit(_prepared, each, sent, method, slabs) for each in self._rows]
+        rows = [
+            self._submit(_prepared, rows_of_group, sent, method, slabs)
+            for rows_of_group in self._rows
+        ]
         products = [
             self._submit(_products, [self._submit(getitem, each, number) for each in rows], width)
             for number in range(len(slabs))

@@ -166,13 +166,16 @@ def _arrow(frame: pd.DataFrame) -> pa.Table:
 
 
 def _arrow_array(column: "pd.Series[Any]") -> pa.Array:
-    """Categories as text, and times in UTC."""
+    """Categories and ids of several kinds as text, and times in UTC."""
     if isinstance(column.dtype, pd.DatetimeTZDtype):
         naive = column.dt.tz_convert("UTC").dt.tz_localize(None)
         return pa.array(naive.to_numpy(), pa.timestamp("us")).cast(pa.timestamp("us", "UTC"))
     if isinstance(column.dtype, pd.CategoricalDtype):
         column = column.astype("string")
-    array = pa.array(column, from_pandas=True)
+    try:
+        array = pa.array(column, from_pandas=True)
+    except (pa.ArrowTypeError, pa.ArrowInvalid):  # numbers among texts, of runs that differ in it
+        array = pa.array(column.astype("string"), from_pandas=True)
     return array.cast(pa.string()) if pa.types.is_null(array.type) else array
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from helpers import ROOT, message
-from test_artifact import promise, read, rewrite_manifest, write
+from record_files import promise, read, rewrite_manifest, write
 
 from actiontrack.errors import CorruptRecordError, ParameterError
 from actiontrack.record import parquet

@@ -104,11 +104,11 @@ def mixed():
         ({"order": "easiest"}, [5, 1, 6, 2, 4, 3]),
         ({"order": "hardest", "score": "aum"}, [4, 2, 6, 3, 1, 5]),
         ({"order": "easiest", "score": "aum"}, [5, 1, 3, 6, 2, 4]),
-        ({"wanted": SampleFilter(low=2.0, high=5.0)}, [1, 2, 6]),
-        ({"wanted": SampleFilter(low=-np.inf)}, [1, 2, 4, 5, 6]),
-        ({"wanted": SampleFilter(classes=("b",), correct="wrong")}, [2, 4]),
-        ({"wanted": SampleFilter(correct="correct"), "order": "hardest"}, [6, 1, 5, 3]),
-        ({"wanted": SampleFilter(low=9.0, high=8.0)}, []),
+        ({"sample_filter": SampleFilter(low=2.0, high=5.0)}, [1, 2, 6]),
+        ({"sample_filter": SampleFilter(low=-np.inf)}, [1, 2, 4, 5, 6]),
+        ({"sample_filter": SampleFilter(classes=("b",), correct="wrong")}, [2, 4]),
+        ({"sample_filter": SampleFilter(correct="correct"), "order": "hardest"}, [6, 1, 5, 3]),
+        ({"sample_filter": SampleFilter(low=9.0, high=8.0)}, []),
     ],
 )
 def test_samples_are_chosen_and_ordered(mixed, options, expected):
@@ -121,8 +121,8 @@ def test_samples_are_chosen_and_ordered(mixed, options, expected):
         ({"score": "beauty"}, "score"),
         ({"score": "class"}, "score"),
         ({"order": "best"}, "order"),
-        ({"wanted": SampleFilter(classes=("a", "c"))}, "class"),
-        ({"wanted": SampleFilter(correct="maybe")}, "correct"),
+        ({"sample_filter": SampleFilter(classes=("a", "c"))}, "class"),
+        ({"sample_filter": SampleFilter(correct="maybe")}, "correct"),
     ],
 )
 def test_a_choice_that_makes_no_sense_is_refused(mixed, options, argument):

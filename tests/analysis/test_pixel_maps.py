@@ -203,7 +203,7 @@ def test_bars_of_classes_start_with_the_hardest():
     axes = plots.pixel_classes(frame)
     assert [each.get_text() for each in axes.get_yticklabels()] == ["pole", "sky"]
     assert axes.lines[0].get_xdata()[0] == pytest.approx(1.75)
-    assert axes.get_title(loc="left") == "1 classes not finite, not drawn"
+    assert axes.get_title(loc="left") == "1 class not finite, not drawn"
 
 
 @pytest.fixture

@@ -1,88 +1,19 @@
+"""A report as a page, as Markdown and as files."""
+
 import base64
-import html.parser
 import io
 import json
 import re
-import shutil
-import subprocess
 
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 from PIL import Image
+from report_pages import A, B, C, Page, png, source, table
 
-from actiontrack import plots
 from actiontrack.errors import ParameterError
 from actiontrack.reporting import document as report_document
-from actiontrack.reporting.document import Report, Section, Source
-from actiontrack.reporting.markup import latex_table
-
-EVIL = '<script>alert("x")</script><img src=x onerror=alert(1)> | [a](javascript:b) `c` *d* {{ e }}'
-
-
-def png():
-    stream = io.BytesIO()
-    Image.new("RGB", (3, 2), "red").save(stream, "png")
-    return stream.getvalue()
-
-
-def figure():
-    drawing = Figure(layout="constrained")
-    drawing.subplots().plot([1, 2, 4])
-    return drawing
-
-
-def table():
-    return pd.DataFrame(
-        {
-            "class": ["cat", "dog"],
-            "action": np.array([3.14159, np.nan], np.float32),
-            "n": [10000, 2],
-        }
-    )
-
-
-@pytest.fixture
-def report():
-    return Report(
-        title="Hard samples",
-        sections=(
-            Section(
-                heading="Classes", text="One.\n\nTwo\nlines.", frame=table(), caption="By class."
-            ),
-            Section(heading="Curves & más", figure=figure(), caption="Loss by epoch."),
-            Section(heading="Picture", figure=png()),
-        ),
-    )
-
-
-class Page(html.parser.HTMLParser):
-    """Tags with their attributes, and whether each one is closed."""
-
-    VOID = ("meta", "img")
-
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.text, self.open = [], "", []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text += data
-
-    def all(self, tag):
-        return [attributes for name, attributes in self.tags if name == tag]
-
-
-# ---------------------------------------------------------------- HTML
+from actiontrack.reporting.document import Report, Section
 
 
 def test_the_page_is_well_formed_and_semantic(report):
@@ -131,35 +62,9 @@ def test_figures_are_inlined_with_their_caption_as_alternative_text(report):
     assert Image.open(io.BytesIO(data[0])).format == "PNG"
 
 
-def test_tables_show_the_numbers_short_and_missing_values_as_a_dash(report):
-    text = report.to_html()
-    assert re.findall(r"<td.*?>(.*?)</td>", text) == ["cat", "3.142", "10000", "dog", "–", "2"]
-    assert re.findall(r"<th.*?>(.*?)</th>", text) == ["class", "action", "n"]
-    assert '<td class="number">3.142</td>' in text
-
-
 def test_paragraphs_are_split_at_blank_lines(report):
     assert "<p>One.</p>" in report.to_html()
     assert "<p>Two\nlines.</p>" in report.to_html()
-
-
-def test_a_telling_index_is_shown_and_a_bare_one_is_not():
-    frame = pd.DataFrame({"overall": [0.5]}, index=pd.Index(["a / b"], name="pair"))
-    text = Report(title="t", sections=[Section(heading="h", frame=frame)]).to_html()
-    assert re.findall(r"<th.*?>(.*?)</th>", text) == ["pair", "overall"]
-    assert re.findall(r"<td.*?>(.*?)</td>", text) == ["a / b", "0.5"]
-
-
-def test_long_tables_are_cut_on_the_page_and_whole_in_the_file(tmp_path):
-    report = Report(
-        title="t", sections=[Section(heading="h", frame=pd.DataFrame({"x": range(250)}))]
-    )
-    text = report.to_html()
-    assert text.count("<tr>") == 51
-    assert '<p class="note">The first 50 of 250 rows.</p>' in text
-    paths = report.save(tmp_path)
-    assert len(pd.read_csv(paths["tables/01-h.csv"])) == 250
-    assert "The first 50 of 250 rows." in paths["report.md"].read_text(encoding="utf-8")
 
 
 def test_an_empty_report_and_an_empty_table():
@@ -175,59 +80,11 @@ def test_the_same_report_gives_the_same_page(report):
     assert report.to_html() == report.to_html()
 
 
-# ---------------------------------------------------------------- injection
-
-
-@pytest.fixture
-def evil():
-    frame = pd.DataFrame({EVIL: [EVIL], "action": [1.0]}, index=pd.Index([EVIL], name=EVIL + "?"))
-    section = {"heading": EVIL, "text": EVIL, "caption": EVIL, "frame": frame}
-    return Report(
-        title=EVIL,
-        sections=[Section(**section, figure=png()), Section(heading="", figure=figure())],
-    )
-
-
-def test_no_text_acts_as_html(evil):
-    page = Page(evil.to_html())
-    assert page.open == []
-    assert not page.all("script")
-    assert len(page.all("img")) == 2
-    assert [set(image) for image in page.all("img")] == [
-        {"alt", "src"}, {"alt", "src", "width", "height"}
-    ]  # fmt: skip
-    assert page.all("img")[0]["alt"] == EVIL
-    assert page.text.count(EVIL) >= 8
-    assert not [a for _, attributes in page.tags for a in attributes if a.startswith("on")]
-
-
-def test_no_text_acts_as_markdown(evil, tmp_path):
-    text = evil.to_markdown(tmp_path)
-    assert "<" not in text.replace("&lt;", "")
-    bare = re.sub(r"\\.", "", text)
-    assert "[a](" not in bare
-    assert "`" not in bare
-    rows = [line for line in bare.splitlines() if line.startswith("|")]
-    assert {row.count("|") for row in rows} == {4}
-
-
-def test_a_plot_of_a_hostile_class_name_is_only_text(tmp_path):
-    frame = pd.DataFrame({"class": [EVIL], "action": [1.0]})
-    drawing = plots.class_distributions(frame).figure
-    paths = Report(title="t", sections=[Section(heading="h", figure=drawing)]).save(tmp_path)
-    svg = paths["figures/01-h.svg"].read_text(encoding="utf-8")
-    assert "<script" not in svg
-    assert "onerror=alert" not in re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
-
-
 def test_a_notebook_shows_the_page_in_a_sandbox(evil):
     frame = Page(evil._repr_html_())
     assert [tag for tag, _ in frame.tags] == ["iframe"]
     assert frame.all("iframe")[0]["sandbox"] == ""
     assert frame.all("iframe")[0]["srcdoc"] == evil.to_html()
-
-
-# ---------------------------------------------------------------- files
 
 
 def test_save_writes_every_file_it_names_and_no_other(report, tmp_path):
@@ -294,16 +151,6 @@ def test_each_figure_is_drawn_once_per_format(report, tmp_path, monkeypatch):
     assert sorted(drawn) == ["png", "svg"]
 
 
-# ---------------------------------------------------------------- sources
-
-
-def source(run_id, record="test-probe"):
-    return Source(run_id=run_id, name=f"name of {run_id}", record=record, digest=run_id[0] * 64)
-
-
-A, B, C = (letter * 32 for letter in "abc")
-
-
 @pytest.fixture
 def traced():
     """A report of three runs, one of which has two records."""
@@ -343,18 +190,6 @@ def test_markdown_names_the_runs_of_a_section(traced, tmp_path):
     assert "*From all 3 runs of this report\\.*\n" in text
 
 
-def test_run_ids_in_tables_are_short_and_lead_to_the_sources(tmp_path):
-    frame = pd.DataFrame({"run_id": [A], "other": ["d" * 32]})
-    report = Report(title="t", sections=[Section(heading="h", frame=frame)], sources=[source(A)])
-    link = f'<td><a href="#run-{A}" title="{A}"><code>aaaaaaaa</code></a></td>'
-    assert link in report.to_html()
-    assert "d" * 32 in report.to_html()
-    assert "| `aaaaaaaa` | " in report.to_markdown(tmp_path)
-    paths = report.save(tmp_path)
-    assert pd.read_csv(paths["tables/01-h.csv"])["run_id"].tolist() == [A]
-    assert r"aaaaaaaa & ddd" in paths["tables/01-h.tex"].read_text(encoding="utf-8")
-
-
 def test_a_report_of_one_run_does_not_repeat_it(tmp_path):
     report = Report(
         title="t", sections=[Section(heading="h", text="1", run_ids=(A,))], sources=[source(A)]
@@ -382,9 +217,6 @@ def test_a_run_that_is_no_source_is_refused():
         Report(title="t", sections=[Section(heading="h", run_ids=(A,))])
 
 
-# ---------------------------------------------------------------- levels
-
-
 def test_a_part_of_a_section_is_nested_in_the_contents(traced, tmp_path):
     text = traced.to_html()
     contents = re.sub(r"\s+", "", text[text.index("<nav") : text.index("</nav>")])
@@ -402,62 +234,6 @@ def test_other_levels_are_refused(level):
 def test_a_report_cannot_begin_with_a_part():
     with pytest.raises(ParameterError, match=r"^level: must be 2 for the first section"):
         Report(title="t", sections=[Section(heading="h", level=3)])
-
-
-# ---------------------------------------------------------------- LaTeX
-
-HOSTILE_TEX = r"\input{/etc/passwd} 50% & $x^2_3$ #1 ~ {<a>} \\"
-
-
-def tex_rows(text):
-    body = text[text.index(r"\toprule") : text.index(r"\bottomrule")]
-    return [line for line in body.splitlines() if line.endswith(r"\\")]
-
-
-def test_a_latex_table_has_its_rows_rules_caption_and_label():
-    text = latex_table(table(), caption="By class.", label="x")
-    assert tex_rows(text) == [
-        r"class & action & n \\", r"cat & 3.142 & 10000 \\", r"dog & – & 2 \\"
-    ]  # fmt: skip
-    assert r"\begin{tabular}{lrr}" in text
-    assert r"\caption{By class.}" in text
-    assert r"\label{tab:x}" in text
-
-
-def test_a_long_latex_table_breaks_across_pages_and_is_cut_as_on_the_page():
-    text = latex_table(pd.DataFrame({"x": range(250)}), caption="Many.")
-    assert r"\begin{longtable}{r}" in text
-    assert r"\caption{Many. The first 50 of 250 rows.}" in text
-    rows = [line for line in text.splitlines() if re.fullmatch(r"\d+ \\\\", line)]
-    assert [int(row.split()[0]) for row in rows] == list(range(50))
-
-
-def test_no_text_acts_as_latex():
-    frame = pd.DataFrame({HOSTILE_TEX: [HOSTILE_TEX], "n": [1]})
-    text = latex_table(frame, caption=HOSTILE_TEX)
-    assert r"\input" not in text
-    for row in tex_rows(text):
-        assert len(re.findall(r"(?<!\\)&", row)) == 1
-        assert not re.search(r"(?<!\\)[$#%_]", row)
-
-
-@pytest.mark.parametrize("frame", [table(), pd.DataFrame({"ρ": range(60), HOSTILE_TEX: EVIL})])
-def test_a_latex_engine_sets_the_table(frame, tmp_path):
-    engine = shutil.which("lualatex")
-    if engine is None:
-        pytest.skip("no lualatex on this machine")
-    body = latex_table(frame, caption=HOSTILE_TEX, label="t")
-    document = (
-        "\\documentclass{article}\\usepackage{booktabs,longtable}\n"
-        f"\\begin{{document}}\n{body}\\end{{document}}\n"
-    )
-    (tmp_path / "t.tex").write_text(document, encoding="utf-8")
-    command = [engine, "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "t.tex"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-2000:]
-
-
-# ---------------------------------------------------------------- checks
 
 
 def test_bytes_that_are_no_png_are_refused():

@@ -1,0 +1,131 @@
+"""Writing and reading a record without a recorder."""
+
+import json
+
+import numpy as np
+from helpers import message
+
+from actiontrack.record.disk import file_entry
+from actiontrack.record.losses import read_history, write_block
+from actiontrack.record.manifest import (
+    Manifest,
+    StepEntry,
+    manifest_checksum,
+    read_manifest,
+    write_manifest,
+)
+from actiontrack.record.paths import block_path
+from actiontrack.record.samples import Samples, write_samples
+from actiontrack.record.vectors import (
+    read_scores,
+    write_scores,
+)
+from actiontrack.scores import score_table
+
+
+def write(folder, history, **changes):
+    """Write a history as a complete record and return its manifest."""
+    samples = Samples(
+        sample_ids=history.sample_ids, labels=history.labels, true_labels=history.true_labels
+    )
+    files = {"samples.parquet": write_samples(folder, samples)}
+    steps = []
+    for row, step in enumerate(history.steps.tolist()):
+        columns = {"loss": history.losses, **history.measures, **history.components}
+        masked = {
+            name: np.ma.MaskedArray(grid[row], mask=~history.seen[row])
+            for name, grid in columns.items()
+        }
+        files[block_path(step)] = write_block(folder, step, masked)
+        steps.append(StepEntry(step, float(history.deltas[row]), int(history.seen[row].sum())))
+    files["scores.parquet"] = write_scores(folder, score_table(history))
+    manifest = Manifest(
+        **{
+            "split": history.split,
+            "mode": history.mode,
+            "loss_name": history.loss_name,
+            "delta_kind": history.delta_kind,
+            "n_samples": history.n_samples,
+            "id_type": "int64" if history.sample_ids.dtype.kind == "i" else "string",
+            "digests": {"ids": "0" * 64, "labels": None, "inputs": None},
+            "class_names": history.class_names,
+            "measures": tuple(history.measures),
+            "components": tuple(history.components),
+            "steps": tuple(steps),
+            "files": files,
+            "status": "complete",
+        }
+        | changes
+    )
+    write_manifest(folder, manifest)
+    return manifest
+
+
+def read(folder):
+    """Manifest, and a function that finds the files beside it."""
+    manifest = read_manifest(folder / "manifest.json")
+    return manifest, lambda path: folder / path
+
+
+def assert_same_history(found, expected):
+    for name in ("losses", "sample_ids", "labels", "true_labels", "steps", "deltas", "seen"):
+        a, b = getattr(found, name), getattr(expected, name)
+        if b is None:
+            assert a is None, name
+        else:
+            np.testing.assert_array_equal(a, b, err_msg=name)
+    for grids in ("measures", "components"):
+        a, b = getattr(found, grids), getattr(expected, grids)
+        assert list(a) == list(b)
+        for name in b:
+            np.testing.assert_array_equal(a[name][expected.seen], b[name][expected.seen])
+    for name in ("class_names", "split", "mode", "delta_kind", "loss_name"):
+        assert getattr(found, name) == getattr(expected, name)
+
+
+def rewrite_manifest(folder, change, *, checksum=True):
+    """Change the manifest's JSON in place, with a checksum that fits unless told otherwise."""
+    path = folder / "manifest.json"
+    body = json.loads(path.read_text())
+    change(body)
+    if checksum:
+        body["checksum"] = manifest_checksum(body)
+    path.write_text(json.dumps(body))
+
+
+def bare(n_samples):
+    return Manifest(
+        split="test",
+        mode="probe",
+        loss_name="loss",
+        delta_kind="epoch",
+        n_samples=n_samples,
+        id_type="int64",
+        digests={},
+    )
+
+
+def read_all(folder):
+    manifest, fetch = read(folder)
+    read_history(manifest, fetch)
+    read_scores(manifest, fetch)
+
+
+def altered(name):
+    return message(
+        f"{name} of test-probe is truncated or altered: its sha256 is not that of the manifest. "
+        "Restore the file, or record the run again."
+    )
+
+
+def missing(name):
+    return message(
+        f"{name} is named in the manifest of test-probe but missing. "
+        "Restore the file, or record the run again."
+    )
+
+
+def promise(record, name):
+    """Name the file in the manifest as it is now."""
+    entry = file_entry(record / name)
+    rewrite_manifest(record, lambda body: body["files"].update({name: vars(entry)}))

@@ -1,0 +1,36 @@
+"""What the tests of the recorder share: a split of eleven samples with losses of their own."""
+
+import numpy as np
+
+N = 11
+LABELS = np.arange(N) % 3
+LOGITS = np.random.default_rng(5).normal(size=(2, N, 3)).astype(np.float32)
+
+
+def losses_at(epoch, ids=None):
+    """A loss for each sample and epoch, all of them different."""
+    grid = np.random.default_rng(epoch).gamma(1, 1, N).astype(np.float32)
+    return grid if ids is None else grid[ids]
+
+
+def one_epoch(recorder, epoch, **options):
+    """Record all samples once."""
+    recorder.update(np.arange(N), losses_at(epoch), labels=LABELS)
+    return recorder.end_epoch(epoch, **options)
+
+
+def part_of_epoch(recorder, ids, epoch=None, losses_of=9, **options):
+    """Record some samples as an epoch."""
+    recorder.update(np.array(ids), losses_at(losses_of, ids), labels=LABELS[ids])
+    return recorder.end_epoch(epoch, **options)
+
+
+def files(store, run_id, name="test-probe"):
+    """Content of every file of a record, manifest excepted."""
+    record = store.open_record(run_id, name)
+    return {path: record.fetch(path).read_bytes() for path in record.manifest.files}
+
+
+def files_below(folder):
+    """Every file of a spool."""
+    return [path for path in folder.rglob("*") if path.is_file()] if folder.exists() else []
