@@ -16,7 +16,7 @@ labels = jax.random.randint(keys[2], (20,), 0, 3)
 recorded = {"labels": np.asarray(labels)}
 for dtype in ("float32", "bfloat16"):
     outputs = []
-    with Recorder(dtype, run_id=run_id, store=Store(uri), class_names="abc") as recorder:
+    with Recorder(dtype, run_id=run_id, store=Store(uri), class_names=tuple("abc")) as recorder:
         for epoch in range(2):
             logits = jax.random.normal(keys[epoch], (20, 3)).astype(dtype)
             order = jax.random.permutation(keys[epoch], 20)
