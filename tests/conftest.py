@@ -31,9 +31,6 @@ EVALUATE_WARNINGS = (
 # Python's options for a process in which warnings are errors.
 STRICT = ("-W", "error", "-W", MLFLOW_WARNING)
 
-# Every folder has a conftest.py, and doctests would import all of them under one name.
-collect_ignore_glob = ["*conftest.py"]
-
 
 def pytest_configure(config):
     for warning in (MLFLOW_WARNING, STARLETTE_WARNING, *EVALUATE_WARNINGS):

@@ -68,8 +68,8 @@ def test_a_module_runs_by_its_name(warm_python, tmp_path):
 
 
 def test_the_command_python_starts_one_too(warm_python, tmp_path):
-    folder = warm_python.install(tmp_path)
+    warm_python.install(tmp_path)
     (tmp_path / "script.py").write_text("import sys; print(sys.argv[1:]); sys.exit(5)")
-    command = [str(folder / "python"), "script.py", "a b"]
+    command = [str(tmp_path / "python"), "script.py", "a b"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (5, "['a b']\n")

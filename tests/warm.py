@@ -70,12 +70,12 @@ class WarmPython:
         return WarmProcess(connection, *files)
 
     def install(self, folder):
-        """Put a command `python` into a folder that starts warm processes; returns the folder."""
-        command = Path(folder) / "python"
-        words = [sys.executable, "-S", "-E", __file__, "run", self._address]
-        command.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
-        command.chmod(0o755)
-        return command.parent
+        """Put commands `python` and `mlflow` that start warm processes into a folder."""
+        words = shlex.join([sys.executable, "-S", "-E", __file__, "run", self._address])
+        for name, module in (("python", ""), ("mlflow", "-m mlflow ")):
+            command = Path(folder) / name
+            command.write_text(f'#!/bin/sh\nexec {words} {module}"$@"\n')
+            command.chmod(0o755)
 
     def run(self, words, cwd, environment, *, timeout=120, **options):
         """The finished process, as `subprocess.run` returns it."""
@@ -310,7 +310,8 @@ def _run(words):
     sys.path[:1] = [first, *path]
     if words[0] == "-m":
         sys.argv = words[1:]
-        sys.modules.pop(words[1], None)  # run anew, under another name
+        if not hasattr(sys.modules.get(words[1]), "__path__"):
+            sys.modules.pop(words[1], None)  # run anew, under another name
         runpy.run_module(words[1], run_name="__main__", alter_sys=True)
         return
     sys.argv = words

@@ -117,9 +117,10 @@ def mlflow_run(tracking_uri, *arguments, timeout=300):
 
 @pytest.fixture
 def with_warm_python(monkeypatch, warm_python, tmp_path):
-    """`mlflow.projects.run` finds a Python first on the path that starts at once."""
-    (tmp_path / "bin").mkdir()
-    folder = warm_python.install(tmp_path / "bin")
+    """`mlflow.projects.run` finds commands first on the path that start at once."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    warm_python.install(folder)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
 
 
