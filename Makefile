@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 RUN = $(VENV)/.run-installed
 DEV = $(VENV)/.dev-installed
 
-.PHONY: train demo test test-long test-server bench fuzz audit sbom matrix browser team-server lint docs clean
+.PHONY: train demo test test-fast test-long test-server bench fuzz audit sbom matrix browser team-server lint docs clean
 
 train: $(RUN)
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/mlflow run . -e train --env-manager local
@@ -16,6 +16,10 @@ demo: $(RUN)
 # One worker per core, each on one thread.
 test: $(DEV)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+
+# The loop of a contributor: no server, process, browser or training; see tests/order.py.
+test-fast: $(DEV)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m 'not slow and not long and not server'
 
 test-long: $(DEV)
 	$(BIN)/python -m pytest -m long
@@ -64,6 +68,7 @@ lint: $(DEV)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tests/structure.py
+	$(BIN)/python tests/documented.py
 
 # The site, in site/; warnings are errors, and nothing is fetched.
 docs: $(DEV)

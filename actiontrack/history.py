@@ -39,6 +39,7 @@ __all__ = [
     "wrong_labels",
 ]
 
+#: Arrays of floats, integers, truth values and ids (int64 or str).
 FloatArray = npt.NDArray[np.floating]
 IntArray = npt.NDArray[np.integer]
 BoolArray = npt.NDArray[np.bool_]

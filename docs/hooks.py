@@ -25,7 +25,6 @@ from actiontrack.scores import SCORES, score_unit
 from actiontrack.settings import SETTINGS
 
 ROOT = Path(__file__).parents[1]
-PACKAGE = ROOT / "actiontrack"
 
 #: Files outside docs/ that are pages, and where their relative links lead.
 PAGES = {
@@ -35,12 +34,17 @@ PAGES = {
 }
 NOTEBOOKS = ("tutorial.ipynb",)
 
-#: Modules that only serve other modules; the commands and the web pages have pages of their own.
-INTERNAL = re.compile(
-    r"actiontrack\.(cli|web|plugins|reporting)(\..*)?(?<!reporting)|actiontrack\._version"
-    r"|actiontrack\.(compare|plots|store)\..*|actiontrack\.record(\.(disk|footer|limits|parquet))?"
-    r"|actiontrack\.analysis\.(?!changes|cluster\.|exploration|verdict_files).*"
-    r"|actiontrack\.recorder\.(arrays|context|epoch|maps|probe|recorder|spool|torch_probe|uploader)"
+#: Modules that users import from. The commands and the web pages have pages of their own.
+PUBLIC = (
+    *("errors", "exports", "history", "scores", "settings", "testing", "verdicts"),
+    *("analysis", "compare", "plots", "recorder", "reporting", "store"),
+    *("analysis.changes", "analysis.cluster.connection", "analysis.cluster.scores"),
+    *("analysis.exploration", "analysis.questions"),
+    *("record.digest", "record.losses", "record.manifest", "record.maps", "record.paths"),
+    *("record.pictures", "record.rasters", "record.samples", "record.vectors"),
+    *("recorder.autolog", "recorder.criterion", "recorder.keras", "recorder.lightgbm"),
+    *("recorder.lightning", "recorder.loss_check", "recorder.privacy", "recorder.sklearn"),
+    *("recorder.torch", "recorder.transformers", "recorder.xgboost"),
 )
 _OFFERED = (
     "`import actiontrack` offers the names in the first table; it loads neither MLflow nor a "
@@ -99,13 +103,7 @@ def on_page_content(html: str, **_: Any) -> str:
 
 def public_modules() -> list[str]:
     """Modules that users import from, such as "actiontrack.scores"."""
-    found = []
-    for path in sorted(PACKAGE.rglob("*.py")):
-        parts = path.relative_to(ROOT).with_suffix("").parts
-        name = ".".join(parts).removesuffix(".__init__")
-        if name != "actiontrack" and not INTERNAL.fullmatch(name):
-            found.append(name)
-    return sorted(found)
+    return sorted(f"actiontrack.{name}" for name in PUBLIC)
 
 
 def _short(module: str) -> str:

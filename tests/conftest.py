@@ -7,11 +7,13 @@ import subprocess
 import sys
 import time
 import uuid
-from pathlib import Path
 
 import mlflow
 import pytest
-from helpers import ROOT, Door, Server, upload_threads
+import warm
+from filelock import FileLock
+from helpers import ROOT, Door, Server, free_port, upload_threads
+from order import pytest_collection_modifyitems, pytest_xdist_make_scheduler  # noqa: F401
 
 from actiontrack import cli
 from actiontrack.store import Store
@@ -26,9 +28,8 @@ EVALUATE_WARNINGS = (
     "ignore:.*Any type hint is inferred:UserWarning",
     "ignore::DeprecationWarning:mlflow",
 )
-
-# Every folder has a conftest.py, and doctests would import all of them under one name.
-collect_ignore_glob = ["*conftest.py"]
+# Python's options for a process in which warnings are errors.
+STRICT = ("-W", "error", "-W", MLFLOW_WARNING)
 
 
 def pytest_configure(config):
@@ -38,26 +39,51 @@ def pytest_configure(config):
 
 
 @pytest.fixture(scope="session")
-def tracking_uri(tmp_path_factory):
-    """A SQLite store, created once; every test that asks for `store` gets its own experiment."""
-    folder = tmp_path_factory.mktemp("mlflow")
-    uri = f"sqlite:///{folder / 'mlflow.db'}"
-    with contextlib.chdir(folder):  # MLflow makes ./mlruns
-        mlflow.MlflowClient(tracking_uri=uri).search_experiments()
-    shutil.copy(folder / "mlflow.db", folder / "empty.db")
-    return uri
+def once(tmp_path_factory, worker_id):
+    """A function that makes something in a folder by the first worker that asks for it.
+
+    It takes a name and a function of the folder, and returns the folder.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared if worker_id == "master" else shared.parent
+
+    def make(name, function):
+        folder = shared / f"once-{name}"
+        with FileLock(f"{folder}.lock"):
+            if not (done := folder / ".done").exists():
+                folder.mkdir(exist_ok=True)
+                function(folder)
+                done.touch()
+        return folder
+
+    return make
 
 
 @pytest.fixture(scope="session")
-def empty_database(tracking_uri):
+def empty_database(once):
     """A SQLite store without runs, to copy: making one takes MLflow seconds."""
-    return Path(tracking_uri.removeprefix("sqlite:///")).with_name("empty.db")
+
+    def make(folder):
+        with contextlib.chdir(folder):  # MLflow makes ./mlruns
+            mlflow.MlflowClient(tracking_uri="sqlite:///empty.db").search_experiments()
+
+    return once("database", make) / "empty.db"
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory):
+def tracking_uri(tmp_path_factory, empty_database):
+    """A SQLite store of this worker; every test that asks for `store` gets its own experiment."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    shutil.copy(empty_database, folder / "mlflow.db")
+    return f"sqlite:///{folder / 'mlflow.db'}"
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory, empty_database):
     """A real `mlflow server` in a process group of its own."""
-    running = Server(tmp_path_factory.mktemp("server"))
+    folder = tmp_path_factory.mktemp("server")
+    shutil.copy(empty_database, folder / "server.db")
+    running = Server(folder)
     yield running
     running.kill()
 
@@ -172,14 +198,24 @@ def small_disk(tmp_path):
 
 
 @pytest.fixture
-def in_subprocess(tmp_path):
-    """A function that runs Python code in a process of its own and returns what it printed."""
+def write_script(tmp_path):
+    """A function that writes a script into the test's folder and returns its path."""
 
-    def run(code, *arguments, check=True, timeout=120, **environment):
+    def write(code):
         path = tmp_path / f"script_{uuid.uuid4().hex[:6]}.py"
         path.write_text(code)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def in_subprocess(tmp_path, write_script):
+    """A function that runs Python code in a new interpreter and returns what it printed."""
+
+    def run(code, *arguments, check=True, timeout=120, **environment):
         done = subprocess.run(
-            [sys.executable, "-W", "error", "-W", MLFLOW_WARNING, str(path), *map(str, arguments)],
+            [sys.executable, *STRICT, str(write_script(code)), *map(str, arguments)],
             cwd=tmp_path,
             env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
             capture_output=True,
@@ -189,5 +225,60 @@ def in_subprocess(tmp_path):
         )
         assert not check or done.returncode == 0, done.stderr
         return done
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def warm_python(once, worker_id):
+    """What starts Python processes in milliseconds, one server for all workers; see `warm`."""
+    owner = os.getpid() if worker_id == "master" else os.getppid()
+    folder = once("warm", lambda folder: warm.start_server(folder, owner))
+    return warm.WarmPython(folder / "warm.socket")
+
+
+@pytest.fixture
+def in_warm_process(warm_python, tmp_path, write_script):
+    """As `in_subprocess`, with most modules imported already: not for tests of imports."""
+
+    def run(code, *arguments, check=True, preload=(), **environment):
+        done = warm_python.run(
+            [write_script(code), *arguments],
+            tmp_path,
+            os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+            options=STRICT[1::2],
+            preload=preload,
+        )
+        assert not check or done.returncode == 0, done.stderr
+        return done
+
+    return run
+
+
+@pytest.fixture
+def in_two_processes(warm_python, tmp_path, write_script):
+    """A function that runs Python code in two processes with the variables of torchrun."""
+
+    def run(code, *arguments, timeout=120, **options):
+        path = write_script(code)
+        group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+        group |= {"LOCAL_WORLD_SIZE": "2", "NODE_RANK": "0", "GROUP_RANK": "0"}
+        common = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | group
+        processes = [
+            warm_python.start(
+                [path, *arguments],
+                tmp_path,
+                common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+                **options,
+            )
+            for rank in range(2)
+        ]
+        try:
+            codes = [process.wait(timeout) for process in processes]
+            assert codes == [0, 0], [process.stderr for process in processes]
+            return [process.stdout for process in processes]
+        finally:
+            for process in processes:
+                process.close()
 
     return run

@@ -1,6 +1,5 @@
 import os
-import subprocess
-import sys
+import shutil
 
 import pytest
 from helpers import ROOT
@@ -13,18 +12,16 @@ RUNS = {"sklearn_partial_fit": 3}
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda each: each.stem)
-def test_an_example_runs_and_prints_the_hardest_samples(script, tmp_path):
+def test_an_example_runs_and_prints_the_hardest_samples(
+    script, warm_python, empty_database, tmp_path
+):
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    done = subprocess.run(
-        [sys.executable, str(script), "2"],
-        cwd=tmp_path,
-        env=os.environ
-        | {"MLFLOW_TRACKING_URI": uri, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    client = Store(uri)._client
+    client.create_experiment("examples", artifact_location=(tmp_path / "artifacts").as_uri())
+    environment = os.environ | {"MLFLOW_TRACKING_URI": uri, "MLFLOW_EXPERIMENT_NAME": "examples"}
+    environment |= {"PYTHONPATH": str(ROOT)}
+    done = warm_python.run([script, "2"], tmp_path, environment, timeout=300)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     header = next(row for row, line in enumerate(lines) if "sample_id" in line)

@@ -30,6 +30,7 @@ __all__ = [
     "regressions",
 ]
 
+#: Name of the row of all samples.
 OVERALL = "overall"
 _BINS = 20  # of samples of similar difficulty, over which the noise of a sample is averaged
 _CONFIDENCE = 0.95

@@ -32,7 +32,9 @@ __all__ = [
     "verdict_precision",
 ]
 
+#: Orders of samples: hardest first or easiest first.
 ORDERS = ("hardest", "easiest")
+#: Choices of a filter by predictions: all, only right ones, only wrong ones.
 CORRECT = ("all", "correct", "wrong")
 _MAX_BINS = 1000
 

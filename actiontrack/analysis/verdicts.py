@@ -40,7 +40,9 @@ VERDICTS = ("wrong_label", "ambiguous", "fine", "withdrawn")
 
 #: Columns of the frames.
 COLUMNS = ("sample_id", "verdict", "new_label", "new_class", "note", "who", "when")
+#: What a verdict file calls its format.
 FORMAT = "actiontrack-verdict"
+#: The version of verdict files.
 FORMAT_VERSION = 1
 _FOLDER = "verdicts"
 _TIME = "%Y%m%dT%H%M%S.%fZ"  # at the beginning of a file's name

@@ -1,5 +1,6 @@
 """Groups of loss curves of a similar course, by k-means."""
 
+import contextlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -108,13 +109,18 @@ def cluster_curves(
 
 def _starts(curves: Floats, k: int, rng: np.random.RandomState) -> list[Floats]:
     """Centres (k, n_steps) to start from, by k-means++, one set for each restart."""
-    from sklearn.cluster import kmeans_plusplus  # noqa: PLC0415 - takes a second to import
-
     n_distinct = _distinct_up_to(curves, k)
     if n_distinct < k:
         rule = f"must be at most {n_distinct}, the number of distinct finite curves"
         raise ParameterError("k", rule, k, "Choose fewer clusters.")
-    return [kmeans_plusplus(curves, k, random_state=rng)[0] for _ in range(_RESTARTS)]
+    starts = []
+    for _ in range(_RESTARTS):
+        with contextlib.suppress(ClusterError):  # two centres of almost equal curves
+            starts.append(kmeans2(curves, k, iter=1, minit="++", missing="raise", seed=rng)[0])
+    if not starts:
+        rule = "must be at most the number of curves that differ by more than rounding"
+        raise ParameterError("k", rule, k, "Choose fewer clusters.")
+    return starts
 
 
 def _distinct_up_to(curves: Floats, k: int) -> int:

@@ -21,7 +21,9 @@ __all__ = [
 ]
 
 _QUANTILES = (0.05, 0.25, 0.75, 0.95)  # of class_summary
+#: Name of the region of high action and low entropy (section 4.3).
 HIGH_ACTION = "high action, low entropy"
+#: Name of the region of low action and high entropy.
 HIGH_ENTROPY = "low action, high entropy"
 
 

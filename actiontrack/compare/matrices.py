@@ -29,9 +29,12 @@ __all__ = [
     "prepared_rows",
 ]
 
+#: A correlation coefficient.
 Method = Literal["spearman", "pearson"]
+#: An array of floats.
 Floats = NDArray[np.float64]
 Scores = NDArray[np.floating]
+#: An array of integers.
 Ints = NDArray[np.intp]
 Products = tuple[Floats, Floats]  # of a block of samples: (R, R) and sums of the rows (R,)
 _BLOCK = 2**20  # elements of a (runs, samples) block: 8 MB of float64

@@ -35,7 +35,9 @@ __all__ = [
     "with_last",
 ]
 
+#: Name of the part that holds all samples.
 OVERALL = "overall"
+#: Name of the mean over the classes of a correlation within each of them.
 WITHIN_CLASS = "within-class"
 
 #: Fewer samples have no correlation.

@@ -23,16 +23,29 @@ __all__ = [
     "picture_path",
 ]
 
+#: What a manifest calls its format.
 FORMAT = "actiontrack-record"
+#: The newest version of the format that this version writes and reads.
 FORMAT_VERSION = 1
+#: File that names all others, written last.
 MANIFEST = "manifest.json"
+#: File of ids, labels, paths and digests.
 SAMPLES = "samples.parquet"
+#: File of the score table.
 SCORES = "scores.parquet"
+#: File of last-layer features.
 FEATURES = "features.parquet"
+#: File of the final model's class probabilities.
 PROBABILITIES = "probabilities.parquet"
+#: File of one small PNG per sample.
 THUMBNAILS = "thumbnails.parquet"
+#: File of annotated and predicted boxes.
 BOXES = "boxes.parquet"
-MAPS, PICTURES = "maps", "pictures"
+#: Folder of the maps of pixel actions.
+MAPS = "maps"
+#: Folder of pictures, such as labels and predictions.
+PICTURES = "pictures"
+#: File that says which file holds the map of each sample.
 MAP_INDEX = f"{MAPS}/index.parquet"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.]{0,63}")
 

@@ -23,6 +23,7 @@ __all__ = [
     "check_source",
     "component_name",
     "metric_values",
+    "warn_of_missing_folder",
 ]
 
 _METRIC_NAME = re.compile(r"[\w.\- :/]{1,250}", re.ASCII)
@@ -32,11 +33,8 @@ def check_class_names(class_names: Sequence[Any]) -> tuple[str, ...]:
     """Names of the class indices as texts.
 
     Raises:
-        ParameterError: if they are one text, or two of them are equal.
+        ParameterError: if two of them are equal.
     """
-    if isinstance(class_names, str | bytes):
-        rule = "must be a sequence of names"
-        raise ParameterError("class_names", rule, class_names, "Pass a list of texts.")
     names = tuple(str(name) for name in class_names)
     repeated = [name for name in dict.fromkeys(names) if names.count(name) > 1]
     if repeated:
@@ -129,14 +127,8 @@ def check_maps(pixel_loss_name: str, factor: int, dtype: str, *, gathers: bool) 
         )
 
 
-def check_source(source: Mapping[str, Any] | None, *, hidden: bool = False) -> None:
-    """The reference to the dataset; a folder that is not there is warned about.
-
-    It may be there on the machine that shows the images, so that it is no error.
-
-    Args:
-        source: the reference, or None.
-        hidden: whether it is kept out of the record.
+def check_source(source: Mapping[str, Any] | None) -> None:
+    """The reference to the dataset.
 
     Raises:
         ParameterError: if JSON can't hold it.
@@ -147,15 +139,22 @@ def check_source(source: Mapping[str, Any] | None, *, hidden: bool = False) -> N
         raise ParameterError(
             "source", "must be plain text, numbers and lists", source, "Convert paths with str."
         ) from None
-    names_folder = isinstance(source, Mapping) and source.get("kind") == "folder"
-    if source and names_folder and source.get("root") and not hidden:
-        root = Path(str(source["root"]))
-        if not root.is_dir():
-            warnings.warn(
-                f"source: there is no folder {root} on this machine. Images of the record are "
-                "read from there: correct root, or put the images there before you look at them.",
-                stacklevel=4,
-            )
+
+
+def warn_of_missing_folder(source: Mapping[str, Any] | None) -> None:
+    """Warn where the folder of a dataset is not there.
+
+    It may be there on the machine that shows the images, so that it is no error.
+    """
+    if not source or source.get("kind") != "folder" or not source.get("root"):
+        return
+    root = Path(str(source["root"]))
+    if not root.is_dir():
+        warnings.warn(
+            f"source: there is no folder {root} on this machine. Images of the record are read "
+            "from there: correct root, or put the images there before you look at them.",
+            stacklevel=4,
+        )
 
 
 def component_name(name: str) -> str:

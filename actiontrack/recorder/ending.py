@@ -19,9 +19,29 @@ from typing import Any, Protocol
 from actiontrack.store import Terminated
 from actiontrack.store.interruption import mark_killed
 
-__all__ = ["Endable", "close_earlier", "forget", "mark_terminated", "terminated", "watch"]
+__all__ = [
+    "Endable",
+    "Stopped",
+    "close_earlier",
+    "forget",
+    "mark_terminated",
+    "terminated",
+    "watch",
+]
 
 logger = logging.getLogger("actiontrack")
+
+
+class Stopped(Terminated, SystemExit):
+    """SIGTERM arrived while a record was open.
+
+    A program that does nothing about it ends without a traceback, with exit code 143.
+    """
+
+    def __init__(self) -> None:
+        """Exit as programs do that SIGTERM ends."""
+        super().__init__(128 + signal.SIGTERM)
+        self.code = 128 + signal.SIGTERM
 
 
 class Endable(Protocol):
@@ -119,7 +139,7 @@ def _on_sigterm(signum: int, frame: FrameType | None) -> None:
             raise
     elif ours:
         _process.terminated = True
-        raise Terminated
+        raise Stopped
     else:  # a forked process, or one whose recorders have all ended
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.kill(os.getpid(), signum)

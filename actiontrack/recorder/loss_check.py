@@ -20,6 +20,7 @@ logger = logging.getLogger("actiontrack")
 
 #: Name of the remark on the record, see `Recorder.note`.
 LOSS_CHECK = "loss_check"
+#: Note of a record whose means agree with those of the framework.
 AGREES = "agrees"
 
 

@@ -9,7 +9,12 @@ from actiontrack.errors import ParameterError
 from actiontrack.history import DELTA_KINDS, MODES, check_choice
 from actiontrack.record.manifest import Manifest, check_fields
 from actiontrack.record.paths import check_name
-from actiontrack.recorder.checks import check_class_names, check_maps, check_source
+from actiontrack.recorder.checks import (
+    check_class_names,
+    check_maps,
+    check_source,
+    warn_of_missing_folder,
+)
 from actiontrack.recorder.epoch import Gather
 from actiontrack.recorder.privacy import Privacy
 
@@ -73,7 +78,7 @@ def empty_manifest(
     if void:
         check_choice("void", void, ("ignored", "counted"))
     check_maps(pixel_loss_name, map_factor, map_dtype, gathers=gathers)
-    check_source(source, hidden=privacy.hides_places)
+    check_source(source)
     source = None if privacy.hides_places else source
     manifest = Manifest(
         split=split,
@@ -93,4 +98,5 @@ def empty_manifest(
         writer=f"actiontrack {__version__}",
     )
     check_fields(manifest)
+    warn_of_missing_folder(source)
     return manifest

@@ -18,7 +18,9 @@ __all__ = ["IMAGES_VARIABLE", "SALT_VARIABLE", "Privacy"]
 
 logger = logging.getLogger("actiontrack")
 
+#: Environment variable of the salt of hashed ids.
 SALT_VARIABLE = settings.ID_SALT.name
+#: Environment variable that keeps images out of records.
 IMAGES_VARIABLE = settings.IMAGES.name
 
 

@@ -24,15 +24,8 @@ logger = logging.getLogger("actiontrack")
 _PARENT_TAG = "mlflow.parentRunId"
 
 
-class Terminated(SystemExit):
-    """SIGTERM arrived: the run is marked KILLED after what was recorded is safe.
-
-    A process that does nothing else about it ends without a traceback, with exit code 143.
-    """
-
-    def __init__(self, *_: object) -> None:
-        """Whatever it is raised with, the exit code says SIGTERM."""
-        super().__init__(128 + signal.SIGTERM)
+class Terminated(BaseException):
+    """SIGTERM arrived: the run is marked KILLED after what was recorded is safe."""
 
 
 @contextlib.contextmanager

@@ -22,8 +22,11 @@ __all__ = [
     "writers_in",
 ]
 
+#: Folder of the records among a run's artifacts.
 ARTIFACT_ROOT = "actiontrack"
+#: Tag of a run that holds a record: the version of its format.
 FORMAT_TAG = "actiontrack.format"
+#: Tag that names a run's model.
 MODEL_TAG = "actiontrack.model"
 RECORD_TAG = "actiontrack.record."
 WRITER_TAG = "actiontrack.writer."

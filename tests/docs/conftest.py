@@ -5,21 +5,13 @@ import subprocess
 import sys
 
 import pytest
-from filelock import FileLock
 from helpers import ROOT
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory, worker_id):
+def built_site(once):
     """Folder of the built site. Warnings are errors, so that a dead link fails every test here."""
-    shared = tmp_path_factory.getbasetemp()
-    shared = shared if worker_id == "master" else shared.parent
-    folder, done = shared / "site", shared / "site.done"
-    with FileLock(shared / "site.lock"):
-        if not done.exists():
-            _build(folder)
-            done.touch()
-    return folder
+    return once("site", lambda folder: _build(folder / "site")) / "site"
 
 
 def _build(folder):

@@ -1,5 +1,6 @@
 """The built site holds every command, option, field, score, plot, route and name that there is."""
 
+import importlib
 import re
 import sys
 from dataclasses import fields
@@ -12,6 +13,9 @@ import yaml
 from bs4 import BeautifulSoup
 from helpers import ROOT
 from PIL import Image
+
+sys.path.insert(0, str(ROOT / "docs"))
+from hooks import public_modules
 
 import actiontrack
 from actiontrack import errors, plots, scores
@@ -43,13 +47,13 @@ MAX_FIGURE_BYTES, MAX_FIGURES_BYTES = 120_000, 1_500_000
 
 
 @pytest.fixture(scope="session")
-def page(site):
+def page(built_site):
     """A function from the name of a page to its parsed content."""
     parsed = {}
 
     def get(name):
         if name not in parsed:
-            text = (site / name).read_text(encoding="utf-8")
+            text = (built_site / name).read_text(encoding="utf-8")
             parsed[name] = BeautifulSoup(text, "html.parser")
         return parsed[name]
 
@@ -198,11 +202,11 @@ def test_the_reference_holds_every_name_that_the_package_offers(page):
         assert page(f"reference/{target}").find(id=anchor) is not None
 
 
-def test_every_public_function_of_the_core_has_an_entry(page):
-    for module in (scores, plots, errors):
-        short = module.__name__.removeprefix("actiontrack.")
-        for name in (each for each in module.__all__ if callable(getattr(module, each))):
-            assert page(f"reference/{short}.html").find(id=f"{module.__name__}.{name}") is not None
+@pytest.mark.parametrize("module", public_modules())
+def test_every_public_name_has_an_entry_on_the_page_of_its_module(module, page):
+    entries = page(f"reference/{module.removeprefix('actiontrack.')}.html")
+    names = importlib.import_module(module).__all__
+    assert [name for name in names if entries.find(id=f"{module}.{name}") is None] == []
 
 
 def test_exit_codes_are_listed(page):
@@ -225,26 +229,26 @@ def test_the_questions_name_csl_and_aul(words):
     assert "AUL" in text
 
 
-def test_no_page_loads_anything_from_elsewhere(site):
+def test_no_page_loads_anything_from_elsewhere(built_site):
     loaded = []
-    for path in site.rglob("*.html"):
+    for path in built_site.rglob("*.html"):
         text = path.read_text(encoding="utf-8")
         loaded += re.findall(r"<(?:script|img|iframe|source)\b[^>]*?\bsrc=\"([^\"]+)", text)
         loaded += re.findall(r"<link\b[^>]*?\bhref=\"([^\"]+)", text)
     assert any(each.endswith(".css") for each in loaded)
     assert any(each.endswith(".js") for each in loaded)
-    for path in site.rglob("*.css"):
+    for path in built_site.rglob("*.css"):
         loaded += re.findall(r"url\(['\"]?([^'\")]+)", path.read_text(encoding="utf-8"))
     assert not [each for each in loaded if re.match(r"(https?:)?//", each)]
 
 
-def test_pages_do_not_name_a_machine(site):
+def test_pages_do_not_name_a_machine(built_site):
     """None of the folders of the machine that builds them."""
-    folders = {ROOT, ROOT.resolve(), Path.home(), site}
+    folders = {ROOT, ROOT.resolve(), Path.home(), built_site}
     if sys.prefix != sys.base_prefix:  # an environment of its own, not that of the system
         folders |= {Path(sys.prefix), Path(sys.prefix).resolve()}
     named = [str(each) for each in folders if len(each.parts) > 1]
-    for path in site.rglob("*.html"):
+    for path in built_site.rglob("*.html"):
         text = path.read_text(encoding="utf-8")
         found = [each for each in named if re.search(rf"{re.escape(each)}(?![\w-])", text)]
         assert not found, f"{path.name} names {found}"

@@ -116,9 +116,12 @@ def mlflow_run(tracking_uri, *arguments, timeout=300):
 
 
 @pytest.fixture
-def with_this_python(monkeypatch):
-    """`mlflow.projects.run` finds the Python of the tests first on the path."""
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+def with_warm_python(monkeypatch, warm_python, tmp_path):
+    """`mlflow.projects.run` finds commands first on the path that start at once."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    warm_python.install(folder)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
 
 
 SMALL = ["-P", "epochs=1", "-P", "subset=100", "-P", "test_subset=60", "-P", "model=cnn3"]
@@ -140,7 +143,7 @@ def test_mlflow_run_train_records_through_a_real_server(server):
 
 
 def test_mlflow_run_refuses_a_wrong_value_in_one_line_and_marks_the_run_failed(
-    store, experiment, with_this_python, capfd
+    store, experiment, with_warm_python, capfd
 ):
     with pytest.raises(ExecutionException, match="failed"):
         mlflow.projects.run(
@@ -156,7 +159,7 @@ def test_mlflow_run_refuses_a_wrong_value_in_one_line_and_marks_the_run_failed(
 
 
 def test_the_demo_trains_compares_and_reports_in_nested_runs(
-    tmp_path, empty_database, with_this_python, monkeypatch, capsys
+    tmp_path, empty_database, with_warm_python, monkeypatch, capsys
 ):
     shutil.copy(empty_database, tmp_path / "demo.db")
     uri = f"sqlite:///{tmp_path}/demo.db"

@@ -1,13 +1,6 @@
 """Accelerate in two processes: its padding is dropped by id, the record is that of one process."""
 
-import os
-import subprocess
-import sys
-
 import numpy as np
-from helpers import ROOT
-
-from actiontrack.store import Store
 
 SCRIPT = """
 import os, sys
@@ -36,29 +29,11 @@ accelerator.end_training()
 """
 
 
-def record(tmp_path, uri, *launcher):
-    path = tmp_path / "script.py"
-    path.write_text(SCRIPT)
-    client = Store(uri)._client
-    run_id = client.create_run("0").info.run_id
-    done = subprocess.run(
-        [sys.executable, *launcher, str(path), uri, run_id],
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return Store(uri).open_record(run_id)
-
-
-def test_two_processes_record_what_one_does(tmp_path):
-    uri = f"sqlite:///{tmp_path}/accelerate.db"
-    alone = record(tmp_path, uri)
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    together = record(tmp_path, uri, *launcher)
+def test_two_processes_record_what_one_does(in_warm_process, in_two_processes, store, new_run):
+    runs = [new_run(), new_run()]
+    in_warm_process(SCRIPT, store.tracking_uri, runs[0], preload=["accelerate"])
+    in_two_processes(SCRIPT, store.tracking_uri, runs[1], preload=["accelerate"])
+    alone, together = (store.open_record(run_id) for run_id in runs)
     assert all(each.n_duplicates > 0 for each in together.manifest.steps)
     assert [each.n_seen for each in together.manifest.steps] == [11, 11]
     assert together.manifest.digests == alone.manifest.digests

@@ -181,7 +181,8 @@ def test_other_threads_than_the_main_one_set_no_handler(recorder):
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_terminated_ends_a_program_with_the_exit_code_of_sigterm():
+def test_sigterm_is_known_to_the_store_and_has_the_exit_code_of_sigterm():
     with pytest.raises(SystemExit) as raised:
-        raise Terminated
+        raise ending.Stopped
+    assert isinstance(raised.value, Terminated)
     assert raised.value.code == 143

@@ -16,7 +16,7 @@ labels = jax.random.randint(keys[2], (20,), 0, 3)
 recorded = {"labels": np.asarray(labels)}
 for dtype in ("float32", "bfloat16"):
     outputs = []
-    with Recorder(dtype, run_id=run_id, store=Store(uri), class_names="abc") as recorder:
+    with Recorder(dtype, run_id=run_id, store=Store(uri), class_names=tuple("abc")) as recorder:
         for epoch in range(2):
             logits = jax.random.normal(keys[epoch], (20, 3)).astype(dtype)
             order = jax.random.permutation(keys[epoch], 20)
@@ -30,9 +30,9 @@ np.savez(out, **recorded)
 
 
 def test_jax_arrays_are_recorded_whatever_their_order_and_precision(
-    in_subprocess, history, tracking_uri, run_id, tmp_path, cross_entropy
+    in_warm_process, history, tracking_uri, run_id, tmp_path, cross_entropy
 ):
-    in_subprocess(CODE, tracking_uri, run_id, tmp_path / "outputs.npz", OMP_NUM_THREADS="1")
+    in_warm_process(CODE, tracking_uri, run_id, tmp_path / "outputs.npz", preload=["jax.numpy"])
     outputs = np.load(tmp_path / "outputs.npz")
     for dtype in ("float32", "bfloat16"):
         recorded = history(run_id, f"{dtype}-probe")
@@ -53,7 +53,7 @@ with Recorder(run_id=sys.argv[2], store=Store(sys.argv[1])) as recorder:
 """
 
 
-def test_jax_losses_go_with_ids_of_text(in_subprocess, history, tracking_uri, run_id):
-    in_subprocess(LOSSES, tracking_uri, run_id)
+def test_jax_losses_go_with_ids_of_text(in_warm_process, history, tracking_uri, run_id):
+    in_warm_process(LOSSES, tracking_uri, run_id, preload=["jax.numpy"])
     recorded = history(run_id)
     assert (recorded.sample_ids.tolist(), recorded.losses.tolist()) == (["a", "b"], [[0.25, 0.5]])

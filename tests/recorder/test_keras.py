@@ -347,8 +347,8 @@ np.save(sys.argv[3], model.predict(inputs[:40] / 16, verbose=0))
 """
 
 
-def test_the_backend_may_be_jax(in_subprocess, digits, history, tracking_uri, run_id, tmp_path):
+def test_the_backend_may_be_jax(in_warm_process, digits, history, tracking_uri, run_id, tmp_path):
     path = tmp_path / "p.npy"
-    in_subprocess(JAX, tracking_uri, run_id, path, KERAS_BACKEND="jax", OMP_NUM_THREADS="1")
+    in_warm_process(JAX, tracking_uri, run_id, path, KERAS_BACKEND="jax", OMP_NUM_THREADS="1")
     expected = -np.log(np.load(path)[np.arange(N), digits[1][:N]])
     np.testing.assert_allclose(history(run_id).losses[-1], expected, rtol=1e-4, atol=1e-6)

@@ -81,9 +81,11 @@ print(json.dumps([name for name in plain if plain[name] != recorded[name]]))
 
 
 @pytest.mark.parametrize("backend", ["torch", "jax"])
-def test_a_recorded_training_is_the_same_bit_for_bit(in_subprocess, tracking_uri, run_id, backend):
+def test_a_recorded_training_is_the_same_bit_for_bit(
+    in_warm_process, tracking_uri, run_id, backend
+):
     settings = {"KERAS_BACKEND": backend, "OMP_NUM_THREADS": "1"}
-    output = in_subprocess(TRAINING, tracking_uri, run_id, **settings).stdout
+    output = in_warm_process(TRAINING, tracking_uri, run_id, **settings).stdout
     assert json.loads(output.splitlines()[-1]) == []
 
 

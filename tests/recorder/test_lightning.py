@@ -401,10 +401,13 @@ pl.Trainer(
 """
 
 
-def test_two_processes_record_what_one_does(in_subprocess, history, store, tracking_uri, new_run):
+def test_two_processes_record_what_one_does(
+    in_warm_process, in_two_processes, history, store, tracking_uri, new_run
+):
     runs = {setting: new_run() for setting in ((1, 51), (2, 51), (2, 50))}
-    for (processes, n), each in runs.items():
-        in_subprocess(DISTRIBUTED, tracking_uri, each, processes, n, OMP_NUM_THREADS="1")
+    for (processes, n), run_id in runs.items():
+        start = in_warm_process if processes == 1 else in_two_processes
+        start(DISTRIBUTED, tracking_uri, run_id, processes, n, preload=["lightning.pytorch"])
     one, two, _ = (history(each) for each in runs.values())
     np.testing.assert_allclose(two.losses, one.losses, rtol=1e-5)
     np.testing.assert_array_equal(two.sample_ids, one.sample_ids)

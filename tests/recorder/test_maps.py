@@ -246,7 +246,7 @@ def test_an_epoch_whose_sum_is_gone_is_refused_and_nothing_changes(recorder, sto
     np.testing.assert_allclose(record.pixel_action(0), summed([1, 2, 3, 4], "a"), rtol=1e-6)
 
 
-def test_a_killed_recorder_goes_on_from_its_spool(in_subprocess, run_id, store, recorder, spool):
+def test_a_killed_recorder_goes_on_from_its_spool(in_warm_process, run_id, store, recorder, spool):
     code = """
 import os, sys
 sys.path.insert(0, sys.argv[3])
@@ -259,7 +259,7 @@ opened.update_maps(["a"], [[[9.0] * 7] * 5])
 os.kill(os.getpid(), 9)
 """
     folder = Path(__file__).parent
-    done = in_subprocess(
+    done = in_warm_process(
         code, store.tracking_uri, run_id, folder, check=False,
         PYTHONPATH=f"{folder.parents[1]}:{folder.parent}", ACTIONTRACK_SPOOL=str(spool),
     )  # fmt: skip

@@ -1,12 +1,9 @@
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT, message
+from helpers import message
 from torch.utils.data import DataLoader, TensorDataset
 
 from actiontrack.errors import ParameterError
@@ -121,52 +118,31 @@ from actiontrack.recorder import Recorder
 from actiontrack.recorder.torch import IndexedDataset, gather
 from actiontrack.store import Store
 
-uri, run_id, meeting_point, rank, n, size = sys.argv[1:]
-dist.init_process_group(
-    "gloo", init_method=f"file://{meeting_point}", rank=int(rank), world_size=2
-)
+uri, run_id, n, size = sys.argv[1:]
+dist.init_process_group("gloo")
 losses = torch.arange(int(n), dtype=torch.float32) / 7
 data = IndexedDataset(torch.utils.data.TensorDataset(losses, torch.arange(int(n)) % 3))
 sampler = DistributedSampler(data, shuffle=True, seed=3)
 loader = DataLoader(data, batch_size=int(size), sampler=sampler)
-store = Store(uri) if rank == "0" else None
+store = Store(uri) if dist.get_rank() == 0 else None
 with Recorder(store=store, run_id=run_id, gather=gather) as recorder:
     for epoch in (1, 2, 3):
         sampler.set_epoch(epoch)
         for ids, values, labels in loader:
             recorder.update(ids, values * epoch + 0.125, labels=labels)
         summary = recorder.end_epoch()
-        assert (summary is None) == (rank != "0")
+        assert (summary is None) == (dist.get_rank() != 0)
 print(recorder.synced)
 dist.destroy_process_group()
 """
 
 
-def in_two_processes(tmp_path, uri, run_id, n, batch_size):
-    """Run the worker on two ranks; what each printed."""
-    script = tmp_path / f"worker_{n}_{batch_size}.py"
-    script.write_text(WORKER)
-    arguments = [uri, run_id, tmp_path / f"meet_{run_id}"]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(script), *map(str, arguments), str(rank), str(n), str(batch_size)],
-            cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    done = [(each.communicate(timeout=120), each.returncode) for each in processes]
-    assert [code for _, code in done] == [0, 0], [errors for (_, errors), _ in done]
-    return [printed for (printed, _), _ in done]
-
-
 @pytest.mark.parametrize(("n", "batch_size"), [(13, 4), (7, 1), (3, 8)])
-def test_two_processes_record_what_one_process_records(store, new_run, tmp_path, n, batch_size):
+def test_two_processes_record_what_one_process_records(
+    in_two_processes, store, new_run, n, batch_size
+):
     both, alone = new_run(), new_run()
-    assert in_two_processes(tmp_path, store.tracking_uri, both, n, batch_size) == ["True\n"] * 2
+    assert in_two_processes(WORKER, store.tracking_uri, both, n, batch_size) == ["True\n"] * 2
     losses = np.arange(n, dtype=np.float32) / np.float32(7)
     with Recorder(store=store, run_id=alone) as recorder:
         for epoch in (1, 2, 3):

@@ -48,9 +48,13 @@ __all__ = [
     "Rows",
 ]
 
+#: An array of floats.
 Floats = npt.NDArray[np.float64]
+#: Rows of scores, (runs, samples).
 Rows = npt.NDArray[np.floating]
+#: Rows of the samples to read, one array per run; None for all.
 Positions = npt.NDArray[np.intp]
+#: Reads rows of the scores of one run.
 Read = Callable[[StoredRecord], Floats]
 _GROUP = 2**25  # scores of the runs that one task reads at most: 256 MB
 _SLAB = 2**23  # numbers that one task multiplies at most: 64 MB

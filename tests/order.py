@@ -1,0 +1,42 @@
+"""In which order tests run, on which worker, and which of them `make test-fast` leaves out."""
+
+import pytest
+
+#: Tests that start with one of these share what is costly, so one worker runs them all.
+TOGETHER = ("tests/web/", "tests/docs/", "tests/projects/test_")
+#: What takes longest comes first, so that no worker is left with it at the end.
+FIRST = (
+    "tests/projects/test_", "tests/web/", "tests/recorder/test_lightning", "tests/test_examples",
+    "tests/docs/", "tests/projects/experiments/", "tests/recorder/", "tests/projects/",
+)  # fmt: skip
+#: Fixtures that start a server, a process or a browser, build the site, or train.
+SLOW_FIXTURES = {
+    "server", "door", "address", "browser", "fort", "in_subprocess", "warm_python", "built_site",
+    "stage", "executed", "train_once", "start_training", "small_disk",
+}  # fmt: skip
+
+
+def pytest_xdist_make_scheduler(config, log):
+    """Files stay whole, so that a fixture of a module is made once, in the order that is ours."""
+    from xdist.scheduler.loadscope import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            file = nodeid.partition("::")[0]
+            return next((prefix for prefix in TOGETHER if file.startswith(prefix)), file)
+
+    config.option.loadscopereorder = False  # else by the number of tests
+    return Scheduling(config, log)
+
+
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their markers
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
+    items.sort(key=lambda item: _rank(item.nodeid))
+
+
+def _rank(nodeid):
+    ranks = (rank for rank, prefix in enumerate(FIRST) if nodeid.startswith(prefix))
+    return next(ranks, len(FIRST))
