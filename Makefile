@@ -13,6 +13,9 @@ train: $(RUN)
 demo: $(RUN)
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/mlflow run . -e main --env-manager local
 
+# Tests start processes and workers, which would all compile the same files.
+test test-fast: export PYTHONDONTWRITEBYTECODE =
+
 # One worker per core, each on one thread.
 test: $(DEV)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto

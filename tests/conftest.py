@@ -256,6 +256,22 @@ def in_warm_process(warm_python, tmp_path, write_script):
 
 
 @pytest.fixture
+def start_warm_process(warm_python, tmp_path, write_script):
+    """A function that starts Python code as `in_warm_process` and returns its `WarmProcess`."""
+    processes = []
+
+    def start(code, *arguments):
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        words = [write_script(code), *arguments]
+        processes.append(warm_python.start(words, tmp_path, environment))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.close()
+
+
+@pytest.fixture
 def in_two_processes(warm_python, tmp_path, write_script):
     """A function that runs Python code in two processes with the variables of torchrun."""
 

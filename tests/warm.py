@@ -289,7 +289,8 @@ def become(job):
         EXIT_CODE.append(code & 255 if isinstance(code, int) else 1)
         raise
     except KeyboardInterrupt:
-        raise  # Python ends by the signal
+        EXIT_CODE.append(-signal.SIGINT)
+        raise
     except BaseException:
         EXIT_CODE.append(1)
         raise
@@ -301,6 +302,9 @@ def end_at_once():
     if EXIT_CODE:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
+        if EXIT_CODE[0] == -signal.SIGINT:  # as Python does
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGINT)
         os._exit(EXIT_CODE[0])
 
 

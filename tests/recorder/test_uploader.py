@@ -1,9 +1,6 @@
 import logging
-import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import mlflow
 import numpy as np
 import pytest
-from helpers import ROOT, remote_run, upload_threads, wait_until
+from helpers import remote_run, upload_threads, wait_until
 from uploading import N, assert_whole, timed_epoch, warnings_of
 
 from actiontrack.recorder import Recorder, sync, uploader
@@ -205,6 +202,7 @@ def test_the_queue_stays_small_however_long_the_server_is_away(away, door):
 
 TRAIN = f"""
 import sys
+import time
 import numpy as np
 from actiontrack.recorder import Recorder
 from actiontrack.store import Store
@@ -218,7 +216,7 @@ for epoch in range(1, 10_000):
     recorder.update(np.arange({N} // 2), losses_at(epoch)[:{N} // 2])
     if epoch == stop:
         print("ready", flush=True)
-        sys.stdin.read()
+        time.sleep(60)
     recorder.update(np.arange({N} // 2, {N}), losses_at(epoch)[{N} // 2:])
     recorder.end_epoch()
     print(epoch, flush=True)
@@ -226,36 +224,20 @@ for epoch in range(1, 10_000):
 
 
 @pytest.fixture
-def training(store, run_id, tmp_path):
-    """A function that starts training in a process of its own."""
-    processes = []
+def training(start_warm_process, store, run_id):
+    """A function that starts training in a process of its own and waits for words from it."""
 
-    def start(stop=0):
-        script = tmp_path / "train.py"
-        script.write_text(TRAIN)
-        processes.append(
-            subprocess.Popen(
-                [sys.executable, str(script), store.tracking_uri, run_id, str(stop)],
-                cwd=tmp_path,
-                env=os.environ | {"PYTHONPATH": str(ROOT)},
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-        )
-        return processes[-1]
+    def start(words, stop=0):
+        process = start_warm_process(TRAIN, store.tracking_uri, run_id, stop)
+        wait_until(lambda: words in process.stdout)
+        return process
 
-    yield start
-    for each in processes:
-        each.kill()
-        each.communicate()
+    return start
 
 
 def test_kill_9_in_an_epoch_leaves_all_epochs_before_it(training, store, run_id, spool):
-    process = training(stop=4)
-    while process.stdout.readline() != "ready\n":
-        pass
-    os.kill(process.pid, signal.SIGKILL)
+    process = training("ready\n", stop=4)
+    process.send_signal(signal.SIGKILL)
     process.wait()
     found = Spool.load(spool / run_id / "test-probe")
     assert [each.step for each in found.manifest.steps] == [1, 2, 3]
@@ -265,10 +247,8 @@ def test_kill_9_in_an_epoch_leaves_all_epochs_before_it(training, store, run_id,
 
 
 def test_training_goes_on_after_kill_9_where_it_was_cut_off(training, store, run_id, spool):
-    process = training(stop=3)
-    while process.stdout.readline() != "ready\n":
-        pass
-    process.kill()
+    process = training("ready\n", stop=3)
+    process.send_signal(signal.SIGKILL)
     process.wait()
     with Recorder(store=store, run_id=run_id, resume=True) as recorder:
         assert recorder.last_step == 2
@@ -282,11 +262,11 @@ def test_training_goes_on_after_kill_9_where_it_was_cut_off(training, store, run
 def test_kill_9_at_a_random_moment_loses_at_most_the_epoch_under_way(
     training, store, run_id, spool, seed
 ):
-    process = training()
-    process.stdout.readline()
+    process = training("1\n")
     time.sleep(random.Random(seed).uniform(0, 0.4))
-    process.kill()
-    told = 1 + len(process.communicate()[0].split())
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    told = len(process.stdout.split())
     assert sync(spool) == [f"{run_id}/test-probe"]
     n_epochs = store.open_record(run_id).manifest.n_steps
     assert n_epochs in {told, told + 1}

@@ -1,14 +1,11 @@
 """Runs of this process: how they begin, nest and end."""
 
 import contextlib
-import os
 import signal
-import subprocess
-import sys
 
 import mlflow
 import pytest
-from helpers import ROOT
+from helpers import wait_until
 from store_helpers import status
 
 from actiontrack.store import Store, Terminated
@@ -117,28 +114,18 @@ with store.run(run_id=sys.argv[2]), Recorder(store=store) as recorder:
     recorder.end_epoch()
     recorder.update([1, 2], [0.5, 1.0])
     print("ready", flush=True)
-    time.sleep(60)
+    time.sleep(20)
 """
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, -signal.SIGINT)])
 def test_a_signal_marks_the_run_killed_after_what_was_recorded_is_safe(
-    store, run_id, tmp_path, spool, sent, code
+    start_warm_process, store, run_id, spool, sent, code
 ):
-    script = tmp_path / "train.py"
-    script.write_text(TRAIN)
-    process = subprocess.Popen(
-        [sys.executable, str(script), store.tracking_uri, run_id],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout.readline() == "ready\n"
+    process = start_warm_process(TRAIN, store.tracking_uri, run_id)
+    wait_until(lambda: process.stdout == "ready\n")
     process.send_signal(sent)
-    process.communicate(timeout=60)
-    assert process.returncode == code
+    assert process.wait(60) == code
     assert status(store, run_id) == "KILLED"
     record = store.open_record(run_id)
     assert record.scores()["action"].tolist() == [0.5, 1.0, 2.0]
