@@ -1,8 +1,8 @@
 """What a recorder refuses before it records anything: options, names and numbers out of range."""
 
 import json
+import logging
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ __all__ = [
     "metric_values",
     "warn_of_missing_folder",
 ]
+
+logger = logging.getLogger("actiontrack")
 
 _METRIC_NAME = re.compile(r"[\w.\- :/]{1,250}", re.ASCII)
 
@@ -150,10 +152,10 @@ def warn_of_missing_folder(source: Mapping[str, Any] | None) -> None:
         return
     root = Path(str(source["root"]))
     if not root.is_dir():
-        warnings.warn(
-            f"source: there is no folder {root} on this machine. Images of the record are read "
-            "from there: correct root, or put the images there before you look at them.",
-            stacklevel=4,
+        logger.warning(
+            "source: there is no folder %s on this machine. Images of the record are read from "
+            "there: correct root, or put the images there before you look at them.",
+            root,
         )
 
 

@@ -57,8 +57,8 @@ class _Sum:
 
 
 @dataclass
-class _Places:
-    """Where the map of each id lies in a file: the same place in all of them."""
+class _Layout:
+    """Size and offset of the map of each id, the same in every file."""
 
     shapes: dict[Any, tuple[int, int]] = field(default_factory=dict)
     offsets: dict[Any, int] = field(default_factory=dict)
@@ -68,8 +68,8 @@ class _Places:
         self.shapes[sample_id], self.offsets[sample_id] = shape, self.end
         self.end += shape[0] * shape[1] * _ITEM.itemsize
 
-    def copy(self) -> "_Places":
-        return _Places(dict(self.shapes), dict(self.offsets), self.end)
+    def copy(self) -> "_Layout":
+        return _Layout(dict(self.shapes), dict(self.offsets), self.end)
 
 
 class PixelMaps:
@@ -82,8 +82,8 @@ class PixelMaps:
 
     def __init__(self, folder: Path, factor: int) -> None:
         self._folder, self._factor = folder / ACCUMULATOR, factor
-        self._places = _Places()
-        self._known = _Places()  # as of the last epoch that was ended
+        self._layout = _Layout()
+        self._committed = _Layout()  # as of the last epoch that was ended
         self._sums: dict[str, _Sum] = {}
         self._epoch: set[Any] = set()
 
@@ -163,10 +163,10 @@ class PixelMaps:
                     "batch."
                 )
         if before is not None and self._file_of(before) is None:
-            kept = " and ".join(str(each) for each in sorted(s.step for s in self._sums.values()))
+            steps = " and ".join(str(step) for step in sorted(s.step for s in self._sums.values()))
             raise RecordingError(
                 f"maps: epoch {step} can't be recorded again: sums of maps are kept up to epoch "
-                f"{kept} only. Go on from there, or start a new run."
+                f"{steps} only. Go on from there, or start a new run."
             )
 
     def commit(self, step: int, delta: float, before: int | None) -> None:
@@ -187,19 +187,19 @@ class PixelMaps:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._save()
             with (self._folder / target).open("wb") as file:
-                for name in self._places.shapes:
+                for name in self._layout.shapes:
                     self._added(name, delta, source).tofile(file)
-            if self._places.end != self._known.end:
+            if self._layout.end != self._committed.end:
                 self._save_index()
-            kept = {} if source is None else {source: self._sums[source]}
-            self._sums = {**kept, target: _Sum(step, self._places.end)}
+            before_it = {} if source is None else {source: self._sums[source]}
+            self._sums = {**before_it, target: _Sum(step, self._layout.end)}
             self._save()
-        self._known = self._places.copy()
+        self._committed = self._layout.copy()
 
     def discard(self) -> None:
         """Drop the maps since the last epoch."""
         self._epoch.clear()
-        self._places = self._known.copy()
+        self._layout = self._committed.copy()
 
     def remove(self) -> None:
         """Delete the sums."""
@@ -234,34 +234,36 @@ class PixelMaps:
         source = self._file_of(step)
         assert source is not None  # noqa: S101 - asked before
         names: Sequence[Any] = ids.tolist()
-        maps = (self._read(source, name) if name in self._known.shapes else None for name in names)
+        maps = (
+            self._read(source, name) if name in self._committed.shapes else None for name in names
+        )
         return write_maps(folder, maps, dtype=dtype, under=under)
 
     def _file_of(self, step: int) -> str | None:
-        return next((name for name, each in self._sums.items() if each.step == step), None)
+        return next((name for name, total in self._sums.items() if total.step == step), None)
 
     def _put(self, file: Any, name: Any, values: Map) -> None:
-        known = self._places.shapes.get(name)
-        if known is None:
-            self._places.add(name, (values.shape[0], values.shape[1]))
-        elif known != values.shape:
+        shape = self._layout.shapes.get(name)
+        if shape is None:
+            self._layout.add(name, (values.shape[0], values.shape[1]))
+        elif shape != values.shape:
             raise RecordingError(
-                f"maps: the map of sample {name} had {known[0]}×{known[1]} stored pixels, now it "
+                f"maps: the map of sample {name} had {shape[0]}×{shape[1]} stored pixels, now it "
                 f"has {values.shape[0]}×{values.shape[1]}. Evaluate at the same size every epoch."
             )
-        file.seek(self._places.offsets[name])
+        file.seek(self._layout.offsets[name])
         file.write(np.ascontiguousarray(values, dtype=_ITEM).data)
         self._epoch.add(name)
 
     def _added(self, name: Any, delta: float, source: str | None) -> Map:
         """A sample that misses an epoch has no action: a shorter sum would look easy."""
         if name not in self._epoch:
-            return np.full(self._places.shapes[name], np.nan, dtype=_ITEM)
+            return np.full(self._layout.shapes[name], np.nan, dtype=_ITEM)
         start = None if source is None else self._read(source, name)
         return pixel_action([self._read(_EPOCH, name)], [delta], start=start).astype(_ITEM)
 
     def _read(self, file: str, name: Any) -> Map:
-        shape, offset = self._places.shapes[name], self._places.offsets[name]
+        shape, offset = self._layout.shapes[name], self._layout.offsets[name]
         if file in self._sums and offset >= self._sums[file].bytes:
             return np.full(shape, np.nan, dtype=_ITEM)  # first seen after that step
         count = shape[0] * shape[1]
@@ -274,15 +276,15 @@ class PixelMaps:
 
     def _save(self) -> None:
         temporary = self._folder / f".{_STATE}.tmp"
-        state = {name: vars(each) for name, each in self._sums.items()}
+        state = {name: vars(total) for name, total in self._sums.items()}
         temporary.write_text(json.dumps(state), encoding="utf-8")
         temporary.replace(self._folder / _STATE)
 
     def _save_index(self) -> None:
         temporary = self._folder / f".{_INDEX}.tmp"
-        shapes = np.array(list(self._places.shapes.values()), dtype=np.int64).reshape(-1, 2)
+        shapes = np.array(list(self._layout.shapes.values()), dtype=np.int64).reshape(-1, 2)
         with temporary.open("wb") as file:
-            np.savez(file, ids=np.array(list(self._places.shapes)), shapes=shapes)
+            np.savez(file, ids=np.array(list(self._layout.shapes)), shapes=shapes)
         temporary.replace(self._folder / _INDEX)
 
     def _load(self) -> None:
@@ -293,9 +295,9 @@ class PixelMaps:
         except (OSError, ValueError, KeyError, TypeError):
             return
         for name, shape in zip(ids, shapes, strict=True):
-            self._places.add(name, (int(shape[0]), int(shape[1])))
-        self._known = self._places.copy()
-        self._sums = {name: _Sum(**each) for name, each in state.items() if name in _SUMS}
+            self._layout.add(name, (int(shape[0]), int(shape[1])))
+        self._committed = self._layout.copy()
+        self._sums = {name: _Sum(**total) for name, total in state.items() if name in _SUMS}
 
     def _restore(self, spool: Spool) -> None:
         """Go on from the maps in the record, where an earlier process has left them."""
@@ -303,25 +305,25 @@ class PixelMaps:
         options = manifest.maps or {}
         if ids is None or MAP_INDEX not in manifest.files:
             return
-        self._places, self._sums = _Places(), {}
+        self._layout, self._sums = _Layout(), {}
         folders = {"step": MAPS, "before": _BEFORE}
         with _on_disk(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
             for key, target in zip(folders, _SUMS, strict=True):
                 if key in options:
                     self._copy(spool, ids.tolist(), folders[key], target)
-                    self._sums[target] = _Sum(int(options[key]), self._places.end)
-            self._known = self._places.copy()
+                    self._sums[target] = _Sum(int(options[key]), self._layout.end)
+            self._committed = self._layout.copy()
             self._save_index()
             self._save()
 
     def _copy(self, spool: Spool, ids: Sequence[Any], under: str, target: str) -> None:
         with (self._folder / target).open("wb") as file:
             for name, values in zip(ids, _stored(spool, under), strict=True):
-                if values is not None and name not in self._places.shapes:
-                    self._places.add(name, (values.shape[0], values.shape[1]))
-                if name in self._places.shapes:
-                    missing = np.full(self._places.shapes[name], np.nan)
+                if values is not None and name not in self._layout.shapes:
+                    self._layout.add(name, (values.shape[0], values.shape[1]))
+                if name in self._layout.shapes:
+                    missing = np.full(self._layout.shapes[name], np.nan)
                     (missing if values is None else values).astype(_ITEM).tofile(file)
 
 
@@ -344,11 +346,17 @@ def _stored(spool: Spool, under: str) -> Iterator[Map | None]:
 
 def _host_maps(maps: Any, n_ids: int) -> list[npt.NDArray[Any]]:
     whole = hasattr(maps, "shape")
-    pictures = list(_host(maps)) if whole else [_host(each) for each in maps]
-    if len(pictures) != n_ids or any(each.ndim != 2 or not each.size for each in pictures):
-        found = tuple(maps.shape) if whole else [each.shape for each in pictures]
-        rule = f"must be {n_ids} maps of shape (H, W), one per id"
-        raise ParameterError("maps", rule, found, "Sum over classes or channels first.")
+    rule = f"must be {n_ids} maps of shape (H, W), one per id"
+    try:
+        pictures = list(_host(maps)) if whole else [_host(values) for values in maps]
+    except (TypeError, ValueError):
+        remedy = "Pass an array, or a sequence of them."
+        raise ParameterError("maps", rule, maps, remedy) from None
+    if any(values.dtype.kind not in "biuf" for values in pictures):
+        raise ParameterError("maps", rule, maps, "Pass the losses as numbers.")
+    if len(pictures) != n_ids or any(values.ndim != 2 or not values.size for values in pictures):
+        shapes = tuple(maps.shape) if whole else [values.shape for values in pictures]
+        raise ParameterError("maps", rule, shapes, "Sum over classes or channels first.")
     return pictures
 
 

@@ -35,12 +35,12 @@ class Privacy:
 
     salt: str | None = field(default=None, repr=False)
     images: bool = True
-    _known: dict[Any, str] = field(default_factory=dict, repr=False)
-    _told: bool = False
+    _hashes: dict[Any, str] = field(default_factory=dict, repr=False)
+    _said_so: bool = False
 
     @classmethod
     def of(cls, id_salt: str | None, images: bool | None) -> "Privacy":  # noqa: FBT001
-        """From a recorder's arguments, where they are None from the environment.
+        """From a recorder's arguments, or from the environment where they are None.
 
         Raises:
             ParameterError: if the salt is too short, or ACTIONTRACK_IMAGES neither "never" nor
@@ -56,12 +56,12 @@ class Privacy:
     @property
     def entry(self) -> Mapping[str, Any] | None:
         """What the manifest says of it; None where nothing is kept out."""
-        told: dict[str, Any] = {}
+        entry: dict[str, Any] = {}
         if self.salt is not None:
-            told |= {"ids": "hmac-sha256", "salt_check": salt_check(self.salt)}
+            entry |= {"ids": "hmac-sha256", "salt_check": salt_check(self.salt)}
         if not self.images:
-            told |= {"images": "never"}
-        return told or None
+            entry |= {"images": "never"}
+        return entry or None
 
     @property
     def hides_places(self) -> bool:
@@ -72,10 +72,10 @@ class Privacy:
         """Ids as they are recorded: as they are, or the hash of each."""
         if self.salt is None:
             return ids
-        given = canonical_ids(ids).tolist()
-        new = [each for each in dict.fromkeys(given) if each not in self._known]
-        self._known |= zip(new, hash_ids(new, self.salt), strict=True)
-        return [self._known[each] for each in given]
+        plain = canonical_ids(ids).tolist()
+        new = [name for name in dict.fromkeys(plain) if name not in self._hashes]
+        self._hashes |= zip(new, hash_ids(new, self.salt), strict=True)
+        return [self._hashes[name] for name in plain]
 
     def samples(self, samples: Samples) -> Samples:
         """Samples whose ids are hashed already, without what else would name them."""
@@ -88,7 +88,7 @@ class Privacy:
 
     def keeps(self, images: Sequence[bytes]) -> bool:
         """Whether images may be recorded; says once that they are not."""
-        if images and not self.images and not self._told:
-            self._told = True
+        if images and not self.images and not self._said_so:
+            self._said_so = True
             logger.info("images are kept out of the record (%s=never).", IMAGES_VARIABLE)
         return self.images

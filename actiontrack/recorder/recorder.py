@@ -1,5 +1,6 @@
 """The recorder: batches in, one row per sample and epoch out, never waiting for the server."""
 
+import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -39,6 +40,8 @@ from actiontrack.store import Store
 
 __all__ = ["EpochSummary", "Recorder"]
 
+logger = logging.getLogger("actiontrack")
+
 
 class Recorder(OpenRecord):
     """Records the per-sample losses of one split of one MLflow run.
@@ -74,10 +77,10 @@ class Recorder(OpenRecord):
             no action, as a shorter sum would make them look easy. Default: such an epoch is kept
             apart, see `end_epoch`.
         allow_uniform: accept batches whose losses are all equal.
-        first_epoch: number that the loop passes to `end_epoch` for the first trained epoch: 1, so
-            that 0 stands for the untrained model, or 0 for a loop over ``range(n)``, whose epochs
-            are recorded as 1 to n. With 0 and `resume`, a record that was begun at 0 by mistake is
-            counted from 1. Default: as 1, with a warning at an epoch 0.
+        first_epoch: number that `end_epoch` gets for the first trained epoch: 1, where 0 is the
+            untrained model, or 0 for a loop over ``range(n)``, whose epochs are recorded as 1 to n.
+            With 0 and `resume`, a record that was begun at 0 by mistake is counted from 1.
+            Default: as 1, with a warning at an epoch 0.
         resume: continue the record that the run holds already; steps recorded again replace.
         gather: collects the columns of all processes on the one that writes, see
             `actiontrack.recorder.torch.gather`.
@@ -246,9 +249,8 @@ class Recorder(OpenRecord):
     ) -> EpochSummary | None:
         """Check the epoch, write it to the spool and hand it to the upload.
 
-        An epoch that does not see every sample would cost the others their score. After the first
-        epoch it is kept apart, with a warning: counted in the manifest, and summed for nobody.
-        Where the next epoch lacks the very same samples, both are recorded after all.
+        A later epoch that does not see every sample is kept apart, with a warning: counted, and
+        summed for nobody. If the next one lacks the very same samples, both are recorded after all.
 
         Args:
             epoch: its number n ≥ 0, where 0 is the untrained model; see `first_epoch` for loops
@@ -277,7 +279,7 @@ class Recorder(OpenRecord):
             weight = self._weight(delta)
             rows = self._rows()
             if rows is None:
-                self._check_not_empty(step)
+                self._writer.check_not_empty(step)
                 self.discard_epoch()
                 return None
             summary = self._writer.write_epoch(
@@ -309,8 +311,7 @@ class Recorder(OpenRecord):
     ) -> None:
         """Declare all samples of the split before the first epoch. Optional, any order.
 
-        With it, samples that are missing from the first epoch are found; without it, the first
-        epoch decides which samples there are.
+        Without it, the first epoch decides which samples there are.
 
         Args:
             ids: (n_samples,) integers or strings.
@@ -335,19 +336,15 @@ class Recorder(OpenRecord):
             recorded = canonical_ids(self._privacy.ids(ids))
             self._writer.declare(self._privacy.samples(samples_of(recorded, columns)))
 
-    # What is optional is not worth a failed training: failures are warnings.
+    # What is optional is not worth a failed training: what can't be kept is warned about, whether
+    # it does not fit the samples of the record, is no array, or finds the disk full.
 
     def log_features(self, ids: Any, features: Any) -> None:
-        """Keep last-layer features, (n_samples, n_features), with ids in any order.
-
-        Warns where they are not one row of numbers per id of the record; nothing is kept then.
-        """
+        """Keep last-layer features, (n_samples, n_features), with ids in any order."""
         self._attach("features", lambda: attachments.features(self._recorded(ids), features))
 
     def log_probabilities(self, ids: Any, probabilities: Any) -> None:
         """Keep what the final model says of each sample, with ids in any order (section 4.1).
-
-        Warns where there is not one distribution over all classes per id; none is kept then.
 
         Args:
             ids: (n_samples,) integers or strings.
@@ -358,10 +355,7 @@ class Recorder(OpenRecord):
         )
 
     def log_thumbnails(self, ids: Any, images: Sequence[bytes]) -> None:
-        """Keep one PNG per sample with the run, with ids in any order.
-
-        Warns where there is not one PNG per id of the record; none is kept then.
-        """
+        """Keep one PNG per sample with the run, with ids in any order."""
         if self._privacy.keeps(images):
             self._attach("thumbnails", lambda: attachments.thumbnails(self._recorded(ids), images))
 
@@ -369,7 +363,7 @@ class Recorder(OpenRecord):
         """Keep one PNG per sample under a name, such as "label" or "prediction".
 
         Pixel values of label images are class indices. Pictures of an earlier epoch are dropped
-        when the next one is recorded. Warns where there is not one PNG per id of the record.
+        when the next one is recorded.
 
         Args:
             name: letters, digits, dots and underscores.
@@ -384,9 +378,7 @@ class Recorder(OpenRecord):
     def log_boxes(self, boxes: pd.DataFrame) -> None:
         """Keep annotated and predicted boxes with the run: galleries and reports draw them.
 
-        Boxes of an earlier epoch are dropped when the next one is recorded. Warns where a column
-        is missing, a kind is unknown, a side is not finite or an id is none of the record; no box
-        is kept then.
+        Boxes of an earlier epoch are dropped when the next one is recorded.
 
         Args:
             boxes: one row per box: sample_id; kind, "truth" or "predicted"; class, its name;
@@ -428,7 +420,7 @@ class Recorder(OpenRecord):
             state.recorded()
         if epoch == 0 and self._options.first_epoch is None and not state.warned_of_zero:
             state.warned_of_zero = True
-            warnings.warn(ZERO.format(record=self.name), stacklevel=3)
+            logger.warning(ZERO, self.name)
         self._tell(stacklevel=4)
         if self._writer.refused:
             raise RecordingError(

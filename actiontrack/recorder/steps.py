@@ -24,7 +24,7 @@ __all__ = [
 
 #: What is said of an epoch 0 that may or may not be the untrained model.
 ZERO = (
-    "epoch 0 of record {record} is recorded as the untrained model, before any training. If your "
+    "epoch 0 of record %s is recorded as the untrained model, before any training. If your "
     "loop counts its epochs from 0, pass first_epoch=0 to the recorder: they are recorded as 1, 2 "
     "and so on then, and with resume=True this record is corrected. If 0 is the untrained model, "
     "pass first_epoch=1."

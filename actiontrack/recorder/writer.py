@@ -76,6 +76,9 @@ class NullWriter:
         del epoch
         return None
 
+    def check_not_empty(self, step: int) -> None:
+        """Refuse an epoch without a sample, where it would be written."""
+
     def declare(self, samples: Samples) -> None:
         """Fix the samples before the first epoch."""
 
@@ -204,6 +207,16 @@ class SpoolWriter(NullWriter):
         self._tell_missing(epochs[0])
         return [self._record(part, self._columns(part)) for part in epochs][-1]
 
+    def check_not_empty(self, step: int) -> None:
+        """Refuse an epoch without a sample.
+
+        Raises:
+            RecordingError: always.
+        """
+        raise RecordingError(
+            f"epoch {step} of record {self.name} is empty. Call update for every batch first."
+        )
+
     def declare(self, samples: Samples) -> None:
         """Fix the samples before the first epoch, see `Roster.declare`."""
         self.roster.declare(samples, self.spool.manifest)
@@ -264,9 +277,10 @@ class SpoolWriter(NullWriter):
         if pending is not None and not self.spool.manifest.steps:
             self._record_only(pending)
         if not self.spool.manifest.steps:
-            self._notices.append(
-                f"record {self.name} of run {self.run_id} got no epoch: nothing is recorded. Call "
-                "update for every batch and end_epoch after each epoch."
+            logger.warning(
+                "record %s of run %s got no epoch: nothing is recorded. Call update for every "
+                "batch and end_epoch after each epoch.",
+                *(self.name, self.run_id),
             )
             return
         self._write_maps(complete=True)

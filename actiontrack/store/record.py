@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from actiontrack.errors import CorruptRecordError, NotFoundError
+from actiontrack.errors import CorruptRecordError, NotFoundError, StoreError
 from actiontrack.history import LossHistory
 from actiontrack.record.losses import measure_dtype, read_history
 from actiontrack.record.manifest import Manifest, manifest_digest
@@ -404,14 +404,14 @@ class StoredRecord:
 
     @contextlib.contextmanager
     def _naming_the_run(self) -> Iterator[None]:
-        """Name the run in errors about damaged files, and hide where this machine stores them."""
+        """Name the run in errors about its files, and hide where this machine stores them."""
         try:
             yield
-        except CorruptRecordError as error:
+        except (CorruptRecordError, StoreError) as error:
             text = self._files.without_folder(str(error))
             if self.run.run_id not in text:
                 text = f"run {self.run.run_id} ({self.run.name}): {text}"
-            raise CorruptRecordError(text) from error
+            raise type(error)(text) from error
 
 
 def _record(fields: dict[str, Any]) -> StoredRecord:

@@ -114,12 +114,17 @@ def test_a_source_that_json_cannot_hold_is_refused():
         check_source({"root": Path("/data")})
 
 
-def test_a_source_folder_that_is_not_there_is_warned_about(tmp_path):
+def test_a_source_folder_that_is_not_there_is_told(tmp_path, caplog):
     source = {"kind": "folder", "root": str(tmp_path / "data")}
-    with pytest.warns(UserWarning, match=f"^source: there is no folder {tmp_path / 'data'} on"):
-        warn_of_missing_folder(source)
+    warn_of_missing_folder(source)
+    text = (
+        f"source: there is no folder {tmp_path / 'data'} on this machine. Images of the record are "
+        "read from there: correct root, or put the images there before you look at them."
+    )
+    assert caplog.messages == [text]
     (tmp_path / "data").mkdir()
     warn_of_missing_folder(source)
+    assert len(caplog.messages) == 1
 
 
 # Metrics

@@ -429,3 +429,11 @@ def test_a_record_without_maps_says_how_to_get_them(store, run_id):
     )
     with pytest.raises(NotFoundError, match=message(expected)):
         record.pixel_action(0)
+
+
+@pytest.mark.parametrize("maps", [3.0, "ab", ["ab"], [None]])
+def test_maps_that_are_no_arrays_are_refused_by_name(recorder, maps):
+    with recorder() as opened:
+        with pytest.raises(ParameterError, match=r"^maps: must be 1 maps of shape \(H, W\), one "):
+            opened.update_maps(["a"], maps)
+        opened.close()

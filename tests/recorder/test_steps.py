@@ -128,12 +128,14 @@ def test_the_untrained_state_is_epoch_zero(recorder, read):
     assert read().manifest.has_initial_state
 
 
-def test_an_epoch_0_is_warned_about_at_once_with_the_way_back(recorder):
+def test_an_epoch_0_is_told_at_once_with_the_way_back(recorder, caplog):
     rec = recorder()
-    with pytest.warns(UserWarning, match=r"^epoch 0 of record test-probe is rec") as caught:
-        one_epoch(rec, 0)
-    assert "pass first_epoch=0 to the recorder" in str(caught[0].message)
+    one_epoch(rec, 0)
+    [text] = caplog.messages
+    assert text.startswith("epoch 0 of record test-probe is recorded as the untrained model")
+    assert "pass first_epoch=0 to the recorder" in text
     one_epoch(rec, 1)
+    assert len(caplog.messages) == 1
 
 
 def test_a_loop_that_counts_from_0_is_recorded_as_one_that_counts_from_1(recorder, read):

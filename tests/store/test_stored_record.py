@@ -225,3 +225,17 @@ def _history_and_verdicts(store, run_id):
     record = store.open_record(run_id)
     record.history()
     verdicts.read(record)
+
+
+def test_an_error_about_a_file_names_the_run_and_not_the_folder(store, recorded):
+    record = store.open_record(recorded("calm-cod"))
+    folder = record.fetch("samples.parquet").parent
+    (folder / "samples.parquet").write_bytes(b"")
+    with pytest.raises(CorruptRecordError) as caught:
+        _ = record.samples
+    assert str(caught.value).startswith(f"run {record.run.run_id} (calm-cod): samples.parquet ")
+    (folder / "manifest.json").write_text("{")
+    with pytest.raises(CorruptRecordError) as damaged:
+        store.open_record(record.run.run_id)
+    assert str(folder) not in str(caught.value) + str(damaged.value)
+    assert record.run.run_id in str(damaged.value)
