@@ -14,6 +14,13 @@ SLOW_FIXTURES = {
     "server", "door", "address", "browser", "fort", "in_subprocess", "warm_python", "built_site",
     "stage", "executed", "train_once", "start_training", "small_disk",
 }  # fmt: skip
+#: Files whose tests train with a framework or draw whole reports, where they use no such fixture.
+SLOW_FILES = (
+    "tests/recorder/test_transformers", "tests/recorder/test_keras",
+    "tests/recorder/test_lightning", "tests/recorder/test_partial_training", "tests/recorder/test_ending", "tests/reporting/",
+    "tests/projects/experiments/", "tests/projects/test_stacked", "tests/analysis/cluster/",
+    "tests/cli/", "tests/web/test_schema", "tests/exports/test_exported_images",
+)  # fmt: skip
 
 
 def pytest_xdist_make_scheduler(config, log):
@@ -32,7 +39,8 @@ def pytest_xdist_make_scheduler(config, log):
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their markers
 def pytest_collection_modifyitems(items):
     for item in items:
-        if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+        slow_fixtures = SLOW_FIXTURES & set(getattr(item, "fixturenames", ()))
+        if slow_fixtures or item.nodeid.startswith(SLOW_FILES):
             item.add_marker("slow")
     items.sort(key=lambda item: _rank(item.nodeid))
 
