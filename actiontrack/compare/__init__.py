@@ -12,14 +12,14 @@ from actiontrack.compare.clusters import (
     CurveClusters,
     cluster_curves,
 )
-from actiontrack.compare.correlations import (
+from actiontrack.compare.correlation import (
     CorrelationResult,
     correlations,
     disattenuated,
     pair_labels,
     table1,
 )
-from actiontrack.compare.detection import (
+from actiontrack.compare.detectors import (
     detection,
     top_k_overlap,
 )

@@ -68,7 +68,7 @@ def test_draws_that_are_split_are_the_same_draws(n_parts):
 def test_the_interval_does_not_depend_on_the_chunk_size(monkeypatch):
     values, labels = runs()
     once = compare.correlations(values, labels, groups=MODELS, class_names=NAMES, n_bootstrap=30)
-    module = importlib.import_module("actiontrack.compare.correlations")  # a function by attribute
+    module = importlib.import_module("actiontrack.compare.correlation")
     monkeypatch.setattr(module, "RESAMPLES_AT_ONCE", 1)
     again = compare.correlations(values, labels, groups=MODELS, class_names=NAMES, n_bootstrap=30)
     pd.testing.assert_frame_equal(once.groups, again.groups)

@@ -13,6 +13,7 @@ def of_folder(new_run, store, spool, tmp_path):
 
     def record(paths, labels=None, names=(), *, ids=None, files=True, split="train"):
         root = tmp_path / f"{split}-images"
+        root.mkdir(parents=True, exist_ok=True)
         for row, path in enumerate(paths if files else ()):
             (root / path).parent.mkdir(parents=True, exist_ok=True)
             (root / path).write_bytes(photo(shade(row)))

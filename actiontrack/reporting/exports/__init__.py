@@ -43,6 +43,7 @@ __all__ = [
     "mark_suspects",
     "read_csv",
     "sampling_weights",
+    "save_curriculum",
     "save_cvat",
     "save_datalab",
     "save_fiftyone",
