@@ -16,10 +16,11 @@ SLOW_FIXTURES = {
 }  # fmt: skip
 #: Files whose tests train with a framework or draw whole reports, where they use no such fixture.
 SLOW_FILES = (
-    "tests/recorder/test_transformers", "tests/recorder/test_keras",
-    "tests/recorder/test_lightning", "tests/recorder/test_partial_training", "tests/recorder/test_ending", "tests/reporting/",
-    "tests/projects/experiments/", "tests/projects/test_stacked", "tests/analysis/cluster/",
-    "tests/cli/", "tests/web/test_schema", "tests/exports/test_exported_images",
+    "tests/analysis/cluster/", "tests/cli/", "tests/exports/test_exported_images",
+    "tests/projects/experiments/", "tests/projects/test_stacked", "tests/recorder/test_ending",
+    "tests/recorder/test_keras", "tests/recorder/test_lightning",
+    "tests/recorder/test_partial_training", "tests/recorder/test_transformers",
+    "tests/reporting/", "tests/web/test_schema",
 )  # fmt: skip
 
 
