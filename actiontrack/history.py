@@ -41,9 +41,9 @@ __all__ = [
 
 #: Arrays of floats, integers, truth values and ids (int64 or str).
 FloatArray = npt.NDArray[np.floating]
-IntArray = npt.NDArray[np.integer]
+IntArray = npt.NDArray[np.integer]  # integers
 BoolArray = npt.NDArray[np.bool_]
-IdArray = npt.NDArray[np.generic]
+IdArray = npt.NDArray[np.generic]  # int64 or str
 
 #: What Δn counts, and its unit.
 DELTA_KINDS: Mapping[str, str] = MappingProxyType(

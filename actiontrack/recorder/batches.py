@@ -1,7 +1,7 @@
 """What one call of `update` brings: ids, one value per sample, and outputs to be measured."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,11 +22,12 @@ from actiontrack.recorder.checks import component_name
 __all__ = ["Batch", "batch_ids", "batch_of", "check_shapes", "starts_with_probabilities"]
 
 _SUM_TOLERANCE = 1e-3  # by which a distribution of bfloat16 or float32 numbers may miss 1
-#: Types of floating-point logits that have passed the check: it takes longer than the rest.
-_checked_types: set[Any] = set()
+#: Types that have passed a check, which takes longer than the rest: of outputs, and of labels.
+_floating_types: set[Any] = set()
+_integer_types: set[Any] = set()
 
 
-@dataclass
+@dataclass(slots=True)
 class Batch:
     """One batch of an epoch.
 
@@ -36,7 +37,7 @@ class Batch:
         invalid: 0-d, whether probabilities are no distributions; it stays on its device.
     """
 
-    columns: dict[str, Any] = field(default_factory=dict)
+    columns: dict[str, Any]
     outputs: tuple[Any, Any] | None = None
     invalid: Any = None
 
@@ -53,10 +54,12 @@ def batch_ids(ids: Any) -> Any:
         ParameterError: if they are a single id, a text, or have no length.
     """
     shape = getattr(ids, "shape", None)
+    if shape is not None and len(shape) == 1:
+        return ids
     if shape is None and isinstance(ids, str | bytes | Mapping):
         sized = False
     else:
-        sized = hasattr(ids, "__len__") if shape is None else len(shape) == 1
+        sized = shape is None and hasattr(ids, "__len__")
     if not sized:
         value = ids if shape is None else tuple(shape)
         raise ParameterError("ids", "must have shape (batch,)", value, "Pass one id per sample.")
@@ -87,7 +90,7 @@ def batch_of(
     if losses is None and outputs is None:
         rule = "must be given, or logits with labels"
         raise ParameterError("losses", rule, None, "Pass one of the two.")
-    batch = Batch()
+    batch = Batch({})
     if losses is not None:
         batch.columns["loss"] = _numbers("losses", losses)
     if outputs is not None:
@@ -129,24 +132,33 @@ def _add_outputs(batch: Batch, name: str, outputs: Any, labels: Any, size: int) 
             "Pass the outputs of the same batch as the ids.",
         )
     if name == "probabilities":
-        values = _two_classes(values)
+        values = _two_classes(values.detach() if hasattr(values, "detach") else values)
         batch.invalid = _no_distributions(values)
         logits = log_probabilities(values)
     else:
-        logits = snapshot(class_logits(values)) if _is_single(values) else snapshot(values)
-    column = snapshot(class_labels(_as_array("labels", labels)))
-    batch.columns["label"] = column = _alongside(column, logits)
+        logits = snapshot(class_logits(values) if _is_single(values) else values)
+    batch.columns["label"] = column = _alongside(_class_labels(labels), logits)
     batch.outputs = logits, column
+
+
+def _class_labels(labels: Any) -> Any:
+    """A copy of class indices, whole floats among them, as (batch,)."""
+    values = _as_array("labels", labels)
+    if values.dtype in _integer_types and values.ndim == 1:
+        return snapshot(values)
+    if array_namespace(values).isdtype(values.dtype, "integral"):
+        _integer_types.add(values.dtype)
+    return snapshot(class_labels(values))
 
 
 def _floating(name: str, values: Any) -> Any:
     values = _as_array(name, values)
-    if values.dtype not in _checked_types:
+    if values.dtype not in _floating_types:
         if array_namespace(values).isdtype(values.dtype, ("bool", "integral")):
             rule, remedy = "must be floating-point numbers", "Pass the outputs of the model."
             raise ParameterError(name, rule, str(values.dtype), remedy)
-        _checked_types.add(values.dtype)
-    return values.detach() if hasattr(values, "detach") else values
+        _floating_types.add(values.dtype)
+    return values
 
 
 def _is_single(values: Any) -> bool:
@@ -170,6 +182,10 @@ def _no_distributions(probabilities: Any) -> Any:
 
 def _alongside(labels: Any, logits: Any) -> Any:
     """Labels in the array library of the logits, where those are."""
+    if type(labels) is type(logits) and getattr(labels, "device", 0) == getattr(
+        logits, "device", 0
+    ):
+        return labels
     if is_torch_array(logits):
         if is_torch_array(labels):
             return labels.to(logits.device)

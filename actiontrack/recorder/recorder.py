@@ -187,7 +187,6 @@ class Recorder(OpenRecord):
                 is no array of numbers.
         """
         state = self._state
-        state.check_open("update")
         ids = self._privacy.ids(batch_ids(ids))
         size = len(ids)
         batch = self._batch(
