@@ -12,7 +12,7 @@ FIRST = (
 #: Fixtures that start a server, a process or a browser, build the site, or train.
 SLOW_FIXTURES = {
     "server", "door", "address", "browser", "fort", "in_subprocess", "warm_python", "built_site",
-    "stage", "executed", "train_once", "start_training", "small_disk",
+    "stage", "executed", "train_once", "processes", "small_disk",
 }  # fmt: skip
 #: Files whose tests train with a framework or draw whole reports, where they use no such fixture.
 SLOW_FILES = (
