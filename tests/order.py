@@ -12,14 +12,15 @@ FIRST = (
 #: Fixtures that start a server, a process or a browser, build the site, or train.
 SLOW_FIXTURES = {
     "server", "door", "address", "browser", "fort", "in_subprocess", "warm_python", "built_site",
-    "stage", "executed", "train_once", "start_training", "small_disk",
+    "stage", "executed", "train_once", "processes", "small_disk",
 }  # fmt: skip
 #: Files whose tests train with a framework or draw whole reports, where they use no such fixture.
 SLOW_FILES = (
-    "tests/recorder/test_transformers", "tests/recorder/test_keras",
-    "tests/recorder/test_lightning", "tests/recorder/test_partial_training", "tests/recorder/test_ending", "tests/reporting/",
-    "tests/projects/experiments/", "tests/projects/test_stacked", "tests/analysis/cluster/",
-    "tests/cli/", "tests/web/test_schema", "tests/exports/test_exported_images",
+    "tests/analysis/cluster/", "tests/cli/", "tests/exports/test_exported_images",
+    "tests/projects/experiments/", "tests/projects/test_stacked", "tests/recorder/test_ending",
+    "tests/recorder/test_keras", "tests/recorder/test_lightning",
+    "tests/recorder/test_partial_training", "tests/recorder/test_transformers",
+    "tests/reporting/", "tests/web/test_schema",
 )  # fmt: skip
 
 
