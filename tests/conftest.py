@@ -12,7 +12,7 @@ import mlflow
 import pytest
 import warm
 from filelock import FileLock
-from helpers import ROOT, Door, Server, free_port, upload_threads
+from helpers import ROOT, Door, Server, copy_for_server, free_port, upload_threads
 from order import pytest_collection_modifyitems, pytest_xdist_make_scheduler  # noqa: F401
 
 from actiontrack import cli
@@ -82,7 +82,7 @@ def tracking_uri(tmp_path_factory, empty_database):
 def server(tmp_path_factory, empty_database):
     """A real `mlflow server` in a process group of its own."""
     folder = tmp_path_factory.mktemp("server")
-    shutil.copy(empty_database, folder / "server.db")
+    copy_for_server(empty_database, folder / "server.db")
     running = Server(folder)
     yield running
     running.kill()

@@ -4,9 +4,11 @@ import contextlib
 import os
 import re
 import select
+import shutil
 import signal
 import socket
 import socketserver
+import sqlite3
 import struct
 import subprocess
 import sys
@@ -215,3 +217,11 @@ def remote_run(server, name="remote"):
     experiment = client.get_experiment_by_name(name)
     experiment_id = experiment.experiment_id if experiment else client.create_experiment(name)
     return client.create_run(experiment_id).info.run_id
+
+
+def copy_for_server(empty_database, path):
+    """A copy of a database whose first experiment has its artifacts behind the server."""
+    shutil.copy(empty_database, path)
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("UPDATE experiments SET artifact_location = 'mlflow-artifacts:/0'")
+        database.commit()

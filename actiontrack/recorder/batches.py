@@ -19,7 +19,7 @@ from actiontrack.recorder.arrays import (
 )
 from actiontrack.recorder.checks import component_name
 
-__all__ = ["Batch", "batch_ids", "batch_of", "check_shapes", "starts_with_probabilities"]
+__all__ = ["Batch", "are_probabilities", "batch_ids", "batch_of", "check_shapes", "first_outputs"]
 
 _SUM_TOLERANCE = 1e-3  # by which a distribution of bfloat16 or float32 numbers may miss 1
 #: Types that have passed a check, which takes longer than the rest: of outputs, and of labels.
@@ -113,11 +113,14 @@ def check_shapes(columns: Mapping[str, Any], size: int) -> None:
             raise shape_error(name, tuple(values.shape), size)
 
 
-def starts_with_probabilities(batch: Batch) -> bool:
-    """Whether what was passed as logits looks like rows of probabilities."""
-    if batch.outputs is None:
-        return False
-    return looks_like_probabilities(to_host([batch.outputs[0][:1000]]))
+def first_outputs(batch: Batch) -> Any:
+    """A copy of what was passed as logits, of 1,000 samples at most; it stays on its device."""
+    return None if batch.outputs is None else snapshot(batch.outputs[0][:1000])
+
+
+def are_probabilities(outputs: Any) -> bool:
+    """Whether outputs, (n, n_classes) or None, look like rows of probabilities."""
+    return outputs is not None and looks_like_probabilities(to_host([outputs]))
 
 
 def _add_outputs(batch: Batch, name: str, outputs: Any, labels: Any, size: int) -> None:

@@ -14,10 +14,11 @@ from actiontrack.recorder.arrays import PROBABILITIES_AS_LOGITS, canonical_ids, 
 from actiontrack.recorder.attachments import Attachment
 from actiontrack.recorder.batches import (
     Batch,
+    are_probabilities,
     batch_ids,
     batch_of,
     check_shapes,
-    starts_with_probabilities,
+    first_outputs,
 )
 from actiontrack.recorder.checks import check_n_classes, metric_values
 from actiontrack.recorder.epoch import EpochRows, Gather
@@ -206,10 +207,8 @@ class Recorder(OpenRecord):
             state.buffer.add(copied, size, batch.columns, batch.outputs, batch.invalid)
             state.given_losses = losses is not None
             state.n_classes = batch.n_classes
-            is_first = logits is not None and not state.looked_at_logits
-            state.looked_at_logits |= is_first
-        if is_first and starts_with_probabilities(batch):
-            warnings.warn(PROBABILITIES_AS_LOGITS, stacklevel=2)
+            if logits is not None and not state.looked_at_logits:
+                state.first_outputs, state.looked_at_logits = first_outputs(batch), True
 
     def update_maps(self, ids: Any, maps: Any) -> None:
         """Add the loss of each pixel of one batch of the present epoch (section 4.3, eq. 7).
@@ -415,6 +414,9 @@ class Recorder(OpenRecord):
     def _after(self, summary: EpochSummary, epoch: int | None) -> None:
         """What remains to be said once an epoch is safe."""
         state = self._state
+        if are_probabilities(state.first_outputs):
+            warnings.warn(PROBABILITIES_AS_LOGITS, stacklevel=3)
+        state.first_outputs = None
         if not summary.partial:
             state.recorded()
         if epoch == 0 and self._options.first_epoch is None and not state.warned_of_zero:

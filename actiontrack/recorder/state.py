@@ -30,7 +30,8 @@ class RecorderState:
         synced: whether everything was in the artifact store when it ended.
         given_losses: whether the latest batch brought losses of its own.
         n_classes: classes of the latest outputs, or None.
-        looked_at_logits: whether the first logits have been looked at.
+        looked_at_logits: whether the first logits have been set aside to be looked at.
+        first_outputs: those logits, until the epoch ends.
         warned_of_zero: whether the user was warned about an epoch 0.
         last_end: when the last recorded epoch ended, in seconds of a monotonic clock.
         process: id of the process that opened the recorder.
@@ -46,6 +47,7 @@ class RecorderState:
     given_losses: bool = False
     n_classes: int | None = None
     looked_at_logits: bool = False
+    first_outputs: Any = None
     warned_of_zero: bool = False
     last_end: float = field(default_factory=_now)
     process: int = field(default_factory=os.getpid)

@@ -189,8 +189,8 @@ def test_probabilities_passed_as_logits_are_warned_about_once(recorder, read):
     rec = recorder()
     with pytest.warns(UserWarning, match=r"^logits: every row .* pass them as prob") as caught:
         rec.update(np.arange(N), logits=CHANCES, labels=LABELS)
+        rec.end_epoch()
     assert caught[0].filename == __file__
-    rec.end_epoch()
     rec.update(np.arange(N), logits=CHANCES, labels=LABELS)
     rec.end_epoch()
     rec.finish()

@@ -118,7 +118,7 @@ with store.run(run_id=sys.argv[2]), Recorder(store=store) as recorder:
 """
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, -signal.SIGINT)])
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 1), (signal.SIGINT, -signal.SIGINT)])
 def test_a_signal_marks_the_run_killed_after_what_was_recorded_is_safe(
     start_warm_process, store, run_id, spool, sent, code
 ):

@@ -8,7 +8,6 @@ import base64
 import json
 import os
 import re
-import shutil
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -16,7 +15,7 @@ import urllib.request
 import flask
 import mlflow
 import pytest
-from helpers import Server
+from helpers import Server, copy_for_server
 
 from actiontrack.store import Store
 from actiontrack.testing import make_history, record_history
@@ -55,7 +54,7 @@ class Fort:
             "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
             "auth_cache_ttl_seconds = 600\n"
         )
-        shutil.copy(empty_database, folder / "server.db")
+        copy_for_server(empty_database, folder / "server.db")
         environment = {
             "MLFLOW_AUTH_CONFIG_PATH": str(config),  # no other switch: this alone closes the door
             "MLFLOW_AUTH_ADMIN_PASSWORD": PASSWORD,
