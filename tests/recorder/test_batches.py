@@ -187,8 +187,8 @@ def test_probabilities_that_are_none_are_refused_at_the_end_of_the_epoch(chances
 
 def test_probabilities_passed_as_logits_are_warned_about_once(recorder, read):
     rec = recorder()
+    rec.update(np.arange(N), logits=CHANCES, labels=LABELS)
     with pytest.warns(UserWarning, match=r"^logits: every row .* pass them as prob") as caught:
-        rec.update(np.arange(N), logits=CHANCES, labels=LABELS)
         rec.end_epoch()
     assert caught[0].filename == __file__
     rec.update(np.arange(N), logits=CHANCES, labels=LABELS)
