@@ -29,7 +29,7 @@ from actiontrack.recorder.probe import Tracking
 from actiontrack.recorder.torch import gather
 from actiontrack.recorder.torch_probe import first_batch, indexed_loader, tried
 from actiontrack.recorder.torch_sampling import same_samples, visits_of
-from actiontrack.recorder.whole_epoch import number_of_samples
+from actiontrack.recorder.whole_epoch import check_same_samples, number_of_samples
 from actiontrack.store import Store
 
 __all__ = ["NAMESPACES", "ActionTrackCallback", "has_run"]
@@ -145,8 +145,10 @@ class ActionTrackCallback(Tracking, Callback):
         Raises:
             RecordingError: if there is neither an MLFlowLogger nor an active run, if there is
                 neither `data` nor a validation pass of one loader, or if the first batch can't be
-                evaluated.
+                evaluated, or, in mode "inline", if shuffled epochs see only some of their batches.
         """
+        if self._mode == "inline":
+            check_same_samples(trainer.train_dataloader, trainer.num_training_batches)
         self._watched = self._choose_loader(trainer)
         options: dict[str, Any] = {"mode": self._mode, **_run_of(trainer)}
         if trainer.world_size > 1:

@@ -10,10 +10,12 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
+from actiontrack.errors import RecordingError
 from actiontrack.recorder.lightning import ActionTrackCallback as LightningCallback
 from actiontrack.recorder.torch import IndexedDataset
 from actiontrack.recorder.transformers import ActionTrackCallback, ActionTrackTrainerMixin
 from actiontrack.recorder.whole_epoch import number_of_samples
+from actiontrack.store import Store
 
 N = 20
 INPUTS = torch.randn(N, 4, generator=torch.Generator().manual_seed(0))
@@ -159,3 +161,24 @@ def test_lightning_that_ends_inside_an_epoch_keeps_the_whole_ones(run_id, steps,
 def test_a_loader_that_does_not_say_has_no_number_of_samples():
     assert number_of_samples(DataLoader(ROWS)) == N
     assert number_of_samples(iter([])) is None
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_lightning_on_half_of_the_batches_is_refused_where_they_are_shuffled(
+    run_id, shuffle, tmp_path
+):
+    """Each epoch would see other samples; without shuffling they are the same ten."""
+    mlflow.start_run(run_id=run_id)
+    trainer = L.Trainer(
+        limit_train_batches=0.5, max_epochs=2, accelerator="cpu", logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        callbacks=[LightningCallback(split="train", mode="inline")], default_root_dir=tmp_path,
+    )  # fmt: skip
+    loader = DataLoader(IndexedDataset(TensorDataset(INPUTS, LABELS)), 5, shuffle=shuffle)
+    if shuffle:
+        with pytest.raises(RecordingError, match=r"^the epochs of this training see 2 of 4 shuff"):
+            trainer.fit(Module(), loader)
+        return
+    trainer.fit(Module(), loader)
+    history = Store(mlflow.get_tracking_uri()).open_record(run_id, "train-inline").history()
+    assert history.losses.shape == (2, 10)
