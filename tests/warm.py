@@ -311,7 +311,7 @@ def end_at_once():
 def _run(words):
     first = str(Path.cwd()) if words[0] == "-m" else str(Path(words[0]).absolute().parent)
     path = [word for word in os.environ.get("PYTHONPATH", "").split(os.pathsep) if word]
-    sys.path[:1] = [first, *path]
+    sys.path[:] = dict.fromkeys([first, *path, *sys.path[1:]])  # each folder once, as `site` does
     if words[0] == "-m":
         sys.argv = words[1:]
         if not hasattr(sys.modules.get(words[1]), "__path__"):

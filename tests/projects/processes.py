@@ -39,6 +39,8 @@ def train_here(argv, environment, log):
     from projects import train
     from projects.params.reading import run_main
 
+    for name in ("MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID"):
+        os.environ.pop(name, None)  # of the test that was running when the first process began
     os.environ.update(environment)
     file = os.open(log, os.O_WRONLY | os.O_CREAT)
     os.dup2(file, 1)
