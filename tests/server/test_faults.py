@@ -413,7 +413,7 @@ def test_one_damaged_record_does_not_hide_the_others(
     assert code == StoreError.exit_code
     [row] = [line for line in out.splitlines() if line.startswith(f"{other[:8]} ")]
     assert " ok " in row
-    assert err == f"error: 1 checks failed: {finished[:8]} test-probe.\n"
+    assert err == f"error: 1 check failed: {finished[:8]} test-probe.\n"
 
 
 def test_a_run_deleted_while_it_is_read_is_told(team, finished, team_store, run_cli):
