@@ -204,10 +204,15 @@ class QuietHandler(SimpleHTTPRequestHandler):
         """Keep stderr for what is tested."""
 
 
+class QuietServer(ThreadingHTTPServer):
+    def handle_error(self, *_):
+        """Keep stderr for what is tested: a client that has all it asked for may hang up."""
+
+
 @pytest.fixture
 def publish(monkeypatch):
     """A function that makes the files of a folder what torchvision downloads."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), QuietHandler) as server:
+    with QuietServer(("127.0.0.1", 0), QuietHandler) as server:
 
         def point_to(folder):
             server.RequestHandlerClass = partial(QuietHandler, directory=folder)
