@@ -34,6 +34,7 @@ __all__ = [
     "RedactingFilter",
     "StoreError",
     "ThresholdError",
+    "reason_of",
     "redact",
     "writing",
 ]
@@ -49,7 +50,7 @@ class ActionTrackError(Exception):
 
     def __init__(self, *parts: object) -> None:
         """Keep the parts, texts among them without secrets."""
-        super().__init__(*(redact(each) if isinstance(each, str) else each for each in parts))
+        super().__init__(*(redact(part) if isinstance(part, str) else part for part in parts))
 
 
 class ParameterError(ActionTrackError, ValueError):
@@ -60,10 +61,10 @@ class ParameterError(ActionTrackError, ValueError):
     def __init__(self, argument: str, rule: str, value: object, remedy: str) -> None:
         """Build the message ``argument: rule, got value. remedy``."""
         self.argument, self.rule, self.value, self.remedy = argument, rule, value, remedy
-        shown = repr(value)
-        if len(shown) > _LONGEST_VALUE:
-            shown = f"{shown[:_LONGEST_VALUE]}… ({len(shown)} characters)"
-        super().__init__(f"{argument}: {rule}, got {shown}. {remedy}")
+        text = redact(repr(value))  # before it is cut: half of a secret is not recognised
+        if len(text) > _LONGEST_VALUE:
+            text = f"{text[:_LONGEST_VALUE]}… ({len(text)} characters)"
+        super().__init__(f"{argument}: {rule}, got {text}. {remedy}")
 
     def __reduce__(self) -> tuple[type["ParameterError"], tuple[str, str, object, str]]:
         """Survive pickling between processes with all four parts."""
@@ -166,8 +167,20 @@ class RedactingFilter(logging.Filter):
         """Let everything through, without secrets."""
         record.msg, record.args = redact(record.getMessage()), ()
         if record.exc_info and not record.exc_text:
-            record.exc_text = redact(logging.Formatter().formatException(record.exc_info))
+            record.exc_text = logging.Formatter().formatException(record.exc_info)
+        if record.exc_text:  # which a handler before may have made
+            record.exc_text = redact(record.exc_text)
         return True
+
+
+def reason_of(error: BaseException) -> str:
+    """The first line of what an error says, without a full stop; its class if it says nothing.
+
+    >>> reason_of(OSError("no such host.")), reason_of(TimeoutError())
+    ('no such host', 'TimeoutError')
+    """
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].rstrip(".")
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import pytest
 from helpers import ROOT
 
 from actiontrack import reporting
-from actiontrack.errors import ActionTrackError, ParameterError, StoreError, redact
+from actiontrack.errors import ActionTrackError, ParameterError, RedactingFilter, StoreError, redact
 from actiontrack.recorder import Recorder
 from actiontrack.store import Store
 
@@ -75,6 +75,24 @@ def test_no_error_of_ours_shows_a_secret():
 
 def test_no_message_shows_megabytes_of_a_value():
     assert len(str(ParameterError("x", "must be short", "y" * 10**6, "Shorten it."))) < 1000
+
+
+def test_a_value_that_is_cut_shows_no_part_of_a_secret(monkeypatch):
+    monkeypatch.setenv("PGPASSWORD", SECRET)
+    value = "x" * (500 - 1 - 6) + SECRET  # a quote and six characters of it fit in
+    assert SECRET[:6] not in str(ParameterError("x", "must be short", value, "Shorten it."))
+
+
+def test_a_traceback_that_another_handler_has_made_shows_no_secret():
+    """A handler before that of the filter formats the traceback, and keeps it on the record."""
+    error = OSError(f"http://ada:{SECRET}@host")
+    exception = (type(error), error, None)
+    record = logging.LogRecord("other", logging.ERROR, "", 0, "away", (), exception)
+    assert SECRET in logging.Formatter().format(record)
+    RedactingFilter().filter(record)
+    text = logging.Formatter().format(record)
+    assert "OSError: http://ada:***@host" in text
+    assert SECRET not in text
 
 
 def test_a_log_line_and_its_traceback_show_no_secret(caplog):

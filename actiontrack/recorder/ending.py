@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 from actiontrack.store import Terminated
-from actiontrack.store.interruption import mark_killed
+from actiontrack.store.active import end_run
 
 __all__ = [
     "Endable",
@@ -152,4 +152,4 @@ def _at_exit() -> None:
     for recorder in list(_process.recorders):
         recorder.end_with_process(failed=failed)
     for tracking_uri, run_id in sorted(_process.runs):
-        mark_killed(tracking_uri, run_id)
+        end_run("KILLED", run_id, tracking_uri)

@@ -25,7 +25,7 @@ from actiontrack.record.threads import in_threads
 from actiontrack.recorder.maps import flush_maps
 from actiontrack.recorder.spool import Destination, Spool, StepMetrics, lock_spool
 from actiontrack.store import ARTIFACT_ROOT, RunInfo, Store
-from actiontrack.store.interruption import few_retries
+from actiontrack.store.patience import limited
 
 __all__ = ["Uploader", "diverged", "sync"]
 
@@ -147,7 +147,7 @@ class Uploader:
                 if self._closing:
                     return
             try:
-                with few_retries():
+                with limited():
                     self._upload_once()
                 attempt = 0
                 self._recovered()
@@ -193,7 +193,7 @@ class Uploader:
 
     def _upload_files(self, store: Store, manifest: Manifest) -> None:
         def upload(name: str) -> None:
-            with few_retries():
+            with limited():
                 upload_files(store, self._destination.run_id, self._spool, [name])
             with self._changed:
                 self._uploaded[name] = manifest.files[name]

@@ -2,26 +2,26 @@
 
 import contextlib
 import logging
-import os
 import signal
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
 from actiontrack.errors import ActionTrackError
+from actiontrack.store.patience import limited
 from actiontrack.store.translation import translated
 
 __all__ = [
     "Terminated",
     "active_run",
     "active_run_id",
-    "impatient",
+    "end_run",
     "set_parent",
-    "sigterm_as_exception",
 ]
 
 logger = logging.getLogger("actiontrack")
 _PARENT_TAG = "mlflow.parentRunId"
+_TIMEOUT_S = 5  # of a request of a run that ends
 
 
 class Terminated(BaseException):
@@ -29,27 +29,11 @@ class Terminated(BaseException):
 
 
 @contextlib.contextmanager
-def impatient() -> Iterator[None]:
-    """MLflow gives up within seconds instead of minutes."""
-    limits = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
-    before = {name: os.environ.get(name) for name in limits}
-    os.environ.update(limits)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-@contextlib.contextmanager
-def sigterm_as_exception() -> Iterator[None]:
+def _sigterm_as_exception() -> Iterator[None]:
     """Let SIGTERM raise `Terminated`, so that a run ends as KILLED."""
 
-    def terminate(signum: int, frame: FrameType | None) -> None:
-        raise Terminated(signum, frame is None)
+    def terminate(signum: int, _frame: FrameType | None) -> None:
+        raise Terminated(signum)
 
     try:
         before = signal.signal(signal.SIGTERM, terminate)
@@ -59,7 +43,8 @@ def sigterm_as_exception() -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        # None stands for a handler that Python did not install and can't put back.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
 
 
 @contextlib.contextmanager
@@ -70,18 +55,18 @@ def active_run(
     import mlflow  # noqa: PLC0415
 
     mlflow.set_tracking_uri(tracking_uri)
-    with translated(f"run {run_id}" if run_id else "a new run"), sigterm_as_exception():
-        active = mlflow.start_run(run_id=run_id, run_name=name, nested=nested)
-    with sigterm_as_exception():
+    with _sigterm_as_exception():
+        with translated(f"run {run_id}" if run_id else "a new run"):
+            active = mlflow.start_run(run_id=run_id, run_name=name, nested=nested)
         try:
             yield active
         except (Terminated, KeyboardInterrupt):
-            _end_run("KILLED")
+            end_run("KILLED", active_run_id())
             raise
         except BaseException:
-            _end_run("FAILED")
+            end_run("FAILED", active_run_id())
             raise
-        _end_run("FINISHED")
+        end_run("FINISHED", active_run_id())
 
 
 def active_run_id() -> str | None:
@@ -101,12 +86,25 @@ def set_parent(client: Any, run_id: str, parent: str | None) -> None:
             client.set_tag(run_id, _PARENT_TAG, parent)
 
 
-def _end_run(status: str) -> None:
+def end_run(status: str, run_id: str | None, tracking_uri: str | None = None) -> None:
+    """Set the status of a run; where the server is away, a warning says that it is not saved.
+
+    The run ends in MLflow's own view too, if it is the active one.
+
+    Args:
+        status: such as "KILLED".
+        run_id: the run. None, where no run is active, ends none.
+        tracking_uri: where the run is. Default: where MLflow looks.
+    """
     import mlflow  # noqa: PLC0415
 
-    run_id = active_run_id()
+    if run_id is None:
+        return
     try:
-        with impatient(), translated(f"run {run_id}"):
-            mlflow.end_run(status)
+        with limited(timeout_s=_TIMEOUT_S), translated(f"run {run_id}"):
+            if run_id == active_run_id():
+                mlflow.end_run(status)
+            else:
+                mlflow.MlflowClient(tracking_uri=tracking_uri).set_terminated(run_id, status)
     except ActionTrackError as error:
         logger.warning("the status %s of run %s is not saved: %s", status, run_id, error)

@@ -53,7 +53,8 @@ class Cache:
     def get(self, key: Hashable, compute: Callable[[], _Value]) -> _Value:
         """The value of a key, computed unless it is stored or another thread is computing it.
 
-        An error of `compute` reaches every thread that waits, and is not stored.
+        An error of `compute`, or of what measures the value, reaches every thread that waits, and
+        is not stored.
         """
         with self._lock:
             if key in self._values:
@@ -67,17 +68,17 @@ class Cache:
             return cast("_Value", pending.result())
         try:
             value = compute()
+            size = self._size(value)
         except BaseException as error:
             with self._lock:
                 del self._pending[key]
             result.set_exception(error)
             raise
-        self._store(key, value)
+        self._store(key, value, size)
         result.set_result(value)
         return value
 
-    def _store(self, key: Hashable, value: Any) -> None:
-        size = self._size(value)
+    def _store(self, key: Hashable, value: Any, size: int) -> None:
         with self._lock:
             del self._pending[key]
             if size > self.max_bytes:

@@ -11,6 +11,7 @@ from actiontrack.errors import (
     NotFoundError,
     ParameterError,
     StoreError,
+    reason_of,
 )
 
 __all__ = [
@@ -71,8 +72,7 @@ def translated_artifacts(what: str) -> Iterator[None]:
     except Exception as error:
         if _status(error) in {"404", "NoSuchKey", "NoSuchBucket"}:
             raise NotFoundError(f"{what}: not found in the artifact store.") from error
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise StoreError(f"{what}: the artifact store failed: {reason[0].rstrip('.')}.") from error
+        raise StoreError(f"{what}: the artifact store failed: {reason_of(error)}.") from error
 
 
 def _status(error: Exception) -> str:
@@ -121,7 +121,7 @@ def _from_mlflow(what: str, error: Any) -> ActionTrackError:
         return ForbiddenError(f"{what}: {_refusal(*refused.groups())}")
     if message.startswith("API request to"):
         return StoreError(f"{what}: {_reason(message)}")
-    if error.error_code == "INVALID_PARAMETER_VALUE" and "filter" in what:
+    if error.error_code == "INVALID_PARAMETER_VALUE" and what.startswith("filter "):
         return ParameterError(
             "filter",
             "must be a filter that MLflow understands",

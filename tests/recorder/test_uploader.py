@@ -14,7 +14,7 @@ from uploading import N, assert_whole, timed_epoch, warnings_of
 from actiontrack.recorder import Recorder, sync, uploader
 from actiontrack.recorder.spool import Spool
 from actiontrack.store import Store
-from actiontrack.store.interruption import few_retries
+from actiontrack.store.patience import limited
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def test_requests_of_the_upload_do_not_wait_for_those_of_mlflow_itself():
     from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES as RETRIES
 
     before = RETRIES.get()
-    with few_retries(), ThreadPoolExecutor(1) as pool:
+    with limited(), ThreadPoolExecutor(1) as pool:
         assert RETRIES.get() == 1
         assert pool.submit(RETRIES.get).result() == before  # another thread
     assert RETRIES.get() == before > 1

@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import mlflow
 import pytest
@@ -9,6 +10,7 @@ from helpers import wait_until
 from store_helpers import status
 
 from actiontrack.store import Store, Terminated
+from actiontrack.store.patience import limited
 
 
 @pytest.mark.parametrize("below", [True, False])
@@ -91,9 +93,74 @@ def test_the_handler_of_sigterm_is_put_back(store):
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_a_run_works_outside_the_main_thread(store):
-    from concurrent.futures import ThreadPoolExecutor
+def test_a_handler_of_sigterm_that_python_did_not_install_does_not_end_the_run_with_an_error(
+    store, monkeypatch
+):
+    handler_of_python, set_handler = signal.getsignal(signal.SIGTERM), signal.signal
 
+    def install(number, handler):
+        """As of a handler that a library in C has installed: Python does not know the first."""
+        before = set_handler(number, handler)
+        return None if before is handler_of_python else before
+
+    monkeypatch.setattr(signal, "signal", install)
+    try:
+        with store.run() as run:
+            pass
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        set_handler(signal.SIGTERM, handler_of_python)
+    assert status(store, run.run_id) == "FINISHED"
+
+
+def test_sigterm_is_never_left_to_the_system_between_the_start_and_the_body_of_a_run(
+    store, monkeypatch
+):
+    handlers, set_handler = [], signal.signal
+
+    def install(number, handler):
+        handlers.append(handler)
+        return set_handler(number, handler)
+
+    monkeypatch.setattr(signal, "signal", install)
+    with store.run():
+        assert len(handlers) == 1
+
+
+def test_the_end_of_a_run_leaves_other_threads_their_patience(store, monkeypatch):
+    from mlflow import environment_variables as variables
+
+    retries, timeout = (
+        variables.MLFLOW_HTTP_REQUEST_MAX_RETRIES,
+        variables.MLFLOW_HTTP_REQUEST_TIMEOUT,
+    )
+    before, seen, end_run = (retries.get(), timeout.get()), [], mlflow.end_run
+
+    def look(status):
+        with ThreadPoolExecutor(1) as pool:
+            seen.append(pool.submit(lambda: (retries.get(), timeout.get())).result())
+        seen.append((retries.get(), timeout.get()))
+        end_run(status)
+
+    monkeypatch.setattr(mlflow, "end_run", look)
+    with store.run():
+        pass
+    assert seen == [before, (1, 5)]
+    assert (retries.get(), timeout.get()) == before
+
+
+def test_who_is_less_patient_by_the_environment_stays_so(monkeypatch):
+    from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_TIMEOUT as TIMEOUT
+
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
+    with limited(timeout_s=5):
+        assert TIMEOUT.get() == 2
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "7")
+    with limited(timeout_s=5), limited(timeout_s=6):
+        assert TIMEOUT.get() == 5
+
+
+def test_a_run_works_outside_the_main_thread(store):
     def work():
         with store.run() as run:
             return run.run_id

@@ -74,3 +74,21 @@ def test_an_error_is_not_stored():
 def test_the_size_of_a_history_is_that_of_its_arrays():
     history = make_history(n_steps=10, n_samples=1000)
     assert 10 * 1000 * 4 < size_of(history) < 10 * 1000 * 60
+
+
+def test_a_value_that_cannot_be_measured_leaves_nobody_waiting():
+    sizes = iter([TypeError("no size"), 8])
+
+    def size(_value):
+        size_or_error = next(sizes)
+        if isinstance(size_or_error, Exception):
+            raise size_or_error
+        return size_or_error
+
+    cache, answers = Cache(100, size), []
+    with pytest.raises(TypeError, match="no size"):
+        cache.get("k", lambda: 7)
+    later = threading.Thread(target=lambda: answers.append(cache.get("k", lambda: 7)), daemon=True)
+    later.start()
+    later.join(10)
+    assert answers == [7]

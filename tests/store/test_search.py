@@ -6,12 +6,15 @@ import time
 import mlflow
 import pytest
 from helpers import message
+from mlflow.exceptions import INVALID_PARAMETER_VALUE, MlflowException
 
 from actiontrack.errors import (
     NotFoundError,
     ParameterError,
+    StoreError,
 )
 from actiontrack.store import FORMAT_TAG, MODEL_TAG, RunQuery, Store
+from actiontrack.store.translation import translated
 from actiontrack.testing import make_history, record_history
 
 
@@ -281,3 +284,10 @@ def test_writing_to_an_unknown_run_is_not_found(store, tmp_path):
 def test_continuing_an_unknown_run_is_not_found(store):
     with pytest.raises(NotFoundError, match=f"^run {'0' * 32}: "):
         store.run(run_id="0" * 32).__enter__()
+
+
+def test_the_name_of_a_run_that_holds_the_word_filter_is_no_filter():
+    refusal = MlflowException("Names have no slash", INVALID_PARAMETER_VALUE)
+    text = "run 'my filter': Names have no slash."
+    with pytest.raises(StoreError, match=message(text)), translated("run 'my filter'"):
+        raise refusal

@@ -6,7 +6,13 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from actiontrack._version import __version__
-from actiontrack.errors import ActionTrackError, MissingDependencyError, ParameterError, StoreError
+from actiontrack.errors import (
+    ActionTrackError,
+    MissingDependencyError,
+    ParameterError,
+    StoreError,
+    reason_of,
+)
 from actiontrack.record.paths import MANIFEST
 from actiontrack.store import StoredRecord
 
@@ -45,9 +51,8 @@ def connect(address: str) -> "Client":
         client: Client = distributed.Client(address, timeout=_TIMEOUT, set_as_default=False)
     # A timeout, an address that is none, and TLS without a certificate in Dask's configuration.
     except (OSError, ValueError, TypeError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
         raise StoreError(
-            f"the Dask scheduler {address} does not answer: {reason}. "
+            f"the Dask scheduler {address} does not answer: {reason_of(error)}. "
             "Start it with 'dask scheduler', or correct its address."
         ) from error
     return client
@@ -224,10 +229,9 @@ def cluster_errors(client: "Client") -> Iterator[None]:
             "packages on workers as here: pip install 'actiontrack[dask]'"
         ) from error
     except (distributed.scheduler.KilledWorker, CancelledError, OSError) as error:
-        reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
         raise StoreError(
-            f"the Dask cluster {_address(client)} failed: {reason}. Its workers' logs tell more; "
-            "give them more memory if they were killed for it."
+            f"the Dask cluster {_address(client)} failed: {reason_of(error)}. Its workers' logs "
+            "tell more; give them more memory if they were killed for it."
         ) from error
 
 

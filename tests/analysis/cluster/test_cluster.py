@@ -200,6 +200,16 @@ except MissingDependencyError as error:
     assert in_subprocess(code).stdout.strip() == expected
 
 
+def test_a_scheduler_whose_failure_has_no_words_is_named(monkeypatch):
+    def knock(distributed, address):
+        raise TimeoutError
+
+    monkeypatch.setattr(connection, "_knock", knock)
+    text = "the Dask scheduler tcp://127.0.0.1:9 does not answer: TimeoutError. Start it with"
+    with pytest.raises(StoreError, match=f"^{text}"):
+        connect("tcp://127.0.0.1:9")
+
+
 def test_a_scheduler_that_does_not_answer_is_named(monkeypatch):
     monkeypatch.setattr(connection, "_TIMEOUT", "0.5s")
     with pytest.raises(
