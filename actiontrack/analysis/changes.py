@@ -14,7 +14,7 @@ import pandas as pd
 from scipy import stats
 
 from actiontrack import compare
-from actiontrack.analysis.comparable import check_same_measure
+from actiontrack.analysis.comparable import check_same_measure, common_samples, sample_indexes
 from actiontrack.analysis.loading import score_column
 from actiontrack.analysis.tables import open_records
 from actiontrack.errors import NotComparableError, ParameterError
@@ -172,19 +172,12 @@ def _check_sets(before: Sequence[StoredRecord], after: Sequence[StoredRecord]) -
 
 def _shared_ids(records: Sequence[StoredRecord]) -> tuple[npt.NDArray[Any], int]:
     """Ids that all records have with the same input, ascending, and how many there are in any."""
-    indexes = []
-    for record in records:
-        parts: dict[str, Any] = {"id": record.samples.sample_ids}
-        if all(item.samples.input_digests is not None for item in records):
-            parts["input"] = record.samples.input_digests
-        indexes.append(pd.MultiIndex.from_frame(pd.DataFrame(parts)))
-    shared = indexes[0]
-    for index in indexes[1:]:
-        shared = shared.intersection(index)
-    if not len(shared):
-        raise NotComparableError("the runs have no sample in common: no id with the same input.")
+    shared = common_samples(
+        sample_indexes(records, parts=("input_digests",)),
+        "the runs have no sample in common: no id with the same input.",
+    )
     total = len(pd.unique(np.concatenate([record.samples.sample_ids for record in records])))
-    return np.sort(shared.get_level_values("id").to_numpy()), total
+    return shared.get_level_values("sample_ids").to_numpy(), total
 
 
 def _names(record: StoredRecord, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.object_]:

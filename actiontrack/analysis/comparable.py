@@ -1,7 +1,6 @@
 """Which records measure the same thing on the same samples."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +15,9 @@ from actiontrack.store import StoredRecord
 __all__ = [
     "CHOOSE_RUNS",
     "check_same_measure",
+    "common_samples",
     "sample_difference",
+    "sample_indexes",
     "shared_samples",
     "split_comparable",
 ]
@@ -178,25 +179,46 @@ def shared_samples(
     records: Sequence[StoredRecord],
 ) -> tuple[list[npt.NDArray[np.intp]], str]:
     """Positions in each record of the samples that all have with the same label and input."""
-    indexes = [_sample_index(record) for record in records]
-    shared = indexes[0]
-    for index in indexes[1:]:
-        shared = shared.intersection(index)
-    shared = shared.sort_values()
-    if not len(shared):
-        raise NotComparableError(
-            "the runs have no sample in common: no id with the same label and input."
-        )
+    indexes = sample_indexes(records)
+    shared = common_samples(
+        indexes, "the runs have no sample in common: no id with the same label and input."
+    )
     total = max(len(index) for index in indexes)
     note = f"{len(shared)} of up to {total} samples are shared by all {len(records)} runs"
     return [np.asarray(index.get_indexer(shared)) for index in indexes], note
 
 
-def _sample_index(record: StoredRecord) -> pd.MultiIndex:
-    samples = record.samples
-    parts: dict[str, Any] = {"id": samples.sample_ids}
-    if samples.labels is not None:
-        parts["label"] = samples.labels
-    if samples.input_digests is not None:
-        parts["input"] = samples.input_digests
-    return pd.MultiIndex.from_frame(pd.DataFrame(parts))
+def sample_indexes(
+    records: Sequence[StoredRecord], parts: Sequence[str] = ("labels", "input_digests")
+) -> list[pd.MultiIndex]:
+    """What tells the samples of each record apart: sample_ids, and what all of the records have.
+
+    Args:
+        records: open records.
+        parts: attributes of `Samples` of which those count that no record lacks.
+    """
+    columns = [
+        part
+        for part in parts
+        if all(getattr(record.samples, part) is not None for record in records)
+    ]
+    return [
+        pd.MultiIndex.from_frame(
+            pd.DataFrame({name: getattr(record.samples, name) for name in ("sample_ids", *columns)})
+        )
+        for record in records
+    ]
+
+
+def common_samples(indexes: Sequence[pd.MultiIndex], refusal: str) -> pd.MultiIndex:
+    """The samples that all indexes of `sample_indexes` have, ascending.
+
+    Raises:
+        NotComparableError: with the sentence `refusal`, if there is none.
+    """
+    shared = indexes[0]
+    for index in indexes[1:]:
+        shared = shared.intersection(index)
+    if not len(shared):
+        raise NotComparableError(refusal)
+    return shared.sort_values()

@@ -10,6 +10,7 @@ from analysis_helpers import N_SAMPLES
 from actiontrack import analysis
 from actiontrack.errors import NotComparableError, NotFoundError
 from actiontrack.history import LossHistory
+from actiontrack.recorder import Recorder
 from actiontrack.testing import make_history
 
 
@@ -148,3 +149,28 @@ def test_runs_without_a_common_sample_are_refused(record, history):
     records = [record(part(history, np.arange(30))), record(part(history, np.arange(30, 60)))]
     with pytest.raises(NotComparableError, match="no sample in common"):
         analysis.align(records, on_mismatch="inner")
+
+
+@pytest.mark.parametrize("first", ["with labels", "without labels"])
+def test_an_inner_join_with_a_record_without_labels_is_by_the_rest(record, history, first):
+    shared = np.arange(20, N_SAMPLES)
+    labelled, plain = record(history), record(replace(part(history, shared), labels=None))
+    records = [labelled, plain] if first == "with labels" else [plain, labelled]
+    aligned = analysis.align(records, on_mismatch="inner")
+    np.testing.assert_array_equal(aligned.sample_ids, shared)
+    np.testing.assert_array_equal(aligned.values[0], aligned.values[1])
+    assert aligned.note == f"40 of up to {N_SAMPLES} samples are shared by all 2 runs"
+
+
+def test_an_inner_join_with_a_record_without_input_digests_is_by_the_rest(store, new_run):
+    def recorded(ids, **options):
+        run_id = new_run()
+        with Recorder(store=store, run_id=run_id) as recorder:
+            recorder.describe_samples(ids, labels=[0] * len(ids), **options)
+            recorder.update(ids, np.arange(len(ids), dtype=float))
+            recorder.end_epoch()
+        return store.open_record(run_id)
+
+    digests = [character * 64 for character in "abc"]
+    records = [recorded([1, 2, 3], input_digests=digests), recorded([2, 3, 4])]
+    assert analysis.align(records, on_mismatch="inner").sample_ids.tolist() == [2, 3]
