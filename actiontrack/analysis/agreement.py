@@ -30,6 +30,10 @@ __all__ = [
 
 #: What is said of an estimate of a correlation that exceeds 1.
 ABOVE_ONE = "above 1: too few runs or samples for a better estimate"
+_CONTRAST = [
+    *("hard_for", "easy_for", "place", "sample_id", "class"),
+    *("rank_hard", "rank_easy", "difference"),
+]  # columns of `contrasts`
 
 
 def disattenuated_correlations(comparison: Comparison) -> pd.DataFrame:
@@ -169,7 +173,7 @@ def contrasts(aligned: Alignment, *, n: int = 12) -> pd.DataFrame:
             "difference": difference[rows],
         }
         frames.append(pd.DataFrame(columns))
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=_CONTRAST)
 
 
 def _difficulty(aligned: Alignment) -> npt.NDArray[np.float64]:

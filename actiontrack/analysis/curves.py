@@ -1,7 +1,7 @@
 """Loss curves of samples, groups of similar curves, and the score as training goes on."""
 
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,6 @@ from actiontrack.analysis.tables import (
     run_columns,
     with_run_columns,
 )
-from actiontrack.errors import ParameterError
 from actiontrack.history import Classes, LossHistory
 from actiontrack.scores import action as score_action
 from actiontrack.scores import running_score
@@ -40,7 +39,7 @@ def loss_curves(
         n: how many, without ids.
 
     Returns:
-        run_id, run_name, model, sample_id, class, step, loss, action.
+        run_id, run_name, model, sample_id, step, loss, action, and class where there are labels.
 
     Raises:
         NotFoundError: if a record has no such sample.
@@ -117,13 +116,10 @@ def stability(
         the same for all samples.
 
     Raises:
-        ParameterError: if a record does not give that score, or a method is unknown.
+        ParameterError: if a record does not give that score, or a method is unknown or none given.
     """
     records = open_records(records)
-    unknown = [method for method in methods if method not in get_args(compare.Method)]
-    if unknown:
-        rule = f"must come from {list(get_args(compare.Method))}"
-        raise ParameterError("methods", rule, unknown, "Pass one or both of them.")
+    compare.check_methods(methods)
     frames = []
     for record in records:
         history = record.history(columns=() if score == "action" else None)

@@ -34,6 +34,10 @@ __all__ = [
 ]
 
 _Result = TypeVar("_Result")
+_REGION = [
+    *("sample_id", "class", "n_pixels", "mean"),
+    *("top", "left", "bottom", "right"),
+]  # columns of a region
 _MAPS = 64  # whose sums are added up before they are added to those of others
 
 
@@ -144,7 +148,7 @@ def pixel_regions(
     regions: list[dict[str, Any]] = []
     for part in _of_maps(_hardest_regions, [record], client, n, picture, min_pixels):
         regions = sorted([*regions, *part], key=_by_mean)[:n]
-    return with_run_columns(pd.DataFrame(regions), run_columns(record))
+    return with_run_columns(pd.DataFrame(regions, columns=_REGION), run_columns(record))
 
 
 def _hardest_regions(
@@ -200,11 +204,12 @@ def map_correlation(
         NotComparableError: if the runs do not measure the same thing on the same samples, or their
             maps differ in loss, down-sampling or size.
         NotFoundError: if a record holds no maps.
-        ParameterError: if there are fewer than two runs.
+        ParameterError: if there are fewer than two runs, or a method is unknown or none given.
     """
     records = open_records(records)
     if len(records) < 2:
         raise ParameterError("records", "must be two runs or more", len(records), "Choose more.")
+    compare.check_methods(methods)
     shared = shared_values(records, on_mismatch, None)  # refuses what can't be compared
     for record in shared.records:
         _check_same_maps(shared.records[0], record)

@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from actiontrack.compare.matrices import Method
-from actiontrack.compare.ranks import check_groups, check_options
+from actiontrack.compare.ranks import check_groups, check_methods
 from actiontrack.compare.resampling import run_pairs
 from actiontrack.compare.sources import ScoreSource, score_source
 from actiontrack.errors import ParameterError
@@ -48,7 +48,7 @@ def correlation_by_quantile(
     """
     scores = score_source(values, keep_float32=False)
     check_groups(groups, n_runs=scores.n_runs)
-    check_options(methods=methods, n_bootstrap=0, confidence=0.5)
+    check_methods(methods)
     _check_quantiles(quantiles)
     keep, pairs = scores.finite(), run_pairs(groups)
     correlations = scores.tails(keep, pairs, quantiles, methods)  # (P, Q, 1 + M)

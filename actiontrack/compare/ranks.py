@@ -23,6 +23,7 @@ __all__ = [
     "WITHIN_CLASS",
     "average_ranks",
     "check_groups",
+    "check_methods",
     "check_options",
     "checked_labels",
     "dense_ranks",
@@ -37,7 +38,7 @@ __all__ = [
 
 #: Name of the part that holds all samples.
 OVERALL = "overall"
-#: Name of the mean over the classes of a correlation within each of them.
+#: Name of the one correlation of all samples by their scores minus the mean of their class.
 WITHIN_CLASS = "within-class"
 
 #: Fewer samples have no correlation.
@@ -174,12 +175,21 @@ def check_groups(groups: Sequence[str], *, n_runs: int) -> None:
         raise ParameterError("groups", rule, len(groups), "Pass one name per row of values.")
 
 
-def check_options(*, methods: Sequence[Method], n_bootstrap: int, confidence: float) -> None:
-    """Refuse unknown methods, and bootstrap options out of range."""
+def check_methods(methods: Sequence[Method]) -> None:
+    """Refuse unknown methods, and none at all.
+
+    Raises:
+        ParameterError: names those that there are.
+    """
     choices = get_args(Method)
     if not methods or not set(methods) <= set(choices):
         remedy = "Pass one or both of them."
         raise ParameterError("methods", f"must come from {list(choices)}", list(methods), remedy)
+
+
+def check_options(*, methods: Sequence[Method], n_bootstrap: int, confidence: float) -> None:
+    """Refuse unknown methods, and bootstrap options out of range."""
+    check_methods(methods)
     if n_bootstrap < 0:
         remedy = "Pass 0 to skip the intervals."
         raise ParameterError("n_bootstrap", "must not be negative", n_bootstrap, remedy)

@@ -9,6 +9,7 @@ from helpers import message
 from scipy import stats
 
 from actiontrack import analysis
+from actiontrack.analysis.questions import QUESTIONS
 from actiontrack.errors import ParameterError
 from actiontrack.store import RunQuery
 
@@ -72,4 +73,12 @@ def test_contrasts_leave_out_what_is_not_finite_in_some_run(four_aligned):
 
 def test_a_single_model_has_no_contrast(record, history):
     aligned = analysis.align([record(history, model="a"), record(history, model="a")])
-    assert analysis.contrasts(aligned).empty
+    frame = analysis.contrasts(aligned)
+    assert frame.empty
+    assert set(QUESTIONS["contrasts"].columns) <= set(frame.columns)
+
+
+def test_the_columns_are_the_same_with_one_model_and_with_two(four_aligned):
+    one_model = replace(four_aligned, runs=four_aligned.runs.assign(model="a"))
+    frame, empty = analysis.contrasts(four_aligned), analysis.contrasts(one_model)
+    assert list(empty.columns) == list(frame.columns)

@@ -63,6 +63,12 @@ def test_stability_by_an_unknown_method_is_refused(record, history):
         analysis.stability([record(history)], methods=["kendall"])
 
 
+def test_stability_by_no_method_is_refused(record, history):
+    text = "methods: must come from ['spearman', 'pearson'], got []. Pass one or both of them."
+    with pytest.raises(ParameterError, match=message(text)):
+        analysis.stability([record(history)], methods=[])
+
+
 def test_curve_clusters_hold_centres_and_their_closest_curves(record, history):
     frame = analysis.curve_clusters(record(history, model="softmax"), k=2)
     assert frame.columns.tolist() == [

@@ -137,6 +137,14 @@ def test_records_of_another_void_treatment_are_not_compared(record):
         analysis.compare_runs([first, second], n_bootstrap=0)
 
 
+@pytest.mark.parametrize("methods", [("kendall",), ("spearman", "kendall"), ()])
+def test_maps_are_not_correlated_by_an_unknown_method_or_by_none(record, methods):
+    rule = "must come from ['spearman', 'pearson']"
+    text = f"methods: {rule}, got {list(methods)}. Pass one or both of them."
+    with pytest.raises(ParameterError, match=message(text)):
+        analysis.map_correlation([record(0), record(1)], methods=methods)
+
+
 def test_one_run_has_no_map_correlation(record):
     expected = "records: must be two runs or more, got 1. Choose more."
     with pytest.raises(ParameterError, match=message(expected)):
@@ -171,6 +179,13 @@ def test_regions_are_connected_pixels_of_a_class(record):
         [3, 0, 0, 2, 2]
     ]
     assert sky["mean"].iloc[0] == pytest.approx(opened.pixel_action(0)[CLASSES == 0].mean())
+
+
+def test_without_a_region_the_columns_are_there(record):
+    opened = record()
+    empty = analysis.pixel_regions(opened, min_pixels=100)
+    assert empty.empty
+    assert list(empty.columns) == list(analysis.pixel_regions(opened, min_pixels=1).columns)
 
 
 def test_the_figure_has_a_row_per_sample_and_a_colour_bar(record):
