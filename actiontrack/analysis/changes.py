@@ -47,7 +47,7 @@ class Changes:
             relative (change over |before|), ci_low and ci_high (95 % interval of the change by the
             spread between runs; NaN without two runs in a set), harder (whether the change makes
             it harder by more than that interval leaves to chance; without an interval, at all).
-        samples: one row per sample, the most harder first: sample_id, class, before, after,
+        samples: one row per sample, the largest increase first: sample_id, class, before, after,
             change, rank_before, rank_after (0 the easiest to 1 the hardest), noise (the change
             that 5 % of samples of similar difficulty exceed by chance; NaN without two runs in a
             set), beyond_noise.
@@ -57,7 +57,8 @@ class Changes:
         score: the score compared.
         n_before: runs before.
         n_after: runs after.
-        left_out: samples that are not in all runs or were other inputs.
+        left_out: samples that are not in all runs, were other inputs in one, or have no finite
+            score in one.
     """
 
     classes: pd.DataFrame

@@ -250,7 +250,10 @@ def describe_changes(changes: Changes) -> str:
     if len(changes.relabelled):
         sentences.append(f"{len(changes.relabelled)} samples have another label.")
     if changes.left_out:
-        sentences.append(f"{changes.left_out} samples are not in all runs and left out.")
+        sentences.append(
+            f"{changes.left_out} samples are left out: they are not in all runs, or without a "
+            "finite score in one."
+        )
     return " ".join(sentences)
 
 

@@ -10,6 +10,7 @@ from scipy import stats
 
 from actiontrack import analysis, cli, reporting
 from actiontrack.analysis import changes
+from actiontrack.analysis.sentences import describe_changes
 from actiontrack.errors import NotComparableError, ParameterError, StoreError, ThresholdError
 from actiontrack.testing import make_history, record_history
 
@@ -140,6 +141,15 @@ def test_samples_that_only_some_runs_have_are_left_out(runs):
     )  # fmt: skip
     found = changes.compare_sets(runs(noisy(0)), runs(smaller))
     assert (len(found.samples), found.left_out) == (N - 50, 50)
+
+
+def test_what_is_said_of_samples_left_out_counts_those_without_a_finite_score(runs):
+    without = noisy(1)
+    without.losses[:, 4] = np.nan
+    found = changes.compare_sets(runs(noisy(0)), runs(without))
+    assert (len(found.samples), found.left_out) == (N - 1, 1)
+    text = "1 samples are left out: they are not in all runs, or without a finite score in one."
+    assert describe_changes(found).endswith(text)
 
 
 def test_sets_that_measure_something_else_are_refused(runs):
