@@ -130,6 +130,9 @@ def test_a_class_that_the_record_does_not_have_is_refused(record, label):
         json.dumps({"format": verdicts.FORMAT, "version": 99}) + "\n",
         json.dumps({"format": verdicts.FORMAT, "version": 1, "when": "never"}) + "\n",
         json.dumps({"format": verdicts.FORMAT, "version": 1, "when": "2026-01-01"}) + "\n",
+        json.dumps(GOOD | {"version": 0}),
+        json.dumps(GOOD | {"version": -1}),
+        json.dumps(GOOD | {"version": True}),
         json.dumps(GOOD | {"sample_id": "3"}),
         json.dumps(GOOD | {"sample_id": True}),
         json.dumps(GOOD | {"new_label": "1"}),
@@ -144,6 +147,16 @@ def test_a_damaged_file_is_named(record, store, text):
     folder.mkdir()
     (folder / "x.jsonl").write_text(text)
     with pytest.raises(CorruptRecordError, match=r"verdicts/x\.jsonl can't be read as verdicts"):
+        verdicts.read(record)
+
+
+def test_a_line_without_a_version_says_which_there_are(record, store):
+    folder = store.local_root(record.run) / "actiontrack/test-probe/verdicts"
+    folder.mkdir()
+    line = {name: value for name, value in GOOD.items() if name != "version"}
+    (folder / "x.jsonl").write_text(json.dumps(line))
+    text = r"version None is none that this package reads \(up to 1\)\. Restore or remove it\."
+    with pytest.raises(CorruptRecordError, match=text):
         verdicts.read(record)
 
 

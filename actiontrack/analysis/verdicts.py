@@ -234,8 +234,10 @@ def _is_id(value: Any, kind: type) -> bool:
 def _parsed(line: Any, kind: type) -> dict[str, Any]:
     if not isinstance(line, dict) or line.get("format") != FORMAT:
         raise ValueError("a line is no verdict")
-    if not isinstance(line.get("version"), int) or line["version"] > FORMAT_VERSION:
-        raise ValueError(f"version {line.get('version')} is newer than {FORMAT_VERSION}")
+    version = line.get("version")
+    if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
+        text = str(version)[:80]
+        raise ValueError(f"version {text} is none that this package reads (up to {FORMAT_VERSION})")
     sample_id: Any = line.get("sample_id")
     new_label: Any = line.get("new_label")
     if not _is_id(sample_id, kind):

@@ -150,7 +150,8 @@ def noise_panels(frame: pd.DataFrame, *, score: str = "action", unit: str | None
             frame[frame["model"] == model], score=score, bins=_PANEL_BINS, unit=unit, ax=axes
         )
         above = axes.get_title(loc="left")
-        axes.set_title(f"{model}\n{above}" if above else model, loc="left", fontsize=10)
+        title = wrap_label(model)
+        axes.set_title(f"{title}\n{above}" if above else title, loc="left", fontsize=10)
     figure = panels[0].figure
     assert isinstance(figure, Figure)  # noqa: S101 - made above
     return figure

@@ -49,6 +49,12 @@ def test_each_model_has_a_panel_with_its_name(grouped):
     assert_nothing_clipped(figure)
 
 
+def test_a_panel_shows_a_name_with_dollar_signs_as_it_is(grouped):
+    figure = plots.noise_panels(grouped.assign(model="$a$"))
+    figure.draw_without_rendering()
+    assert figure.axes[0].get_title(loc="left") == r"\$a\$"
+
+
 def test_scores_are_ordered_by_their_mean_auroc_with_a_marker_per_model():
     axes = plots.detection_scores(DETECTED)
     assert [label.get_text() for label in axes.get_yticklabels()] == ["action", "aum"]
