@@ -290,7 +290,7 @@ def sample_ranks(scores: pd.DataFrame, names: Sequence[str], row: int) -> pd.Dat
     Returns:
         One row per score: score, value, rank (1 for the hardest; the least of samples that tie)
         and percentile (share of the samples with a score, in percent, that are easier), both NaN
-        for a sample without a finite score.
+        for a sample without a score; one whose score is infinite has both.
 
     Raises:
         ParameterError: if there is no such score.

@@ -279,6 +279,7 @@ def score_column(
     """One score of a record, (n_samples,) float64 in canonical order.
 
     Raises:
+        NotFoundError: if a complete record has no such score.
         ParameterError: if there is no such score, or the record does not reach the step.
     """
     if up_to_step is None:

@@ -1,4 +1,4 @@
-"""The tracking server: only this package calls MLflow, and it translates MLflow's errors.
+"""The tracking server: only this package calls MLflow's tracking, and translates its errors.
 
 A run that holds records carries these tags, so that runs are found without listing artifacts:
 

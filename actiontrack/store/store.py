@@ -1,12 +1,4 @@
-"""The tracking server: only this package calls MLflow, and it translates MLflow's errors.
-
-A run that holds records carries these tags, so that runs are found without listing artifacts:
-
-    actiontrack.format          version of the record's format
-    actiontrack.record.NAME     state of the record NAME, such as "test-probe": recording, complete
-    actiontrack.writer.NAME.ID  the process that writes the record NAME, so that no two do
-    actiontrack.model           name of the model: the key by which same-model runs are grouped
-"""
+"""The tracking server as one object: runs, records, artifacts, tags and metrics."""
 
 import contextlib
 import os
