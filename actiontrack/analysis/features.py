@@ -17,7 +17,6 @@ from actiontrack.analysis.tables import (
     run_columns,
     with_run_columns,
 )
-from actiontrack.errors import NotFoundError
 from actiontrack.store import StoredRecord
 
 __all__ = [
@@ -52,20 +51,14 @@ def neighbours(
         NotFoundError: if the record holds no features, or no such sample.
         ParameterError: if k is not below the number of samples, or there is no such score.
     """
-    open_record(record)
-    if not record.has_features:
-        raise NotFoundError(
-            f"record {record.name} of run {record.run.run_id} ({record.run.name}) holds no "
-            "features. Record them with the training parameter save_features=true, or with "
-            "Recorder.log_features."
-        )
+    features = open_record(record).features()
     table = score_frame([record])
     check_score(table, score)
     ids = record.samples.sample_ids
     if sample_ids is None:
         sample_ids = hardest(table, n, by=score)["sample_id"].tolist()
     rows = matching_rows(record, ids, sample_ids)
-    nearest, distances = compare.nearest_neighbours(record.features(), rows, k=k)
+    nearest, distances = compare.nearest_neighbours(features, rows, k=k)
     queries, others = np.repeat(rows, k), nearest.ravel()
     classes, values = table["class"].astype(str).to_numpy(), table[score].to_numpy()
     frame = pd.DataFrame(
@@ -98,15 +91,9 @@ def feature_map(record: StoredRecord, *, score: str = "action") -> pd.DataFrame:
         NotFoundError: if the record holds no features.
         ParameterError: if there is no such score, or fewer than two features.
     """
-    open_record(record)
-    if not record.has_features:
-        raise NotFoundError(
-            f"record {record.name} of run {record.run.run_id} ({record.run.name}) holds no "
-            "features. Record them with Recorder.log_features."
-        )
+    points: npt.NDArray[Any] = open_record(record).features()
     table = score_frame([record])
     check_score(table, score)
-    points: npt.NDArray[Any] = record.features()
     names = ["feature 1", "feature 2"]
     if points.shape[1] != 2:
         points, explained = compare.principal_components(points, 2)

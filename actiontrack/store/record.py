@@ -249,7 +249,17 @@ class StoredRecord:
         return FEATURES in self.manifest.files
 
     def features(self) -> npt.NDArray[np.float32]:
-        """Last-layer features, (n_samples, n_features) float32, where they were recorded."""
+        """Last-layer features, (n_samples, n_features) float32.
+
+        Raises:
+            NotFoundError: if the record holds none.
+        """
+        if not self.has_features:
+            raise NotFoundError(
+                f"record {self.name} of run {self.run.run_id} ({self.run.name}) holds no features. "
+                "Record them with the training parameter save_features=true, or with "
+                "Recorder.log_features."
+            )
         return self.cached("features", lambda: self._vectors(read_features))
 
     @property

@@ -126,10 +126,14 @@ def test_a_record_without_images_says_what_to_do(store, recorded):
 
 
 def test_a_record_without_features_says_so(store, recorded):
-    with pytest.raises(
-        NotFoundError, match=message("the record test-probe has no features.parquet.")
-    ):
-        store.open_record(recorded()).features()
+    opened = store.open_record(recorded())
+    text = (
+        f"record test-probe of run {opened.run.run_id} ({opened.run.name}) holds no features. "
+        "Record them with the training parameter save_features=true, or with "
+        "Recorder.log_features."
+    )
+    with pytest.raises(NotFoundError, match=message(text)):
+        opened.features()
 
 
 def test_a_record_without_probabilities_says_so(store, recorded):
