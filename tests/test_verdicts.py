@@ -52,6 +52,21 @@ def test_a_record_without_verdicts_has_an_empty_frame(record):
     assert verdicts.current(frame).empty
 
 
+def test_files_that_are_elsewhere_are_fetched_at_once(record, store, monkeypatch):
+    verdicts.add(record, [say(3, "fine")])
+    verdicts.add(record, [say(4, "ambiguous")])
+    monkeypatch.setattr(store, "local_root", lambda _run: None)  # as of an object store
+    remote = store.open_record(record.run)
+    both, download = threading.Barrier(2, timeout=30), store.download
+
+    def together(*arguments, **options):
+        both.wait()
+        return download(*arguments, **options)
+
+    monkeypatch.setattr(store, "download", together)
+    assert verdicts.read(remote)["sample_id"].tolist() == [3, 4]
+
+
 def test_reviewers_at_once_lose_nothing(record):
     def review(who):
         for sample in range(5):

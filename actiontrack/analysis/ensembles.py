@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from actiontrack import compare
-from actiontrack.analysis.alignment import Alignment, align, class_column
+from actiontrack.analysis.alignment import SharedValues, class_column, shared_values
 from actiontrack.analysis.tables import check_score, open_records, run_columns, with_run_columns
 from actiontrack.errors import NotFoundError, ParameterError
 from actiontrack.history import Classes
@@ -110,13 +110,14 @@ def ensemble_scores(records: Sequence[StoredRecord]) -> pd.DataFrame:
         ParameterError: if there are fewer than two records, or they hold no labels.
     """
     records = open_records(records)
-    aligned = _aligned_members(records)
+    shared = _shared_by_members(records)
+    aligned = shared.alignment(shared.values("action", None), "action")
     labels = aligned.labels
     assert labels is not None  # noqa: S101 - checked with the members
     probabilities = np.stack([record.probabilities() for record in records])
     entropy = ensemble_entropy(probabilities)
     action = ensemble_mean(aligned.values)
-    variance = ensemble_mean(align(records, score="loss_variance").values)
+    variance = ensemble_mean(shared.values("loss_variance", None))
     predicted = probabilities.mean(axis=0, dtype=np.float64).argmax(axis=1)
     return pd.DataFrame(
         {
@@ -233,8 +234,8 @@ def ensemble_correlations(
     return groups.rename(columns=renamed).drop(columns=["kind", "n_pairs"])
 
 
-def _aligned_members(records: Sequence[StoredRecord]) -> "Alignment":
-    """The actions of the models of an ensemble, which has several, with labels and outputs."""
+def _shared_by_members(records: Sequence[StoredRecord]) -> SharedValues:
+    """The samples of the models of an ensemble, which has several, with labels and outputs."""
     if len(records) < 2:
         raise ParameterError(
             "records",
@@ -253,4 +254,4 @@ def _aligned_members(records: Sequence[StoredRecord]) -> "Alignment":
             raise ParameterError(
                 "records", "must hold labels", what, "Pass labels to Recorder.describe_samples."
             )
-    return align(records)
+    return shared_values(records, "error", None)

@@ -148,7 +148,9 @@ def read(record: StoredRecord) -> pd.DataFrame:
     """
     open_record(record)
     rows: list[dict[str, Any]] = []
-    for path in list_files(record):
+    paths = list_files(record)
+    record.prefetch(paths)
+    for path in paths:
         rows += _read_file(record.fetch(path), path, int if _has_numbers(record) else str)
     names = Classes(record.manifest.class_names)
     frame = pd.DataFrame(rows, columns=[name for name in COLUMNS if name != "new_class"])

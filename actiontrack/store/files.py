@@ -76,7 +76,7 @@ class RecordFiles:
 
     def prefetch(self, paths: Sequence[str]) -> None:
         """Download several files at once."""
-        if self._local is None:
+        if self._local is None and paths:
             _ = self.scratch  # made once, before the threads ask for it
             with ThreadPoolExecutor(_DOWNLOAD_THREADS) as pool:
                 list(pool.map(self.fetch, paths))

@@ -18,6 +18,8 @@ def set_tags(client: Any, run_id: str, tags: Mapping[str, str]) -> None:
     import mlflow.entities as me  # noqa: PLC0415
 
     entities = [me.RunTag(name, str(value)) for name, value in tags.items()]
+    if not entities:
+        return
     with translated(f"tags of run {run_id}"):
         client.log_batch(run_id, tags=entities)
 
@@ -52,6 +54,8 @@ def log_params(
     for name in params.keys() & logged.keys():
         _check_same_param(name, logged[name], params[name])
     entities = [me.Param(name, str(value)) for name, value in params.items() if name not in logged]
+    if not entities:
+        return
     with translated(f"parameters of run {run_id}"):
         client.log_batch(run_id, params=entities)
 

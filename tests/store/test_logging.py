@@ -1,5 +1,6 @@
 """Parameters, metrics and datasets of a run."""
 
+import mlflow
 import pytest
 from helpers import message
 
@@ -47,3 +48,15 @@ def test_metrics_are_logged_at_their_step(store, run_id, client):
     store.log_metrics(run_id, {"a": 1.0, "b": float("nan")}, step=7)
     [point] = client.get_metric_history(run_id, "a")
     assert (point.value, point.step) == (1.0, 7)
+
+
+def test_nothing_to_log_is_no_request(store, run_id, monkeypatch):
+    store.log_params(run_id, {"x": 1})
+
+    def refuse(*_arguments, **_options):
+        raise AssertionError("a request that says nothing")
+
+    monkeypatch.setattr(mlflow.MlflowClient, "log_batch", refuse)
+    store.log_params(run_id, {"x": 1})
+    store.set_tags(run_id, {})
+    store.log_steps(run_id, [])
