@@ -11,7 +11,7 @@ import pandas as pd
 from actiontrack import compare
 from actiontrack.analysis.alignment import Alignment, class_column, shared_values
 from actiontrack.analysis.comparison import Comparison, scores_of
-from actiontrack.analysis.tables import model_of
+from actiontrack.analysis.tables import model_of, pair_columns
 from actiontrack.errors import ParameterError
 from actiontrack.scores import hardness_sign
 from actiontrack.store import StoredRecord
@@ -88,9 +88,7 @@ def top_k_overlaps(
     values, models = _difficulty(aligned), aligned.runs["model"].astype(str).to_numpy()
     if len(models) < 2:
         raise ParameterError("aligned", "must hold two runs or more", len(models), "Choose more.")
-    first, second = np.triu_indices(len(models), 1)
-    kinds = np.where(models[first] == models[second], "same-model", "cross-model")
-    pairs = {"kind": kinds, "model_a": models[first], "model_b": models[second]}
+    first, second, pairs = pair_columns(models)
     frames = []
     for fraction in fractions:
         k = max(1, round(fraction * values.shape[1]))
@@ -129,8 +127,7 @@ def mean_ranks(aligned: Alignment) -> pd.DataFrame:
 
 def _ranks(aligned: Alignment, finite: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
     """Rank of each sample within its run, 0 the easiest and 1 the hardest, (n_runs, n_finite)."""
-    ranks = compare.average_ranks(_difficulty(aligned)[:, finite]) - 1
-    return ranks / max(int(finite.sum()) - 1, 1)
+    return compare.relative_ranks(_difficulty(aligned)[:, finite])
 
 
 def contrasts(aligned: Alignment, *, n: int = 12) -> pd.DataFrame:

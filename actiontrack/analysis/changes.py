@@ -16,9 +16,10 @@ from scipy import stats
 from actiontrack import compare
 from actiontrack.analysis.comparable import check_same_measure, common_samples, sample_indexes
 from actiontrack.analysis.loading import score_column
-from actiontrack.analysis.tables import open_records
+from actiontrack.analysis.tables import label_column, open_records
+from actiontrack.compare import OVERALL
+from actiontrack.compare.matrices import Floats
 from actiontrack.errors import NotComparableError, ParameterError
-from actiontrack.history import Classes
 from actiontrack.scores import hardness_sign
 from actiontrack.store import StoredRecord
 from actiontrack.store.notebook import table_html
@@ -30,11 +31,8 @@ __all__ = [
     "regressions",
 ]
 
-#: Name of the row of all samples.
-OVERALL = "overall"
 _BINS = 20  # of samples of similar difficulty, over which the noise of a sample is averaged
 _CONFIDENCE = 0.95
-_Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,25 +181,20 @@ def _shared_ids(records: Sequence[StoredRecord]) -> tuple[npt.NDArray[Any], int]
 
 def _names(record: StoredRecord, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.object_]:
     labels = record.samples.labels
-    if labels is None:
-        return np.full(len(rows), "all", dtype=object)
-    return Classes(record.manifest.class_names).of_each(labels[rows])
+    return label_column(record, None if labels is None else labels[rows], len(rows))
 
 
 def _sample_changes(
     ids: npt.NDArray[Any],
     names: npt.NDArray[np.object_],
-    old: _Floats,
-    new: _Floats,
+    old: Floats,
+    new: Floats,
     *,
     sign: float,
 ) -> pd.DataFrame:
     noise = _noise_of_samples(old, new)
     change = new.mean(axis=0) - old.mean(axis=0)
-    last = max(len(ids) - 1, 1)
-    ranks = [
-        ((compare.average_ranks(sign * scores) - 1) / last).mean(axis=0) for scores in (old, new)
-    ]
+    ranks = [compare.relative_ranks(sign * scores).mean(axis=0) for scores in (old, new)]
     return pd.DataFrame(
         {
             "sample_id": ids,
@@ -217,7 +210,7 @@ def _sample_changes(
     )
 
 
-def _noise_of_samples(old: _Floats, new: _Floats) -> _Floats:
+def _noise_of_samples(old: Floats, new: Floats) -> Floats:
     """The change that chance exceeds in 5 % of samples as difficult as each."""
     freedom = len(old) + len(new) - 2
     if freedom < 1:
@@ -232,7 +225,7 @@ def _noise_of_samples(old: _Floats, new: _Floats) -> _Floats:
 
 
 def _class_changes(
-    names: npt.NDArray[np.object_], old: _Floats, new: _Floats, *, sign: float
+    names: npt.NDArray[np.object_], old: Floats, new: Floats, *, sign: float
 ) -> pd.DataFrame:
     groups = [(OVERALL, np.ones(len(names), dtype=np.bool_))]
     if len(set(names)) > 1:
@@ -251,7 +244,7 @@ def _class_changes(
     return pd.DataFrame(rows)
 
 
-def _interval(first: _Floats, second: _Floats) -> tuple[float, float]:
+def _interval(first: Floats, second: Floats) -> tuple[float, float]:
     """95 % interval of the difference of two means by Student's t, variances pooled."""
     freedom = len(first) + len(second) - 2
     if freedom < 1:
@@ -263,7 +256,7 @@ def _interval(first: _Floats, second: _Floats) -> tuple[float, float]:
     return change - half, change + half
 
 
-def _agreement(values: _Floats, n_before: int) -> pd.DataFrame:
+def _agreement(values: Floats, n_before: int) -> pd.DataFrame:
     matrix = compare.spearman_matrix(values)
     first, second = np.triu_indices(len(values), 1)
     kinds = np.where(

@@ -37,7 +37,6 @@ __all__ = [
     "PrecisionOptions",
     "Required",
     "SampleOptions",
-    "SamplesOptions",
     "Scored",
     "ServerLimit",
     "Text",
@@ -223,7 +222,7 @@ class HistogramOptions(FilteredScore):
     )
 
 
-class SamplesOptions(Options):
+class _SamplesOptions(Options):
     """Some samples of a record."""
 
     ids: Annotated[Texts, ServerLimit(1000)] = Field(
@@ -231,7 +230,7 @@ class SamplesOptions(Options):
     )
 
 
-class CurvesOptions(SamplesOptions):
+class CurvesOptions(_SamplesOptions):
     """Of the question curves."""
 
     n: Annotated[int, ServerLimit(1000)] = Field(
@@ -248,7 +247,7 @@ class ClustersOptions(Options):
     )
 
 
-class NeighboursOptions(SamplesOptions, Scored):
+class NeighboursOptions(_SamplesOptions, Scored):
     """Of the question neighbours."""
 
     n: Annotated[int, ServerLimit(100)] = Field(
@@ -289,6 +288,11 @@ class Compared(Scored):
     up_to_step: int | None = Field(
         None, ge=0, le=2**31, description="Score up to this step only, so that lengths may differ."
     )
+
+    @property
+    def choice(self) -> dict[str, Any]:
+        """The arguments of `align` and its like."""
+        return self.model_dump(include={"score", "on_mismatch", "up_to_step"})
 
 
 class ByMethodOptions(Compared):

@@ -16,6 +16,7 @@ from actiontrack.analysis.tables import (
     class_name,
     open_record,
     open_records,
+    pair_columns,
     run_columns,
     runs_frame,
     with_run_columns,
@@ -225,14 +226,8 @@ def map_correlation(
     )  # (samples, methods, pairs)
     n_pixels = np.concatenate([counts for _, counts in parts])
     models, run_ids = (runs[name].to_numpy() for name in ("model", "run_id"))
-    first, second = np.triu_indices(len(runs), 1)
-    head = {
-        "kind": np.where(models[first] == models[second], "same-model", "cross-model"),
-        "model_a": models[first],
-        "model_b": models[second],
-        "run_a": run_ids[first],
-        "run_b": run_ids[second],
-    }
+    first, second, head = pair_columns(models)
+    head |= {"run_a": run_ids[first], "run_b": run_ids[second]}
     outer = len(ids) * len(methods)
     return pd.DataFrame(
         {

@@ -91,12 +91,11 @@ def compare_records(
         method: the only correlation to compute. Default: both.
     """
     methods: tuple[Method, ...] = ("spearman", "pearson") if method is None else (method,)
-    choice = options.model_dump(include={"score", "on_mismatch", "up_to_step"})
 
     def compute() -> Comparison:
-        return compare_runs(records, methods=methods, n_bootstrap=n_bootstrap, **choice)
+        return compare_runs(records, methods=methods, n_bootstrap=n_bootstrap, **options.choice)
 
-    key = ("comparison", *choice.items(), n_bootstrap, methods)
+    key = ("comparison", *options.choice.items(), n_bootstrap, methods)
     return _shared(records, key, compute)
 
 
@@ -143,9 +142,10 @@ def _correlations(records: Sequence[StoredRecord], options: CorrelationsOptions)
 
 
 def _quantiles(records: Sequence[StoredRecord], options: ByMethodOptions) -> pd.DataFrame:
-    choice = options.model_dump(include={"score", "on_mismatch", "up_to_step"})
     frame = _shared(
-        records, ("quantiles", *choice.items()), lambda: correlation_by_quantile(records, **choice)
+        records,
+        ("quantiles", *options.choice.items()),
+        lambda: correlation_by_quantile(records, **options.choice),
     )
     return _of_method(frame, options.method)
 
@@ -158,22 +158,11 @@ def _of_method(frame: pd.DataFrame, method: str | None) -> pd.DataFrame:
 
 
 def _pairs(records: Sequence[StoredRecord], options: Compared) -> pd.DataFrame:
-    return score_pairs(
-        *records,
-        score=options.score,
-        on_mismatch=options.on_mismatch,
-        up_to_step=options.up_to_step,
-    )
+    return score_pairs(*records, **options.choice)
 
 
 def _contrasts(records: Sequence[StoredRecord], options: ContrastsOptions) -> pd.DataFrame:
-    aligned = align(
-        records,
-        score=options.score,
-        on_mismatch=options.on_mismatch,
-        up_to_step=options.up_to_step,
-    )
-    return contrasts(aligned, n=options.n)
+    return contrasts(align(records, **options.choice), n=options.n)
 
 
 def _entropy(records: Sequence[StoredRecord], _options: Options) -> pd.DataFrame:

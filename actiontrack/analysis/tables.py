@@ -24,6 +24,7 @@ __all__ = [
     "nullable",
     "open_record",
     "open_records",
+    "pair_columns",
     "positions",
     "run_columns",
     "runs_frame",
@@ -167,6 +168,15 @@ def label_column(
     if labels is None:
         return np.full(n_samples, "all", dtype=object)
     return np.asarray(label_classes(record, labels), dtype=object)
+
+
+def pair_columns(
+    models: npt.NDArray[Any],
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], dict[str, npt.NDArray[Any]]]:
+    """Rows of the first and the second run of every pair, and kind, model_a and model_b of each."""
+    first, second = np.triu_indices(len(models), 1)
+    kinds = np.where(models[first] == models[second], "same-model", "cross-model")
+    return first, second, {"kind": kinds, "model_a": models[first], "model_b": models[second]}
 
 
 def nullable(ids: npt.NDArray[Any]) -> Any:

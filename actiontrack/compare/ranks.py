@@ -29,6 +29,7 @@ __all__ = [
     "dense_ranks",
     "finite_columns",
     "pearson_matrix",
+    "relative_ranks",
     "run_matrix",
     "sample_vector",
     "spearman_matrix",
@@ -79,6 +80,18 @@ def average_ranks(values: ArrayLike) -> Floats:
     """
     rows = run_matrix(values)
     return np.array([mid_ranks(row) for row in rows], dtype=np.float64).reshape(rows.shape)
+
+
+def relative_ranks(values: ArrayLike) -> Floats:
+    """Rank each row from 0 (its least value) to 1 (its greatest); ties as in `average_ranks`.
+
+    Example:
+        >>> relative_ranks([[0.1, 0.7, 0.7, 0.2, 0.9]])
+        array([[0.   , 0.625, 0.625, 0.25 , 1.   ]])
+    """
+    ranks = average_ranks(values)
+    relative: Floats = (ranks - 1) / max(ranks.shape[1] - 1, 1)
+    return relative
 
 
 def pearson_matrix(values: ArrayLike) -> Floats:
