@@ -27,7 +27,6 @@ from actiontrack.record.escaping import safe_name, unescape_cell
 from actiontrack.store import StoredRecord
 
 __all__ = [
-    "Statement",
     "class_labels",
     "read_verdict_file",
     "verdict_labels",
@@ -41,7 +40,7 @@ _DELIMITERS = ",;\t"
 
 #: Columns that only the tables of exports have: their verdicts are those that were given before.
 _EXPORT_COLUMNS = frozenset({"rank", "place", "verdict"})
-Statement = Mapping[str, Any]
+_Statement = Mapping[str, Any]
 
 
 def read_verdict_file(record: StoredRecord, path: Path, *, who: str) -> list[Verdict]:
@@ -85,8 +84,8 @@ def read_verdict_file(record: StoredRecord, path: Path, *, who: str) -> list[Ver
         if isinstance(error, ParameterError):
             raise
         raise DataError(f"{path} is not what it should be: {error!r}. Export it again.") from error
-    found = (_verdict(record, statement, who) for statement in statements)
-    return [verdict for verdict in found if verdict is not None]
+    verdicts_or_none = (_verdict(record, statement, who) for statement in statements)
+    return [verdict for verdict in verdicts_or_none if verdict is not None]
 
 
 def class_labels(record: StoredRecord) -> list[str]:
@@ -122,7 +121,7 @@ def _class_of_each_sample(record: StoredRecord) -> list[str]:
     return [str(name) for name in score_frame([record])["class"].tolist()]
 
 
-def _verdict(record: StoredRecord, statement: Statement, who: str) -> Verdict | None:
+def _verdict(record: StoredRecord, statement: _Statement, who: str) -> Verdict | None:
     """A verdict from the words of a file: sample_id, verdict, new_class, note, who, when.
 
     None where they say nothing: no verdict, and the class that the sample has anyway.
@@ -154,7 +153,7 @@ def _row(record: StoredRecord, sample_id: Any) -> int:
 
 def _label(record: StoredRecord, name: str) -> int:
     names = list(record.manifest.class_names)
-    for written in (names, [xml_text(known) for known in names]):
+    for written in (names, [xml_text(name_of_class) for name_of_class in names]):
         if name in written:
             return written.index(name)
     if not names and name.isdecimal():
@@ -188,7 +187,7 @@ def _check_record(record: StoredRecord, run_id: str | None, name: str | None) ->
         )
 
 
-def _from_csv(record: StoredRecord, text: str) -> Iterator[Statement]:
+def _from_csv(record: StoredRecord, text: str) -> Iterator[_Statement]:
     rows = _table(text)
     columns = set(rows.fieldnames or ())
     missing = {"sample_id", "verdict"} - columns
@@ -240,7 +239,7 @@ def _statements_before(record: StoredRecord) -> frozenset[tuple[str, str, str]]:
     return frozenset(zip(frame["sample_id"].astype(str), frame["verdict"], classes, strict=True))
 
 
-def _from_label_studio(record: StoredRecord, text: str) -> Iterator[Statement]:
+def _from_label_studio(record: StoredRecord, text: str) -> Iterator[_Statement]:
     tasks = json.loads(text)
     if not isinstance(tasks, list):
         raise DataError("the file is no list of tasks. Export it from Label Studio as JSON.")
@@ -278,7 +277,7 @@ def _annotator(completed_by: Any) -> str:
     return f"label studio user {completed_by}" if completed_by is not None else ""
 
 
-def _from_cvat(record: StoredRecord, text: str) -> Iterator[Statement]:
+def _from_cvat(record: StoredRecord, text: str) -> Iterator[_Statement]:
     if "<!DOCTYPE" in text or "<!ENTITY" in text:  # CVAT writes none; entities can explode
         raise DataError("the file declares entities. Export it from CVAT again.")
     root = ET.fromstring(text)  # noqa: S314 - without a document type nothing expands
@@ -289,7 +288,7 @@ def _from_cvat(record: StoredRecord, text: str) -> Iterator[Statement]:
     name = root.findtext("meta/task/name") or root.findtext("meta/job/name") or ""
     _check_record(record, *_run_of_task(name))
     verdict_of, classes = verdict_labels(record), _class_of_each_sample(record)
-    id_of_name = cache(lambda: {safe_name(known): str(known) for known in _ids(record)})
+    id_of_name = cache(lambda: {safe_name(id_): str(id_) for id_ in _ids(record)})
     for image in root.iter("image"):
         tags = [tag.get("label", "") for tag in image.iter("tag")]
         sample_id = _sample_of(image, id_of_name)

@@ -29,7 +29,10 @@ from actiontrack.analysis.cluster.connection import (
 )
 from actiontrack.compare import Method, Pairs, PartSamples, Resamples
 from actiontrack.compare.matrices import (
+    Floats,
+    Ints,
     Products,
+    Scores,
     block_products,
     block_width,
     merged,
@@ -42,18 +45,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ClusterScores",
-    "Floats",
-    "Positions",
     "Read",
-    "Rows",
 ]
 
-#: An array of floats.
-Floats = npt.NDArray[np.float64]
-#: Rows of scores, (runs, samples).
-Rows = npt.NDArray[np.floating]
-#: Rows of the samples to read, one array per run; None for all.
-Positions = npt.NDArray[np.intp]
 #: Reads rows of the scores of one run.
 Read = Callable[[StoredRecord], Floats]
 _GROUP = 2**25  # scores of the runs that one task reads at most: 256 MB
@@ -81,7 +75,7 @@ class ClusterScores(compare.ScoreSource):
         records: Sequence[StoredRecord],
         read: Read,
         *,
-        positions: Sequence[Positions] | None,
+        positions: Sequence[Ints] | None,
         n_samples: int,
     ) -> None:
         self.n_runs, self.n_samples = len(records), n_samples
@@ -168,7 +162,7 @@ class ClusterScores(compare.ScoreSource):
                 futures.append(
                     self._submit(
                         _tails,
-                        [self._rows[each] for each in dict.fromkeys((one, other))],
+                        [self._rows[group] for group in dict.fromkeys((one, other))],
                         kept,
                         pairs.run_a[here] - self._groups[one][0],
                         pairs.run_b[here] - self._groups[other][0] + shift,
@@ -177,8 +171,8 @@ class ClusterScores(compare.ScoreSource):
                     )
                 )
                 places.append(here)
-            for here, found in zip(places, gather_results(self._client, futures), strict=True):
-                result[here] = found
+            for here, part in zip(places, gather_results(self._client, futures), strict=True):
+                result[here] = part
         return result
 
     def _of_batch(
@@ -186,20 +180,20 @@ class ClusterScores(compare.ScoreSource):
     ) -> Floats:
         """Matrices of some parts, (K, R, R): rows by group of runs, products by slab of samples."""
         width = block_width(self.n_runs)
-        slabs = _slabs([each.n_samples for each in parts], width, self.n_runs)
+        sizes = [part.n_samples for part in parts]
+        slabs = _slabs(sizes, width, self.n_runs)
         if not slabs:
             return np.full((len(parts), self.n_runs, self.n_runs), np.nan)
-        rows = [
-            self._submit(_prepared, rows_of_group, sent, method, slabs)
-            for rows_of_group in self._rows
-        ]
+        prepared = [self._submit(_prepared, rows, sent, method, slabs) for rows in self._rows]
         products = [
-            self._submit(_products, [self._submit(getitem, each, number) for each in rows], width)
-            for number in range(len(slabs))
+            self._submit(
+                _products, [self._submit(getitem, pieces, slab) for pieces in prepared], width
+            )
+            for slab in range(len(slabs))
         ]
-        sizes = [each.n_samples for each in parts]
-        found = self._submit(_merged, products, slabs, sizes, method, n_runs=self.n_runs)
-        matrices: Floats = self._result(found)
+        matrices: Floats = self._result(
+            self._submit(_merged, products, slabs, sizes, method, n_runs=self.n_runs)
+        )
         return matrices
 
     def _submit(
@@ -257,7 +251,7 @@ def _slabs(sizes: Sequence[int], width: int, n_runs: int) -> list[list[_Piece]]:
 
 
 def _read_rows(
-    records: Sequence[StoredRecord], read: Read, positions: Sequence[Positions] | None
+    records: Sequence[StoredRecord], read: Read, positions: Sequence[Ints] | None
 ) -> Floats:
     """Scores of some runs, (R, N)."""
     rows = []
@@ -273,25 +267,25 @@ def _all(masks: Sequence[npt.NDArray[np.bool_]]) -> npt.NDArray[np.bool_]:
 
 
 def _prepared(
-    rows: Rows, parts: Sequence[PartSamples], method: Method, slabs: Sequence[Sequence[_Piece]]
-) -> list[list[Rows]]:
+    rows: Scores, parts: Sequence[PartSamples], method: Method, slabs: Sequence[Sequence[_Piece]]
+) -> list[list[Scores]]:
     """What is multiplied of some runs: for each slab its pieces."""
     ready = {
         number: prepared_rows(rows, method, columns=part.columns, classes=part.classes)
         for number, part in enumerate(parts)
         if part.n_samples >= compare.MIN_SAMPLES
     }
-    return [[ready[each.part][:, each.start : each.stop] for each in slab] for slab in slabs]
+    return [[ready[piece.part][:, piece.start : piece.stop] for piece in slab] for slab in slabs]
 
 
-def _products(groups: Sequence[Sequence[Rows]], width: int) -> list[list[Products]]:
+def _products(groups: Sequence[Sequence[Scores]], width: int) -> list[list[Products]]:
     """Products of each block of each piece of a slab, from the pieces of all groups of runs."""
-    found = []
+    products = []
     for piece in zip(*groups, strict=True):
         rows = np.vstack(piece)
         starts = range(0, rows.shape[1], width)
-        found.append([block_products(rows[:, at : at + width]) for at in starts])
-    return found
+        products.append([block_products(rows[:, start : start + width]) for start in starts])
+    return products
 
 
 def _merged(
@@ -304,19 +298,19 @@ def _merged(
 ) -> Floats:
     """Matrices of a batch of parts, each from its blocks in the order of the samples."""
     blocks: list[list[Products]] = [[] for _ in sizes]
-    for slab, found in zip(slabs, products, strict=True):
-        for piece, each in zip(slab, found, strict=True):
-            blocks[piece.part] += each
+    for slab, products_of_slab in zip(slabs, products, strict=True):
+        for piece, products_of_piece in zip(slab, products_of_slab, strict=True):
+            blocks[piece.part] += products_of_piece
     missing = np.full((n_runs, n_runs), np.nan)
     return np.stack(
         [
-            merged(each, size, method) if each else missing
-            for each, size in zip(blocks, sizes, strict=True)
+            merged(blocks_of_part, size, method) if blocks_of_part else missing
+            for blocks_of_part, size in zip(blocks, sizes, strict=True)
         ]
     )
 
 
-def _to_resample(groups: Sequence[Rows], parts: Sequence[PartSamples]) -> Any:
+def _to_resample(groups: Sequence[Scores], parts: Sequence[PartSamples]) -> Any:
     return compare.to_resample(np.vstack(groups), parts)
 
 
@@ -327,8 +321,8 @@ def _resampled(ready: Any, methods: Sequence[Method], pairs: Pairs, share: Any) 
 def _tails(
     groups: Sequence[Floats],
     keep: npt.NDArray[np.bool_],
-    run_a: Positions,
-    run_b: Positions,
+    run_a: Ints,
+    run_b: Ints,
     *,
     quantiles: Sequence[float],
     methods: Sequence[Method],
