@@ -20,7 +20,6 @@ __all__ = [
     "describe_noise",
     "describe_pixel_classes",
     "describe_stability",
-    "relative_interval",
     "short_number",
     "span",
 ]
@@ -225,7 +224,7 @@ def describe_changes(changes: Changes) -> str:
     first = (
         f"{sets} are compared by the {changes.score} of {int(overall['n'])} samples: its mean goes "
         f"from {short_number(overall['before'])} to {short_number(overall['after'])} "
-        f"({overall['relative']:+.1%}{relative_interval(overall)})."
+        f"({overall['relative']:+.1%}{_relative_interval(overall)})."
     )
     sentences = [first]
     classes = changes.classes.loc[changes.classes["class"] != OVERALL]
@@ -233,7 +232,7 @@ def describe_changes(changes: Changes) -> str:
         most = classes.iloc[int(np.argmax(classes["relative"].abs().to_numpy(np.float64)))]
         sentences.append(
             f"The class that changed most is {most['class']}, from {short_number(most['before'])} "
-            f"to {short_number(most['after'])} ({most['relative']:+.1%}{relative_interval(most)})."
+            f"to {short_number(most['after'])} ({most['relative']:+.1%}{_relative_interval(most)})."
         )
     if changes.has_noise:
         count = int(changes.samples["beyond_noise"].sum())
@@ -257,7 +256,7 @@ def describe_changes(changes: Changes) -> str:
     return " ".join(sentences)
 
 
-def relative_interval(row: "pd.Series[float]") -> str:
+def _relative_interval(row: "pd.Series[float]") -> str:
     """The interval of a change relative to the value before, or the empty string without one."""
     if not np.isfinite(row["ci_low"]):
         return ""

@@ -12,6 +12,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -35,13 +36,13 @@ __all__ = [
     "longest_label",
     "no_samples",
     "note_dropped",
+    "opaque_legend",
     "palette",
     "panel_grid",
     "require_columns",
     "row_height",
     "save_figure",
     "score_label",
-    "with_unit",
     "wrap_label",
     "write_note",
 ]
@@ -210,10 +211,10 @@ def score_label(
         kind, loss = facts.get("delta_kind"), facts.get("loss", "loss")
         unit = score_unit(score, kind, loss=loss)
         unit = "" if name.endswith(unit) else unit
-    return with_unit(name, unit)
+    return _with_unit(name, unit)
 
 
-def with_unit(name: str, unit: str) -> str:
+def _with_unit(name: str, unit: str) -> str:
     """A name with its unit in brackets."""
     return f"{name} ({unit})" if unit else name
 
@@ -225,3 +226,12 @@ def legend_outside(axes: Axes, title: str | None) -> Axes:
         placement = dict(OUTSIDE)
         sns.move_legend(axes, placement.pop("loc"), title=title, **placement)
     return axes
+
+
+def opaque_legend(axes: Axes, lines: dict[str, Line2D], title: str | None) -> None:
+    """A legend whose lines are opaque, whatever the lines of the axes are."""
+    title = title.replace("_", " ") if title else None
+    legend = axes.legend(list(lines.values()), ["name"] * len(lines), title=title, **OUTSIDE)
+    for line, text, name in zip(legend.get_lines(), legend.get_texts(), lines, strict=True):
+        line.set_alpha(1.0)
+        text.set_text(name)  # set late: Matplotlib leaves out names that start with "_"

@@ -24,6 +24,7 @@ from actiontrack.plots.canvas import (
     longest_label,
     no_samples,
     note_dropped,
+    opaque_legend,
     palette,
     require_columns,
     row_height,
@@ -31,7 +32,6 @@ from actiontrack.plots.canvas import (
     wrap_label,
     write_note,
 )
-from actiontrack.plots.curves import opaque_legend
 
 __all__ = [
     "correlation_heatmap",

@@ -9,11 +9,11 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from actiontrack.compare import mean_interval
 from actiontrack.plots.canvas import (
     FEW_POINTS,
-    OUTSIDE,
     axes_or_new,
     class_names,
     no_samples,
     note_dropped,
+    opaque_legend,
     palette,
     require_columns,
     score_label,
@@ -27,7 +27,6 @@ __all__ = [
     "learning_curves",
     "loss_curves",
     "mean_score_curves",
-    "opaque_legend",
 ]
 
 _MIN_RUNS = 3  # for which an interval by Student's t is drawn
@@ -281,12 +280,3 @@ def _curve_names(frame: pd.DataFrame, column: str | None) -> pd.Series:
     if len(set(frame["run_id"])) > 1:
         names = names + " · " + frame["run_name" if "run_name" in frame else "run_id"].astype(str)
     return class_names(names)
-
-
-def opaque_legend(axes: Axes, lines: dict[str, Line2D], title: str | None) -> None:
-    """A legend whose lines are opaque, whatever the lines of the axes are."""
-    title = title.replace("_", " ") if title else None
-    legend = axes.legend(list(lines.values()), ["name"] * len(lines), title=title, **OUTSIDE)
-    for line, text, name in zip(legend.get_lines(), legend.get_texts(), lines, strict=True):
-        line.set_alpha(1.0)
-        text.set_text(name)  # set late: Matplotlib leaves out names that start with "_"

@@ -13,7 +13,6 @@ __all__ = [
     "FORMAT_TAG",
     "MODEL_TAG",
     "RECORD_TAG",
-    "WRITER_TAG",
     "RunInfo",
     "RunQuery",
     "choose_record",
@@ -29,7 +28,7 @@ FORMAT_TAG = "actiontrack.format"
 #: Tag that names a run's model.
 MODEL_TAG = "actiontrack.model"
 RECORD_TAG = "actiontrack.record."
-WRITER_TAG = "actiontrack.writer."
+_WRITER_TAG = "actiontrack.writer."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,10 +164,10 @@ def without_record(run: RunInfo) -> str:
 
 def writer_tag(record: str, writer: str) -> str:
     """Name of the tag of a process, which ends with its id in parentheses."""
-    return f"{WRITER_TAG}{record}.{writer.rpartition('(')[2].rstrip(')')}"
+    return f"{_WRITER_TAG}{record}.{writer.rpartition('(')[2].rstrip(')')}"
 
 
 def writers_in(tags: Mapping[str, str], record: str) -> tuple[str, ...]:
     """The processes that are named as writers of a record, ascending."""
-    prefix = f"{WRITER_TAG}{record}."
+    prefix = f"{_WRITER_TAG}{record}."
     return tuple(sorted(value for name, value in tags.items() if name.startswith(prefix)))

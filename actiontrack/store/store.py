@@ -190,7 +190,9 @@ class Store:
             StoreError: if the artifact store does not answer.
         """
         target = folder / (name or PurePosixPath(path).name)
-        with translated_artifacts(f"artifact {path!r} of run {run.run_id}"), _quiet_progress():
+        # No progress bar of MLflow's own for each small file, unless it was asked for.
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        with translated_artifacts(f"artifact {path!r} of run {run.run_id}"):
             # What MLflow's client does asks for the run, its models and the kind of path before:
             # four requests, and no error of any store comes through.
             self._repository(run)._download_file(path, str(target))  # noqa: SLF001
@@ -340,12 +342,3 @@ class Store:
     def active_run_id() -> str | None:
         """Id of the run that is active in this process, if any."""
         return active_run_id()
-
-
-@contextlib.contextmanager
-def _quiet_progress() -> Iterator[None]:
-    """No progress bar of MLflow's own for each small file."""
-    name = "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"
-    if name not in os.environ:
-        os.environ[name] = "false"
-    yield
