@@ -1,13 +1,4 @@
-"""Figures of scores: a tidy frame and an Axes in, the Axes out; one function per kind of figure.
-
-With ``ax=None`` a function makes its own figure, which is not registered with pyplot: nothing is
-shown, nothing leaks, and ``save_figure(ax.figure, ...)`` writes it. Colours come from a palette
-that colour-blind readers can tell apart. A frame without rows draws the words "no samples";
-scores that are not finite can't be drawn and are counted on the figure.
-
-A *score frame* has one row per run and sample: ``run_id``, ``run_name``, ``model``, ``sample_id``,
-``label``, ``class``, ``action`` and any other score, named by the argument ``score``.
-"""
+"""Figures of one score: histograms, distributions by class, changes."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
