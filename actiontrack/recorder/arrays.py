@@ -21,6 +21,7 @@ __all__ = [
     "looks_like_probabilities",
     "shape_error",
     "snapshot",
+    "sum_tolerance",
     "to_host",
 ]
 
@@ -187,5 +188,15 @@ def looks_like_probabilities(logits: npt.NDArray[Any]) -> bool:
     rows = logits[:1000].astype(np.float64)
     if rows.ndim != 2 or rows.shape[1] < 2 or not rows.size:
         return False
-    tolerance = 2e-2 if logits.dtype.itemsize < 4 else 1e-4
+    tolerance = sum_tolerance(logits, 1e-4)
     return bool((rows >= 0).all() and (np.abs(rows.sum(axis=1) - 1) <= tolerance).all())
+
+
+def sum_tolerance(probabilities: Any, full: float) -> float:
+    """By how much rows of probabilities may miss the sum 1.
+
+    Args:
+        probabilities: array of any library.
+        full: what float32 and float64 may miss it by; bfloat16 and float16 may by 0.02.
+    """
+    return 2e-2 if probabilities.dtype.itemsize < 4 else full

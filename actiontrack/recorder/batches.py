@@ -15,13 +15,14 @@ from actiontrack.recorder.arrays import (
     looks_like_probabilities,
     shape_error,
     snapshot,
+    sum_tolerance,
     to_host,
 )
 from actiontrack.recorder.checks import component_name
 
 __all__ = ["Batch", "are_probabilities", "batch_ids", "batch_of", "check_shapes", "first_outputs"]
 
-_SUM_TOLERANCE = 1e-3  # by which a distribution of bfloat16 or float32 numbers may miss 1
+_SUM_TOLERANCE = 1e-3  # by which a distribution of float32 numbers may miss 1
 #: Types that have passed a check, which takes longer than the rest: of outputs, and of labels.
 _floating_types: set[Any] = set()
 _integer_types: set[Any] = set()
@@ -177,8 +178,8 @@ def _two_classes(probabilities: Any) -> Any:
 
 
 def _no_distributions(probabilities: Any) -> Any:
-    sums = probabilities.sum(1)
-    return ((probabilities < 0).any() | (abs(sums - 1) > _SUM_TOLERANCE).any()) | (
+    sums, tolerance = probabilities.sum(1), sum_tolerance(probabilities, _SUM_TOLERANCE)
+    return ((probabilities < 0).any() | (abs(sums - 1) > tolerance).any()) | (
         sums != sums  # noqa: PLR0124 - NaN
     ).any()
 
