@@ -310,7 +310,8 @@ def nearest_mean(
         losses, zero = _yes_no_losses(loss, outputs, labels), labels == 0
     else:
         logits = arguments["logits"].astype(np.float64)
-        log_p = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+        with np.errstate(invalid="ignore"):  # of a model that has diverged
+            log_p = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
         losses = -log_p[np.arange(len(log_p)), arguments["labels"]]
         zero = (arguments["labels"] == 0) & (np.size(outputs) == len(losses))
     largest = -np.log(smallest) if smallest else np.inf
@@ -320,6 +321,8 @@ def nearest_mean(
         float(np.average(_per_sample(np.minimum(bound, largest)), weights=weights))
         for bound in bounds
     )
+    if np.isnan(low) or np.isnan(reported):
+        return low  # min and max would hide it
     return min(max(reported, low), high)
 
 
@@ -377,7 +380,8 @@ def _yes_no_losses(
     values = _same_shape(outputs, labels)
     if loss == "multilabel_logits":
         z = values.astype(np.float64)
-        return np.asarray(np.logaddexp(0, np.where(labels == 1, -z, z)))
+        with np.errstate(invalid="ignore"):  # of a model that has diverged
+            return np.asarray(np.logaddexp(0, np.where(labels == 1, -z, z)))
     return np.asarray(-log_probabilities(np.where(labels == 1, values, 1 - values)))
 
 
