@@ -203,7 +203,8 @@ def _joined_ids(batches: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
 def check_uniform_losses(losses: npt.NDArray[Any], batches: npt.NDArray[Any]) -> None:
     """Refuse a batch whose losses are all the same: the mark of a forgotten reduction.
 
-    Zero is let through: a learned batch can have loss 0 in every sample.
+    Zero is let through: a learned batch can have loss 0 in every sample. So is infinity: losses
+    that overflow are no matter of the reduction.
 
     Args:
         losses: (n_rows,) in the order of the batches.
@@ -215,7 +216,7 @@ def check_uniform_losses(losses: npt.NDArray[Any], batches: npt.NDArray[Any]) ->
     starts = np.flatnonzero(np.diff(batches, prepend=-1))
     sizes = np.diff(starts, append=batches.size)
     low, high = np.minimum.reduceat(losses, starts), np.maximum.reduceat(losses, starts)
-    uniform = np.flatnonzero((low == high) & (sizes > 1) & (low != 0))
+    uniform = np.flatnonzero((low == high) & (sizes > 1) & (low != 0) & np.isfinite(low))
     if uniform.size:
         first = int(uniform[0])
         raise RecordingError(
