@@ -176,7 +176,7 @@ class ActionTrackCallback(Tracking, TrainerCallback):
             math.ceil(state.epoch - _ROUNDING),
             delta=self._delta(state.global_step),
             partial=True if is_partial else None,
-            n_samples=number_of_samples(kwargs["train_dataloader"]),
+            n_samples=number_of_samples(kwargs["train_dataloader"]) if is_partial else None,
         )
         self._last_updates, self._clock = state.global_step, time.monotonic()
         self._summaries = {state.global_step: summary}
