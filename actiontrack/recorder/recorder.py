@@ -227,13 +227,13 @@ class Recorder(OpenRecord):
             ParameterError: if there is not one map per id.
             StoreError: if the disk is full.
         """
-        self._state.check_open("update_maps")
-        if not self._manifest.pixel_loss_name:
-            raise RecordingError(
-                f"maps: the record {self.name} was begun without maps. Pass pixel_loss_name to the "
-                "recorder, such as 'cross_entropy'."
-            )
         with self._state.lock:
+            self._state.check_open("update_maps")
+            if not self._manifest.pixel_loss_name:
+                raise RecordingError(
+                    f"maps: the record {self.name} was begun without maps. Pass pixel_loss_name "
+                    "to the recorder, such as 'cross_entropy'."
+                )
             self._writer.add_maps(self._privacy.ids(batch_ids(ids)), maps)
 
     def end_epoch(
