@@ -11,12 +11,14 @@ from actiontrack.errors import ParameterError
 from actiontrack.recorder.arrays import (
     class_labels,
     class_logits,
+    is_single,
     log_probabilities,
     looks_like_probabilities,
     shape_error,
     snapshot,
     sum_tolerance,
     to_host,
+    two_classes,
 )
 from actiontrack.recorder.checks import component_name
 
@@ -104,7 +106,7 @@ def batch_of(
 
 
 def check_shapes(columns: Mapping[str, Any], size: int) -> None:
-    """Find that every column has one value per id.
+    """Check that every column has one value per id.
 
     Raises:
         RecordingError: names the column.
@@ -136,11 +138,11 @@ def _add_outputs(batch: Batch, name: str, outputs: Any, labels: Any, size: int) 
             "Pass the outputs of the same batch as the ids.",
         )
     if name == "probabilities":
-        values = _two_classes(values.detach() if hasattr(values, "detach") else values)
+        values = two_classes(values.detach() if hasattr(values, "detach") else values)
         batch.invalid = _no_distributions(values)
         logits = log_probabilities(values)
     else:
-        logits = snapshot(class_logits(values) if _is_single(values) else values)
+        logits = snapshot(class_logits(values) if is_single(values) else values)
     batch.columns["label"] = column = _alongside(_class_labels(labels), logits)
     batch.outputs = logits, column
 
@@ -159,22 +161,11 @@ def _floating(name: str, values: Any) -> Any:
     values = _as_array(name, values)
     if values.dtype not in _floating_types:
         if array_namespace(values).isdtype(values.dtype, ("bool", "integral")):
-            rule, remedy = "must be floating-point numbers", "Pass the outputs of the model."
+            rule = "must be floating-point numbers"
+            remedy = "Pass the outputs of the model, not the classes that it predicts."
             raise ParameterError(name, rule, str(values.dtype), remedy)
         _floating_types.add(values.dtype)
     return values
-
-
-def _is_single(values: Any) -> bool:
-    return bool(values.ndim == 1 or values.shape[1] == 1)
-
-
-def _two_classes(probabilities: Any) -> Any:
-    """The probability of class 1 alone as one of both classes."""
-    if not _is_single(probabilities):
-        return probabilities
-    column = probabilities.reshape(-1, 1)
-    return array_namespace(column).concat([1 - column, column], axis=1)
 
 
 def _no_distributions(probabilities: Any) -> Any:
