@@ -6,6 +6,7 @@ from scipy import special
 from sklearn.metrics import log_loss
 
 from actiontrack.errors import ParameterError
+from actiontrack.recorder.arrays import log_probabilities
 from actiontrack.recorder.loss_check import differs
 from actiontrack.recorder.probe import (
     ArrayProbe,
@@ -13,7 +14,6 @@ from actiontrack.recorder.probe import (
     check_labels,
     class_indices,
     class_positions,
-    log_probabilities,
     losses_of,
     nearest_mean,
     same_labels,
