@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -137,9 +138,8 @@ class EpochBuffer:
             RecordingError: if a batch has equal losses, see `check_uniform_losses`, or brought
                 probabilities that are none.
         """
-        parts: list[Columns] | None = [self._host()]
-        if gather is not None and parts is not None:
-            parts = gather(parts[0])
+        host = self._host()
+        parts = [host] if gather is None else gather(host)
         self._check_distributions()  # the other processes must not wait for this one
         if parts is None:
             return None
@@ -151,12 +151,17 @@ class EpochBuffer:
         return rows if rows is not None and rows.ids.size else None
 
     def _check_distributions(self) -> None:
-        wrong = [number for number, invalid in enumerate(self._invalid, start=1) if bool(invalid)]
-        if wrong:
+        if not self._invalid:
+            return
+        # Of one device together: each copy waits for it.
+        runs = groupby(self._invalid, key=lambda flag: (type(flag), str(device(flag))))
+        flags = [to_host([flag.reshape(1) for flag in run]) for _, run in runs]
+        wrong = np.flatnonzero(np.concatenate(flags))
+        if wrong.size:
             raise RecordingError(
-                f"probabilities: rows of batch {wrong[0]} are no distributions over the classes. "
-                "Each must be non-negative and sum to 1; pass what comes before the softmax as "
-                "logits."
+                f"probabilities: rows of batch {wrong[0] + 1} are no distributions over the "
+                "classes. Each must be non-negative and sum to 1; pass what comes before the "
+                "softmax as logits."
             )
 
     def _host(self) -> Columns:
