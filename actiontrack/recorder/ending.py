@@ -39,7 +39,7 @@ class Stopped(Terminated, SystemExit):
     """
 
     def __init__(self) -> None:
-        """Exit as programs do that SIGTERM ends."""
+        """Have the exit code of a program that SIGTERM ends."""
         super().__init__(128 + signal.SIGTERM)
         self.code = 128 + signal.SIGTERM
 
