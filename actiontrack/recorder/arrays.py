@@ -16,12 +16,15 @@ __all__ = [
     "check_classes",
     "class_labels",
     "class_logits",
+    "is_single",
     "joined",
     "log_probabilities",
     "looks_like_probabilities",
     "shape_error",
     "snapshot",
+    "sum_tolerance",
     "to_host",
+    "two_classes",
 ]
 
 #: Smallest probability that has a logarithm of its own, see `log_probabilities`.
@@ -29,7 +32,7 @@ _EPS = float(np.finfo(np.float64).eps)
 
 PROBABILITIES_AS_LOGITS = (
     "logits: every row is non-negative and sums to 1, as probabilities do. If the model ends with "
-    "a softmax, pass them as probabilities=: a second softmax makes another number of the loss."
+    "a softmax, pass them as probabilities=: a second softmax changes the loss."
 )
 
 
@@ -141,14 +144,15 @@ def check_classes(values: Mapping[str, Any]) -> None:
     """Refuse labels beside logits that are no class indices, before an epoch is spent on them.
 
     Args:
-        values: "logits", (batch, n_classes), and "labels", (batch,), as for `Recorder.update`.
+        values: "logits" and "labels", in the shapes that `Recorder.update` takes.
 
     Raises:
         RecordingError: if there are such labels.
     """
     if not values.keys() >= {"logits", "labels"}:
         return
-    labels, n_classes = to_host([values["labels"]]), values["logits"].shape[1]
+    labels = to_host([class_labels(values["labels"])])
+    n_classes = class_logits(values["logits"]).shape[1]
     if labels.dtype.kind not in "iub":
         raise RecordingError(
             f"labels: must be class indices beside logits, got {labels.dtype.name}. If the targets "
@@ -161,6 +165,19 @@ def check_classes(values: Mapping[str, Any]) -> None:
             f"{int(wrong)}. Leave out what the loss ignores, or pass extract, a function that "
             "returns the losses alone."
         )
+
+
+def is_single(outputs: Any) -> bool:
+    """Whether outputs, (n,) or (n, n_columns), are one number per sample."""
+    return bool(outputs.ndim < 2 or outputs.shape[1] == 1)
+
+
+def two_classes(probabilities: Any) -> Any:
+    """A probability per class, where there was that of class 1 alone."""
+    if not is_single(probabilities):
+        return probabilities
+    column = probabilities.reshape(-1, 1)
+    return array_namespace(column).concat([1 - column, column], axis=1)
 
 
 def log_probabilities(probabilities: Any) -> Any:
@@ -187,5 +204,15 @@ def looks_like_probabilities(logits: npt.NDArray[Any]) -> bool:
     rows = logits[:1000].astype(np.float64)
     if rows.ndim != 2 or rows.shape[1] < 2 or not rows.size:
         return False
-    tolerance = 2e-2 if logits.dtype.itemsize < 4 else 1e-4
+    tolerance = sum_tolerance(logits, 1e-4)
     return bool((rows >= 0).all() and (np.abs(rows.sum(axis=1) - 1) <= tolerance).all())
+
+
+def sum_tolerance(probabilities: Any, full: float) -> float:
+    """By how much rows of probabilities may miss the sum 1.
+
+    Args:
+        probabilities: array of any library.
+        full: what float32 and float64 may miss it by; bfloat16 and float16 may by 0.02.
+    """
+    return 2e-2 if probabilities.dtype.itemsize < 4 else full

@@ -55,11 +55,11 @@ def autolog(*, disable: bool = False, **options: Any) -> None:
 
 def _trainers(namespaces: Sequence[str]) -> list[Any]:
     """The Trainer of each package of Lightning that is installed."""
-    found = []
+    trainers = []
     for name in namespaces:
         with suppress(ImportError):
-            found.append(import_module(name).Trainer)
-    return found
+            trainers.append(import_module(name).Trainer)
+    return trainers
 
 
 def _patch(trainer: Any) -> None:
@@ -80,10 +80,10 @@ def _unpatch(trainer: Any) -> None:
 
 def _layers(function: Any) -> list[Any]:
     """A function and what it wraps, outermost first."""
-    found = [function]
-    while hasattr(found[-1], "__wrapped__"):
-        found.append(found[-1].__wrapped__)
-    return found
+    layers = [function]
+    while hasattr(layers[-1], "__wrapped__"):
+        layers.append(layers[-1].__wrapped__)
+    return layers
 
 
 def _recorded(fit: Callable[..., Any]) -> Callable[..., Any]:
@@ -101,7 +101,7 @@ def _prepare(trainer: Any, stack: ExitStack, options: Mapping[str, Any]) -> None
     """Add the callback for this training, in a run; failures are logged."""
     from actiontrack.recorder import lightning, lightning_quiet  # noqa: PLC0415 - autolog() alone
 
-    if any(isinstance(each, lightning.ActionTrackCallback) for each in trainer.callbacks):
+    if any(isinstance(other, lightning.ActionTrackCallback) for other in trainer.callbacks):
         return
     try:
         callback = lightning_quiet.QuietCallback(**options)

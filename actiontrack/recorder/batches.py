@@ -11,17 +11,20 @@ from actiontrack.errors import ParameterError
 from actiontrack.recorder.arrays import (
     class_labels,
     class_logits,
+    is_single,
     log_probabilities,
     looks_like_probabilities,
     shape_error,
     snapshot,
+    sum_tolerance,
     to_host,
+    two_classes,
 )
 from actiontrack.recorder.checks import component_name
 
 __all__ = ["Batch", "are_probabilities", "batch_ids", "batch_of", "check_shapes", "first_outputs"]
 
-_SUM_TOLERANCE = 1e-3  # by which a distribution of bfloat16 or float32 numbers may miss 1
+_SUM_TOLERANCE = 1e-3  # by which a distribution of float32 numbers may miss 1
 #: Types that have passed a check, which takes longer than the rest: of outputs, and of labels.
 _floating_types: set[Any] = set()
 _integer_types: set[Any] = set()
@@ -103,7 +106,7 @@ def batch_of(
 
 
 def check_shapes(columns: Mapping[str, Any], size: int) -> None:
-    """Find that every column has one value per id.
+    """Check that every column has one value per id.
 
     Raises:
         RecordingError: names the column.
@@ -135,11 +138,11 @@ def _add_outputs(batch: Batch, name: str, outputs: Any, labels: Any, size: int) 
             "Pass the outputs of the same batch as the ids.",
         )
     if name == "probabilities":
-        values = _two_classes(values.detach() if hasattr(values, "detach") else values)
+        values = two_classes(values.detach() if hasattr(values, "detach") else values)
         batch.invalid = _no_distributions(values)
         logits = log_probabilities(values)
     else:
-        logits = snapshot(class_logits(values) if _is_single(values) else values)
+        logits = snapshot(class_logits(values) if is_single(values) else values)
     batch.columns["label"] = column = _alongside(_class_labels(labels), logits)
     batch.outputs = logits, column
 
@@ -158,27 +161,16 @@ def _floating(name: str, values: Any) -> Any:
     values = _as_array(name, values)
     if values.dtype not in _floating_types:
         if array_namespace(values).isdtype(values.dtype, ("bool", "integral")):
-            rule, remedy = "must be floating-point numbers", "Pass the outputs of the model."
+            rule = "must be floating-point numbers"
+            remedy = "Pass the outputs of the model, not the classes that it predicts."
             raise ParameterError(name, rule, str(values.dtype), remedy)
         _floating_types.add(values.dtype)
     return values
 
 
-def _is_single(values: Any) -> bool:
-    return bool(values.ndim == 1 or values.shape[1] == 1)
-
-
-def _two_classes(probabilities: Any) -> Any:
-    """The probability of class 1 alone as one of both classes."""
-    if not _is_single(probabilities):
-        return probabilities
-    column = probabilities.reshape(-1, 1)
-    return array_namespace(column).concat([1 - column, column], axis=1)
-
-
 def _no_distributions(probabilities: Any) -> Any:
-    sums = probabilities.sum(1)
-    return ((probabilities < 0).any() | (abs(sums - 1) > _SUM_TOLERANCE).any()) | (
+    sums, tolerance = probabilities.sum(1), sum_tolerance(probabilities, _SUM_TOLERANCE)
+    return ((probabilities < 0).any() | (abs(sums - 1) > tolerance).any()) | (
         sums != sums  # noqa: PLR0124 - NaN
     ).any()
 

@@ -28,6 +28,8 @@ __all__ = [
 
 logger = logging.getLogger("actiontrack")
 
+#: Names of columns of the record itself.
+_RESERVED = frozenset({*MEASURES, "loss", "label", "sample", "step", "batch", "ids"})
 _METRIC_NAME = re.compile(r"[\w.\- :/]{1,250}", re.ASCII)
 
 
@@ -46,7 +48,7 @@ def check_class_names(class_names: Sequence[Any]) -> tuple[str, ...]:
 
 
 def check_n_classes(n_classes: int, class_names: Sequence[str]) -> None:
-    """Find that every class of the outputs has a name, where classes have names.
+    """Check that every class of the outputs has a name, where classes have names.
 
     Raises:
         ParameterError: if there are fewer names than classes.
@@ -165,7 +167,7 @@ def component_name(name: str) -> str:
     Raises:
         ParameterError: if it is a name of the record itself, or no plain name.
     """
-    if name in {*MEASURES, "loss", "label", "sample", "step", "batch", "ids"}:
+    if name in _RESERVED:
         raise ParameterError(
             "components", "must not take a name of the record itself", name, "Rename it."
         )

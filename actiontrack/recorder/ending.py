@@ -39,7 +39,7 @@ class Stopped(Terminated, SystemExit):
     """
 
     def __init__(self) -> None:
-        """Exit as programs do that SIGTERM ends."""
+        """Have the exit code of a program that SIGTERM ends."""
         super().__init__(128 + signal.SIGTERM)
         self.code = 128 + signal.SIGTERM
 
@@ -61,12 +61,12 @@ class Endable(Protocol):
 class _Process:
     """The recorders that this process has open, and its handler of SIGTERM."""
 
-    def __init__(self) -> None:
+    def __init__(self, previous: Any = None) -> None:
         self.id = os.getpid()
         self.recorders: list[Endable] = []
         self.runs: set[tuple[str, str]] = set()
         self.terminated = self.has_exit_hook = False
-        self.previous: Any = None
+        self.previous = previous
 
 
 _process = _Process()
@@ -76,7 +76,7 @@ def watch(recorder: Endable) -> None:
     """Take care of a recorder until `forget`."""
     global _process  # noqa: PLW0603 - a forked process has none of the recorders of its parent
     if _process.id != os.getpid():
-        _process = _Process()
+        _process = _Process(_process.previous)  # the handler is forked with the process
     if not _process.has_exit_hook:
         _process.has_exit_hook = True
         atexit.register(_at_exit)

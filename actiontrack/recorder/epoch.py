@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -137,9 +138,8 @@ class EpochBuffer:
             RecordingError: if a batch has equal losses, see `check_uniform_losses`, or brought
                 probabilities that are none.
         """
-        parts: list[Columns] | None = [self._host()]
-        if gather is not None and parts is not None:
-            parts = gather(parts[0])
+        host = self._host()
+        parts = [host] if gather is None else gather(host)
         self._check_distributions()  # the other processes must not wait for this one
         if parts is None:
             return None
@@ -151,12 +151,17 @@ class EpochBuffer:
         return rows if rows is not None and rows.ids.size else None
 
     def _check_distributions(self) -> None:
-        wrong = [number for number, invalid in enumerate(self._invalid, start=1) if bool(invalid)]
-        if wrong:
+        if not self._invalid:
+            return
+        # Of one device together: each copy waits for it.
+        runs = groupby(self._invalid, key=lambda flag: (type(flag), str(device(flag))))
+        flags = [to_host([flag.reshape(1) for flag in run]) for _, run in runs]
+        wrong = np.flatnonzero(np.concatenate(flags))
+        if wrong.size:
             raise RecordingError(
-                f"probabilities: rows of batch {wrong[0]} are no distributions over the classes. "
-                "Each must be non-negative and sum to 1; pass what comes before the softmax as "
-                "logits."
+                f"probabilities: rows of batch {wrong[0] + 1} are no distributions over the "
+                "classes. Each must be non-negative and sum to 1; pass what comes before the "
+                "softmax as logits."
             )
 
     def _host(self) -> Columns:
@@ -203,7 +208,8 @@ def _joined_ids(batches: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
 def check_uniform_losses(losses: npt.NDArray[Any], batches: npt.NDArray[Any]) -> None:
     """Refuse a batch whose losses are all the same: the mark of a forgotten reduction.
 
-    Zero is let through: a learned batch can have loss 0 in every sample.
+    Zero is let through: a learned batch can have loss 0 in every sample. So is infinity: losses
+    that overflow are no matter of the reduction.
 
     Args:
         losses: (n_rows,) in the order of the batches.
@@ -215,7 +221,7 @@ def check_uniform_losses(losses: npt.NDArray[Any], batches: npt.NDArray[Any]) ->
     starts = np.flatnonzero(np.diff(batches, prepend=-1))
     sizes = np.diff(starts, append=batches.size)
     low, high = np.minimum.reduceat(losses, starts), np.maximum.reduceat(losses, starts)
-    uniform = np.flatnonzero((low == high) & (sizes > 1) & (low != 0))
+    uniform = np.flatnonzero((low == high) & (sizes > 1) & (low != 0) & np.isfinite(low))
     if uniform.size:
         first = int(uniform[0])
         raise RecordingError(

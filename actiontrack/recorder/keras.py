@@ -6,7 +6,6 @@
     model.fit(inputs, labels, callbacks=[track])                # 2
 """
 
-import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
@@ -104,7 +103,6 @@ class ActionTrackCallback(ArrayProbe, keras.callbacks.Callback):  # type: ignore
         self._swap: Any = None
         self._is_validated = False
         self._n_outputs = 1
-        self._seen = self._clock = 0.0
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:  # noqa: ARG002
         """Open the record.
@@ -123,7 +121,7 @@ class ActionTrackCallback(ArrayProbe, keras.callbacks.Callback):  # type: ignore
         recorder = self.begin(**self._options_of_loss())
         if averages(self.model):
             recorder.note("weights", "averaged")
-        self._seen, self._clock = self._updates(), time.monotonic()
+        self._mark(self._updates())
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Evaluate and record the epoch."""
@@ -133,8 +131,10 @@ class ActionTrackCallback(ArrayProbe, keras.callbacks.Callback):  # type: ignore
         if self._training_loss is not None and self._training_loss.smoothing:
             training = self._training_loss(self._labels_as_trained(), outputs)
             components = {"training_loss": training}
+        delta = self._delta(self._updates())
+        self._mark(self._updates())
         summary = self.record(
-            outputs, self._kind, step=epoch + 1, delta=self._delta(), components=components
+            outputs, self._kind, step=epoch + 1, delta=delta, components=components
         )
         reported = (logs or {}).get("val_loss")
         if self._is_validated and reported is not None:
@@ -229,13 +229,6 @@ class ActionTrackCallback(ArrayProbe, keras.callbacks.Callback):  # type: ignore
             recorded = nearest_mean(reported, kind, outputs, self._labels, smallest=smallest)
         dtype = getattr(self.model, "compute_dtype", "float32")
         self.compare(summary, recorded, reported, "Keras's val_loss", precision=dtype)
-
-    def _delta(self) -> float:
-        kind = self._options.get("delta_kind", "epoch")
-        before = {"batch": self._seen, "wall_time": self._clock}
-        self._seen, self._clock = self._updates(), time.monotonic()
-        now = {"batch": self._seen, "wall_time": self._clock}
-        return now[kind] - before[kind] if kind in now else 1.0
 
     def _updates(self) -> float:
         return float(self.model.optimizer.iterations)

@@ -87,7 +87,7 @@ class _Opening:
     def writer(self, lock: BaseFileLock, *, resume: bool) -> SpoolWriter:
         """Claim the record and continue it, or begin it."""
         name = self._manifest.name
-        existing = _existing(self._store, self._run_id, name, self._folder)
+        existing = _existing(self._store, self._run_id, name, self._folder, resume=resume)
         partial = PartialEpochs()
         writers = (*(existing.writers if resume else ()), self._me)
         destination = Destination(
@@ -157,7 +157,7 @@ class _Existing:
     asked: bool = True
 
 
-def _existing(store: Store, run_id: str, name: str, folder: Path) -> _Existing:
+def _existing(store: Store, run_id: str, name: str, folder: Path, *, resume: bool) -> _Existing:
     """The record of this name that is there already: in the spool, else in the run."""
     local = _local_record(folder)
     local_writers = local.writers() if local else ()
@@ -174,6 +174,7 @@ def _existing(store: Store, run_id: str, name: str, folder: Path) -> _Existing:
         return _Existing(local, {}, writers)
     uploaded = remote.manifest.files
     if local is None or local.manifest.revision < remote.manifest.revision:
+        _check_resumed(run_id, remote.manifest, resume=resume)  # before it is downloaded
         return _Existing(Spool.copy(folder, remote.manifest, remote.fetch), uploaded, writers)
     if diverged(local, remote_writer, remote.manifest):
         raise RecordingError(
@@ -196,17 +197,21 @@ def _this_process() -> str:
     return f"process {os.getpid()} on {platform.node()} since {now} ({secrets.token_hex(4)})"
 
 
+def _check_resumed(run_id: str, recorded: Manifest, *, resume: bool) -> None:
+    if not resume:
+        raise RecordingError(
+            f"run {run_id} holds a record {recorded.name} with {recorded.n_steps} epochs already. "
+            "Pass resume=True to continue it, or start a new run: in a notebook, call "
+            "mlflow.end_run() before you run the cell again."
+        )
+
+
 def _continued(
     existing: Spool, manifest: Manifest, destination: Destination, *, resume: bool
 ) -> Spool:
     """The record that is there, to be gone on with under the settings asked for now."""
     recorded = existing.manifest
-    if not resume:
-        raise RecordingError(
-            f"run {destination.run_id} holds a record {manifest.name} with {recorded.n_steps} "
-            "epochs already. Pass resume=True to continue it, or start a new run: in a notebook, "
-            "call mlflow.end_run() before you run the cell again."
-        )
+    _check_resumed(destination.run_id, recorded, resume=resume)
     _check_same_settings(recorded, manifest)
     existing.write_destination(destination)
     existing.update(status="recording", partial=None, model=manifest.model or recorded.model)

@@ -20,7 +20,6 @@ from actiontrack.recorder.probe import (
     check_labels,
     class_positions,
     default_options,
-    nearest_mean,
     not_tracked,
     same_labels,
 )
@@ -170,16 +169,15 @@ class ActionTrackCallback(ArrayProbe):
         for dataset, metric, value, *_ in results or ():
             if dataset == name and metric in metrics:
                 reported = value ** metrics[metric]
-                recorded = nearest_mean(
+                self.compare_mean(
+                    summary,
                     reported,
+                    f"LightGBM's {metric} of {name!r}",
                     str(self._kind),
                     scores,
-                    self._labels,
                     smallest=_SMALLEST,
                     weights=None if weights is None else np.asarray(weights),
                 )
-                source = f"LightGBM's {metric} of {name!r}"
-                self.compare(summary, recorded, reported, source)
 
 
 def _classes() -> npt.NDArray[Any] | None:

@@ -10,16 +10,16 @@ Works with the package ``lightning`` and, where only that is installed or import
 """
 
 import sys
-import time
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from actiontrack.errors import MissingDependencyError, ParameterError, RecordingError
-from actiontrack.recorder.arrays import check_classes, class_labels, class_logits
+from actiontrack.recorder.arrays import check_classes
 from actiontrack.recorder.lightning_check import ReportedLoss
 from actiontrack.recorder.lightning_pass import (
     averaged_after_training,
+    of_class,
     on_device,
     validating,
     validation_loaders,
@@ -134,8 +134,7 @@ class ActionTrackCallback(Tracking, Callback):
         self._reported = ReportedLoss("training_step" if mode == "inline" else "validation_step")
         self._pending = False
         self._n_batches = 0
-        self._last_updates = self._last_epoch = 0
-        self._clock = 0.0
+        self._last_epoch = 0
 
     # Hooks, in the order in which Lightning calls them
 
@@ -157,11 +156,8 @@ class ActionTrackCallback(Tracking, Callback):
         if self._mode == "probe" and weights(trainer):
             recorder.note("weights", weights(trainer))
         if self._data is not None:
-            try:
+            with self._closed_on_error():
                 self._prepare(trainer, pl_module)
-            except BaseException:
-                self.close()
-                raise
         self._remember(trainer, trainer.current_epoch)
 
     def on_train_batch_end(
@@ -169,7 +165,7 @@ class ActionTrackCallback(Tracking, Callback):
     ) -> None:
         """Keep the losses of a training batch, in mode "inline"."""
         if self._mode == "inline":
-            self._update(self._found(batch, outputs))
+            self._update(self._values(batch, outputs))
             # Of automatic optimization the loss was divided for accumulated gradients.
             automatic = pl_module.automatic_optimization
             scale = trainer.accumulate_grad_batches if automatic else 1
@@ -201,11 +197,12 @@ class ActionTrackCallback(Tracking, Callback):
             return
         if trainer.sanity_checking:
             if self._data is None and dataloader_idx == (self._dataloader_idx or 0):
-                self._found(batch, outputs)  # refuses what can't be recorded before training begins
+                # Refuses what can't be recorded before training begins.
+                self._values(batch, outputs)
         elif dataloader_idx == self._watched:
             self._reported.add(outputs, batch)
             if self._data is None:
-                self._update(self._found(batch, outputs))
+                self._update(self._values(batch, outputs))
 
     def on_validation_end(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """See what the validation pass has logged."""
@@ -222,10 +219,12 @@ class ActionTrackCallback(Tracking, Callback):
         if self._data is not None:
             self._evaluate(trainer, pl_module)
         if self._pending:
+            # Not every epoch is validated.
+            epochs = trainer.current_epoch + 1 - self._last_epoch
             is_partial = self._mode == "inline" and self._n_batches < trainer.num_training_batches
             summary = self._running().end_epoch(
                 trainer.current_epoch + 1,
-                delta=self._delta(trainer),
+                delta=self._delta(trainer.global_step, epochs),
                 partial=True if is_partial else None,
                 n_samples=number_of_samples(trainer.train_dataloader) if is_partial else None,
             )
@@ -306,7 +305,7 @@ class ActionTrackCallback(Tracking, Callback):
             values["ids"] = ids
         return {"ids": ids, **values}
 
-    def _found(self, batch: Any, outputs: Any) -> dict[str, Any]:
+    def _values(self, batch: Any, outputs: Any) -> dict[str, Any]:
         values = dict(self._extract(batch, outputs))
         if "ids" not in values or not values.keys() & {"logits", "losses"}:
             raise RecordingError(
@@ -317,10 +316,6 @@ class ActionTrackCallback(Tracking, Callback):
         return values
 
     def _update(self, values: dict[str, Any]) -> None:
-        if "logits" in values:
-            values["logits"] = class_logits(values["logits"])
-            if "labels" in values:
-                values["labels"] = class_labels(values["labels"])
         if self._loss_check is None:
             self._loss_check = "losses" not in values
         self._running().update(values.pop("ids"), **values)
@@ -333,17 +328,8 @@ class ActionTrackCallback(Tracking, Callback):
         self._reported.forget()
 
     def _remember(self, trainer: "Trainer", epoch: int) -> None:
-        self._last_updates, self._last_epoch = trainer.global_step, epoch
-        self._clock, self._pending, self._n_batches = time.monotonic(), False, 0
-
-    def _delta(self, trainer: "Trainer") -> float:
-        """Δn since the last recorded state, also where not every epoch is validated."""
-        kind = self._options.get("delta_kind", "epoch")
-        if kind == "batch":
-            return float(trainer.global_step - self._last_updates)
-        if kind == "wall_time":
-            return time.monotonic() - self._clock
-        return float(trainer.current_epoch + 1 - self._last_epoch)
+        self._mark(trainer.global_step)
+        self._last_epoch, self._pending, self._n_batches = epoch, False, 0
 
 
 def _fits(trainer: "Trainer") -> bool:
@@ -365,23 +351,15 @@ def _index_of(data: Any, loaders: list[Any]) -> int | None:
 
 def has_run(trainer: "Trainer") -> bool:
     """Whether there is a run to record into: that of an MLFlowLogger, or the active one."""
-    return bool(_mlflow_loggers(trainer)) or Store.active_run_id() is not None
+    return bool(of_class(trainer.loggers, "MLFlowLogger")) or Store.active_run_id() is not None
 
 
 def _run_of(trainer: "Trainer") -> dict[str, Any]:
     """The run of the trainer's MLFlowLogger, or nothing: the recorder takes the active run."""
-    for each in _mlflow_loggers(trainer) if trainer.is_global_zero else ():
-        return {"run_id": each.run_id, "store": Store(each.experiment.tracking_uri)}
+    loggers = of_class(trainer.loggers, "MLFlowLogger") if trainer.is_global_zero else []
+    for logger in loggers:
+        return {"run_id": logger.run_id, "store": Store(logger.experiment.tracking_uri)}
     return {}
-
-
-def _mlflow_loggers(trainer: "Trainer") -> list[Any]:
-    """Those of either package."""
-    return [
-        each
-        for each in trainer.loggers
-        if any(kind.__name__ == "MLFlowLogger" for kind in type(each).__mro__)
-    ]
 
 
 def _forward(module: Any, batch: Any) -> Any:
@@ -396,12 +374,12 @@ def _forward(module: Any, batch: Any) -> Any:
 
 
 def _extract(batch: Any, outputs: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     if isinstance(outputs, Mapping):
-        found = {name: outputs[name] for name in ("logits", "losses") if name in outputs}
+        values = {name: outputs[name] for name in ("logits", "losses") if name in outputs}
     elif getattr(outputs, "ndim", 0) == 2:
-        found = {"logits": outputs}
+        values = {"logits": outputs}
     if isinstance(batch, Mapping):
         names = {"ids": "sample_id", "labels": "labels"}
-        return found | {key: batch[name] for key, name in names.items() if name in batch}
-    return found | {"ids": batch[0], "labels": batch[-1]}
+        return values | {key: batch[name] for key, name in names.items() if name in batch}
+    return values | {"ids": batch[0], "labels": batch[-1]}

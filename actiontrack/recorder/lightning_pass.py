@@ -1,6 +1,6 @@
 """An evaluation pass as the Lightning Trainer makes it, that leaves the training as it was."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,14 @@ from actiontrack.recorder.torch_probe import evaluating
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
 
-__all__ = ["averaged_after_training", "on_device", "validating", "validation_loaders", "weights"]
+__all__ = [
+    "averaged_after_training",
+    "of_class",
+    "on_device",
+    "validating",
+    "validation_loaders",
+    "weights",
+]
 
 
 @contextmanager
@@ -88,10 +95,14 @@ def _flat(loaders: Any) -> list[Any]:
     return [parts]
 
 
-def _callbacks(trainer: "Trainer", name: str) -> list[Any]:
-    """Callbacks of a class of Lightning, of either package."""
+def of_class(objects: Iterable[Any], name: str) -> list[Any]:
+    """Those of a class of Lightning, of either package."""
     return [
-        callback
-        for callback in trainer.callbacks  # type: ignore[attr-defined]
-        if any(kind.__name__ == name for kind in type(callback).__mro__)
+        candidate
+        for candidate in objects
+        if any(kind.__name__ == name for kind in type(candidate).__mro__)
     ]
+
+
+def _callbacks(trainer: "Trainer", name: str) -> list[Any]:
+    return of_class(trainer.callbacks, name)  # type: ignore[attr-defined]

@@ -8,7 +8,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
-from actiontrack.errors import RecordingError
 from actiontrack.record.manifest import Manifest
 from actiontrack.recorder import ending
 from actiontrack.recorder.context import FinishOnExit
@@ -207,12 +206,6 @@ class OpenRecord(FinishOnExit):
             rows = self._state.buffer.rows(None)
             if rows is not None:
                 self._writer.count_interrupted(rows)
-
-    def _check_not_empty(self, step: int) -> None:
-        if self._writer.writes:
-            raise RecordingError(
-                f"epoch {step} of record {self.name} is empty. Call update for every batch first."
-            )
 
     def _loss_name(self) -> str:
         default = "loss" if self._state.given_losses else "cross_entropy"

@@ -1,14 +1,16 @@
 """What the adapters share: a recorder that lives as long as a training, and a fixed probe set."""
 
 import inspect
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from actiontrack.errors import ParameterError, RecordingError
-from actiontrack.recorder.arrays import class_logits, log_probabilities
+from actiontrack.recorder.arrays import class_logits, log_probabilities, two_classes
 from actiontrack.recorder.context import FinishOnExit
 from actiontrack.recorder.loss_check import LossCheck
 from actiontrack.recorder.recorder import EpochSummary, Recorder
@@ -22,7 +24,6 @@ __all__ = [
     "class_indices",
     "class_positions",
     "default_options",
-    "log_probabilities",
     "losses_of",
     "nearest_mean",
     "same_labels",
@@ -55,6 +56,8 @@ class Tracking(FinishOnExit):
     """
 
     recorder: Recorder | None = None
+    _options: dict[str, Any]
+    _last_updates = _clock = 0.0
 
     def finish(self) -> bool:
         """Mark the record complete and upload it. Returns whether all of it is uploaded.
@@ -79,6 +82,25 @@ class Tracking(FinishOnExit):
         self.close()
         self.recorder = Recorder(split, **options)
         return self.recorder
+
+    @contextmanager
+    def _closed_on_error(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
+
+    def _mark(self, updates: float) -> None:
+        """Count Δn from here: the number of updates, and the present time."""
+        self._last_updates, self._clock = float(updates), time.monotonic()
+
+    def _delta(self, updates: float, epochs: float = 1.0) -> float:
+        """Δn since the last mark, in the unit that the options of the recorder ask for."""
+        kind = self._options.get("delta_kind", "epoch")
+        if kind == "batch":
+            return float(updates) - self._last_updates
+        return time.monotonic() - self._clock if kind == "wall_time" else float(epochs)
 
 
 class ArrayProbe(Tracking):
@@ -162,6 +184,33 @@ class ArrayProbe(Tracking):
             means = float(recorded), float(reported)
             check.compare(summary.step, *means, summary.n_seen, precision=precision)
 
+    def compare_mean(
+        self,
+        summary: EpochSummary | None,
+        reported: float,
+        source: str,
+        loss: str,
+        outputs: npt.NDArray[Any],
+        *,
+        smallest: float = 0.0,
+        weights: npt.NDArray[Any] | None = None,
+    ) -> None:
+        """Compare a recorded step with a mean loss that a library has clipped, see `compare`.
+
+        Args:
+            summary: of the step.
+            reported: the library's own mean for the same samples.
+            source: what reports it, in words.
+            loss: what the outputs are, see `nearest_mean`.
+            outputs: of the model on all samples.
+            smallest: see `nearest_mean`.
+            weights: see `nearest_mean`.
+        """
+        recorded = nearest_mean(
+            reported, loss, outputs, self._labels, smallest=smallest, weights=weights
+        )
+        self.compare(summary, recorded, reported, source)
+
 
 def default_options(loss: Loss) -> dict[str, Any]:
     """Options of the recorder for losses that are computed here: their name where it is not plain.
@@ -205,7 +254,7 @@ def losses_of(loss: Loss, outputs: Any, labels: npt.NDArray[Any]) -> dict[str, A
         names = ", ".join([*sorted(_CLASSES | _MULTILABEL), *_ERRORS])
         raise ParameterError("loss", f"must be {names} or a function", loss, "Choose one of these.")
     if loss == "probabilities":
-        logits = log_probabilities(_two_columns(values.astype(np.float64)))
+        logits = log_probabilities(two_classes(values.astype(np.float64)))
     else:
         logits = class_logits(values)
     return {"logits": logits, "labels": class_indices(labels)}
@@ -303,14 +352,16 @@ def nearest_mean(
         smallest: probability that the library takes the logarithm of; 0 if it takes any.
         weights: (n,) of the samples in the mean. Default: all alike.
     """
-    arguments = losses_of(loss, outputs, labels)
     if loss in _ERRORS:
-        return float(np.average(arguments["losses"], weights=weights))
+        losses = losses_of(loss, outputs, labels)["losses"]
+        return float(np.average(losses, weights=weights))
     if loss in _MULTILABEL:
         losses, zero = _yes_no_losses(loss, outputs, labels), labels == 0
     else:
+        arguments = losses_of(loss, outputs, labels)
         logits = arguments["logits"].astype(np.float64)
-        log_p = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+        with np.errstate(invalid="ignore"):  # of a model that has diverged
+            log_p = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
         losses = -log_p[np.arange(len(log_p)), arguments["labels"]]
         zero = (arguments["labels"] == 0) & (np.size(outputs) == len(losses))
     largest = -np.log(smallest) if smallest else np.inf
@@ -320,6 +371,8 @@ def nearest_mean(
         float(np.average(_per_sample(np.minimum(bound, largest)), weights=weights))
         for bound in bounds
     )
+    if np.isnan(low) or np.isnan(reported):
+        return low  # min and max would hide it
     return min(max(reported, low), high)
 
 
@@ -361,14 +414,6 @@ def _from_one_hot(labels: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
     return np.asarray(labels.argmax(axis=1).astype(np.int64))
 
 
-def _two_columns(probabilities: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """A probability per class, where there was that of class 1 alone."""
-    if probabilities.ndim == 2 and probabilities.shape[1] > 1:
-        return probabilities
-    flat = probabilities.reshape(-1)
-    return np.stack([1 - flat, flat], axis=1)
-
-
 def _yes_no_losses(
     loss: str, outputs: npt.NDArray[Any], labels: npt.NDArray[Any]
 ) -> npt.NDArray[np.float64]:
@@ -377,7 +422,8 @@ def _yes_no_losses(
     values = _same_shape(outputs, labels)
     if loss == "multilabel_logits":
         z = values.astype(np.float64)
-        return np.asarray(np.logaddexp(0, np.where(labels == 1, -z, z)))
+        with np.errstate(invalid="ignore"):  # of a model that has diverged
+            return np.asarray(np.logaddexp(0, np.where(labels == 1, -z, z)))
     return np.asarray(-log_probabilities(np.where(labels == 1, values, 1 - values)))
 
 

@@ -227,13 +227,13 @@ class Recorder(OpenRecord):
             ParameterError: if there is not one map per id.
             StoreError: if the disk is full.
         """
-        self._state.check_open("update_maps")
-        if not self._manifest.pixel_loss_name:
-            raise RecordingError(
-                f"maps: the record {self.name} was begun without maps. Pass pixel_loss_name to the "
-                "recorder, such as 'cross_entropy'."
-            )
         with self._state.lock:
+            self._state.check_open("update_maps")
+            if not self._manifest.pixel_loss_name:
+                raise RecordingError(
+                    f"maps: the record {self.name} was begun without maps. Pass pixel_loss_name "
+                    "to the recorder, such as 'cross_entropy'."
+                )
             self._writer.add_maps(self._privacy.ids(batch_ids(ids)), maps)
 
     def end_epoch(
@@ -339,7 +339,7 @@ class Recorder(OpenRecord):
 
     def log_features(self, ids: Any, features: Any) -> None:
         """Keep last-layer features, (n_samples, n_features), with ids in any order."""
-        self._attach("features", lambda: attachments.features(self._recorded(ids), features))
+        self._attach("features", lambda: attachments.features(self._privacy.ids(ids), features))
 
     def log_probabilities(self, ids: Any, probabilities: Any) -> None:
         """Keep what the final model says of each sample, with ids in any order (section 4.1).
@@ -349,13 +349,16 @@ class Recorder(OpenRecord):
             probabilities: (n_samples, n_classes), each row a distribution over the classes.
         """
         self._attach(
-            "probabilities", lambda: attachments.probabilities(self._recorded(ids), probabilities)
+            "probabilities",
+            lambda: attachments.probabilities(self._privacy.ids(ids), probabilities),
         )
 
     def log_thumbnails(self, ids: Any, images: Sequence[bytes]) -> None:
         """Keep one PNG per sample with the run, with ids in any order."""
         if self._privacy.keeps(images):
-            self._attach("thumbnails", lambda: attachments.thumbnails(self._recorded(ids), images))
+            self._attach(
+                "thumbnails", lambda: attachments.thumbnails(self._privacy.ids(ids), images)
+            )
 
     def log_pictures(self, name: str, ids: Any, images: Sequence[bytes]) -> None:
         """Keep one PNG per sample under a name, such as "label" or "prediction".
@@ -370,7 +373,7 @@ class Recorder(OpenRecord):
         """
         if self._privacy.keeps(images):
             self._attach(
-                "pictures", lambda: attachments.pictures(name, self._recorded(ids), images)
+                "pictures", lambda: attachments.pictures(name, self._privacy.ids(ids), images)
             )
 
     def log_boxes(self, boxes: pd.DataFrame) -> None:
@@ -384,9 +387,10 @@ class Recorder(OpenRecord):
                 0 and without the last; width and height of the image. Samples without a box
                 have no row.
         """
-        self._attach("boxes", lambda: attachments.boxes(boxes, self._recorded))
+        self._attach("boxes", lambda: attachments.boxes(boxes, self._privacy.ids))
 
     def _batch(self, size: int, **arguments: Any) -> Batch:
+        """The batch of a call of `update`; `actiontrack.testing` overrides it."""
         return batch_of(size, **arguments)
 
     def _rows(self) -> EpochRows | None:
@@ -427,9 +431,6 @@ class Recorder(OpenRecord):
             raise RecordingError(
                 f"{self._writer.refused} The epochs of this one are in {self.folder}."
             )
-
-    def _recorded(self, ids: Any) -> Any:
-        return self._privacy.ids(ids)
 
     def _attach(self, what: str, make: Callable[[], Attachment]) -> None:
         try:

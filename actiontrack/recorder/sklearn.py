@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from actiontrack.errors import MissingDependencyError, ParameterError
-from actiontrack.recorder.probe import ArrayProbe, Loss, class_positions, nearest_mean
+from actiontrack.recorder.probe import ArrayProbe, Loss, class_positions
 from actiontrack.recorder.recorder import EpochSummary
 
 try:
@@ -121,8 +121,14 @@ class ProbeRecorder(ArrayProbe):
             raise ParameterError("estimator", rule, type(estimator).__name__, _FUNCTION)
         return _decision_values(estimator, self._inputs), "logits"
 
+    def _after_fit(self, estimator: Any, inputs: Any) -> None:
+        """Record the estimator, and compare the step with what it says of its training."""
+        outputs, kind = self._outputs(estimator)
+        summary = self._record_outputs(estimator, outputs, kind)
+        self._compare_with_training(estimator, inputs, outputs, kind, summary)
+
     def _compare_with_training(
-        self, estimator: Any, inputs: Any, summary: EpochSummary | None
+        self, estimator: Any, inputs: Any, outputs: Any, kind: Loss, summary: EpochSummary | None
     ) -> None:
         """Compare the step with `train_score_` of gradient boosting, if it is of the probe."""
         scores = getattr(estimator, "train_score_", None)
@@ -132,11 +138,10 @@ class ProbeRecorder(ArrayProbe):
             return
         if loss not in {"log_loss", "squared_error"}:
             return
-        outputs, kind = self._outputs(estimator)
         factor = 2 if loss == "log_loss" and len(estimator.classes_) == 2 else 1  # a deviance
         reported = scores[-1] / factor
-        recorded = nearest_mean(reported, str(kind), outputs, self._labels, smallest=_EPS)
-        self.compare(summary, recorded, reported, "scikit-learn's train_score_")
+        source = "scikit-learn's train_score_"
+        self.compare_mean(summary, reported, source, str(kind), outputs, smallest=_EPS)
 
 
 def record_partial_fit(
@@ -227,8 +232,7 @@ def record_warm_start(
             if parameter == "max_iter" and previous is not None and value > previous:
                 _warn_of_sum(estimator)
             estimator.set_params(warm_start=True, **{parameter: value})
-            summary = probe.after_step(estimator.fit(inputs, labels))
-            probe._compare_with_training(estimator, inputs, summary)  # noqa: SLF001 - same module
+            probe._after_fit(estimator.fit(inputs, labels), inputs)  # noqa: SLF001 - same module
             previous = value
     return estimator
 

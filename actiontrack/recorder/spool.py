@@ -130,12 +130,16 @@ def lock_spool(folder: Path) -> FileLock:
     except Timeout as error:
         raise _recorded_already(folder) from error
     except OSError as error:
-        raise StoreError(
-            f"cannot write the spool {folder}: {error.strerror}. "
-            "Set ACTIONTRACK_SPOOL to a folder that can be written."
-        ) from error
+        raise _cannot_write(folder, error) from error
     _locks[folder] = lock
     return lock
+
+
+def _cannot_write(folder: Path, error: OSError) -> StoreError:
+    return StoreError(
+        f"cannot write the spool {folder}: {error.strerror or error}. "
+        "Set ACTIONTRACK_SPOOL to a folder that can be written."
+    )
 
 
 def _recorded_already(folder: Path) -> RecordingError:
@@ -200,18 +204,18 @@ class Spool:
         return cls(folder, manifest)
 
     def write_destination(self, destination: Destination) -> None:
-        """Remember where the record belongs."""
+        """Remember where the record belongs; the file is replaced whole or not at all."""
+        text = json.dumps(vars(destination), indent=1)
+        temporary = self.folder / f".{_DESTINATION}.tmp"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            text = json.dumps(vars(destination), indent=1)
-            path = self.folder / _DESTINATION
-            path.touch(mode=0o600)  # the address may hold a password
-            path.write_text(text, encoding="utf-8")
+            temporary.touch(mode=0o600)  # the address may hold a password
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(self.folder / _DESTINATION)
         except OSError as error:
-            raise StoreError(
-                f"cannot write the spool {self.folder}: {error.strerror}. "
-                "Set ACTIONTRACK_SPOOL to a folder that can be written."
-            ) from error
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise _cannot_write(self.folder, error) from error
 
     def has_destination(self) -> bool:
         """Whether the spool says where the record belongs."""

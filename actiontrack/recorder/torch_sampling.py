@@ -297,7 +297,9 @@ def _carries_ids(dataset: Any) -> bool:
         return False
     with unchanged_randomness():
         item = dataset[0]
-    if not isinstance(item, tuple) or len(item) < 2 or not isinstance(item[0], int | str):
+    if not isinstance(item, tuple) or len(item) < 2:
+        return False
+    if not isinstance(item[0], int | np.integer | str):
         return False
     return item[0] in (range(len(below)) if below.ids is None else below.ids)
 

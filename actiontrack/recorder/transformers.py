@@ -16,12 +16,11 @@ have an integer "sample_id"::
 
 import contextlib
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from actiontrack.errors import MissingDependencyError, ParameterError, RecordingError
-from actiontrack.recorder.arrays import check_classes, class_labels, class_logits
+from actiontrack.recorder.arrays import check_classes
 from actiontrack.recorder.criterion import full_precision
 from actiontrack.recorder.loss_check import LossCheck
 from actiontrack.recorder.probe import Tracking
@@ -128,7 +127,6 @@ class ActionTrackCallback(Tracking, TrainerCallback):
         self._extract, self._batch_size = extract or _extract, batch_size
         self._loss_check = loss_check
         self._loader: Any = None
-        self._last_updates, self._clock = 0, 0.0
         self._summaries: dict[int, EpochSummary | None] = {}
         self._reported: dict[int, float] = {}
         self._trained: list[tuple[Any, int]] = []
@@ -153,15 +151,12 @@ class ActionTrackCallback(Tracking, TrainerCallback):
             self._open(self._split, **{**options, **self._options})
         self._summaries, self._reported, self._trained = {}, {}, []
         if self._data is not None:
-            try:
+            with self._closed_on_error():
                 self._prepare(args, kwargs)
-            except BaseException:
-                self.close()
-                raise
-        self._last_updates, self._clock = state.global_step, time.monotonic()
+        self._mark(state.global_step)
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Find whether training goes on inside an epoch."""
+        """Note whether training goes on inside an epoch."""
         del args, control, kwargs
         self._began_inside = _is_inside(state.epoch)
 
@@ -176,9 +171,9 @@ class ActionTrackCallback(Tracking, TrainerCallback):
             math.ceil(state.epoch - _ROUNDING),
             delta=self._delta(state.global_step),
             partial=True if is_partial else None,
-            n_samples=number_of_samples(kwargs["train_dataloader"]),
+            n_samples=number_of_samples(kwargs["train_dataloader"]) if is_partial else None,
         )
-        self._last_updates, self._clock = state.global_step, time.monotonic()
+        self._mark(state.global_step)
         self._summaries = {state.global_step: summary}
         if self._trained:
             losses, sizes = zip(*self._trained, strict=True)
@@ -231,10 +226,6 @@ class ActionTrackCallback(Tracking, TrainerCallback):
     def _update(self, ids: Any, inputs: Mapping[str, Any], outputs: Any) -> dict[str, Any]:
         assert self.recorder is not None  # noqa: S101 - opened when training began
         values = dict(self._extract(inputs, outputs))
-        if "logits" in values:
-            values["logits"] = class_logits(values["logits"])
-            if "labels" in values:
-                values["labels"] = class_labels(values["labels"])
         if self._loss_check is None:
             self._loss_check = "losses" not in values
         self.recorder.update(ids, **values)
@@ -286,12 +277,6 @@ class ActionTrackCallback(Tracking, TrainerCallback):
         LossCheck(self.recorder, source=source, remedy=_REMEDY).compare_summary(
             self._summaries[updates], self._reported[updates], precision=_precision(args, model)
         )
-
-    def _delta(self, updates: int) -> float:
-        kind = self._options.get("delta_kind", "epoch")
-        if kind == "batch":
-            return float(updates - self._last_updates)
-        return time.monotonic() - self._clock if kind == "wall_time" else 1.0
 
 
 class ActionTrackTrainerMixin(_Base):
@@ -418,7 +403,7 @@ def _precision(args: Any, model: nn.Module) -> str:
 
 
 def _is_inside(epoch: float | None) -> bool:
-    """Whether a number of epochs is none of whole ones."""
+    """Whether a number of epochs is not a whole number."""
     return epoch is not None and abs(epoch - round(epoch)) > _ROUNDING
 
 

@@ -118,15 +118,19 @@ class Uploader:
     def drain(self, patience: float) -> bool:
         """Wait until all is uploaded, as long as a file arrives every `patience` seconds."""
         with self._changed:
-            self._hurried = patience > 0  # the next attempt is due now, not after its pause
-            self._changed.notify_all()
+            if patience > 0:
+                self._hurried = True  # the next attempt is due now, not after its pause
+                self._changed.notify_all()
             while self._pending:
-                before = self._progress
-                if not self._refused:
-                    self._changed.wait(patience)
-                if self._progress == before:
+                if not self._advances(patience):
                     return not self._pending
         return True
+
+    def _advances(self, patience: float) -> bool:
+        """Wait for the next file. Returns whether one arrived within `patience` seconds."""
+        before = self._progress
+        self._changed.wait_for(lambda: self._progress != before or bool(self._refused), patience)
+        return self._progress != before
 
     def close(self, patience: float) -> bool:
         """Drain, then end the thread. Returns whether everything is uploaded."""

@@ -1,4 +1,4 @@
-"""How many samples a whole epoch of a loader has, so that a part of one is known by it."""
+"""Whole epochs of a loader: how many samples they have, and whether they are the same ones."""
 
 from collections.abc import Sized
 from typing import Any

@@ -20,7 +20,6 @@ from actiontrack.recorder.probe import (
     call_in_progress,
     check_labels,
     default_options,
-    nearest_mean,
     not_tracked,
     same_labels,
 )
@@ -204,15 +203,15 @@ class ActionTrackCallback(ArrayProbe, TrainingCallback):
             values = evals_log.get(name, {}).get(metric)
             if values and _measures(metric, self._kind):
                 reported = float(values[-1]) ** power
-                recorded = nearest_mean(
+                self.compare_mean(
+                    summary,
                     reported,
+                    f"XGBoost's {metric} of {name!r}",
                     self._kind,
                     margins,
-                    self._labels,
                     smallest=_SMALLEST,
                     weights=weights if weights.size else None,
                 )
-                self.compare(summary, recorded, reported, f"XGBoost's {metric} of {name!r}")
 
 
 def _measures(metric: str, kind: str) -> bool:

@@ -88,6 +88,10 @@ class NeverFails(Digits):
         self.train(options)
 
 
+class WithoutFailingTraining(Digits):
+    train_until_error = AdapterTests.train_until_error
+
+
 @pytest.mark.parametrize(
     ("adapter", "test"),
     [
@@ -107,3 +111,5 @@ def test_what_a_third_party_must_write_is_named():
         AdapterTests().train(None)
     with pytest.raises(NotImplementedError):
         AdapterTests().train_until_error({})
+    with pytest.raises(NotImplementedError):
+        WithoutFailingTraining().test_an_error_in_training_leaves_the_first_step()

@@ -185,6 +185,22 @@ def test_probabilities_that_are_none_are_refused_at_the_end_of_the_epoch(chances
         rows(probabilities=chances, labels=LABELS)
 
 
+@pytest.mark.parametrize(("dtype", "n_classes"), [("bfloat16", 300), ("float16", 46_800)])
+def test_probabilities_of_half_precision_are_taken(dtype, n_classes):
+    chances = torch.full((N, n_classes), 1 / n_classes).to(getattr(torch, dtype))
+    exact = chances.double().numpy()
+    assert (abs(exact.sum(axis=1) - 1) > 1e-3).all()
+    columns = rows(probabilities=chances, labels=LABELS)
+    expected = -np.log(exact[np.arange(N), LABELS]) + np.log(exact.sum(axis=1))
+    np.testing.assert_allclose(columns["loss"], expected, rtol=1e-5)
+
+
+def test_half_precision_does_not_make_distributions_of_other_numbers():
+    chances = torch.tensor(CHANCES, dtype=torch.bfloat16) * 1.1
+    with pytest.raises(RecordingError, match=r"^probabilities: rows of batch 1 are no distribut"):
+        rows(probabilities=chances, labels=LABELS)
+
+
 def test_probabilities_passed_as_logits_are_warned_about_once(recorder, read):
     rec = recorder()
     rec.update(np.arange(N), logits=CHANCES, labels=LABELS)

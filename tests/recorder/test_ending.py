@@ -141,6 +141,39 @@ def test_a_forked_process_keeps_the_handler_of_the_program(ended):
     assert ended["handler"][1][0].split() == ["7"]
 
 
+FORK = """
+import os, signal
+from actiontrack.recorder import ending
+
+class Open:
+    folder = None
+
+    def end_with_process(self, *, failed): ...
+
+    def close(self): ...
+
+signal.signal(signal.SIGTERM, signal.SIG_IGN if {ignores} else signal.SIG_DFL)
+before = signal.getsignal(signal.SIGTERM)
+parents = Open()
+ending.watch(parents)
+child = os.fork()
+recorder = parents
+if not child:
+    recorder = Open()
+    ending.watch(recorder)
+ending.forget(recorder)
+restored = signal.getsignal(signal.SIGTERM) is before
+if not child:
+    os._exit(7 if restored else 8)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), restored)
+"""
+
+
+@pytest.mark.parametrize("ignores", [False, True])
+def test_a_recorder_of_a_forked_process_gives_the_handler_back(in_warm_process, ignores):
+    assert in_warm_process(FORK.format(ignores=ignores)).stdout.split() == ["7", "True"]
+
+
 # The handler
 
 

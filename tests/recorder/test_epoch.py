@@ -123,7 +123,9 @@ def test_a_batch_of_equal_losses_is_refused():
 
 
 @pytest.mark.parametrize(
-    "losses", [[0.7], [0, 0, 0], [0.7, 0.70001], [np.nan] * 3], ids=["one", "zero", "close", "nan"]
+    "losses",
+    [[0.7], [0, 0, 0], [0.7, 0.70001], [np.nan] * 3, [np.inf] * 3, [-np.inf] * 3],
+    ids=["one", "zero", "close", "nan", "overflow", "negative overflow"],
 )
 def test_what_could_be_genuine_is_let_through(losses):
     check_uniform_losses(np.array(losses), np.zeros(len(losses), int))

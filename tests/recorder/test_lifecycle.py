@@ -6,12 +6,12 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 from helpers import message
-from recording import LABELS, N, files, losses_at, one_epoch
+from recording import LABELS, N, files, files_below, losses_at, one_epoch
 
 from actiontrack.errors import CorruptRecordError, RecordingError, StoreError
 from actiontrack.record.manifest import Manifest, read_manifest, write_manifest
 from actiontrack.record.paths import block_path
-from actiontrack.recorder import Recorder
+from actiontrack.recorder import Recorder, sync
 
 
 def interrupted(recorder, epochs):
@@ -37,6 +37,15 @@ def test_a_record_that_is_there_already_is_refused_without_resume(recorder, run_
     )
     with pytest.raises(RecordingError, match=message(text)):
         recorder()
+
+
+def test_a_record_that_is_refused_is_not_downloaded(recorder, spool):
+    with recorder() as rec:
+        one_epoch(rec, 1)
+    with pytest.raises(RecordingError, match=r"epochs already\. Pass resume=True"):
+        recorder()
+    assert {path.name for path in files_below(spool)} <= {".test-probe.lock"}
+    assert sync(spool) == []
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one_byte_for_byte(recorder, store, run_id, new_run):

@@ -6,13 +6,14 @@ from scipy import special
 from sklearn.metrics import log_loss
 
 from actiontrack.errors import ParameterError
+from actiontrack.recorder.arrays import log_probabilities
+from actiontrack.recorder.loss_check import differs
 from actiontrack.recorder.probe import (
     ArrayProbe,
     call_in_progress,
     check_labels,
     class_indices,
     class_positions,
-    log_probabilities,
     losses_of,
     nearest_mean,
     same_labels,
@@ -238,6 +239,16 @@ def test_a_rounded_probability_leaves_the_mean_open_between_limits():
     assert nearest(12.0) == 12.0
     assert nearest(1.0) == pytest.approx(low)
     assert nearest(99.0) == pytest.approx(high)
+
+
+@pytest.mark.parametrize(
+    ("reported", "outputs"), [(0.7, [np.nan, 1.0]), (np.nan, [0.5, 1.0])], ids=["model", "library"]
+)
+@pytest.mark.parametrize("loss", ["logits", "multilabel_logits"])
+def test_a_mean_that_is_no_number_agrees_with_none_that_is(reported, outputs, loss):
+    columns = np.array(outputs)[:, np.newaxis], np.array([[0], [1]])
+    recorded = nearest_mean(reported, loss, *columns, smallest=1e-7)
+    assert differs(recorded, reported)
 
 
 def test_weights_weigh_in_the_mean():

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from recording import LABELS, LOGITS, N, files, files_below, losses_at, one_epoch
 from scipy import special
 
+from actiontrack.errors import RecordingError
 from actiontrack.record import digest
 from actiontrack.recorder import Recorder
 from actiontrack.scores import score_table
@@ -281,3 +282,23 @@ def test_nothing_is_logged_when_all_goes_well(recorder, caplog):
     with caplog.at_level(logging.DEBUG, "actiontrack"), recorder() as rec:
         one_epoch(rec, 1)
     assert caplog.records == []
+
+
+def test_maps_that_come_while_the_recorder_is_being_closed_are_refused(recorder):
+    rec = recorder(pixel_loss_name="cross_entropy")
+    lock = rec._state.lock
+
+    class Closing:
+        """What another thread holds that closes the recorder meanwhile."""
+
+        def __enter__(self):
+            rec._state.lock = lock
+            rec.close()
+            return lock.__enter__()
+
+        def __exit__(self, *error):
+            lock.__exit__(*error)
+
+    rec._state.lock = Closing()
+    with pytest.raises(RecordingError, match=r"^update_maps: the record test-probe is closed, "):
+        rec.update_maps([1], np.ones((1, 2, 2)))

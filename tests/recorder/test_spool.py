@@ -1,5 +1,8 @@
 import json
 import re
+import stat
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import platformdirs
@@ -142,6 +145,17 @@ def test_the_destination_is_plain_json(spool):
     }
 
 
+def test_the_destination_is_replaced_as_a_whole(spool, tmp_path):
+    path = spool.folder / "sync.json"
+    before = path.read_text()
+    (tmp_path / "same file").hardlink_to(path)
+    spool.write_destination(replace(DESTINATION, writers=("process 2",)))
+    assert (tmp_path / "same file").read_text() == before
+    assert spool.writers() == ("process 2",)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert sorted(file.name for file in spool.folder.glob("*sync*")) == ["sync.json"]
+
+
 def test_a_spool_of_an_earlier_version_names_no_process(spool):
     path = spool.folder / "sync.json"
     body = json.loads(path.read_text())
@@ -158,3 +172,16 @@ def test_a_spool_that_cannot_be_written_names_the_remedy(tmp_path, root):
     end = re.escape(". Set ACTIONTRACK_SPOOL to a folder that can be written.")
     with pytest.raises(StoreError, match=f"^{start}.+{end}$"):
         Spool.create(folder, MANIFEST, DESTINATION)
+
+
+def test_an_error_without_a_number_of_the_system_is_told_in_its_own_words(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError("the archive is read-only")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    text = (
+        f"cannot write the spool {tmp_path / 'x'}: the archive is read-only. "
+        "Set ACTIONTRACK_SPOOL to a folder that can be written."
+    )
+    with pytest.raises(StoreError, match=message(text)):
+        Spool.create(tmp_path / "x", MANIFEST, DESTINATION)

@@ -262,6 +262,12 @@ def test_a_wrapper_that_takes_the_ids_away_has_positions():
     assert pairs(Wrapper(Subset(INDEXED, [5, 6]), first=1)) == [("0", 105), ("1", 106)]
 
 
+@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint8])
+def test_ids_that_are_integers_of_numpy_are_found_below_a_wrapper(dtype):
+    dataset = Wrapper(IndexedDataset(DATA, np.arange(40, 60).astype(dtype)))
+    assert pairs(dataset)[:3] == [("40", 100), ("41", 101), ("42", 102)]
+
+
 def test_a_wrapper_of_inputs_that_are_numbers_keeps_them():
     class Numbers(Dataset):
         def __init__(self):

@@ -220,6 +220,24 @@ def test_without_a_run_training_does_not_begin(train, rows):
         train(ActionTrackCallback(rows), active=False)
 
 
+class SecondEpochLacksOne(TrainerCallback):
+    """From the second epoch on, the last item of the probe has the id of the first."""
+
+    def __init__(self, data):
+        self.data = data
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        if state.epoch >= 1:
+            self.data[-1]["sample_id"] = self.data[0]["sample_id"]
+
+
+def test_a_partial_epoch_of_a_probe_is_one_of_the_samples_of_the_probe(train, rows):
+    data = [dict(row) for row in rows[:6]]
+    probe = ActionTrackCallback(data, duplicates="first")
+    with pytest.warns(UserWarning, match="epoch 2 .* is partial, it holds 5 of 6 samples"):
+        train(SecondEpochLacksOne(data), probe)
+
+
 class Failing(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):
         if state.global_step == 7:

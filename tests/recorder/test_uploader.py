@@ -189,6 +189,40 @@ def test_a_finish_that_runs_out_of_patience_says_so(store, run_id, caplog, monke
     )
 
 
+def test_looking_at_a_recorder_does_not_end_its_patience(store, run_id, monkeypatch):
+    looked = threading.Event()
+    monkeypatch.setattr(uploader, "upload_files", lambda *_: looked.wait(20))
+    recorder = Recorder(store=store, run_id=run_id, patience=30.0)
+    timed_epoch(recorder, 1)
+    with ThreadPoolExecutor(1) as pool:
+        drained = pool.submit(recorder._writer.uploader.drain, 30)
+        wait_until(lambda: recorder._writer.uploader._changed._waiters)
+        for _ in range(20):
+            assert recorder.synced is False
+            time.sleep(0.01)
+        assert not drained.done()
+        looked.set()
+        assert drained.result(60) is True
+    assert recorder.finish() is True
+
+
+def test_looking_at_a_recorder_leaves_an_attempt_that_is_due_now(away, door, caplog, monkeypatch):
+    monkeypatch.setattr(uploader, "_BACKOFF_S", (120.0,))
+    recorder, store, run_id = away
+    door.shut()
+    timed_epoch(recorder, 2)
+    wait_until(lambda: warnings_of(caplog))
+    door.open()
+    thread = recorder._writer.uploader
+    with thread._changed:  # as a finish that begins does it, before the thread wakes up
+        thread._hurried = True
+        assert recorder.synced is False
+        thread._changed.notify_all()
+    wait_until(lambda: recorder.synced)
+    recorder.finish()
+    assert_whole(store, run_id, 2)
+
+
 def test_the_queue_stays_small_however_long_the_server_is_away(away, door):
     recorder, *_ = away
     door.shut()
