@@ -281,15 +281,19 @@ def _contrast(record: StoredRecord, hard: str, easy: str, rows: pd.DataFrame) ->
         f"{name} {high:.2f} / {low:.2f}"
         for name, high, low in zip(rows["class"], rows["rank_hard"], rows["rank_easy"], strict=True)
     ]
-    drawn, missing = draw_samples(record, rows["sample_id"].tolist(), titles)
+    figure, caption = with_caption(
+        draw_samples(record, rows["sample_id"].tolist(), titles),
+        len(rows),
+        f"Label, and rank for {hard} / for {easy}, under each image.",
+    )
     columns = ["place", "sample_id", "class", "rank_hard", "rank_easy", "difference"]
     return Section(
         heading=f"Hard for {hard}, easy for {easy}",
         text="Rank of a sample among all, 0 the easiest and 1 the hardest, mean over the runs of "
         "each model.",
         frame=rows[columns],
-        figure=drawn if missing < len(rows) else None,
-        caption=f"Label, and rank for {hard} / for {easy}, under each image.",
+        figure=figure,
+        caption=caption,
     )
 
 

@@ -93,14 +93,14 @@ def _component_extremes(findings: DetailFindings) -> list[Section]:
     sections = []
     for word, name, rows in findings.components:
         column, part = f"action_{name}", name.replace("_", " ")
-        drawn, missing = gallery(findings.record, rows, score=column)
-        section = Section(
-            heading=f"{word} samples by {part}",
-            frame=rows[["sample_id", "class", column, "action"]],
-            figure=drawn if missing < len(rows) else None,
-            caption=f"Action of the loss {part} alone under each image.",
+        figure, caption = with_caption(
+            gallery(findings.record, rows, score=column),
+            len(rows),
+            f"Action of the loss {part} alone under each image.",
         )
-        sections.append(section)
+        frame = rows[["sample_id", "class", column, "action"]]
+        heading = f"{word} samples by {part}"
+        sections.append(Section(heading=heading, frame=frame, figure=figure, caption=caption))
     return sections
 
 
@@ -158,16 +158,19 @@ def _feature_section(findings: DetailFindings) -> list[Section]:
 def _neighbours(record: StoredRecord, neighbours: pd.DataFrame | None) -> list[Section]:
     if neighbours is None:
         return []
-    drawn, missing = neighbour_gallery(record, neighbours)
-    n_images = neighbours["query_id"].nunique() * (int(neighbours["rank"].max()) + 1)
+    figure, caption = with_caption(
+        neighbour_gallery(record, neighbours),
+        neighbours["query_id"].nunique() + len(neighbours),
+        "Each hardest sample, then its nearest neighbours by the last feature layer, with "
+        "label and distance (paper, Fig. 5).",
+    )
     columns = ["query_id", "query_class", "rank", "sample_id", "class", "distance", "same_class"]
     section = Section(
         heading="Nearest neighbours of the hardest samples",
         text=describe_neighbours(neighbours),
         frame=neighbours[columns],
-        figure=drawn if missing < n_images else None,
-        caption="Each hardest sample, then its nearest neighbours by the last feature layer, with "
-        "label and distance (paper, Fig. 5).",
+        figure=figure,
+        caption=caption,
     )
     return [section]
 

@@ -10,7 +10,7 @@ from actiontrack.analysis.sentences import REGIONS, count_runs, describe_ensembl
 from actiontrack.reporting.common import GALLERY, figure_of, nested
 from actiontrack.reporting.document import Section
 from actiontrack.reporting.findings import SHARE, EntropyFindings, find_ensemble, read_once
-from actiontrack.reporting.pictures import region_gallery
+from actiontrack.reporting.pictures import region_gallery, with_caption
 from actiontrack.store import StoredRecord
 
 __all__ = ["ensemble_sections", "entropy_sections"]
@@ -157,13 +157,17 @@ def _region(record: StoredRecord, regions: pd.DataFrame, name: str, n_images: in
     text = f"{len(rows)} samples have {name}: {REGIONS[name]}"
     if largest.empty:
         return Section(heading=name.capitalize(), text=text)
-    figure, missing = region_gallery(record, largest)
+    figure, caption = with_caption(
+        region_gallery(record, largest),
+        len(largest),
+        "Label → class predicted by the ensemble, and action–entropy, under each image; "
+        "first the samples whose two scores differ most (paper, Fig. 7).",
+    )
     columns = ["place", "sample_id", "class", "predicted", "action", "entropy", "member_accuracy"]
     return Section(
         heading=name.capitalize(),
         text=text,
         frame=largest[columns],
-        figure=figure if missing < len(largest) else None,
-        caption="Label → class predicted by the ensemble, and action–entropy, under each image; "
-        "first the samples whose two scores differ most (paper, Fig. 7).",
+        figure=figure,
+        caption=caption,
     )

@@ -32,6 +32,16 @@ def test_a_comparison_report_traces_every_number_to_run_ids(comparison, experime
     assert "Correlation between models, Spearman" in " ".join(headings(report))
 
 
+def test_a_contrast_of_models_without_images_says_so(comparison, experiment):
+    from actiontrack.store import RunQuery
+
+    records = comparison(RunQuery(experiments=(experiment,)))
+    report = reporting.comparison_report(records, analysis.compare_runs(records, n_bootstrap=0))
+    part = section(report, "Hard for a, easy for b")
+    assert part.figure is None
+    assert part.caption == "No images: record with thumbnails to see them."
+
+
 def test_a_query_of_runs_that_differ_is_reported_with_what_was_left_out(mixed, experiment):
     from actiontrack.store import RunQuery
 

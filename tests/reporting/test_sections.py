@@ -7,7 +7,10 @@ import pytest
 from report_sections import headings, section
 
 from actiontrack import analysis, reporting
+from actiontrack.recorder import Recorder
 from actiontrack.testing import make_history, record_history
+
+NO_IMAGES = "No images: record with thumbnails to see them."
 
 
 def test_a_run_report_has_these_sections(record):
@@ -53,7 +56,24 @@ def test_the_same_record_gives_the_same_report(record):
 def test_without_images_the_report_says_so(record):
     part = section(reporting.run_report(record), "Hardest samples")
     assert part.figure is None
-    assert part.caption == "No images: record with thumbnails to see them."
+    assert part.caption == NO_IMAGES
+
+
+def test_where_images_are_missing_no_caption_describes_them(new_run, store, spool):
+    run_id, ids = new_run(), np.arange(10)
+    losses = np.linspace(1, 2, 10)
+    with Recorder(run_id=run_id, store=store, spool=spool, class_names=("x", "y")) as recorder:
+        recorder.update(ids, losses, labels=ids % 2, components={"part": losses / 2})
+        recorder.end_epoch()
+        recorder.log_features(ids, ids[:, None].astype(np.float32))
+    report = reporting.run_report(store.open_record(run_id))
+    for heading in (
+        "Hardest samples by part",
+        "Easiest samples by part",
+        "Nearest neighbours of the hardest samples",
+    ):
+        part = section(report, heading)
+        assert (part.figure, part.caption) == (None, NO_IMAGES)
 
 
 def test_samples_without_a_finite_action_are_counted(new_run, store, spool, history):
@@ -102,7 +122,7 @@ def test_the_sections_on_noise_are_distributions_galleries_and_pairs(noisy):
     ]
     groups = sections[0].frame.set_index("group")["count"].to_dict()
     assert groups == {"noisy": 4, "clean": 36, "test": 40}
-    assert sections[1].caption == "No images: record with thumbnails to see them."
+    assert sections[1].caption == NO_IMAGES
 
 
 def test_the_section_on_pairs_states_how_many_wrong_labels_are_found(noisy, history):
@@ -144,6 +164,7 @@ def test_a_region_without_images_is_still_listed(ensemble, ensemble_scores):
     correlations = analysis.ensemble_correlations(ensemble_scores, n_bootstrap=0)
     section = reporting.ensemble_sections(ensemble[1:] * 2, ensemble_scores, correlations)[2]
     assert section.figure is None
+    assert section.caption == NO_IMAGES
     assert len(section.frame) == 1
 
 
