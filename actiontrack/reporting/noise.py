@@ -29,8 +29,8 @@ def noise_sections(
 
     Returns:
         The distributions of the action per model; for the first record of each model a gallery of
-        the hardest samples and one of the hardest whose label is right; and for each model the
-        wrong labels found, by true and given class.
+        the hardest samples and one of the hardest whose label is right; and for each model with
+        wrong labels those found, by true and given class.
 
     Raises:
         NotFoundError: if a record holds no true labels.
@@ -41,12 +41,12 @@ def noise_sections(
 
 
 def _sections(findings: NoiseFindings) -> list[Section]:
-    pairs = findings.pairs
+    by_model = dict(iter(findings.pairs.groupby("model", sort=False)))
     sections = [_noise_distributions(findings.scores)]
     for record, hardest, right in findings.galleries.values():
         sections += _noise_galleries(record, hardest, right)
     sections += [
-        _noise_pairs(model, pairs[pairs["model"] == model]) for model in findings.galleries
+        _noise_pairs(model, by_model[model]) for model in findings.galleries if model in by_model
     ]
     return sections
 

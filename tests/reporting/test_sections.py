@@ -132,6 +132,21 @@ def test_the_section_on_pairs_states_how_many_wrong_labels_are_found(noisy, hist
     assert text.endswith(f"{found} of 4 wrong labels are among them ({found / 4:.1%}).")
 
 
+def test_models_without_wrong_labels_have_no_section_on_pairs(
+    noisy, new_run, store, spool, history
+):
+    run_id = new_run()
+    right = replace(history, split="train", true_labels=history.labels)
+    record_history(right, run_id, store, spool, model="all right")
+    sections = reporting.noise_sections([store.open_record(run_id), noisy[0]])
+    (pairs,) = [each for each in sections if each.heading.endswith("which wrong labels are found")]
+    assert pairs.heading.startswith("softmax: ")
+    assert pairs.frame["n_wrong"].sum() == 4
+    alone = reporting.noise_sections([store.open_record(run_id)])
+    assert alone[0].frame["group"].tolist() == ["clean"]
+    assert len(alone) == 3
+
+
 @pytest.fixture
 def ensemble_scores(ensemble):
     return analysis.ensemble_scores(ensemble)
