@@ -4,6 +4,7 @@ Together with `login` the only module here that touches MLflow's server, whose i
 public interface: the versions that it is known to work with are checked when the server starts.
 """
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -30,6 +31,7 @@ from actiontrack.web import access, pages
 from actiontrack.web.access import ForbiddenError
 from actiontrack.web.api.answers import error_answer
 from actiontrack.web.api.routes import ROUTES as API_ROUTES
+from actiontrack.web.body import sent_fields
 from actiontrack.web.images import ImageRoots
 from actiontrack.web.login import BasicAuth, check_version, protect, wants_auth
 from actiontrack.web.messages import without_paths
@@ -194,11 +196,13 @@ def _answering(route: Route) -> Callable[[], Any]:
 
 def _for_readers(error: ActionTrackError) -> str:
     """A message without the folders of this server."""
-    values = flask.request.values.values()
+    sent = list(flask.request.values.values())
+    with contextlib.suppress(ParameterError):  # a body that can't be read
+        sent += sent_fields().values()
     folders = []
     if isinstance(error, CorruptRecordError | NotFoundError):
         folders = [str(folder) for folder in current_site().records.folders_of(access.run_ids())]
-    return without_paths(str(error), *folders, said="\n".join(values))
+    return without_paths(str(error), *folders, said="\n".join(sent))
 
 
 def _unexpected(error: Exception) -> flask.typing.ResponseReturnValue:

@@ -110,6 +110,16 @@ def test_a_token_that_is_none_is_refused(reviewed, token):
     assert client.get(address).get_json()["total"] == 0
 
 
+@pytest.mark.parametrize("kind", ["form", "JSON"])
+def test_a_path_in_a_body_stays_in_the_answer(reviewed, kind):
+    client, address, token = reviewed
+    fields = {"id": "/photos/cat/1.png", "verdict": "fine"}
+    sent = {"json": fields} if kind == "JSON" else {"data": fields}
+    status, message = refusal(client.post(address, headers={"X-CSRF-Token": token}, **sent))
+    assert status == 404
+    assert "'/photos/cat/1.png'" in message
+
+
 # The trash
 
 
