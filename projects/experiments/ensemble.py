@@ -12,7 +12,7 @@ from actiontrack.analysis import (
     ensemble_scores,
     load_records,
 )
-from actiontrack.reporting import describe_ensemble, ensemble_sections
+from actiontrack.reporting import describe_ensemble, ensemble_sections, sources_of
 from actiontrack.reporting.document import Report
 from actiontrack.store import RunQuery, Store
 from projects.experiments.experiment import experiment
@@ -60,7 +60,11 @@ def main(argv: Sequence[str]) -> None:
         sections = ensemble_sections(
             records, scores, correlations, share=params.share, n_images=params.images
         )
-        report = Report(title="Action and entropy of an ensemble", sections=sections)
+        report = Report(
+            title="Action and entropy of an ensemble",
+            sections=sections,
+            sources=sources_of(records),
+        )
         current.finish(report, describe_ensemble(scores, regions, correlations, len(records)))
 
 

@@ -20,7 +20,13 @@ from pydantic import Field, model_validator
 
 from actiontrack import analysis
 from actiontrack.errors import ParameterError
-from actiontrack.reporting import describe_noise, detection_figure, noise_sections
+from actiontrack.history import wrong_labels
+from actiontrack.reporting import (
+    describe_noise,
+    detection_figure,
+    noise_sections,
+    sources_of,
+)
 from actiontrack.reporting.document import Report, Section
 from actiontrack.scores import EL2N_STEPS, LOW_IS_HARD
 from actiontrack.store import RunInfo, RunQuery, Store, StoredRecord
@@ -237,9 +243,9 @@ def _quality(store: Store, run: RunInfo) -> pd.DataFrame:
 
 def _ks(records: Sequence[StoredRecord]) -> list[int]:
     """The number of wrong labels, which is the same in all runs, and 100."""
-    samples = records[0].samples
-    wrong = int(np.sum(samples.labels != samples.true_labels))
-    return list(dict.fromkeys([wrong, min(_K, len(samples.sample_ids))]))
+    samples: Any = records[0].samples  # of a training with noise: both labels are there
+    n_wrong = int(wrong_labels(samples.labels, samples.true_labels).sum())
+    return list(dict.fromkeys([n_wrong, min(_K, len(samples.sample_ids))]))
 
 
 def _seconds(runs: Sequence[RunInfo]) -> float:
@@ -318,7 +324,8 @@ def _report(
         Section(heading="Runs", frame=analysis.runs_frame([*results.train, *results.test])),
         Section(heading="How to read this", text=_how_to_read()),
     ]
-    return Report(title="Which score finds wrong labels?", sections=sections)
+    sources = sources_of([*results.train, *results.test])
+    return Report(title="Which score finds wrong labels?", sections=sections, sources=sources)
 
 
 def _about_methods(params: LabelNoiseParams, results: _Results) -> str:

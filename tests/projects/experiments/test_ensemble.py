@@ -1,5 +1,7 @@
 """The experiment of Fig. 6b, 6c and 7, on digits."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -30,12 +32,13 @@ def test_models_trained_at_once_give_figures_tables_and_a_finding(
         "low-action-high-entropy",
     }
     (table,) = (page / "tables").glob("*every-sample.parquet")
-    actions = [
-        store.open_record(run).scores()["action"]
-        for run in store.find_runs(RunQuery(experiments=(experiment,)))
-    ]
+    runs = store.find_runs(RunQuery(experiments=(experiment,)))
+    actions = [store.open_record(run).scores()["action"] for run in runs]
     expected = np.sort(np.mean(actions, axis=0))[::-1]
     np.testing.assert_allclose(pd.read_parquet(table)["mean_action"], expected, rtol=1e-6)
+    sources = json.loads((page / "report.json").read_text())["sources"]
+    assert {source["run_id"] for source in sources} == {run.run_id for run in runs}
+    assert len(sources) == 2
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The experiment of section 4.4, on digits; expectations by scikit-learn and plain pandas."""
 
+import json
 import sys
 
 import mlflow
@@ -118,13 +119,22 @@ def test_the_page_has_every_section_and_figure(results):
         "Finding", "Every method", "Distributions of the action", "cnn3 seed 0: hardest samples",
         "cnn3 seed 0: hardest samples with a right label", "cnn3: which wrong labels are found",
         "Mean and standard deviation over seeds", "Every run", "Runs", "How to read this",
-        "Settings", "Steps",
+        "Settings", "Steps", "Sources",
     ]  # fmt: skip
     figures = sorted(path.stem.partition("-")[2] for path in (page / "figures").glob("*.png"))
     assert figures == [
         "cnn3-seed-0-hardest-samples", "cnn3-seed-0-hardest-samples-with-a-right-label",
         "cnn3-which-wrong-labels-are-found", "distributions-of-the-action", "every-method",
     ]  # fmt: skip
+
+
+def test_the_sources_are_both_records_of_every_training(results):
+    store, page = results
+    sources = json.loads((page / "report.json").read_text())["sources"]
+    runs = store.find_runs(RunQuery(record="train-probe"))
+    expected = {(run.run_id, f"{split}-probe") for run in runs for split in ("train", "test")}
+    assert len(expected) == 4
+    assert {(source["run_id"], source["record"]) for source in sources} == expected
 
 
 def test_the_distributions_are_of_noisy_clean_and_test_samples(results):

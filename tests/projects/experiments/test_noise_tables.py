@@ -106,6 +106,13 @@ def test_precision_is_measured_at_the_number_of_wrong_labels_and_at_100():
     assert label_noise._ks([SimpleNamespace(samples=samples)]) == [50, 100]
 
 
+def test_a_true_label_that_is_unknown_makes_no_wrong_label():
+    samples = SimpleNamespace(
+        labels=np.array([0, 1, 1, 0]), true_labels=np.array([0, 0, -1, -1]), sample_ids=np.arange(4)
+    )
+    assert label_noise._ks([SimpleNamespace(samples=samples)]) == [1, 4]
+
+
 def test_precision_is_never_measured_beyond_the_number_of_samples():
     samples = SimpleNamespace(
         labels=np.array([0, 1, 1]), true_labels=np.array([0, 1, 0]), sample_ids=np.arange(3)
