@@ -114,9 +114,8 @@ def _versions() -> list[tuple[str, str, str]]:
             rows.append((package, "ok", importlib.metadata.version(package)))
         except importlib.metadata.PackageNotFoundError:
             optional = package == "torch"
-            rows.append(
-                (package, "ok" if optional else "failed", "not installed (needed for training)")
-            )
+            detail = "not installed (needed for training)" if optional else "not installed"
+            rows.append((package, "ok" if optional else "failed", detail))
     return rows
 
 

@@ -66,8 +66,8 @@ class ActionEvaluator(ModelEvaluator):
             actiontrack/median_action (of the record so far), and the scores of every sample.
 
         Raises:
-            ParameterError: if an option is unknown, the data has no targets, or a classifier
-                gives no probabilities.
+            ParameterError: if an option is unknown, the data has no targets, a classifier gives
+                no probabilities, or a regression more than one number per row.
         """
         del kwargs
         from actiontrack.recorder import Recorder  # noqa: PLC0415
@@ -114,6 +114,10 @@ def _columns(
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """What the recorder is given, and the names of the classes."""
     if model_type == "regressor":
+        if outputs.size != len(targets):
+            rule = f"must be one number per row, shape ({len(targets)},)"
+            remedy = "Evaluate a model with one output, or one output of it."
+            raise ParameterError("model output", rule, outputs.shape, remedy)
         errors = outputs.reshape(len(targets)).astype(np.float64) - targets
         return {"losses": (errors**2).astype(np.float32)}, ()
     labels = np.asarray(config.get("class_labels", np.unique(targets)))

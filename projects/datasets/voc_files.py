@@ -92,7 +92,7 @@ class Annotation:
     """The objects of one image.
 
     Attributes:
-        boxes: float32 (n_objects, 4), left, top, right, bottom in pixels of the stored image.
+        boxes: float32 (n_objects, 4), left, top, right, bottom in pixels of the upright image.
         names: class of each object.
         difficult: bool (n_objects,), VOC's mark for objects that are hard to recognise.
         numbers: position of each object in its file, from 1.
@@ -222,7 +222,7 @@ def _stored_size(
         return size[1], size[0]
     raise DataError(
         f"{path} is for an image of {texts[0]}x{texts[1]} pixels, the image has "
-        f"{size[0]}x{size[1]}. Annotate the image as it is stored."
+        f"{size[0]}x{size[1]}. Annotate the image as viewers show it."
     )
 
 

@@ -1,5 +1,6 @@
 """What the command line does with records that are damaged or lost."""
 
+import importlib.metadata
 import io
 import shutil
 from dataclasses import replace
@@ -7,6 +8,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
+from actiontrack.cli import upkeep
 from actiontrack.testing import record_history
 
 
@@ -25,6 +27,17 @@ def test_doctor_finds_every_record_whole(run_cli, two_runs, experiment):
     code, out, _ = run_cli("doctor", "--experiment", experiment)
     assert code == 0
     assert out.count("30 samples × 4 steps, complete") == 2
+
+
+def test_doctor_says_of_torch_alone_that_it_is_for_training(monkeypatch):
+    def missing(package):
+        raise importlib.metadata.PackageNotFoundError(package)
+
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    rows = {package: (state, detail) for package, state, detail in upkeep._versions()}
+    assert rows.pop("torch") == ("ok", "not installed (needed for training)")
+    assert rows.pop("python")[0] == rows.pop("actiontrack")[0] == "ok"
+    assert set(rows.values()) == {("failed", "not installed")}
 
 
 def test_doctor_fails_where_a_block_is_missing(run_cli, two_runs, experiment, store):

@@ -402,6 +402,14 @@ def test_a_folder_that_holds_something_is_not_touched(record, tmp_path):
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["mine.txt"]
 
 
+def test_a_file_in_place_of_a_folder_is_refused(record, tmp_path):
+    path = tmp_path / "mine.txt"
+    path.write_text("mine")
+    with pytest.raises(DataError, match=r"mine\.txt is no folder\. Name another one\.$"):
+        exports.image_folder(record, path)
+    assert path.read_text() == "mine"
+
+
 @pytest.mark.parametrize(
     "text", ["..", ".", "", "/", "a/../b", "\x00", "é", " a ", "x" * 300, "a" * 149 + "é" * 9]
 )

@@ -121,6 +121,14 @@ def test_what_can_not_be_recorded_is_refused_with_the_remedy(predict, config, re
 
 
 @pytest.mark.usefixtures("in_experiment")
+def test_a_regression_of_several_outputs_is_refused():
+    data = INPUTS.assign(label=INPUTS["a"])
+    reason = r"model output: must be one number per row, shape \(30,\), got \(30, 2\)"
+    with mlflow.start_run(), pytest.raises(ParameterError, match=reason):
+        evaluate(lambda x: x[["a", "b"]].to_numpy(), data, "regressor")
+
+
+@pytest.mark.usefixtures("in_experiment")
 def test_runs_of_a_recording_process_carry_version_and_model(monkeypatch):
     monkeypatch.setenv("ACTIONTRACK_MODEL", "my-net")
     with mlflow.start_run() as run:

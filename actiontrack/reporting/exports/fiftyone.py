@@ -1,6 +1,7 @@
 """FiftyOne: scores as fields of samples, into a dataset that is there or as one to import."""
 
 import hashlib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def add_to_fiftyone(
     else:
         keys = record.samples.sample_ids.tolist()
     if len(set(keys)) < len(keys):
-        shared = next(key for key in keys if keys.count(key) > 1)
+        shared = next(key for key, count in Counter(keys).items() if count > 1)
         remedy = "Name a field of the dataset that holds the sample ids."
         raise ParameterError("key_field", "must tell samples apart", shared, remedy)
     added = []

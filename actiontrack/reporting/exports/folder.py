@@ -37,10 +37,12 @@ def image_folder(
         The two lists first, then the images.
 
     Raises:
-        DataError: if the folder holds something, an image to link to is not a file of its own, or
-            no image can be had.
+        DataError: if the folder is a file or holds something, an image to link to is not a file of
+            its own, or no image can be had.
         StoreError: if the folder can't be written.
     """
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder} is no folder. Name another one.")
     if folder.exists() and any(folder.iterdir()):
         raise DataError(f"{folder} is not empty. Name another folder, or empty it.")
     marked = mark_suspects(record, suspects)

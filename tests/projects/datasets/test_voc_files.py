@@ -96,7 +96,7 @@ def test_an_annotation_of_another_size_is_refused(tmp_path):
         annotation(tmp_path, xml(an_object(), size=(80, 40)))
     assert str(caught.value) == (
         f"{tmp_path / 'x.xml'} is for an image of 80x40 pixels, the image has 40x20. "
-        "Annotate the image as it is stored."
+        "Annotate the image as viewers show it."
     )
 
 
