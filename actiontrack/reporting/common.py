@@ -1,4 +1,4 @@
-"""What the parts of a report share: units, numbers, figures, sources."""
+"""What the parts of a report share: units, figures, sources."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace

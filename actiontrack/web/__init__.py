@@ -2,16 +2,24 @@
 
 ::
 
-    app.py         the `mlflow.app` entry point: our routes in MLflow's server, errors as answers
-    login.py       MLflow's basic auth, as far as our routes need it
-    access.py      who may read and write what, and the defence against forged requests
-    records.py     open records with bounded caches; nothing is computed there
-    runs.py        lists of runs, and what a record offers
-    samples.py     one sample: its row, its images, the verdict of a person
-    parameters.py  the parameters of addresses and forms
-    api/           /actiontrack/api/: JSON, CSV, Parquet, and the OpenAPI document
-    images.py      encoded images that are safe to hand to a browser
-    pages.py       the pages, with compare_page.py and review_page.py
+    app.py           the `mlflow.app` entry point: our routes in MLflow's server, errors as answers
+    serve.py         what `mlflow server` imports, in its own process and in each worker
+    routes.py        what a route is: a path, what a user needs for it, the function that answers
+    login.py         MLflow's basic auth, as far as our routes need it
+    permissions.py   what a login allows
+    access.py        who may read and write what, and the defence against forged requests
+    messages.py      messages without the folders of this server
+    records.py       open records with bounded caches; nothing is computed there
+    runs.py          lists of runs, and what a record offers
+    samples.py       one sample: its row, its images, the verdict of a person
+    choice.py        the samples that the address of a page chooses
+    parameters.py    the parameters of addresses and forms
+    body.py          the fields of a form or of a JSON object
+    api/             /actiontrack/api/: JSON, CSV, Parquet, and the OpenAPI document
+    images.py        encoded images that are safe to hand to a browser
+    pages.py         the pages, with compare_page.py and review_page.py
+    sample_parts.py  parts that pages with samples share
+    rendering.py     from values to HTML: templates, links, numbers and times for people
 """
 
 __all__: list[str] = []

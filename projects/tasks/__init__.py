@@ -1,1 +1,1 @@
-"""What differs between tasks, one module per task; what they share is in `projects.train`."""
+"""What differs between tasks, one module per task; what they share is in `projects.session`."""
