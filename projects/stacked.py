@@ -74,8 +74,8 @@ class StackedModels(nn.Module):
             return logits
 
         weights = dict(zip(self._names, self.weights, strict=True))
-        each_its_own = 0 if images.ndim == 5 else None
-        stacked = vmap(call, in_dims=(0, 0, each_its_own), randomness="different")
+        image_axis = 0 if images.ndim == 5 else None
+        stacked = vmap(call, in_dims=(0, 0, image_axis), randomness="different")
         logits: Tensor = stacked(weights, self._statistics, _row_major(images))
         return logits
 

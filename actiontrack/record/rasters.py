@@ -18,7 +18,9 @@ from PIL import ExifTags, Image
 from actiontrack.errors import DataError
 
 __all__ = [
+    "FIRST_ON_ITS_SIDE",
     "FORMATS",
+    "TURNS",
     "EncodedImage",
     "RecordedSize",
     "as_png",
@@ -42,7 +44,7 @@ _FAILURES = (OSError, SyntaxError, ValueError, EOFError, MemoryError, Image.Deco
 _TAG_FAILURES = (*_FAILURES, struct.error, KeyError, IndexError, TypeError, OverflowError)
 
 #: How an image is turned upright, by the value of its tag (EXIF 2.32, tag 0x0112).
-_TURNS = {
+TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -53,7 +55,8 @@ _TURNS = {
 }
 
 _UPRIGHT = 1
-_FIRST_ON_ITS_SIDE = 5  # of the values that exchange width and height
+#: The first of the values of the tag that exchange width and height.
+FIRST_ON_ITS_SIDE = 5
 
 #: Gives width and height of the image that boxes or a map were recorded on, None without any.
 RecordedSize = Callable[[], "tuple[float, float] | None"]
@@ -102,7 +105,7 @@ def open_raster(
         orientation = _orientation(image, content)
         if orientation == _UPRIGHT or _is_recorded_as_stored(image, orientation, recorded_size):
             return image
-        return image.transpose(_TURNS[orientation])
+        return image.transpose(TURNS[orientation])
     except _FAILURES as error:
         raise DataError("the file is no image that can be shown.") from error
 
@@ -126,7 +129,7 @@ def encoded_image(content: bytes, recorded_size: RecordedSize | None = None) -> 
         if _is_recorded_as_stored(image, orientation, recorded_size):
             stored = as_png(open_raster(content, recorded_size=recorded_size))
             return EncodedImage(stored, width, height, _ENDINGS["PNG"])
-    if orientation >= _FIRST_ON_ITS_SIDE:
+    if orientation >= FIRST_ON_ITS_SIDE:
         width, height = height, width
     return EncodedImage(content, width, height, ending)
 
@@ -175,14 +178,14 @@ def _orientation(image: Image.Image, content: bytes) -> int:
         value = image.getexif().get(ExifTags.Base.Orientation, _UPRIGHT)
     except _TAG_FAILURES:
         return _UPRIGHT
-    return value if value in _TURNS else _UPRIGHT
+    return value if value in TURNS else _UPRIGHT
 
 
 def _is_recorded_as_stored(
     image: Image.Image, orientation: int, recorded_size: RecordedSize | None
 ) -> bool:
     """Whether boxes or a map fit the image as it is stored, and not as it is shown."""
-    if orientation < _FIRST_ON_ITS_SIDE or recorded_size is None:
+    if orientation < FIRST_ON_ITS_SIDE or recorded_size is None:
         return False
     size = recorded_size()
     if size is None:

@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -23,14 +24,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from actiontrack.errors import DataError
+from actiontrack.record.rasters import FIRST_ON_ITS_SIDE, TURNS
 from projects.datasets.sizing import resize_and_crop
 
 __all__ = [
     "FAILURES",
-    "MAX_THREADS",
     "decode_files",
     "decode_image",
     "decode_photograph",
+    "in_threads",
     "orientation_of",
     "swaps_sides",
     "turn_box",
@@ -38,24 +40,17 @@ __all__ = [
     "upright",
 ]
 
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
 CHUNK = 64  # files per task: a future per file costs as much as decoding a small image
-MAX_THREADS = 16
+_MAX_THREADS = 16
 SMALL = 96 * 96  # pixels; below, one thread is the fastest
 FAILURES = (
     *(OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error),
     Image.DecompressionBombError,
 )
 
-#: Exif orientation to what makes the stored pixels upright; 1, upright already, is left out.
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 #: Left, top, right and bottom of a box, width and height of the stored image, to the turned box.
 _BOX_TURNS: dict[int, Callable[..., tuple[float, float, float, float]]] = {
     2: lambda a, b, c, d, w, h: (w - c, b, w - a, d),  # noqa: ARG005
@@ -78,24 +73,24 @@ def orientation_of(image: Image.Image) -> int:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except (*FAILURES, LookupError, TypeError, AttributeError, Warning):
         return 1  # Pillow warns of damaged Exif data, or fails
-    return int(orientation) if orientation in _TURNS else 1
+    return int(orientation) if orientation in TURNS else 1
 
 
 def swaps_sides(orientation: int) -> bool:
     """Whether an image of this orientation is stored with width and height swapped."""
-    return orientation >= 5
+    return orientation >= FIRST_ON_ITS_SIDE
 
 
 def upright(image: Image.Image) -> Image.Image:
     """The image as viewers show it; its mode and palette stay as they are."""
     image.load()
-    turn = _TURNS.get(orientation_of(image))
+    turn = TURNS.get(orientation_of(image))
     return image if turn is None else image.transpose(turn)
 
 
 def turn_pixels(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     """Turn the pixels (H, W) that belong to a stored image of some Exif orientation upright."""
-    turn = _TURNS.get(orientation)
+    turn = TURNS.get(orientation)
     return pixels if turn is None else np.array(Image.fromarray(pixels).transpose(turn))
 
 
@@ -185,7 +180,7 @@ def _stack(images: list[Tensor]) -> Tensor:
 def _threads(image: Tensor) -> int:
     if image[0].numel() < SMALL:
         return 1
-    return min(MAX_THREADS, os.cpu_count() or 1)
+    return min(_MAX_THREADS, os.cpu_count() or 1)
 
 
 def decode_files(paths: Sequence[Path], *, image_size: int, title: str) -> Tensor:
@@ -221,3 +216,23 @@ def decode_files(paths: Sequence[Path], *, image_size: int, title: str) -> Tenso
             images += decoded
             bar.update(len(decoded))
     return _stack(images)
+
+
+def in_threads(
+    read: Callable[[_Item], _Result], items: Sequence[_Item], *, title: str
+) -> list[_Result]:
+    """Read images in several threads.
+
+    Args:
+        read: reads one image.
+        items: what to read, one per image.
+        title: words beside the progress bar (on stderr, only in a terminal).
+
+    Returns:
+        The results, in the order of the items.
+    """
+    with ThreadPoolExecutor(_MAX_THREADS) as pool:
+        results = pool.map(read, items)
+        total = len(items)
+        bar = tqdm(results, total=total, desc=title, unit="image", disable=None, leave=False)
+        return list(bar)

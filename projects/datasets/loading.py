@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from actiontrack.errors import DataError, ParameterError
+from actiontrack.errors import DataError
 from projects.datasets.builtin import open_builtin
 from projects.datasets.digits import open_digits
 from projects.datasets.ferplus import open_ferplus
@@ -18,7 +18,7 @@ from projects.datasets.noise import add_label_noise
 from projects.datasets.noisy_labels import read_noisy_labels
 from projects.datasets.sizing import resize_and_crop
 from projects.datasets.split import ImageSplit, Source
-from projects.datasets.stratify import stratified_subset
+from projects.datasets.stratify import check_total, stratified_subset
 from projects.params.training import TrainParams
 
 __all__ = ["load_dataset"]
@@ -42,9 +42,7 @@ def _open(params: TrainParams) -> tuple[Source, Source]:
 def _load(source: Source, params: TrainParams, *, argument: str) -> ImageSplit:
     """Read the subset that the parameter named `argument` asks for, at the size asked for."""
     total, size = getattr(params, argument), len(source.ids)
-    if total > size:
-        rule = f"must be at most {size}, the images of the {source.split} split"
-        raise ParameterError(argument, rule, total, f"Pass --{argument} 0 for all of them.")
+    check_total(total, size, argument, split=f"the {source.split} split")
     picked = np.arange(size, dtype=np.int64)
     if total:
         picked = stratified_subset(

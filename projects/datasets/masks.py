@@ -16,7 +16,6 @@ classes are 0 … K − 1, and the pixels without a class, the *void*, have K.
 """
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,26 +26,24 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode, functional
-from tqdm import tqdm
 
-from actiontrack.errors import DataError, ParameterError
-from actiontrack.record.digest import digest_input, digest_inputs
+from actiontrack.errors import DataError
+from actiontrack.record.digest import INPUT_DIGEST_LENGTH, digest_input, digest_inputs
 from projects.datasets.decode import (
     FAILURES,
-    MAX_THREADS,
     decode_photograph,
+    in_threads,
     swaps_sides,
     turn_pixels,
     upright,
 )
 from projects.datasets.files import SUFFIXES, is_image, visible_files
 from projects.datasets.split import Ids, SplitName
-from projects.datasets.stratify import pick_per_class
+from projects.datasets.stratify import check_total, pick_per_class
 
 __all__ = ["MaskPair", "MaskSettings", "MaskSplit", "Table", "choose", "open_masks", "read_pairs"]
 
 VOID = "void"
-_DIGEST = 32  # characters, as in `digest.digest_input`
 _MAX_ID = 255
 _MASK_MODES = ("L", "P", "1", "I", "I;16")
 
@@ -178,7 +175,7 @@ class MaskSplit:
         """Digest of each image with its mask, at the size in memory."""
         pairs = zip(self.images.numpy(), self.targets.numpy(), strict=True)
         return [
-            digest_inputs((digest_input(image), digest_input(mask)))[:_DIGEST]
+            digest_inputs((digest_input(image), digest_input(mask)))[:INPUT_DIGEST_LENGTH]
             for image, mask in pairs
         ]
 
@@ -218,9 +215,7 @@ def choose(pairs: Sequence[MaskPair], total: int, argument: str, seed: int) -> l
     Raises:
         ParameterError: if there are not so many.
     """
-    if total > len(pairs):
-        rule = f"must be at most {len(pairs)}, the images of the split"
-        raise ParameterError(argument, rule, total, f"Pass --{argument} 0 for all of them.")
+    check_total(total, len(pairs), argument)
     return _picked(pairs, total, seed)[0] if total else list(pairs)
 
 
@@ -251,16 +246,7 @@ def read_pairs(
     def read(pair: MaskPair) -> tuple[Tensor, Tensor]:
         return _resized(*_read_pair(pair, table), size)
 
-    with ThreadPoolExecutor(MAX_THREADS) as pool:
-        bar = tqdm(
-            pool.map(read, pairs),
-            total=len(pairs),
-            desc=f"{name} {split}",
-            unit="image",
-            disable=None,
-            leave=False,
-        )
-        decoded = list(bar)
+    decoded = in_threads(read, pairs, title=f"{name} {split}")
     _check_one_size([image for image, _ in decoded], pairs)
     return MaskSplit(
         images=torch.stack([image for image, _ in decoded]),

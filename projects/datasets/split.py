@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sized
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -12,12 +12,12 @@ from torch import Tensor
 
 from actiontrack.errors import DataError
 from actiontrack.record.digest import digest_input
+from projects.params.fields import SplitName
 
 __all__ = ["Ids", "ImageSplit", "Labels", "Source", "SplitName"]
 
 Ids = NDArray[Any]  # int64 or str
 Labels = NDArray[np.int64]
-SplitName = Literal["train", "test"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -11,11 +11,29 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
+from actiontrack.errors import ParameterError
 from projects.datasets.split import Ids, Labels
 
-__all__ = ["allocate", "pick_per_class", "stratified_subset"]
+__all__ = ["allocate", "check_total", "pick_per_class", "stratified_subset"]
 
 Positions = NDArray[np.int64]
+
+
+def check_total(total: int, size: int, argument: str, *, split: str = "the split") -> None:
+    """Check that a split has as many images as a subset is to have.
+
+    Args:
+        total: How many to choose; 0 for all of them.
+        size: How many there are.
+        argument: The parameter that says how many.
+        split: Words for the split.
+
+    Raises:
+        ParameterError: There are not so many.
+    """
+    if total > size:
+        rule = f"must be at most {size}, the images of {split}"
+        raise ParameterError(argument, rule, total, f"Pass --{argument} 0 for all of them.")
 
 
 def allocate(counts: Positions, total: int) -> Positions:

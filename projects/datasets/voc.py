@@ -3,7 +3,6 @@
 What the files hold is described in `projects.datasets.voc_files`.
 """
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -13,11 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.transforms.v2 import functional
-from tqdm import tqdm
 
 from actiontrack.errors import DataError
 from actiontrack.record.digest import INPUT_DIGEST_LENGTH, digest_input, digest_inputs
-from projects.datasets.decode import MAX_THREADS, decode_photograph
+from projects.datasets.decode import decode_photograph, in_threads
 from projects.datasets.split import Ids, SplitName
 from projects.datasets.voc_files import (
     Annotation,
@@ -187,12 +185,7 @@ def _split(
 
 def _read_images(root: Path, names: list[str], settings: VocSettings, split: str) -> list[_Image]:
     read = partial(_read_image, root, settings)
-    with ThreadPoolExecutor(MAX_THREADS) as pool:
-        bar = tqdm(
-            pool.map(read, names), total=len(names), desc=f"{root.name} {split}", unit="image",
-            disable=None, leave=False,
-        )  # fmt: skip
-        return list(bar)
+    return in_threads(read, names, title=f"{root.name} {split}")
 
 
 def _read_image(root: Path, settings: VocSettings, name: str) -> _Image:

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from actiontrack.errors import DataError, MissingDependencyError, ParameterError
 from projects.datasets.decode import swaps_sides, turn_box
 from projects.datasets.files import SUFFIXES, is_visible
-from projects.datasets.stratify import stratified_subset
+from projects.datasets.stratify import check_total, stratified_subset
 
 __all__ = [
     "Annotation",
@@ -353,9 +353,7 @@ def choose(names: list[str], settings: VocSettings, argument: str) -> list[str]:
         ParameterError: There are not so many.
     """
     total = getattr(settings, argument)
-    if total > len(names):
-        rule = f"must be at most {len(names)}, the images of the split"
-        raise ParameterError(argument, rule, total, f"Pass --{argument} 0 for all of them.")
+    check_total(total, len(names), argument)
     if not total:
         return names
     chosen = _pick(np.array(names), total, settings.split_seed)

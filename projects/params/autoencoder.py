@@ -36,6 +36,6 @@ class AutoencoderParams(LoopParams):
     @property
     def data(self) -> TrainParams:
         """The parameters that say which images to read, as those of a classifier."""
-        shared = ("dataset", "data_dir", "image_size", "subset", "test_subset", "test_fraction")
-        values = {name: getattr(self, name) for name in (*shared, "split_seed", "seed")}
-        return validate(TrainParams, values)
+        shared = ("dataset", "data_dir", "image_size", "seed")
+        values = {name: getattr(self, name) for name in shared}
+        return validate(TrainParams, values | self.selection)

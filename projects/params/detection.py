@@ -6,7 +6,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from actiontrack.errors import ParameterError
 from projects.params.fields import Names, rule
-from projects.params.training import LoopParams
+from projects.params.training import AdamWParams
 
 __all__ = ["DetectionParams"]
 
@@ -26,7 +26,7 @@ def _to_dataset(value: object) -> object:
 Dataset = Annotated[str, BeforeValidator(_to_dataset), rule("must be voc:PATH")]
 
 
-class DetectionParams(LoopParams):
+class DetectionParams(AdamWParams):
     """Train a detector and record the three losses of every image, and those of every object."""
 
     dataset: Dataset = Field("voc:VOCdevkit", description="folder in the layout of VOC 2007")
@@ -35,13 +35,7 @@ class DetectionParams(LoopParams):
     )
     epochs: int = Field(12, ge=1, description="passes over the training split")
     batch_size: int = Field(16, ge=1, description="images per update")
-    optimizer: Literal["adam", "sgd", "adamw"] = Field("adamw", description="update rule")
     learning_rate: float = Field(2e-3, gt=0, description="step size at its peak")
-    weight_decay: float = Field(0.01, ge=0, description="L2 penalty (adamw: decoupled)")
-    schedule: Literal["constant", "cosine", "step"] = Field(
-        "cosine", description="learning rate over the epochs"
-    )
-    warmup_epochs: int = Field(1, ge=0, description="epochs of linear warm-up, fewer than epochs")
     weights: Literal["none", "imagenet"] = Field(
         "none", description="of ssd300_vgg16's backbone to start from; imagenet downloads them"
     )

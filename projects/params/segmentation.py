@@ -6,7 +6,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from actiontrack.errors import ParameterError
 from projects.params.fields import Names, rule
-from projects.params.training import LoopParams
+from projects.params.training import AdamWParams
 
 __all__ = ["SegmentationParams"]
 
@@ -31,7 +31,7 @@ Dataset = Annotated[
 ]
 
 
-class SegmentationParams(LoopParams):
+class SegmentationParams(AdamWParams):
     """Train a U-Net and record the loss of every image and of every pixel."""
 
     dataset: Dataset = Field(
@@ -40,13 +40,7 @@ class SegmentationParams(LoopParams):
     model: Literal["unet_vgg16"] = Field("unet_vgg16", description="U-Net with a VGG-16 encoder")
     epochs: int = Field(24, ge=1, description="passes over the training split")
     batch_size: int = Field(8, ge=1, description="images per update")
-    optimizer: Literal["adam", "sgd", "adamw"] = Field("adamw", description="update rule")
     learning_rate: float = Field(3e-3, gt=0, description="step size at its peak")
-    weight_decay: float = Field(0.01, ge=0, description="L2 penalty (adamw: decoupled)")
-    schedule: Literal["constant", "cosine", "step"] = Field(
-        "cosine", description="learning rate over the epochs"
-    )
-    warmup_epochs: int = Field(1, ge=0, description="epochs of linear warm-up, fewer than epochs")
     classes: Names = Field(
         (), description="name of each class id from 0; empty = their numbers (cityscapes: its own)"
     )

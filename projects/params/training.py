@@ -1,7 +1,7 @@
 """Parameters of a training: the loop and what is recorded, and those of the classifier."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import platformdirs
 from pydantic import Field, model_validator
@@ -10,7 +10,7 @@ from actiontrack.errors import ParameterError
 from projects.params.fields import MAX_SEED, Bool, Dataset, ModelName, Splits
 from projects.params.reading import Params
 
-__all__ = ["LoopParams", "TrainParams", "fit_warmup"]
+__all__ = ["AdamWParams", "LoopParams", "TrainParams", "fit_warmup"]
 
 
 def fit_warmup(params: Params, *, epochs: int, warmup_epochs: int) -> None:
@@ -129,6 +129,23 @@ class LoopParams(Params):
                 "Pass --delta_n epoch or --record_initial false.",
             )
         return self
+
+    @property
+    def selection(self) -> dict[str, Any]:
+        """The parameters that say which images of a dataset are used."""
+        names = ("subset", "test_subset", "test_fraction", "split_seed")
+        return {name: getattr(self, name) for name in names}
+
+
+class AdamWParams(LoopParams):
+    """Base of the trainings by AdamW, with a linear warm-up and a cosine afterwards."""
+
+    optimizer: Literal["adam", "sgd", "adamw"] = Field("adamw", description="update rule")
+    weight_decay: float = Field(0.01, ge=0, description="L2 penalty (adamw: decoupled)")
+    schedule: Literal["constant", "cosine", "step"] = Field(
+        "cosine", description="learning rate over the epochs"
+    )
+    warmup_epochs: int = Field(1, ge=0, description="epochs of linear warm-up, fewer than epochs")
 
 
 class TrainParams(LoopParams):

@@ -5,7 +5,6 @@ The records of a split are ``<split>``, one sample per image without a label, an
 the losses are normalised. Evaluation passes run in eval mode on images as they are stored.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
@@ -26,7 +25,7 @@ from projects.params.detection import DetectionParams
 from projects.params.reading import validate
 from projects.tasks.detection_losses import Target, multibox_losses
 from projects.tasks.detection_pictures import object_pictures
-from projects.tasks.task import Task, Trained
+from projects.tasks.task import Task, Trained, metric_name
 
 if TYPE_CHECKING:
     from torchmetrics.detection import MeanAveragePrecision
@@ -36,7 +35,6 @@ __all__ = ["Detection", "ObjectRecorder", "box_table", "voc_settings"]
 IMAGE_LOSS = "multibox"
 OBJECT_LOSS = "multibox_of_object"
 _MIN_SCORE = 0.05  # of the detections that the run stores
-_NOT_IN_NAMES = re.compile(r"[^\w .-]")  # MLflow refuses these in the name of a metric
 
 
 class ObjectRecorder(Recorder):
@@ -193,7 +191,7 @@ class Detection(Task):
             result["map_per_class"].reshape(-1).tolist(),
             strict=True,
         ):
-            name = _NOT_IN_NAMES.sub("_", names[label - 1])
+            name = metric_name(names[label - 1])
             values[f"{record}/map_per_class/{name}"] = float(value)
         measured = {name: value for name, value in values.items() if value >= 0}
         self.latest_metrics |= measured
@@ -245,10 +243,7 @@ def voc_settings(params: DetectionParams) -> VocSettings:
         classes=params.classes,
         bad_boxes=params.bad_boxes,
         difficult=params.difficult,
-        subset=params.subset,
-        test_subset=params.test_subset,
-        test_fraction=params.test_fraction,
-        split_seed=params.split_seed,
+        **params.selection,
     )
 
 

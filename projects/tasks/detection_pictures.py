@@ -1,12 +1,12 @@
 """Small pictures of single objects: what lies in a box and a little around it."""
 
-import io
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from actiontrack.record.rasters import as_png
 from projects.datasets.decode import upright
 from projects.datasets.voc import DetectionSplit
 
@@ -65,6 +65,4 @@ def _picture(image: Image.Image, box: NDArray[np.float32]) -> bytes:
         (bottom - area[1]) * scale - 1,
     ]
     ImageDraw.Draw(crop).rectangle(inside, outline=_COLOUR)
-    buffer = io.BytesIO()
-    crop.save(buffer, "PNG")
-    return buffer.getvalue()
+    return as_png(crop)

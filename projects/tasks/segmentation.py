@@ -5,8 +5,6 @@ Void, the pixels without a class, is either a class of its own, which the model 
 The mean intersection over union is over the other classes and over labelled pixels in both cases.
 """
 
-import io
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from actiontrack.errors import ParameterError
+from actiontrack.record.rasters import as_png
 from actiontrack.recorder import Recorder
 from projects.datasets.cityscapes import open_cityscapes
 from projects.datasets.masks import MaskSettings, MaskSplit, open_masks
@@ -25,12 +24,11 @@ from projects.models.unet import UNet
 from projects.params.reading import validate
 from projects.params.segmentation import SegmentationParams
 from projects.tasks.segmentation_losses import SegmentationLoss
-from projects.tasks.task import Task, Trained
+from projects.tasks.task import Task, Trained, metric_name
 
 __all__ = ["Segmentation", "class_png", "intersection_over_union", "mask_settings"]
 
 LABEL, PREDICTION = "label", "prediction"
-_NOT_IN_NAMES = re.compile(r"[^\w .-]")  # MLflow refuses these in the name of a metric
 
 
 class Segmentation(Task):
@@ -144,7 +142,7 @@ class Segmentation(Task):
         }
         for name, value in zip(train.class_names, overlaps.tolist(), strict=True):
             if np.isfinite(value):
-                values[f"iou/{_NOT_IN_NAMES.sub('_', name)}"] = value
+                values[f"iou/{metric_name(name)}"] = value
         self.latest_metrics = {f"{record}/{name}": value for name, value in values.items()}
         return self.latest_metrics
 
@@ -184,10 +182,7 @@ def mask_settings(params: SegmentationParams) -> MaskSettings:
         void_id=params.void_id,
         height=params.height,
         width=params.width,
-        subset=params.subset,
-        test_subset=params.test_subset,
-        test_fraction=params.test_fraction,
-        split_seed=params.split_seed,
+        **params.selection,
     )
 
 
@@ -240,6 +235,4 @@ def class_png(classes: NDArray[np.uint8], n_classes: int) -> bytes:
     palette[:n_classes] = colours[:, :3]
     image = Image.fromarray(classes)
     image.putpalette(palette.ravel().tolist())
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()
+    return as_png(image)

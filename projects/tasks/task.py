@@ -4,6 +4,7 @@ Loop, recorder, store, analysis, figures and report are the same for all tasks, 
 `projects.session`. A task says what differs.
 """
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Protocol
@@ -18,7 +19,9 @@ from projects.datasets.split import SplitName
 from projects.loading import Normalisation, Split, batches
 from projects.loop import PROBE_BATCH, Compute, Observe
 
-__all__ = ["Task", "TaskSplit", "Trained", "last_features"]
+__all__ = ["Task", "TaskSplit", "Trained", "last_features", "metric_name"]
+
+_NOT_IN_NAMES = re.compile(r"[^\w .-]")  # MLflow refuses these in the name of a metric
 
 
 class TaskSplit(Split, Protocol):
@@ -167,3 +170,8 @@ def last_features(session: Trained, images: Split) -> NDArray[np.float32]:
         )
     ]
     return np.concatenate(parts)
+
+
+def metric_name(text: str) -> str:
+    """The text as a part of the name of a metric, with a _ for each character that can't be."""
+    return _NOT_IN_NAMES.sub("_", text)
