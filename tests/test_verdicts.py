@@ -215,6 +215,22 @@ def test_the_command_prints_verdicts_and_precision(record, tracking_uri, capsys)
     assert capsys.readouterr().out.splitlines()[1].startswith("30,2,1,0,1,0.5,")
 
 
+@pytest.mark.parametrize("option", ["--all", "--precision"])
+def test_the_command_reads_the_verdicts_once(record, tracking_uri, monkeypatch, option):
+    verdicts.add(record, [say(3, "fine"), say(4, "fine")])
+    fetched = []
+    fetch = type(record).fetch
+
+    def counted(self, path):
+        fetched.append(path)
+        return fetch(self, path)
+
+    monkeypatch.setattr(type(record), "fetch", counted)
+    cli.main(["verdicts", "--tracking-uri", tracking_uri, "--run", record.run.run_id, option])
+    files = verdicts.list_files(record)
+    assert [path for path in fetched if path in files] == files
+
+
 def test_the_pages_refuse_a_remote_store(capsys):
     with pytest.raises(SystemExit) as ended:
         cli.main(["ui", "--tracking-uri", "http://127.0.0.1:9"])

@@ -53,6 +53,7 @@ __all__ = [
     "Question",
     "ask",
     "compare_records",
+    "precision_of",
     "score_table_of",
 ]
 
@@ -66,6 +67,14 @@ _Value = TypeVar("_Value")
 def score_table_of(record: StoredRecord) -> pd.DataFrame:
     """Every score of every sample of a record, computed once, see `analysis.score_frame`."""
     return record.cached("score table", lambda: score_frame([record]))
+
+
+def precision_of(
+    record: StoredRecord, current: pd.DataFrame, options: PrecisionOptions
+) -> pd.DataFrame:
+    """Precision at k of the verdicts that count, see `analysis.verdict_precision`."""
+    table = score_table_of(record)
+    return verdict_precision(table, current, score=options.score, ks=options.ks or None)
 
 
 def _shared(
@@ -189,9 +198,7 @@ def _verdicts(records: Sequence[StoredRecord], options: VerdictsOptions) -> pd.D
 
 
 def _precision(records: Sequence[StoredRecord], options: PrecisionOptions) -> pd.DataFrame:
-    current = verdicts.current(verdicts.read(records[0]))
-    table = score_table_of(records[0])
-    return verdict_precision(table, current, score=options.score, ks=options.ks or None)
+    return precision_of(records[0], verdicts.current(verdicts.read(records[0])), options)
 
 
 def _distinct(ids: Sequence[str]) -> list[str]:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import pandas as pd
 
@@ -26,8 +26,10 @@ __all__ = [
     "COLUMNS",
     "FORMAT",
     "FORMAT_VERSION",
+    "JUDGEMENTS",
     "VERDICTS",
     "Verdict",
+    "VerdictName",
     "add",
     "current",
     "list_files",
@@ -36,7 +38,11 @@ __all__ = [
 
 #: wrong_label: another class is right, named or not. ambiguous: more than one could be. fine: the
 #: label is right. withdrawn: the reviewer takes back what was said before.
-VERDICTS = ("wrong_label", "ambiguous", "fine", "withdrawn")
+VerdictName = Literal["wrong_label", "ambiguous", "fine", "withdrawn"]
+#: The same, to go through.
+VERDICTS: tuple[VerdictName, ...] = get_args(VerdictName)
+#: What a reviewer can find of a sample: all but taking a verdict back.
+JUDGEMENTS = VERDICTS[:3]
 
 #: Columns of the frames.
 COLUMNS = ("sample_id", "verdict", "new_label", "new_class", "note", "who", "when")

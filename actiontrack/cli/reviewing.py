@@ -12,7 +12,8 @@ import pandas as pd
 
 from actiontrack import settings
 from actiontrack.analysis import verdicts as stored
-from actiontrack.analysis.questions import ask
+from actiontrack.analysis.options import PrecisionOptions, validated
+from actiontrack.analysis.questions import precision_of
 from actiontrack.analysis.verdict_files import read_verdict_file
 from actiontrack.cli.options import SCORE, one_record, output_options, query_options
 from actiontrack.cli.output import write
@@ -56,11 +57,13 @@ def verdicts(
         imported = read_verdict_file(record, file, who=who or _account() or "unnamed")
         stored.add(record, imported)
         click.echo(f"{len(imported)} verdicts kept", err=True)
-    current = ask("verdicts", [record])
-    at_k = ask("precision", [record], {"score": score, "k": ks})
-    table = at_k if precision else current
-    if everything and not precision:
-        table = ask("verdicts", [record], {"current": False})
+    every_verdict = stored.read(record)
+    current = stored.current(every_verdict)
+    options = validated(PrecisionOptions, {"score": score, "k": ks})
+    at_k = precision_of(record, current, options)
+    table = every_verdict if everything else current
+    if precision:
+        table = at_k
     write(_with_texts(table, kind), kind, output)
     click.echo(_summary(current, at_k, score), err=True)
 
@@ -109,7 +112,7 @@ def ui(tracking_uri: str | None, host: str, port: int, workers: int) -> None:
 
 def _summary(current: pd.DataFrame, precision: pd.DataFrame, score: str) -> str:
     counts = current["verdict"].value_counts()
-    parts = [f"{counts.get(name, 0)} {name.replace('_', ' ')}" for name in stored.VERDICTS[:3]]
+    parts = [f"{counts.get(name, 0)} {name.replace('_', ' ')}" for name in stored.JUDGEMENTS]
     text = f"{len(current)} samples judged: {', '.join(parts)}."
     judged = list(precision.loc[precision["n_judged"] > 0].itertuples())
     if not judged:

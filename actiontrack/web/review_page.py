@@ -2,7 +2,7 @@
 
 from collections.abc import Set
 from http import HTTPStatus
-from typing import Any, Literal
+from typing import Any
 
 import flask
 import pandas as pd
@@ -11,6 +11,7 @@ from pydantic import Field
 from actiontrack.analysis import exploration
 from actiontrack.analysis.options import Options, Required, SampleOptions, Text, validated
 from actiontrack.analysis.questions import score_table_of
+from actiontrack.analysis.verdicts import VerdictName
 from actiontrack.web import access, samples
 from actiontrack.web.choice import ChosenSamples, class_list, read_parameters
 from actiontrack.web.parameters import SampleChoice
@@ -37,7 +38,7 @@ class _ReviewPage(SampleChoice):
 
 
 class _ReviewForm(SampleChoice, SampleOptions):
-    verdict: Literal["wrong_label", "ambiguous", "fine", "withdrawn"] | None = None
+    verdict: VerdictName | None = None
     wrong: Text | None = None  # index of the right class, "chosen" or "unknown"
     chosen: int | None = None
     note: Text = ""

@@ -7,7 +7,7 @@ from typing import Any
 from xml.sax.saxutils import quoteattr
 
 from actiontrack.analysis.verdict_files import xml_text
-from actiontrack.analysis.verdicts import VERDICTS
+from actiontrack.analysis.verdicts import JUDGEMENTS
 from actiontrack.errors import ParameterError
 from actiontrack.reporting.exports.files import write_json, write_text
 from actiontrack.reporting.exports.images import browser_file, image_address
@@ -30,7 +30,7 @@ VERDICT, LABEL, NOTE = "verdict", "label", "note"
 def label_studio_config(record: StoredRecord) -> str:
     """The labelling form: the image, its label and score, a verdict, the right class, a note."""
     names = list(dict.fromkeys(record.manifest.class_names))
-    verdicts = _choices(VERDICTS[:3])
+    verdicts = _choices(JUDGEMENTS)
     form = f"""<View>
   <Image name="image" value="$image"/>
   <Header value="$question"/>

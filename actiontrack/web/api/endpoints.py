@@ -4,12 +4,13 @@ One table, `ENDPOINTS`, holds every route of the API: those of `analysis.questio
 server knows beside. Routes and the OpenAPI document are made from it, so that they can't differ.
 """
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field, create_model
 
 from actiontrack.analysis.options import Options, Required, SampleOptions, Text, Texts
 from actiontrack.analysis.questions import QUESTIONS, Question
+from actiontrack.analysis.verdicts import VerdictName
 from actiontrack.web import access, samples
 from actiontrack.web.api.endpoint import Content, Endpoint
 from actiontrack.web.api.openapi import openapi
@@ -37,9 +38,7 @@ class _Picture(_OfSample):
 
 
 class _NewVerdict(SampleOptions):
-    verdict: Literal["wrong_label", "ambiguous", "fine", "withdrawn"] = Field(
-        description="What is the case."
-    )
+    verdict: VerdictName = Field(description="What is the case.")
     new_label: int | None = Field(
         None, ge=0, le=2**31 - 1, description="Index of the right class, with wrong_label."
     )
