@@ -160,7 +160,7 @@ class StoredRecord:
     @property
     def dataset(self) -> str:
         """Name of the dataset, from the run's parameters; "" where they hold none."""
-        return self.run.params.get("dataset", "").strip("'")
+        return self.run.dataset
 
     @property
     def unit(self) -> str:

@@ -119,6 +119,11 @@ class RunInfo:
         facts |= {"records": ", ".join(self.records) or "none"}
         return facts_html(self.name, facts | dict(sorted(self.params.items())))
 
+    @property
+    def dataset(self) -> str:
+        """Name of the dataset, from the parameters; "" where they hold none."""
+        return self.params.get("dataset", "").strip("'")
+
     def record_state(self, record: str) -> str:
         """State of a record as the run's tag tells: "recording", "complete", or "" for none."""
         return self.tags.get(f"{RECORD_TAG}{record}", "")

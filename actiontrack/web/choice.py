@@ -27,7 +27,6 @@ __all__ = [
     "ChosenSamples",
     "class_list",
     "class_name",
-    "model_name",
     "read_parameters",
     "score_name",
     "step_name",
@@ -158,11 +157,6 @@ class ChosenSamples:
 
 
 # Names
-
-
-def model_name(view: RunView) -> str:
-    """Model of a record, else of its run."""
-    return view.manifest.model or view.info.model
 
 
 def class_name(view: RunView, index: int | None) -> str | None:

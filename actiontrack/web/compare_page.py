@@ -18,7 +18,6 @@ from actiontrack.scores import hardness_sign
 from actiontrack.web.choice import (
     MAX_IMAGES,
     SIZES,
-    model_name,
     read_parameters,
     step_name,
     view_of,
@@ -103,6 +102,11 @@ class _Comparison:
             if (value := getattr(options, name)) not in {None, "error"}
         }
 
+    @property
+    def models(self) -> list[str]:
+        """Names of the models of the runs, each once."""
+        return list(dict.fromkeys(view.model for view in self.views))
+
     def ask(self, question: str, run_ids: Sequence[str], **options: Any) -> pd.DataFrame:
         """The answer to a question about some of the runs."""
         return current_site().records.ask(question, run_ids, self.record, **options)
@@ -153,8 +157,7 @@ def _head(comparison: _Comparison) -> Context:
         "tab": options.view,
         "tabs": _TABS,
         "methods": _METHODS,
-        "models": list(dict.fromkeys(model_name(view) for view in views)),
-        "model_of": model_name,
+        "models": comparison.models,
         "without": lambda run_id: _address(
             comparison.run_ids, run=[one for one in comparison.run_ids if one != run_id]
         ),
@@ -230,8 +233,7 @@ def _finding(comparison: _Comparison) -> str:
     """The comparison in plain sentences."""
     records = current_site().records
     opened = records.open_all(comparison.run_ids, comparison.record)
-    options = validated(Compared, comparison.how)
-    return describe_comparison(questions.compare_records(opened, options))
+    return describe_comparison(questions.compare_records(opened, comparison.options))
 
 
 def _heat_rows(frame: pd.DataFrame, columns: Sequence[str]) -> list[Context]:
@@ -283,7 +285,7 @@ def _run_of_number(views: Sequence[RunView], name: str, position: int) -> RunVie
 
 
 def _fill_contrasts(comparison: _Comparison) -> Context:
-    choice, models = comparison.options, list(dict.fromkeys(map(model_name, comparison.views)))
+    choice, models = comparison.options, comparison.models
     if len(models) < 2:
         return {"hard": None, "easy": None}
     hard = _model(models, "hard", choice.hard)

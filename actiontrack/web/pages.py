@@ -14,7 +14,6 @@ from actiontrack.web.choice import (
     MAX_IMAGES,
     SIZES,
     ChosenSamples,
-    model_name,
     read_parameters,
     score_name,
     step_name,
@@ -25,7 +24,7 @@ from actiontrack.web.permissions import EDIT
 from actiontrack.web.rendering import api_link, link, moment, number, render, rows
 from actiontrack.web.review_page import review_answer, review_page
 from actiontrack.web.routes import Route, current_site
-from actiontrack.web.runs import Page, RunView, dataset_of, list_runs, run_choices, siblings
+from actiontrack.web.runs import Page, RunView, list_runs, run_choices, siblings
 from actiontrack.web.sample_parts import (
     NO_IMAGES,
     neighbour_tiles,
@@ -167,8 +166,8 @@ def _facts(view: RunView) -> list[tuple[str, str]]:
     manifest, info = view.manifest, view.info
     nonfinite = sum(step.n_nonfinite for step in manifest.steps)
     facts = [
-        ("Model", model_name(view)),
-        ("Dataset", dataset_of(info)),
+        ("Model", view.model),
+        ("Dataset", info.dataset),
         ("Record", view.record),
         ("Samples", number(manifest.n_samples)),
         ("Classes", number(len(view.class_names)) if view.has_labels else ""),

@@ -21,7 +21,6 @@ __all__ = [
     "Page",
     "RunFilter",
     "RunView",
-    "dataset_of",
     "list_runs",
     "run_choices",
     "score_names",
@@ -65,7 +64,7 @@ class RunFilter:
         """Whether a run passes, whatever the state of its records is."""
         choices = (
             (self.experiments, info.experiment),
-            (self.datasets, dataset_of(info)),
+            (self.datasets, info.dataset),
             (self.models, info.model),
         )
         text = self.text.lower()
@@ -122,14 +121,12 @@ class RunView:
     Attributes:
         info: the run.
         record: name of the record.
+        model: name of the model, the record's, else that of its run.
         manifest: what was recorded.
-        digest: checksum of the manifest.
         scores: names of the scores to sort by, "action" first.
         class_names: names of the classes.
         has_labels: whether samples have labels.
         has_correct: whether predictions were recorded.
-        has_true_labels: whether the truth behind noisy labels was recorded.
-        has_entropy: whether predictive entropy was recorded.
         has_features: whether neighbours can be asked for.
         has_probabilities: whether class probabilities of the final model were recorded.
         has_maps: whether actions of pixels were recorded.
@@ -140,14 +137,12 @@ class RunView:
 
     info: RunInfo
     record: str
+    model: str
     manifest: Manifest
-    digest: str
     scores: tuple[str, ...]
     class_names: tuple[str, ...]
     has_labels: bool
     has_correct: bool
-    has_true_labels: bool
-    has_entropy: bool
     has_features: bool
     has_probabilities: bool
     has_maps: bool
@@ -189,7 +184,7 @@ def run_choices(records: Records) -> dict[str, list[str]]:
     }
     return {
         "experiments": sorted({info.experiment for info in infos}),
-        "datasets": sorted({dataset_of(info) for info in infos} - {""}),
+        "datasets": sorted({info.dataset for info in infos} - {""}),
         "models": sorted({info.model for info in infos}),
         "tags": sorted(tags),
     }
@@ -204,14 +199,12 @@ def view_run(
     return RunView(
         info=opened.run,
         record=opened.name,
+        model=opened.model,
         manifest=manifest,
-        digest=opened.digest,
         scores=score_names(table),
         class_names=tuple(str(name) for name in _classes_in_order(opened, table)),
         has_labels="label" in table.columns,
         has_correct="correct" in table.columns,
-        has_true_labels="true_label" in table.columns,
-        has_entropy="final_entropy" in table.columns,
         has_features=opened.has_features,
         has_probabilities=opened.has_probabilities,
         has_maps=opened.has_maps,
@@ -244,11 +237,6 @@ def siblings(records: Records, run_id: str, record: str | None = None) -> pd.Dat
     return pd.DataFrame(rows, columns=["run_id", "run_name", "model", "experiment"])
 
 
-def dataset_of(info: RunInfo) -> str:
-    """Value of a run's parameter "dataset", "" without one."""
-    return info.params.get("dataset", "").strip("'")
-
-
 def score_names(table: pd.DataFrame) -> tuple[str, ...]:
     """Names of the scores of a score table, "action" first."""
     numeric = [str(name) for name in table.select_dtypes("number").columns]
@@ -277,7 +265,7 @@ def _run_row(records: Records, info: RunInfo, record: str) -> dict[str, object]:
     except (NotFoundError, CorruptRecordError, StoreError) as error:
         problem = without_paths(str(error))
         head = {"run_id": info.run_id, "run_name": info.name, "experiment": info.experiment}
-        head |= {"model": info.model, "dataset": dataset_of(info), "record": record}
+        head |= {"model": info.model, "dataset": info.dataset, "record": record}
         state = {"status": info.status, "complete": False}
         return head | state | times | {"problem": problem}
     return dict(analysis.runs_frame([opened]).iloc[0]) | times

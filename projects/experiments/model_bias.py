@@ -138,7 +138,7 @@ def _train(current: Experiment, params: ModelBiasParams, dataset: str) -> list[S
 
 
 def _title(records: Sequence[StoredRecord]) -> str:
-    return records[0].run.params["dataset"].strip("'").rpartition("/")[-1]
+    return records[0].run.dataset.rpartition("/")[-1]
 
 
 def _comparison_sections(records: Sequence[StoredRecord], comparison: Comparison) -> list[Section]:

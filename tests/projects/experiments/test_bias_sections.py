@@ -6,13 +6,22 @@ import pandas as pd
 import pytest
 
 from actiontrack.reporting.document import Section
+from actiontrack.store import RunInfo
 from projects.experiments import model_bias
 from projects.experiments.model_bias import PAPER_TABLE1, ModelBiasParams, paper_values
 from projects.params import parse
 
 
 def record(dataset, classes=()):
-    run = SimpleNamespace(params={"dataset": dataset})
+    run = RunInfo(
+        run_id="1",
+        name="run",
+        experiment="experiment",
+        status="FINISHED",
+        records=("test-probe",),
+        model="cnn3",
+        params={"dataset": dataset},
+    )
     return SimpleNamespace(run=run, manifest=SimpleNamespace(class_names=classes))
 
 
