@@ -16,7 +16,7 @@ from actiontrack.analysis.sentences import describe_noise, short_number
 from actiontrack.analysis.tables import open_record
 from actiontrack.errors import DataError
 from actiontrack.history import Classes
-from actiontrack.reporting.common import has_classes, unit_of
+from actiontrack.reporting.common import has_classes
 from actiontrack.reporting.findings import holds_noise
 from actiontrack.reporting.markup import markdown_table, markdown_text
 from actiontrack.store import StoredRecord
@@ -194,7 +194,7 @@ def _metrics(record: StoredRecord, table: pd.DataFrame) -> str:
     mode = "an evaluation pass after each epoch" if manifest.mode == "probe" else "training batches"
     text = (
         f"The action of a sample is its {markdown_text(manifest.loss_name)} accumulated over "
-        f"{manifest.n_steps} steps of training, by {mode}, in {unit_of(record)}: high is hard to "
+        f"{manifest.n_steps} steps of training, by {mode}, in {record.unit}: high is hard to "
         "learn."
     )
     if "correct" in table.columns:
@@ -242,7 +242,7 @@ def _overall(record: StoredRecord, table: pd.DataFrame) -> str:
     median, high = table["action"].quantile([0.5, 0.95])
     text = (
         f"Over all {len(table)} samples the action has median {short_number(median)} and 95 % "
-        f"quantile {short_number(high)} ({unit_of(record)})."
+        f"quantile {short_number(high)} ({record.unit})."
     )
     if "correct" in table.columns:
         text += f" {table['correct'].mean():.1%} are predicted right."

@@ -1,4 +1,4 @@
-"""What the parts of a report share: units, figures, sources."""
+"""What the parts of a report share: the unit of pixels, figures, sources."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -20,7 +20,6 @@ __all__ = [
     "pixel_unit_of",
     "sources_of",
     "traced",
-    "unit_of",
 ]
 
 GALLERY = 12
@@ -31,11 +30,6 @@ def figure_of(axes: object) -> Figure:
     figure = getattr(axes, "figure", None)
     assert isinstance(figure, Figure)  # noqa: S101 - plots make their own figures
     return figure
-
-
-def unit_of(record: StoredRecord) -> str:
-    """Unit of the action of a record."""
-    return record.unit
 
 
 def pixel_unit_of(record: StoredRecord) -> str:

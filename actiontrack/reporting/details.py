@@ -9,7 +9,7 @@ from actiontrack.analysis.sentences import (
     describe_pixel_classes,
     describe_stability,
 )
-from actiontrack.reporting.common import figure_of, pixel_unit_of, unit_of
+from actiontrack.reporting.common import figure_of, pixel_unit_of
 from actiontrack.reporting.document import Section
 from actiontrack.reporting.findings import DetailFindings, PixelFindings
 from actiontrack.reporting.pictures import (
@@ -151,7 +151,7 @@ def _feature_section(findings: DetailFindings) -> list[Section]:
     caption = "Each sample in the plane of its features, coloured by its action (supplement)."
     if findings.n_features != 2:
         caption = f"First two principal components of the features. {caption}"
-    drawn = figure_of(plots.feature_scatter(findings.points, unit=unit_of(findings.record)))
+    drawn = figure_of(plots.feature_scatter(findings.points, unit=findings.record.unit))
     return [Section(heading="Samples in feature space", figure=drawn, caption=caption)]
 
 

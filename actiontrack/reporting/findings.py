@@ -13,6 +13,7 @@ import pandas as pd
 from actiontrack import analysis, compare
 from actiontrack.analysis import exploration
 from actiontrack.analysis.comparison import Comparison
+from actiontrack.analysis.questions import score_table_of
 from actiontrack.analysis.tables import open_records
 from actiontrack.errors import ParameterError
 from actiontrack.history import known_truth, wrong_labels
@@ -33,9 +34,7 @@ __all__ = [
     "PixelFindings",
     "RunFindings",
     "find_comparison",
-    "find_details",
     "find_ensemble",
-    "find_entropy",
     "find_noise",
     "find_run",
     "holds_noise",
@@ -212,21 +211,21 @@ def find_run(
     record: StoredRecord, *, n_clusters: int, n_queries: int, n_neighbours: int
 ) -> RunFindings:
     """Compute what `run_report` says of a record; see there."""
-    scores = analysis.score_frame([record])
+    scores = score_table_of(record)
     return RunFindings(
         record=record,
         scores=scores,
         classes=analysis.class_distributions(scores) if has_classes(scores) else None,
         hardest=analysis.hardest(scores, GALLERY),
         easiest=analysis.easiest(scores, GALLERY),
-        details=find_details(
+        details=_find_details(
             record,
             scores,
             n_clusters=n_clusters,
             n_queries=n_queries,
             n_neighbours=n_neighbours,
         ),
-        entropy=find_entropy([record]),
+        entropy=_find_entropy([record]),
         noise=find_noise([record], summarised=True) if holds_noise(record) else None,
     )
 
@@ -256,19 +255,18 @@ def find_comparison(
         ranks=analysis.mean_ranks(aligned),
         overlaps=analysis.top_k_overlaps(aligned),
         contrasts=analysis.contrasts(aligned, n=GALLERY) if several else pd.DataFrame(),
-        entropy=find_entropy(records) if whole else None,
+        entropy=_find_entropy(records) if whole else None,
         noise=find_noise(records, summarised=True) if all(map(holds_noise, records)) else None,
         maps=maps,
         n_maps_left_out=n_maps_left_out,
         details={
-            model: find_details(firsts[model], analysis.score_frame([firsts[model]]))
-            for model in chosen
+            model: _find_details(firsts[model], score_table_of(firsts[model])) for model in chosen
         },
         models_left_out=tuple(firsts)[_MAX_MODELS:],
     )
 
 
-def find_details(
+def _find_details(
     record: StoredRecord,
     scores: pd.DataFrame,
     *,
@@ -362,7 +360,7 @@ def find_noise(
     """
     galleries = {}
     for model, record in first_of_each_model(records).items():
-        scores = analysis.score_frame([record])
+        scores = score_table_of(record)
         wrong = wrong_labels(scores["label"], scores["true_label"])
         right = scores[known_truth(scores["label"], scores["true_label"]) & ~wrong]
         hardest = analysis.hardest(scores, 2 * GALLERY)
@@ -376,7 +374,7 @@ def find_noise(
     )
 
 
-def find_entropy(records: Sequence[StoredRecord]) -> EntropyFindings | None:
+def _find_entropy(records: Sequence[StoredRecord]) -> EntropyFindings | None:
     """Compute action against entropy, as far as the records tell; None without entropies.
 
     Args:

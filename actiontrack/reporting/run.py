@@ -7,7 +7,7 @@ import pandas as pd
 from actiontrack import plots
 from actiontrack.analysis.sentences import short_number
 from actiontrack.analysis.tables import open_record
-from actiontrack.reporting.common import figure_of, sources_of, traced, unit_of
+from actiontrack.reporting.common import figure_of, sources_of, traced
 from actiontrack.reporting.details import (
     detail_sections,
     extreme_sections,
@@ -119,7 +119,7 @@ def _summary(findings: RunFindings) -> str:
     state = "" if manifest.complete else " The record is not complete: it holds up to there."
     median = short_number(float(scores["action"].median()))
     size = f"{manifest.n_samples} samples over {manifest.n_steps} steps"
-    unit = unit_of(findings.record)
+    unit = findings.record.unit
     text = [f"The action of {size} has median {median} ({unit}).{state}"]
     share = _top_share(scores["action"].to_numpy(dtype=np.float64))
     if share is not None:

@@ -5,7 +5,6 @@ from urllib.parse import quote
 from actiontrack import analysis
 from actiontrack.analysis.sentences import short_number
 from actiontrack.errors import redact
-from actiontrack.reporting.common import unit_of
 from actiontrack.reporting.pictures import has_pixel_classes
 from actiontrack.store import ARTIFACT_ROOT, RunInfo, Store, StoredRecord
 
@@ -31,7 +30,7 @@ def describe_run(
     names = [name for name in columns if name in hardest.columns]
     return "\n\n".join(
         [
-            f"Action per class, hardest first ({opened.name}, {unit_of(opened)}):\n"
+            f"Action per class, hardest first ({opened.name}, {opened.unit}):\n"
             + classes.to_string(index=False, float_format=short_number),
             "Hardest samples:\n" + hardest[names].to_string(index=False, float_format=short_number),
             *_pixel_ranking(opened),
