@@ -8,12 +8,13 @@ from typing import Any
 
 import click
 import pandas as pd
+from matplotlib.figure import Figure
 
 from actiontrack import plots
 from actiontrack.errors import ParameterError, writing
 from actiontrack.record.escaping import to_csv
 
-__all__ = ["for_terminal", "save_plot", "tell_missing", "write"]
+__all__ = ["for_terminal", "save_figure", "save_plot", "tell_missing", "write"]
 
 
 def for_terminal(frame: pd.DataFrame, kind: str) -> pd.DataFrame:
@@ -58,8 +59,13 @@ def tell_missing(missing: int, total: int) -> None:
 def save_plot(stem: Path | None, draw: Callable[[], Any]) -> None:
     """Draw to STEM.png and STEM.svg where a stem is given."""
     if stem is not None:
-        for path in plots.save_figure(draw().figure, stem):
-            click.echo(str(path), err=True)
+        save_figure(draw().figure, stem)
+
+
+def save_figure(figure: Figure, stem: Path, *, err: bool = True) -> None:
+    """Write a figure to STEM.png and STEM.svg, and name the files on stderr, or on stdout."""
+    for path in plots.save_figure(figure, stem):
+        click.echo(str(path), err=err)
 
 
 def _text(frame: pd.DataFrame, kind: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 import click
 import pandas as pd
 
-from actiontrack import analysis, plots, reporting
+from actiontrack import analysis, reporting
 from actiontrack.analysis import sentences
 from actiontrack.analysis.questions import ask
 from actiontrack.cli.options import (
@@ -23,7 +23,7 @@ from actiontrack.cli.options import (
     output_options,
     query_options,
 )
-from actiontrack.cli.output import for_terminal, tell_missing, write
+from actiontrack.cli.output import for_terminal, save_figure, tell_missing, write
 from actiontrack.cli.root import cli
 from actiontrack.errors import ParameterError
 from actiontrack.store import StoredRecord
@@ -50,8 +50,7 @@ def gallery(
     record = one_record(query)
     rows = _extreme_rows(record, n, score=score, easiest=easiest, class_name=class_name)
     figure, missing = reporting.gallery(record, rows, score=score)
-    for path in plots.save_figure(figure, plot):
-        click.echo(str(path))
+    save_figure(figure, plot, err=False)
     tell_missing(missing, len(rows))
 
 
@@ -95,8 +94,7 @@ def maps(
         with cluster_client(dask) as client:
             classes = analysis.pixel_classes(record, client=client)
         write(for_terminal(classes, kind), kind, output)
-    for path in plots.save_figure(figure, plot):
-        click.echo(str(path), err=True)
+    save_figure(figure, plot)
     tell_missing(missing, len(rows))
 
 
@@ -127,8 +125,7 @@ def neighbours(
     click.echo(sentences.describe_neighbours(frame), err=True)
     if plot is not None:
         figure, missing = reporting.neighbour_gallery(record, frame)
-        for path in plots.save_figure(figure, plot):
-            click.echo(str(path), err=True)
+        save_figure(figure, plot)
         tell_missing(missing, frame["query_id"].nunique() * (k + 1))
 
 

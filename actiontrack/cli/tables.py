@@ -25,6 +25,7 @@ from actiontrack.cli.options import (
 )
 from actiontrack.cli.output import for_terminal, save_plot, write
 from actiontrack.cli.root import cli
+from actiontrack.reporting.markup import short_id
 from actiontrack.store import RunQuery, Store
 
 __all__ = ["accuracy", "classes", "curves", "noise", "runs", "scores", "stability"]
@@ -45,7 +46,7 @@ def runs(kind: str, output: Path | None, **query: Any) -> None:
     leave_out(damaged)
     frame = analysis.runs_frame(records)
     if kind == "table":
-        frame = frame.assign(run_id=frame["run_id"].str[:8])
+        frame = frame.assign(run_id=frame["run_id"].map(short_id))
     write(frame, kind, output)
 
 

@@ -23,6 +23,7 @@ from actiontrack.errors import (
 )
 from actiontrack.record.digest import hash_ids
 from actiontrack.recorder import SALT_VARIABLE, spool_root, sync
+from actiontrack.reporting.markup import short_id
 from actiontrack.store import RunInfo, RunQuery, Store, StoredRecord
 from actiontrack.store.check import damaged_files, unreadable_tables
 from actiontrack.store.search import NoRunsError
@@ -142,7 +143,7 @@ def _check_records(store: Store, query: RunQuery) -> list[tuple[str, str, str]]:
 
 
 def _check_record(store: Store, run: RunInfo, name: str) -> tuple[str, str, str]:
-    what = f"{run.run_id[:8]} {name}"
+    what = f"{short_id(run.run_id)} {name}"
     try:
         record = store.open_record(run, name)
     except ActionTrackError as error:

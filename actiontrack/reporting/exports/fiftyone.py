@@ -47,7 +47,7 @@ def add_to_fiftyone(
     """
     if key_field == "filepath":
         root = image_root or _root(record)
-        keys = [image_path(record, row, root) for row in range(record.manifest.n_samples)]
+        keys = [_image_path(record, row, root) for row in range(record.manifest.n_samples)]
     else:
         keys = record.samples.sample_ids.tolist()
     if len(set(keys)) < len(keys):
@@ -134,7 +134,7 @@ def _paths(record: StoredRecord, image_root: str | None) -> list[str]:
     return [image_address(record, row, image_root, is_url=False) for row in rows]
 
 
-def image_path(record: StoredRecord, row: int, root: str) -> str:
+def _image_path(record: StoredRecord, row: int, root: str) -> str:
     """Path of the image of a sample below a root.
 
     Raises:

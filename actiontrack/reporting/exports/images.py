@@ -20,7 +20,6 @@ __all__ = [
     "image_address",
     "image_names",
     "image_of",
-    "image_parts",
     "raster_of",
 ]
 
@@ -63,26 +62,30 @@ def image_names(record: StoredRecord) -> list[str]:
     The sample's path below the dataset's root, else its id as PNG.
     """
     rows = range(record.manifest.n_samples)
-    names = ["/".join(map(safe_name, image_parts(record, row))) or "%" for row in rows]
+    names = ["/".join(map(safe_name, _image_parts(record, row))) or "%" for row in rows]
     return distinct_names(names, record.samples.sample_ids.tolist())
 
 
 def flat_names(record: StoredRecord, rows: Sequence[int], folders: Sequence[str]) -> list[str]:
     """FOLDER/NAME for the images at some row positions, each once, each with its ending."""
     names = [
-        f"{folder}/{joined_name(image_parts(record, row))}"
+        f"{folder}/{joined_name(_image_parts(record, row))}"
         for row, folder in zip(rows, folders, strict=True)
     ]
     sample_ids = record.samples.sample_ids
     return distinct_names(names, [sample_ids[row] for row in rows])
 
 
-def image_parts(record: StoredRecord, row: int) -> list[str]:
+def _image_parts(record: StoredRecord, row: int) -> list[str]:
     """Folders and name of a sample's image as the dataset has them; its id as PNG without any."""
     paths = record.samples.paths
     if paths is None or record.has_thumbnails:
         return [_id_as_png(record, row)]
-    return [part for part in PurePosixPath(str(paths[row])).parts if part != "/"]
+    return _path_parts(paths[row])
+
+
+def _path_parts(path: object) -> list[str]:
+    return [part for part in PurePosixPath(str(path)).parts if part != "/"]
 
 
 def _id_as_png(record: StoredRecord, row: int) -> str:
@@ -103,10 +106,7 @@ def image_address(record: StoredRecord, row: int, image_root: str, *, is_url: bo
         ParameterError: if the key of a stored object holds what Label Studio takes for its end.
     """
     paths = record.samples.paths
-    if paths is None:
-        parts = [safe_name(_id_as_png(record, row))]
-    else:
-        parts = [part for part in PurePosixPath(str(paths[row])).parts if part != "/"]
+    parts = [safe_name(_id_as_png(record, row))] if paths is None else _path_parts(paths[row])
     scheme = _SCHEME.match(image_root)
     encode = is_url if scheme is None else scheme[1].lower() in _PERCENT_ENCODED
     inside = "/".join(quote(part) if encode else part for part in parts)
