@@ -59,7 +59,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Put the pages of the API reference into the navigation."""
     for section in config.nav or []:
         if isinstance(section, dict) and "API reference" in section:
-            modules = [{_short(each): _path(each)} for each in public_modules()]
+            modules = [{_short(module): _path(module)} for module in public_modules()]
             section["API reference"] = [{"Overview": "reference/index.md"}, *modules]
     return config
 
@@ -83,9 +83,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Fill blocks of code with the examples that they are titled by, and make the tables."""
 
-    def block(found: re.Match[str]) -> str:
-        code = (ROOT / found["file"]).read_text(encoding="utf-8")
-        return f'```python title="{found["file"]}"\n{code}```'
+    def block(title: re.Match[str]) -> str:
+        code = (ROOT / title["file"]).read_text(encoding="utf-8")
+        return f'```python title="{title["file"]}"\n{code}```'
 
     makers = {"commands": _commands, "scores": scores_table, "settings": settings_table}
     markdown = _EXAMPLE.sub(block, markdown)
@@ -163,8 +163,8 @@ def _commands() -> str:
 def _command(context: click.Context) -> str:
     command = context.command
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
-    rows = [_option(each, context) for each in command.get_params(context)]
-    options = ["| option | |", "|---|---|", *(each for each in rows if each)]
+    rows = [_option(parameter, context) for parameter in command.get_params(context)]
+    options = ["| option | |", "|---|---|", *filter(None, rows)]
     words = inspect.cleandoc(command.help or "").replace("\b\n", "")
     return "\n".join([words, "", f"```text\n{usage}\n```", "", *options])
 
@@ -210,7 +210,7 @@ def _definition(module: str, name: str) -> tuple[str, str]:
     for node in tree.body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
             return module, _first_line(node)
-        if isinstance(node, ast.ImportFrom) and name in {each.name for each in node.names}:
+        if isinstance(node, ast.ImportFrom) and name in {alias.name for alias in node.names}:
             return module, _definition(str(node.module), name)[1]
     raise KeyError(f"{module} has no {name}")
 

@@ -30,6 +30,6 @@ class ActionRunContext(RunContextProvider):
         """The tags."""
         from actiontrack.store import MODEL_TAG  # noqa: PLC0415
 
-        found = {"actiontrack.version": __version__}
+        tags = {"actiontrack.version": __version__}
         model = settings.MODEL.value()
-        return found | ({MODEL_TAG: model} if model else {})
+        return tags | ({MODEL_TAG: model} if model else {})

@@ -130,7 +130,7 @@ class Report:
     def __post_init__(self) -> None:
         """Refuse sections whose runs are not among the sources."""
         for section in self.sections:
-            unknown = [run_id for run_id in section.run_ids if run_id not in self._known]
+            unknown = [run_id for run_id in section.run_ids if run_id not in self._run_ids]
             if unknown:
                 rule = f"must be sources of the report (section {section.heading!r})"
                 raise ParameterError("run_ids", rule, unknown[0], "Add the record to the sources.")
@@ -148,7 +148,7 @@ class Report:
         Returns:
             The page, HTML 5 in UTF-8.
         """
-        run_ids = self._known
+        run_ids = self._run_ids
         return _template().render(
             title=self.title,
             sources=self._sources(),
@@ -192,7 +192,7 @@ class Report:
             if section.caption:
                 parts.append(f"*{markdown_text(section.caption)}*")
             if section.frame is not None:
-                parts.append(markdown_table(section.frame, self._known))
+                parts.append(markdown_table(section.frame, self._run_ids))
             parts += self._markdown_runs(section)
         if self.sources:
             frame = pd.DataFrame([asdict(source) for source in self.sources])
@@ -262,7 +262,7 @@ class Report:
         return [f"{i:02d}-{_slug(section.heading)}" for i, section in enumerate(self.sections, 1)]
 
     @cached_property
-    def _known(self) -> frozenset[str]:
+    def _run_ids(self) -> frozenset[str]:
         """Ids of the runs among the sources."""
         return frozenset(source.run_id for source in self.sources)
 
@@ -282,10 +282,10 @@ class Report:
 
     def _runs_note(self, section: Section) -> str:
         """Which runs the numbers of a section come from; empty where that is obvious."""
-        if len(self._known) < 2 or not section.run_ids:
+        if len(self._run_ids) < 2 or not section.run_ids:
             return ""
-        if set(section.run_ids) == self._known:
-            return f"From all {len(self._known)} runs of this report."
+        if set(section.run_ids) == self._run_ids:
+            return f"From all {len(self._run_ids)} runs of this report."
         count = len(section.run_ids)
         return "From run" if count == 1 else f"From {count} runs:"
 
@@ -301,7 +301,7 @@ class Report:
         paths = []
         for name, section in zip(self._names(), self.sections, strict=True):
             if section.frame is not None:
-                paths += _save_table(section, directory / "tables" / name, self._known)
+                paths += _save_table(section, directory / "tables" / name, self._run_ids)
         return paths
 
     def _save_figures(self, directory: Path) -> None:

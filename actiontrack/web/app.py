@@ -148,7 +148,6 @@ def install(
     app.extensions[NAME] = Site(
         records=Records(store or _server_store(), permissions=permissions),
         image_roots=image_roots or ImageRoots.from_environment(),
-        permissions=permissions,
         key=hashlib.sha256(b"actiontrack" + (key or _shared_key())).digest(),
         origins=_allowed_origins(),
         mlflow_url=_prefixed("/"),

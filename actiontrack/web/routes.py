@@ -58,7 +58,6 @@ class Site:
     Attributes:
         records: those of the server's store.
         image_roots: folders that images may be read from, beside the thumbnails of records.
-        permissions: what the user of the present request may do.
         key: secret by which form tokens are made, shared by all workers of the server.
         origins: other origins from which forms may come, such as "https://mlflow.example.org".
         mlflow_url: path of MLflow's own first page, such as "/".
@@ -66,10 +65,14 @@ class Site:
 
     records: Records
     image_roots: ImageRoots
-    permissions: Permissions
     key: bytes
     origins: tuple[str, ...] = ()
     mlflow_url: str = "/"
+
+    @property
+    def permissions(self) -> Permissions:
+        """What the user of the present request may do."""
+        return self.records.permissions
 
 
 def current_site() -> Site:

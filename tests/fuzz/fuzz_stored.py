@@ -221,6 +221,7 @@ class WebQuery(_Stored):
 
         from actiontrack.web.api.endpoints import ENDPOINTS
         from actiontrack.web.app import install
+        from actiontrack.web.parameters import fields_of
         from actiontrack.web.permissions import Everybody
 
         super().__init__(folder)
@@ -228,7 +229,7 @@ class WebQuery(_Stored):
         install(app, Everybody(), store=self.store, key=b"key")
         self._client = app.test_client()
         self._endpoints = [each for each in ENDPOINTS if each.method == "GET"]
-        names = sorted({name for each in self._endpoints for name in each.parameter_names})
+        names = sorted({name for each in self._endpoints for name in fields_of(each.parameters)})
         values = (
             "0", "1", "-1", "3", "1e400", "nan", "action", "loss", "margin", "hardest", "easiest",
             "error",

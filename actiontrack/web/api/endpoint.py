@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from actiontrack.analysis.options import Options
-from actiontrack.web.parameters import fields_of
 from actiontrack.web.permissions import READ
 
 __all__ = ["IMAGE_TYPES", "MEDIA_TYPES", "Content", "Endpoint"]
@@ -55,8 +54,3 @@ class Endpoint:
     method: str = "GET"
     needs: str = READ
     body: type[Options] | None = None
-
-    @property
-    def parameter_names(self) -> tuple[str, ...]:
-        """Names of the parameters of the query."""
-        return tuple(fields_of(self.parameters))
