@@ -29,6 +29,7 @@ ALL = (
     "growth",
     "imagenet",
     "web",
+    "start",
 )
 PACKAGES = (
     *("mlflow", "torch", "numpy", "scipy", "pandas", "pyarrow"),

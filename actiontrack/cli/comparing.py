@@ -1,12 +1,10 @@
 """Commands that set runs side by side."""
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from actiontrack import analysis, plots, reporting
-from actiontrack.analysis import changes, sentences
 from actiontrack.cli.options import (
     DASK,
     MISMATCH,
@@ -15,20 +13,21 @@ from actiontrack.cli.options import (
     SCORE,
     TRACKING_URI,
     UP_TO,
-    cluster_client,
-    open_records,
     output_options,
     query_options,
 )
 from actiontrack.cli.output import save_plot, write
 from actiontrack.cli.root import cli
-from actiontrack.compare import Method
 from actiontrack.errors import ParameterError, ThresholdError
-from actiontrack.store import RunQuery, Store
+
+if TYPE_CHECKING:
+    from actiontrack.compare import Method
+    from actiontrack.store import RunQuery
 
 __all__ = ["changed", "compare"]
 
-_METHODS: tuple[Method, ...] = get_args(Method)
+# All of `Method`, whose module is slow to import; a test compares.
+_METHODS: tuple["Method", ...] = ("spearman", "pearson")
 
 
 @cli.command()
@@ -70,13 +69,20 @@ def compare(
     **query: Any,
 ) -> None:
     """Correlate a score between runs: the paper's Table 1, or Fig. 14 with --quantiles."""
+    from actiontrack import analysis
+    from actiontrack.analysis import sentences
+    from actiontrack.cli.records import cluster_client, open_records
+
     records = open_records(query)
     options: dict[str, Any] = {"score": score, "on_mismatch": on_mismatch, "up_to_step": up_to_step}
     with cluster_client(dask) as client:
         if quantiles:
             frame = analysis.correlation_by_quantile(records, client=client, **options)
             write(frame, kind, output)
-            save_plot(plot, lambda: plots.quantile_curves(frame))
+            if plot is not None:
+                from actiontrack import plots
+
+                save_plot(plot, plots.quantile_curves(frame).figure)
             return
         # Both correlations and intervals are in the tidy table only; the finding is Spearman's.
         comparison = analysis.compare_runs(
@@ -89,7 +95,10 @@ def compare(
     table = comparison.table(method)
     write(comparison.groups if tidy else table.reset_index(), kind, output)
     click.echo(sentences.describe_comparison(comparison), err=True)
-    save_plot(plot, lambda: plots.correlation_heatmap(table))
+    if plot is not None:
+        from actiontrack import plots
+
+        save_plot(plot, plots.correlation_heatmap(table).figure)
 
 
 @cli.command()
@@ -131,6 +140,10 @@ def changed(
     Labels may differ between the sets. With two runs or more in a set the spread between them says
     what chance does.
     """
+    from actiontrack import analysis
+    from actiontrack.analysis import changes, sentences
+    from actiontrack.store import Store
+
     store = Store(tracking_uri)
     old = analysis.load_records(_parsed("--before", before, record), store=store)
     new = analysis.load_records(_parsed("--after", after, record), store=store)
@@ -139,6 +152,8 @@ def changed(
     write(differences.classes, kind, output)
     click.echo(sentences.describe_changes(differences), err=True)
     if folder is not None:
+        from actiontrack import reporting
+
         made = reporting.change_report(old, new, differences, threshold=threshold, crossed=crossed)
         click.echo(str(made.save(folder)["report.html"]), err=True)
     if crossed is not None and len(crossed):
@@ -148,7 +163,9 @@ def changed(
         raise ThresholdError(f"harder by more than {threshold:.1%} and than chance: {names}.")
 
 
-def _parsed(name: str, text: str, record: str | None) -> RunQuery:
+def _parsed(name: str, text: str, record: str | None) -> "RunQuery":
+    from actiontrack.store import RunQuery
+
     kind, _, rest = text.partition(":")
     if kind == "experiment" and rest:
         return RunQuery(experiments=(rest,), record=record)

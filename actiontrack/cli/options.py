@@ -1,19 +1,10 @@
-"""Options that several commands share, and the runs that they choose."""
+"""Options that several commands share."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-import pandas as pd
-
-from actiontrack import analysis
-from actiontrack.analysis.cluster.connection import connect
-from actiontrack.analysis.loading import DamagedRecord, sound_records, sound_scores
-from actiontrack.cli.root import DAMAGED
-from actiontrack.errors import ParameterError
-from actiontrack.store import RunQuery, Store, StoredRecord
 
 __all__ = [
     "DASK",
@@ -26,13 +17,8 @@ __all__ = [
     "SCORE",
     "TRACKING_URI",
     "UP_TO",
-    "cluster_client",
     "figure_option",
-    "leave_out",
     "number_option",
-    "one_record",
-    "open_records",
-    "open_scores",
     "output_options",
     "query_options",
     "run_options",
@@ -131,48 +117,3 @@ def output_options(command: _Command) -> _Command:
     for option in reversed(options):
         command = option(command)
     return command
-
-
-def open_records(query: dict[str, Any]) -> list[StoredRecord]:
-    """Open the records that the options of `query_options` choose."""
-    store, on_damage = Store(query.pop("tracking_uri")), query.pop("on_damage")
-    if on_damage == "error":
-        return analysis.load_records(RunQuery(**query), store=store)
-    records, damaged = sound_records(RunQuery(**query), store=store)
-    leave_out(damaged)
-    return records
-
-
-def open_scores(query: dict[str, Any], *, up_to_step: int | None = None) -> pd.DataFrame:
-    """Scores of the runs that the options of `query_options` choose, loaded in one pass."""
-    store, on_damage = Store(query.pop("tracking_uri")), query.pop("on_damage")
-    frame, damaged = sound_scores(
-        RunQuery(**query), store=store, up_to_step=up_to_step, on_damage=on_damage
-    )
-    leave_out(damaged)
-    return frame
-
-
-def leave_out(damaged: Sequence[DamagedRecord]) -> None:
-    """Name damaged records when the command has done its work on the others, and exit with 6."""
-    click.get_current_context().meta[DAMAGED] = tuple(damaged)
-
-
-def one_record(query: dict[str, Any]) -> StoredRecord:
-    """Open the only record that the options choose; several are an error."""
-    records = open_records(query)
-    if len(records) > 1:
-        raise ParameterError(
-            "--run", "must choose one run", f"{len(records)} runs", "Name one with --run ID."
-        )
-    return records[0]
-
-
-@contextmanager
-def cluster_client(address: str | None) -> Iterator[Any]:
-    """A client of the cluster that the option DASK names, None without it."""
-    if address is None:
-        yield None
-        return
-    with connect(address) as client:
-        yield client

@@ -2,22 +2,20 @@
 
 import io
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import pandas as pd
-from matplotlib.figure import Figure
 
-from actiontrack import plots
 from actiontrack.errors import ParameterError, writing
-from actiontrack.record.escaping import to_csv
 
-__all__ = ["for_terminal", "save_figure", "save_plot", "tell_missing", "write"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["for_terminal", "save_plot", "tell_missing", "write"]
 
 
-def for_terminal(frame: pd.DataFrame, kind: str) -> pd.DataFrame:
+def for_terminal(frame: "pd.DataFrame", kind: str) -> "pd.DataFrame":
     """The table without columns that only repeat one value, if a person reads it."""
     if kind != "table":
         return frame
@@ -25,7 +23,7 @@ def for_terminal(frame: pd.DataFrame, kind: str) -> pd.DataFrame:
     return frame.drop(columns=[name for name in hidden if name in frame.columns])
 
 
-def write(frame: pd.DataFrame, kind: str, output: Path | None) -> None:
+def write(frame: "pd.DataFrame", kind: str, output: Path | None) -> None:
     """Write a table to a file, or to stdout without one; `kind` is one of `FORMATS`."""
     if kind == "parquet":
         if output is None and sys.stdout.isatty():
@@ -56,20 +54,18 @@ def tell_missing(missing: int, total: int) -> None:
         )
 
 
-def save_plot(stem: Path | None, draw: Callable[[], Any]) -> None:
-    """Draw to STEM.png and STEM.svg where a stem is given."""
-    if stem is not None:
-        save_figure(draw().figure, stem)
-
-
-def save_figure(figure: Figure, stem: Path, *, err: bool = True) -> None:
+def save_plot(stem: Path, figure: Any, *, err: bool = True) -> None:
     """Write a figure to STEM.png and STEM.svg, and name the files on stderr, or on stdout."""
+    from actiontrack import plots
+
     for path in plots.save_figure(figure, stem):
         click.echo(str(path), err=err)
 
 
-def _text(frame: pd.DataFrame, kind: str) -> str:
+def _text(frame: "pd.DataFrame", kind: str) -> str:
     if kind == "csv":
+        from actiontrack.record.escaping import to_csv
+
         return to_csv(frame)
     if kind == "json":
         return str(frame.to_json(orient="records", force_ascii=False, double_precision=15)) + "\n"

@@ -1,32 +1,29 @@
 """Commands that draw samples."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import pandas as pd
 
-from actiontrack import analysis, reporting
-from actiontrack.analysis import sentences
-from actiontrack.analysis.questions import ask
 from actiontrack.cli.options import (
     DASK,
     EASIEST,
     PLOT,
     SAMPLES,
     SCORE,
-    cluster_client,
     figure_option,
     number_option,
-    one_record,
-    open_records,
     output_options,
     query_options,
 )
-from actiontrack.cli.output import for_terminal, save_figure, tell_missing, write
+from actiontrack.cli.output import for_terminal, save_plot, tell_missing, write
 from actiontrack.cli.root import cli
 from actiontrack.errors import ParameterError
-from actiontrack.store import StoredRecord
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from actiontrack.store import StoredRecord
 
 __all__ = ["gallery", "maps", "neighbours"]
 
@@ -47,10 +44,13 @@ def gallery(
     **query: Any,
 ) -> None:
     """Draw the hardest samples of one run, with label and score."""
+    from actiontrack import reporting
+    from actiontrack.cli.records import one_record
+
     record = one_record(query)
     rows = _extreme_rows(record, n, score=score, easiest=easiest, class_name=class_name)
     figure, missing = reporting.gallery(record, rows, score=score)
-    save_figure(figure, plot, err=False)
+    save_plot(plot, figure, err=False)
     tell_missing(missing, len(rows))
 
 
@@ -76,6 +76,10 @@ def maps(
 
     Of two runs or more, print the correlation of the maps of each sample instead.
     """
+    from actiontrack import analysis, reporting
+    from actiontrack.analysis import sentences
+    from actiontrack.cli.records import cluster_client, open_records
+
     records = open_records(query)
     if len(records) > 1:
         with cluster_client(dask) as client:
@@ -94,7 +98,7 @@ def maps(
         with cluster_client(dask) as client:
             classes = analysis.pixel_classes(record, client=client)
         write(for_terminal(classes, kind), kind, output)
-    save_figure(figure, plot)
+    save_plot(plot, figure)
     tell_missing(missing, len(rows))
 
 
@@ -119,19 +123,27 @@ def neighbours(
     **query: Any,
 ) -> None:
     """Find the K nearest neighbours, in feature space, of given or of the N hardest samples."""
+    from actiontrack.analysis import sentences
+    from actiontrack.analysis.questions import ask
+    from actiontrack.cli.records import one_record
+
     record = one_record(query)
     frame = ask("neighbours", [record], {"id": samples, "n": n, "k": k, "score": score})
     write(for_terminal(frame, kind), kind, output)
     click.echo(sentences.describe_neighbours(frame), err=True)
     if plot is not None:
+        from actiontrack import reporting
+
         figure, missing = reporting.neighbour_gallery(record, frame)
-        save_figure(figure, plot)
+        save_plot(plot, figure)
         tell_missing(missing, frame["query_id"].nunique() * (k + 1))
 
 
 def _extreme_rows(
-    record: StoredRecord, n: int, *, score: str, easiest: bool, class_name: str | None
-) -> pd.DataFrame:
+    record: "StoredRecord", n: int, *, score: str, easiest: bool, class_name: str | None
+) -> "pd.DataFrame":
+    from actiontrack import analysis
+
     frame = analysis.score_frame([record])
     if class_name is not None:
         names = sorted(str(name) for name in frame["class"].unique())

@@ -2,28 +2,31 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import pandas as pd
 
-from actiontrack import analysis, reporting
 from actiontrack.cli.options import (
     MISMATCH,
     SCORE,
     UP_TO,
-    one_record,
-    open_records,
     query_options,
 )
 from actiontrack.cli.root import cli
 from actiontrack.errors import DataError
-from actiontrack.reporting import exports
-from actiontrack.reporting.exports import training
-from actiontrack.reporting.exports.files import write_text
-from actiontrack.store import StoredRecord
+
+if TYPE_CHECKING:
+    from actiontrack.store import StoredRecord
 
 __all__ = ["card", "export", "report"]
+
+# Tables and all of `EXPORTS`, whose module is slow to import; a test compares.
+_TARGETS = (
+    *("tables", "datalab", "fiftyone", "label-studio", "cvat", "subset", "curriculum"),
+    "image-folder",
+)
+# Those of `reporting.exports.training`; a test compares.
+_FAVOURS = ("hard", "easy", "clean")
 
 _MAX_LISTED = 20  # files whose paths are printed
 
@@ -34,7 +37,7 @@ _MAX_LISTED = 20  # files whose paths are printed
 @click.option(
     "--to",
     "target",
-    type=click.Choice(["tables", *exports.EXPORTS]),
+    type=click.Choice(_TARGETS),
     default="tables",
     show_default=True,
     help="What to write; all but tables are of one run.",
@@ -54,7 +57,7 @@ _MAX_LISTED = 20  # files whose paths are printed
 @click.option("--image-root", metavar="URL", help="fiftyone, label-studio: where the images are.")
 @click.option(
     "--favour",
-    type=click.Choice(training.FAVOURS),
+    type=click.Choice(_FAVOURS),
     default="clean",
     show_default=True,
     help="subset: what sampling weights favour.",
@@ -87,6 +90,9 @@ def export(
     loaders. curriculum: an order from easy to hard. image-folder: the samples that are not
     suspect, as images.
     """
+    from actiontrack.cli.records import one_record, open_records
+    from actiontrack.reporting import exports
+
     if target == "tables":
         written = _tables(open_records(query), output)
     else:
@@ -99,7 +105,11 @@ def export(
         click.echo(f"and {len(written) - _MAX_LISTED} more files in {output}", err=True)
 
 
-def _tables(records: Sequence[StoredRecord], output: Path) -> list[Path]:
+def _tables(records: Sequence["StoredRecord"], output: Path) -> list[Path]:
+    import pandas as pd
+
+    from actiontrack import analysis, reporting
+
     frame = analysis.score_frame(records)
     written = [
         *analysis.save_frame(analysis.runs_frame(records), output / "runs"),
@@ -140,6 +150,9 @@ def report(
     runs behind each table and figure, and tables/ holds CSV, Parquet and LaTeX. Of several runs
     the largest comparable set is reported, with the reason why others are left out.
     """
+    from actiontrack import reporting
+    from actiontrack.cli.records import open_records
+
     records = open_records(query)
     made = reporting.query_report(
         records, score=score, on_mismatch=on_mismatch, up_to_step=up_to_step
@@ -172,6 +185,10 @@ def report(
 )
 def card(output: Path, task: str, **query: Any) -> None:
     """Write or update the model card of a run, with its numbers per class filled in."""
+    from actiontrack import reporting
+    from actiontrack.cli.records import one_record
+    from actiontrack.reporting.exports.files import write_text
+
     record = one_record(query)
     write_text(output, reporting.model_card(record, _existing(output), task=task))
     click.echo(str(output))

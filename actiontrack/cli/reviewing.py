@@ -4,22 +4,19 @@ import getpass
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import click
-import pandas as pd
 
 from actiontrack import settings
-from actiontrack.analysis import verdicts as stored
-from actiontrack.analysis.options import PrecisionOptions, validated
-from actiontrack.analysis.questions import precision_of
-from actiontrack.analysis.verdict_files import read_verdict_file
-from actiontrack.cli.options import SCORE, one_record, output_options, query_options
+from actiontrack.cli.options import SCORE, output_options, query_options
 from actiontrack.cli.output import write
 from actiontrack.cli.root import cli
 from actiontrack.errors import ParameterError
-from actiontrack.store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["ui", "verdicts"]
 
@@ -52,8 +49,15 @@ def verdicts(
     **query: Any,
 ) -> None:
     """Print what people said of the samples of a run, and how many of the hardest are wrong."""
+    from actiontrack.analysis import verdicts as stored
+    from actiontrack.analysis.options import PrecisionOptions, validated
+    from actiontrack.analysis.questions import precision_of
+    from actiontrack.cli.records import one_record
+
     record = one_record(query)
     if file is not None:
+        from actiontrack.analysis.verdict_files import read_verdict_file
+
         imported = read_verdict_file(record, file, who=who or _account() or "unnamed")
         stored.add(record, imported)
         click.echo(f"{len(imported)} verdicts kept", err=True)
@@ -87,6 +91,8 @@ def ui(tracking_uri: str | None, host: str, port: int, workers: int) -> None:
     On a loopback address images may be read from wherever a record says they are, and verdicts
     carry your account's name. ACTIONTRACK_IMAGE_ROOTS and ACTIONTRACK_USER say otherwise.
     """
+    from actiontrack.store import Store
+
     store = Store(tracking_uri)
     if urlsplit(store.tracking_uri).scheme in {"http", "https", "databricks"}:
         raise ParameterError(
@@ -110,9 +116,11 @@ def ui(tracking_uri: str | None, host: str, port: int, workers: int) -> None:
     os.execve(sys.executable, command, environment)  # noqa: S606 - no shell is meant
 
 
-def _summary(current: pd.DataFrame, precision: pd.DataFrame, score: str) -> str:
+def _summary(current: "pd.DataFrame", precision: "pd.DataFrame", score: str) -> str:
+    from actiontrack.analysis.verdicts import JUDGEMENTS
+
     counts = current["verdict"].value_counts()
-    parts = [f"{counts.get(name, 0)} {name.replace('_', ' ')}" for name in stored.JUDGEMENTS]
+    parts = [f"{counts.get(name, 0)} {name.replace('_', ' ')}" for name in JUDGEMENTS]
     text = f"{len(current)} samples judged: {', '.join(parts)}."
     judged = list(precision.loc[precision["n_judged"] > 0].itertuples())
     if not judged:
@@ -124,7 +132,7 @@ def _summary(current: pd.DataFrame, precision: pd.DataFrame, score: str) -> str:
     )
 
 
-def _with_texts(frame: pd.DataFrame, kind: str) -> pd.DataFrame:
+def _with_texts(frame: "pd.DataFrame", kind: str) -> "pd.DataFrame":
     """Times as ISO 8601 in formats that have no times."""
     if kind == "parquet" or "when" not in frame.columns:
         return frame

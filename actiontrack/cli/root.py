@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 import click
 
 from actiontrack._version import __version__
-from actiontrack.analysis.loading import damage_message
 from actiontrack.errors import ActionTrackError, CorruptRecordError
 
 __all__ = ["DAMAGED", "cli", "main"]
@@ -70,4 +69,6 @@ def cli() -> None:
 def _name_damaged(context: click.Context, /, _result: object, **_options: object) -> None:
     """Fail after a command that went on without damaged records."""
     if damaged := context.meta.get(DAMAGED):
+        from actiontrack.analysis.loading import damage_message
+
         raise CorruptRecordError(damage_message(damaged))

@@ -5,28 +5,18 @@ from typing import Any
 
 import click
 
-from actiontrack import analysis, plots
-from actiontrack.analysis import sentences
-from actiontrack.analysis.loading import sound_records
-from actiontrack.analysis.questions import ask
 from actiontrack.cli.options import (
     PLOT,
     SAMPLES,
     SCORE,
     UP_TO,
-    leave_out,
     number_option,
-    one_record,
-    open_records,
-    open_scores,
     output_options,
     query_options,
     run_options,
 )
 from actiontrack.cli.output import for_terminal, save_plot, write
 from actiontrack.cli.root import cli
-from actiontrack.reporting.markup import short_id
-from actiontrack.store import RunQuery, Store
 
 __all__ = ["accuracy", "classes", "curves", "noise", "runs", "scores", "stability"]
 
@@ -39,6 +29,11 @@ def runs(kind: str, output: Path | None, **query: Any) -> None:
 
     Records that can't be read are named below, and make the command exit with 6.
     """
+    from actiontrack import analysis
+    from actiontrack.analysis.loading import sound_records
+    from actiontrack.cli.records import leave_out
+    from actiontrack.store import RunQuery, Store
+
     store = Store(query.pop("tracking_uri"))
     records, damaged = sound_records(
         RunQuery(**query), store=store, every_record=True, manifests_only=True
@@ -46,6 +41,8 @@ def runs(kind: str, output: Path | None, **query: Any) -> None:
     leave_out(damaged)
     frame = analysis.runs_frame(records)
     if kind == "table":
+        from actiontrack.reporting.markup import short_id
+
         frame = frame.assign(run_id=frame["run_id"].map(short_id))
     write(frame, kind, output)
 
@@ -67,10 +64,16 @@ def scores(
     **query: Any,
 ) -> None:
     """Print the scores of every sample; --plot draws their distribution."""
+    from actiontrack import analysis
+    from actiontrack.cli.records import open_scores
+
     frame = open_scores(query, up_to_step=up_to_step)
     table = analysis.hardest(frame, top, by=score) if top else frame
     write(for_terminal(table, kind), kind, output)
-    save_plot(plot, lambda: plots.score_histogram(frame, score=score, hue="run_name"))
+    if plot is not None:
+        from actiontrack import plots
+
+        save_plot(plot, plots.score_histogram(frame, score=score, hue="run_name").figure)
 
 
 @cli.command()
@@ -80,9 +83,15 @@ def scores(
 @PLOT
 def classes(kind: str, output: Path | None, score: str, plot: Path | None, **query: Any) -> None:
     """Summarise a score per class, hardest class first."""
+    from actiontrack import analysis
+    from actiontrack.cli.records import open_scores
+
     frame = open_scores(query)
     write(for_terminal(analysis.class_distributions(frame, score=score), kind), kind, output)
-    save_plot(plot, lambda: plots.class_distributions(frame, score=score))
+    if plot is not None:
+        from actiontrack import plots
+
+        save_plot(plot, plots.class_distributions(frame, score=score).figure)
 
 
 @cli.command()
@@ -107,17 +116,27 @@ def curves(
     **query: Any,
 ) -> None:
     """Print loss against step, of given samples or of the hardest of each run."""
+    from actiontrack.analysis import sentences
+    from actiontrack.analysis.questions import ask
+    from actiontrack.cli.records import one_record, open_records
+
     if clusters is not None:
         if samples:
             raise click.UsageError("--clusters looks at all curves: leave --sample out.")
         centres = ask("clusters", [one_record(query)], {"k": clusters})
         write(for_terminal(centres, kind), kind, output)
         click.echo(sentences.describe_clusters(centres), err=True)
-        save_plot(plot, lambda: plots.curve_clusters(centres))
+        if plot is not None:
+            from actiontrack import plots
+
+            save_plot(plot, plots.curve_clusters(centres).figure)
         return
     frame = ask("curves", open_records(query), {"id": samples, "n": n})
     write(for_terminal(frame, kind), kind, output)
-    save_plot(plot, lambda: plots.loss_curves(frame))
+    if plot is not None:
+        from actiontrack import plots
+
+        save_plot(plot, plots.loss_curves(frame).figure)
 
 
 @cli.command()
@@ -127,10 +146,17 @@ def curves(
 @PLOT
 def stability(kind: str, output: Path | None, score: str, plot: Path | None, **query: Any) -> None:
     """Correlate a score after each epoch with the full score: when could one have stopped?"""
+    from actiontrack import analysis
+    from actiontrack.analysis import sentences
+    from actiontrack.cli.records import open_records
+
     frame = analysis.stability(open_records(query), score=score)
     write(for_terminal(frame, kind), kind, output)
     click.echo(sentences.describe_stability(frame), err=True)
-    save_plot(plot, lambda: plots.stability_curves(frame))
+    if plot is not None:
+        from actiontrack import plots
+
+        save_plot(plot, plots.stability_curves(frame).figure)
 
 
 @cli.command()
@@ -152,12 +178,21 @@ def noise(
     **query: Any,
 ) -> None:
     """Measure how well every score finds wrong labels; --plot draws --score of noisy and clean."""
+    from actiontrack import analysis
+    from actiontrack.analysis import sentences
+    from actiontrack.cli.records import open_records
+
     records = open_records(query)
     detected = analysis.noise_detection(records, ks=ks or None, up_to_step=up_to_step)
     summary = analysis.noise_summary(detected)
     write(for_terminal(detected, kind) if each else summary, kind, output)
     click.echo(sentences.describe_noise(summary), err=True)
-    save_plot(plot, lambda: plots.noise_distributions(analysis.noise_scores(records), score=score))
+    if plot is not None:
+        from actiontrack import plots
+
+        save_plot(
+            plot, plots.noise_distributions(analysis.noise_scores(records), score=score).figure
+        )
 
 
 @cli.command()
@@ -166,6 +201,12 @@ def noise(
 @PLOT
 def accuracy(kind: str, output: Path | None, plot: Path | None, **query: Any) -> None:
     """Print accuracy among samples above thresholds on action, entropy and loss variance."""
+    from actiontrack import analysis
+    from actiontrack.cli.records import open_records
+
     frame = analysis.accuracy_by_threshold(open_records(query))
     write(for_terminal(frame, kind), kind, output)
-    save_plot(plot, lambda: plots.accuracy_curves(frame))
+    if plot is not None:
+        from actiontrack import plots
+
+        save_plot(plot, plots.accuracy_curves(frame).figure)

@@ -1,12 +1,10 @@
 """Commands about the installation, the server and the local spool."""
 
-import importlib.metadata
 import sys
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
-import pandas as pd
 from click.shell_completion import get_completion_class
 
 from actiontrack import settings
@@ -21,12 +19,9 @@ from actiontrack.errors import (
     StoreError,
     redact,
 )
-from actiontrack.record.digest import hash_ids
-from actiontrack.recorder import SALT_VARIABLE, spool_root, sync
-from actiontrack.reporting.markup import short_id
-from actiontrack.store import RunInfo, RunQuery, Store, StoredRecord
-from actiontrack.store.check import damaged_files, unreadable_tables
-from actiontrack.store.search import NoRunsError
+
+if TYPE_CHECKING:
+    from actiontrack.store import RunInfo, RunQuery, Store, StoredRecord
 
 __all__ = ["completion", "doctor", "hash_ids_command", "sync_command"]
 
@@ -39,6 +34,8 @@ _SHELLS = ("bash", "zsh", "fish")
 )
 def sync_command(folder: Path | None) -> None:
     """Upload records that a crash or an unreachable server left in the local spool."""
+    from actiontrack.recorder import spool_root, sync
+
     synced = sync(folder or spool_root())
     for name in synced:
         click.echo(f"uploaded {name}")
@@ -55,6 +52,10 @@ def doctor(kind: str, output: Path | None, **query: Any) -> None:
     Every record of every run is read: all files that its manifest names. Any damage makes the
     command exit with 7.
     """
+    import pandas as pd
+
+    from actiontrack.store import RunQuery, Store
+
     rows = [*_versions(), ("spool", *_spool_state())]
     store: Store | None = None
     try:
@@ -82,10 +83,14 @@ def hash_ids_command(file: IO[str], kind: str, output: Path | None) -> None:
     FILE has one id a line; without it, ids come from standard input. The salt is read from
     ACTIONTRACK_ID_SALT.
     """
+    import pandas as pd
+
+    from actiontrack.record.digest import hash_ids
+
     salt = settings.ID_SALT.value()
     if not salt:
         rule = "must hold the salt with which the runs were recorded"
-        raise ParameterError(SALT_VARIABLE, rule, "nothing", "Set it in the environment.")
+        raise ParameterError(settings.ID_SALT.name, rule, "nothing", "Set it in the environment.")
     try:
         ids = [line.removesuffix("\n") for line in file]  # other separators are part of an id
     except (OSError, UnicodeDecodeError) as error:
@@ -106,6 +111,8 @@ def completion(shell: str) -> None:
 
 
 def _versions() -> list[tuple[str, str, str]]:
+    import importlib.metadata
+
     rows = [
         ("actiontrack", "ok", __version__),
         ("python", "ok", sys.version.split()[0]),
@@ -121,14 +128,18 @@ def _versions() -> list[tuple[str, str, str]]:
 
 
 def _spool_state() -> tuple[str, str]:
+    from actiontrack.recorder import spool_root
+
     waiting = sorted(spool_root().glob("*/*/manifest.json"))
     if not waiting:
         return "ok", f"nothing waits in {spool_root()}"
     return "waiting", f"{len(waiting)} records in {spool_root()}: upload with 'actiontrack sync'"
 
 
-def _check_records(store: Store, query: RunQuery) -> list[tuple[str, str, str]]:
+def _check_records(store: "Store", query: "RunQuery") -> list[tuple[str, str, str]]:
     """A row for every record of every run of a query."""
+    from actiontrack.store.search import NoRunsError
+
     try:
         runs = store.find_runs(query)
     except NoRunsError as error:
@@ -142,7 +153,10 @@ def _check_records(store: Store, query: RunQuery) -> list[tuple[str, str, str]]:
     ]
 
 
-def _check_record(store: Store, run: RunInfo, name: str) -> tuple[str, str, str]:
+def _check_record(store: "Store", run: "RunInfo", name: str) -> tuple[str, str, str]:
+    from actiontrack.reporting.markup import short_id
+    from actiontrack.store.check import damaged_files, unreadable_tables
+
     what = f"{short_id(run.run_id)} {name}"
     try:
         record = store.open_record(run, name)
@@ -154,7 +168,7 @@ def _check_record(store: Store, run: RunInfo, name: str) -> tuple[str, str, str]
     return what, "ok", _described(record)
 
 
-def _described(record: StoredRecord) -> str:
+def _described(record: "StoredRecord") -> str:
     """Size and state of a record, and which of its losses are not numbers."""
     manifest = record.manifest
     state = "complete" if manifest.complete else f"unfinished, run {record.run.status}"
