@@ -41,7 +41,7 @@ def runs(kind: str, output: Path | None, **query: Any) -> None:
     leave_out(damaged)
     frame = analysis.runs_frame(records)
     if kind == "table":
-        from actiontrack.reporting.markup import short_id
+        from actiontrack.store.runs import short_id
 
         frame = frame.assign(run_id=frame["run_id"].map(short_id))
     write(frame, kind, output)

@@ -30,8 +30,8 @@ from actiontrack.reporting.markup import (
     latex_table,
     markdown_table,
     markdown_text,
-    short_id,
 )
+from actiontrack.store.runs import short_id
 
 __all__ = [
     "Report",

@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from actiontrack.store.runs import short_id
+
 __all__ = [
     "flat_frame",
     "html_table",
     "latex_table",
     "markdown_table",
     "markdown_text",
-    "short_id",
 ]
 
 _MAX_ROWS = 50  # of a table on the page; its file holds all
-_SHORT_ID = 8  # characters of a run id, as in tables on a terminal
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|~$])")
 _LONG_TABLE = 40  # rows of a LaTeX table from which on it breaks across pages
 _LATEX = {
@@ -26,11 +26,6 @@ _LATEX = {
     "<": r"\textless{}", ">": r"\textgreater{}",
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }  # fmt: skip
-
-
-def short_id(run_id: str) -> str:
-    """The first characters of a run id, enough to tell runs apart."""
-    return run_id[:_SHORT_ID]
 
 
 def flat_frame(frame: pd.DataFrame) -> pd.DataFrame:

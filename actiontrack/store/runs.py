@@ -16,10 +16,13 @@ __all__ = [
     "RunInfo",
     "RunQuery",
     "choose_record",
+    "short_id",
     "without_record",
     "writer_tag",
     "writers_in",
 ]
+
+_SHORT_ID = 8  # characters of a run id, as in tables on a terminal
 
 #: Folder of the records among a run's artifacts.
 ARTIFACT_ROOT = "actiontrack"
@@ -176,3 +179,8 @@ def writers_in(tags: Mapping[str, str], record: str) -> tuple[str, ...]:
     """The processes that are named as writers of a record, ascending."""
     prefix = f"{_WRITER_TAG}{record}."
     return tuple(sorted(value for name, value in tags.items() if name.startswith(prefix)))
+
+
+def short_id(run_id: str) -> str:
+    """The first characters of a run id, enough to tell runs apart."""
+    return run_id[:_SHORT_ID]
