@@ -154,8 +154,8 @@ def _check_records(store: "Store", query: "RunQuery") -> list[tuple[str, str, st
 
 
 def _check_record(store: "Store", run: "RunInfo", name: str) -> tuple[str, str, str]:
-    from actiontrack.store.runs import short_id
     from actiontrack.store.check import damaged_files, unreadable_tables
+    from actiontrack.store.runs import short_id
 
     what = f"{short_id(run.run_id)} {name}"
     try:
