@@ -196,19 +196,30 @@ def _apply(
     query = query or RunQuery()
     runs, cache = store.find_runs(query), Cache(room)
 
+    def opened(run: RunInfo, name: str, *, as_listed: bool) -> StoredRecord:
+        try:
+            return store.open_record(run, name, cache=cache, as_listed=as_listed)
+        except NotFoundError as error:  # the run's tags promise it
+            if on_damage == "error":
+                raise
+            raise CorruptRecordError(str(error)) from error
+
+    def read(run: RunInfo, name: str) -> _Result:
+        record = opened(run, name, as_listed=True)
+        try:
+            return function(record)
+        except CorruptRecordError:
+            current = opened(run, name, as_listed=False)
+            if current.digest == record.digest:
+                raise
+            return function(current)  # it has changed since the run was listed
+
     def result(run: RunInfo, name: str) -> _Result | DamagedRecord:
         try:
-            try:
-                record = store.open_record(run, name, cache=cache)
-            except NotFoundError as error:  # the run's tags promise it
-                raise CorruptRecordError(str(error)) from error
-            return function(record)
+            return read(run, name)
         except CorruptRecordError as error:
             reason = str(error).removeprefix(f"run {run.run_id} ({run.name}): ")
             return DamagedRecord(run.run_id, run.name, name, reason)
-
-    def read(run: RunInfo, name: str) -> _Result:
-        return function(store.open_record(run, name, cache=cache))
 
     every = every_record and not query.record
     names = [

@@ -27,7 +27,8 @@ __all__ = ["accuracy", "classes", "curves", "noise", "runs", "scores", "stabilit
 def runs(kind: str, output: Path | None, **query: Any) -> None:
     """List the runs that hold a record, one row per record.
 
-    Records that can't be read are named below, and make the command exit with 6.
+    Records whose manifest can't be read are named below, and make the command exit with 6. Their
+    files are not looked at: `actiontrack doctor` does that.
     """
     from actiontrack import analysis
     from actiontrack.analysis.loading import sound_records

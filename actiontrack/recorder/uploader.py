@@ -26,6 +26,7 @@ from actiontrack.recorder.maps import flush_maps
 from actiontrack.recorder.spool import Destination, Spool, StepMetrics, lock_spool
 from actiontrack.store import ARTIFACT_ROOT, RunInfo, Store
 from actiontrack.store.patience import limited
+from actiontrack.store.tags import record_tags
 
 __all__ = ["Uploader", "diverged", "sync"]
 
@@ -224,9 +225,9 @@ class Uploader:
             self._claimed = True
 
     def _tag(self, store: Store, manifest: Manifest) -> None:
-        tagged = manifest.status, manifest.notes
+        tagged = record_tags(manifest)
         if self._tagged != tagged:
-            store.tag_record(self._destination.run_id, manifest)
+            store.set_tags(self._destination.run_id, tagged)
             self._tagged = tagged
 
     def _report(self, error: Exception) -> None:
@@ -344,6 +345,7 @@ def _carry(spool: Spool, destination: Destination, store: Store) -> None:
             f"{spool.folder} lacks {len(lost)} files of its record, {lost[0]} among them, and run "
             f"{run_id} does not hold them either. Delete the folder: what the run holds is whole."
         )
+    store.begin_changes(run, manifest.name)
     upload_files(store, run_id, spool, changed)
     upload_manifest(store, run_id, manifest)
     store.tag_record(run_id, manifest)

@@ -4,6 +4,7 @@ A run that holds records carries these tags, so that runs are found without list
 
     actiontrack.format          version of the record's format
     actiontrack.record.NAME     state of the record NAME, such as "test-probe": recording, complete
+    actiontrack.manifest.NAME   its manifest, where it is complete and short, see `store.tags`
     actiontrack.writer.NAME.ID  the process that writes the record NAME, so that no two do
     actiontrack.model           name of the model: the key by which same-model runs are grouped
 """

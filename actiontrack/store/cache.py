@@ -68,7 +68,8 @@ class Cache:
             return cast("_Value", pending.result())
         try:
             value = compute()
-            size = self._size(value)
+            # Where nothing has room, to measure a frame would take longer than to make it.
+            size = self._size(value) if self.max_bytes else 1
         except BaseException as error:
             with self._lock:
                 del self._pending[key]

@@ -7,15 +7,16 @@ files.
 import contextlib
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from actiontrack.errors import NotFoundError, RecordingError
 from actiontrack.store.logging import set_tags
 from actiontrack.store.runs import writer_tag, writers_in
+from actiontrack.store.tags import manifest_tag
 from actiontrack.store.translation import translated
 
-__all__ = ["check_claim", "claim_record", "release_record"]
+__all__ = ["begin_changes", "check_claim", "claim_record", "release_record"]
 
 _ATTEMPTS = 4  # to become the only writer, where two begin at the same time
 
@@ -32,11 +33,13 @@ def claim_record(client: Any, run_id: str, record: str, writers: Sequence[str]) 
     this_process = writers[-1]
     for attempt in range(1, _ATTEMPTS + 1):
         set_tags(client, run_id, {writer_tag(record, this_process): this_process})
-        others = [name for name in _writers(client, run_id, record) if name != this_process]
+        tags = _tags(client, run_id)
+        others = [name for name in writers_in(tags, record) if name != this_process]
         unknown = [name for name in others if name not in writers]
         if not unknown:
             for earlier in others:
                 release_record(client, run_id, record, earlier)
+            begin_changes(client, run_id, record, tags)
             return
         release_record(client, run_id, record, this_process)
         if attempt < _ATTEMPTS:  # both may have seen each other
@@ -50,7 +53,7 @@ def check_claim(client: Any, run_id: str, record: str, writer: str) -> None:
     Raises:
         RecordingError: if another process has taken over.
     """
-    writers = _writers(client, run_id, record)
+    writers = writers_in(_tags(client, run_id), record)
     if writer not in writers:
         raise _written_by(run_id, record, writers[0] if writers else "one that has ended")
 
@@ -61,9 +64,17 @@ def release_record(client: Any, run_id: str, record: str, writer: str) -> None:
         client.delete_tag(run_id, writer_tag(record, writer))
 
 
-def _writers(client: Any, run_id: str, record: str) -> tuple[str, ...]:
+def begin_changes(client: Any, run_id: str, record: str, tags: Mapping[str, str]) -> None:
+    """Take a manifest out of the run's tags, if they hold one, before any file of it changes."""
+    changed = manifest_tag(record, None)
+    if any(tags.get(name, text) != text for name, text in changed.items()):
+        set_tags(client, run_id, changed)
+
+
+def _tags(client: Any, run_id: str) -> Mapping[str, str]:
     with translated(f"run {run_id!r}"):
-        return writers_in(client.get_run(run_id).data.tags, record)
+        tags: Mapping[str, str] = client.get_run(run_id).data.tags
+    return tags
 
 
 def _written_by(run_id: str, record: str, writer: str) -> RecordingError:

@@ -10,24 +10,21 @@ from urllib.parse import unquote, urlsplit
 
 from actiontrack.errors import NotFoundError, redact
 from actiontrack.record.manifest import Manifest
-from actiontrack.record.paths import FORMAT_VERSION
 from actiontrack.store.active import active_run, active_run_id, set_parent
 from actiontrack.store.cache import Cache
-from actiontrack.store.claims import check_claim, claim_record, release_record
+from actiontrack.store.claims import begin_changes, check_claim, claim_record, release_record
 from actiontrack.store.logging import log_dataset, log_params, log_steps, set_tags
 from actiontrack.store.notebook import facts_html
 from actiontrack.store.ping import ping_server
 from actiontrack.store.record import StoredRecord
 from actiontrack.store.runs import (
-    FORMAT_TAG,
-    MODEL_TAG,
-    RECORD_TAG,
     RunInfo,
     RunQuery,
     choose_record,
     without_record,
 )
 from actiontrack.store.search import RunSearch
+from actiontrack.store.tags import listed_manifest, record_tags
 from actiontrack.store.translation import translated, translated_artifacts
 
 __all__ = ["Store"]
@@ -137,7 +134,12 @@ class Store:
         return self._search.newest_finished(experiment_id, tags)
 
     def open_record(
-        self, run: RunInfo | str, record: str | None = None, *, cache: Cache | None = None
+        self,
+        run: RunInfo | str,
+        record: str | None = None,
+        *,
+        cache: Cache | None = None,
+        as_listed: bool = False,
     ) -> StoredRecord:
         """A record of a run; reads its manifest, nothing else.
 
@@ -145,6 +147,8 @@ class Store:
             run: the run, its id, a unique start of it, or its name.
             record: name of the record. Default: the only one, or the test probe.
             cache: see `StoredRecord`.
+            as_listed: take the manifest from the tags of the run where they hold it and its file
+                is elsewhere. It may have changed since the run was listed.
 
         Raises:
             NotFoundError: if the run holds no such record.
@@ -158,7 +162,9 @@ class Store:
         name = choose_record(info, record)
         if isinstance(run, RunInfo) and record is None and not info.records:
             raise NotFoundError(without_record(info))
-        return StoredRecord(store=self, run=info, name=name, cache=cache)
+        remote = as_listed and self.local_root(info) is None
+        manifest = listed_manifest(info, name) if remote else None
+        return StoredRecord(store=self, run=info, name=name, manifest=manifest, cache=cache)
 
     def artifact_root(self, run: RunInfo) -> str:
         """Where the run's artifacts are: their URI, resolved where this store is the server's.
@@ -260,15 +266,11 @@ class Store:
 
     def tag_record(self, run_id: str, manifest: Manifest) -> None:
         """Mark the run as one that holds this record, so that queries find it."""
-        tags = {
-            FORMAT_TAG: str(FORMAT_VERSION),
-            f"{RECORD_TAG}{manifest.name}": manifest.status,
-        }
-        if manifest.model:
-            tags[MODEL_TAG] = manifest.model
-        for name, text in (manifest.notes or {}).items():
-            tags[f"actiontrack.{manifest.name}.{name}"] = text
-        self.set_tags(run_id, tags)
+        self.set_tags(run_id, record_tags(manifest))
+
+    def begin_changes(self, run: RunInfo, record: str) -> None:
+        """Send readers to the manifest's file: the run's tags no longer tell what it holds."""
+        begin_changes(self._client, run.run_id, record, run.tags)
 
     def log_metrics(
         self, run_id: str, metrics: Mapping[str, float], step: int, time_ms: int | None = None

@@ -8,8 +8,9 @@ from helpers import message
 from uploading import assert_whole, losses_at, timed_epoch, warnings_of
 
 from actiontrack.errors import CorruptRecordError, NotFoundError, StoreError
-from actiontrack.recorder import Recorder, sync
+from actiontrack.recorder import Recorder, sync, uploader
 from actiontrack.store import Store
+from actiontrack.store.tags import ELSEWHERE, MANIFEST_TAG
 
 
 @pytest.fixture
@@ -176,3 +177,20 @@ def test_only_what_the_run_lacks_is_uploaded(store, left_behind):
     before = block.stat().st_mtime_ns
     sync(saved)
     assert block.stat().st_mtime_ns == before
+
+
+def test_readers_go_by_the_file_of_a_manifest_before_sync_changes_any(
+    store, left_behind, monkeypatch
+):
+    run_id, root = left_behind()
+    store.set_tags(run_id, {f"{MANIFEST_TAG}test-probe": "of an earlier state"})
+    tags = []
+
+    def upload(*_arguments):
+        tags.append(store.get_run(run_id).tags[f"{MANIFEST_TAG}test-probe"])
+        raise StoreError("the server is away.")
+
+    monkeypatch.setattr(uploader, "upload_files", upload)
+    with pytest.raises(StoreError, match="away"):
+        sync(root)
+    assert tags == [ELSEWHERE]

@@ -92,3 +92,9 @@ def test_a_value_that_cannot_be_measured_leaves_nobody_waiting():
     later.start()
     later.join(10)
     assert answers == [7]
+
+
+def test_a_cache_without_room_measures_and_stores_nothing():
+    cache = Cache(0, size=lambda _value: pytest.fail("measured"))
+    assert [cache.get("key", lambda number=number: number) for number in (1, 2)] == [1, 2]
+    assert (len(cache), cache.n_bytes) == (0, 0)
