@@ -149,9 +149,8 @@ class LossHistory:
     def _fill_defaults(self) -> None:
         losses = np.asarray(self.losses, dtype=np.float32)
         if losses.ndim != 2:
-            raise ParameterError(
-                "losses", "must have shape (n_steps, n_samples)", losses.shape, "Stack the steps."
-            )
+            rule = "must have shape (n_steps, n_samples)"
+            raise ParameterError("losses", rule, losses.shape, "Stack the steps.")
         n_steps = losses.shape[0]
         _set(self, "losses", losses)
         _set(self, "sample_ids", id_array(self.sample_ids))
@@ -189,9 +188,8 @@ class LossHistory:
                 "steps", "must ascend", self.steps[:5].tolist(), "Sort the steps, drop repeats."
             )
         if not bool((self.deltas > 0).all()):
-            raise ParameterError(
-                "deltas", "must be positive", float(self.deltas.min()), "Pass Δn > 0 for each step."
-            )
+            lowest, remedy = float(self.deltas.min()), "Pass Δn > 0 for each step."
+            raise ParameterError("deltas", "must be positive", lowest, remedy)
 
 
 @dataclass(frozen=True)
@@ -347,16 +345,14 @@ def check_choice(argument: str, value: str, choices: tuple[str, ...]) -> None:
         ParameterError: names the argument, the choices and the value.
     """
     if value not in choices:
-        raise ParameterError(
-            argument, f"must be one of {', '.join(choices)}", value, "Choose one of these."
-        )
+        rule = f"must be one of {', '.join(choices)}"
+        raise ParameterError(argument, rule, value, "Choose one of these.")
 
 
 def _check_shape(name: str, values: npt.NDArray[np.generic] | None, shape: tuple[int, ...]) -> None:
     if values is not None and values.shape != shape:
-        raise ParameterError(
-            name, f"must have shape {shape}", values.shape, "Give one value per sample and step."
-        )
+        rule, remedy = f"must have shape {shape}", "Give one value per sample and step."
+        raise ParameterError(name, rule, values.shape, remedy)
 
 
 @np.errstate(invalid="ignore", over="ignore")  # of impossible classes: computed, never chosen
@@ -384,8 +380,7 @@ def classification_measures(logits: Any, labels: Any) -> dict[str, Any]:
     by_class = n_classes <= _FEW_CLASSES and str(device(logits)) == "cpu"
     axis = 0 if by_class else 1
     if by_class:
-        flat = xp.reshape(xp.permute_dims(logits, (1, 0)), (-1,))
-        logits = xp.reshape(flat, (n_classes, logits.shape[0]))
+        logits = xp.reshape(xp.reshape(xp.permute_dims(logits, (1, 0)), (-1,)), (n_classes, -1))
     classes = xp.expand_dims(xp.arange(n_classes, device=device(logits)), axis=1 - axis)
     labels = xp.astype(labels, classes.dtype)
     top = xp.max(logits, axis=axis, keepdims=True)
@@ -409,28 +404,33 @@ def _softmax_measures(shifted: Any, labels: Any, classes: Any, axis: int) -> dic
     nan_if_none = xp.where(is_class, number(0.0), number(float("nan")))
     # The label's own numbers, and those of the other classes: each is as exact as it can be, where
     # p - 1 of a sure prediction, or a sum of all minus one, would be rounding noise.
-    position = xp.expand_dims(xp.clip(labels, 0, n_classes - 1), axis=axis)
-    label = xp.squeeze(xp.take_along_axis(shifted, position, axis=axis), axis=axis)
+    rows, own = xp.arange(labels.shape[0], device=device(shifted)), labels * is_class
+    position = own * rows.shape[0] + rows if axis == 0 else rows * n_classes + own
+    flat, is_numpy = xp.reshape(shifted, (-1,)), isinstance(shifted, np.ndarray)
+    label = xp.take(flat, position)
     # In place where nobody sees it: fetching memory takes longer here than the arithmetic.
-    other_logits = xp.astype(classes == xp.expand_dims(labels, axis=axis), shifted.dtype)
-    other_logits *= least
-    other_logits += shifted
-    of_label, of_others = xp.where(is_class, xp.exp(label), number(0.0)), xp.exp(other_logits)
-    rest = xp.sum(of_others, axis=axis)
+    if is_numpy:
+        flat[position[is_class]] = least
+        others = flat.reshape(shifted.shape)
+    else:
+        others = xp.astype(classes == xp.expand_dims(labels, axis=axis), shifted.dtype)
+        others *= least
+        others += shifted
+    of_label, of_others = xp.where(is_class, xp.exp(label), number(0.0)), xp.exp(others)
+    rest, largest = xp.sum(of_others, axis=axis), xp.max(others, axis=axis)
     total = rest + of_label
     log_total = xp.log(total)
     # 0 · −∞ is no number, and a class of probability 0 weighs nothing.
-    terms = xp.maximum(other_logits, least)
+    terms = others if is_numpy and others.min(initial=0) >= least else xp.maximum(others, least)
     terms *= of_others
     weighed = xp.sum(terms, axis=axis) + of_label * xp.maximum(label, least)
+    of_others *= of_others
     log_p_label = label - log_total + nan_if_none
-    largest = xp.max(other_logits, axis=axis)
-    margin = label - xp.where(largest > least, largest, number(-float("inf")))
     return {
         "cross_entropy": 0 - log_p_label,  # a perfect prediction has loss 0.0 and not -0.0
         "target_probability": xp.exp(log_p_label),
-        "margin": margin + nan_if_none,
-        "el2n": xp.sqrt(rest**2 + xp.sum(of_others**2, axis=axis)) / total + nan_if_none,
+        "margin": label - xp.where(largest > least, largest, number(-float("inf"))) + nan_if_none,
+        "el2n": xp.sqrt(rest**2 + xp.sum(of_others, axis=axis)) / total + nan_if_none,
         "entropy": log_total - weighed / total,
     }
 

@@ -1,6 +1,7 @@
 """Arrays of any library, kept on their device until the epoch ends, then copied once."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -37,12 +38,25 @@ PROBABILITIES_AS_LOGITS = (
 
 
 def snapshot(values: Any) -> Any:
-    """A copy that later changes of `values` can't reach, outside any autograd graph."""
+    """A copy that later changes of `values` can't reach, outside any autograd graph.
+
+    That of a tensor on the host is an array of NumPy, whose operations start sooner.
+    """
+    if type(values) is np.ndarray:
+        return values.copy()
     if hasattr(values, "detach"):
+        if getattr(values, "is_cpu", False) and _is_numpy_type(values.dtype):
+            return (values.detach() if values.requires_grad else values).numpy().copy()
         return values.detach().clone()
     if hasattr(values, "__array_namespace__") and not isinstance(values, np.ndarray):
         return values  # JAX and other immutable arrays
     return np.array(values)
+
+
+@cache
+def _is_numpy_type(dtype: Any) -> bool:
+    """Whether a type of PyTorch is one that NumPy has, and computes in as the host does."""
+    return not dtype.is_floating_point or dtype.itemsize >= 4
 
 
 def to_host(batches: Sequence[Any]) -> npt.NDArray[Any]:

@@ -130,11 +130,14 @@ def _add_outputs(batch: Batch, name: str, outputs: Any, labels: Any, size: int) 
     if labels is None:
         raise ParameterError("labels", f"must be given with {name}", None, "Pass labels.")
     values = _floating(name, outputs)
-    if values.ndim not in {1, 2} or values.shape[0] != size:
+    if name == "logits":
+        values = snapshot(values)
+    shape = values.shape
+    if len(shape) not in {1, 2} or shape[0] != size:
         raise ParameterError(
             name,
             f"must have shape ({size}, n_classes), one row per id",
-            tuple(values.shape),
+            tuple(shape),
             "Pass the outputs of the same batch as the ids.",
         )
     if name == "probabilities":
@@ -142,7 +145,7 @@ def _add_outputs(batch: Batch, name: str, outputs: Any, labels: Any, size: int) 
         batch.invalid = _no_distributions(values)
         logits = log_probabilities(values)
     else:
-        logits = snapshot(class_logits(values) if is_single(values) else values)
+        logits = class_logits(values) if is_single(values) else values
     batch.columns["label"] = column = _alongside(_class_labels(labels), logits)
     batch.outputs = logits, column
 
@@ -177,6 +180,8 @@ def _no_distributions(probabilities: Any) -> Any:
 
 def _alongside(labels: Any, logits: Any) -> Any:
     """Labels in the array library of the logits, where those are."""
+    if isinstance(labels, np.ndarray) and isinstance(logits, np.ndarray):
+        return labels
     if type(labels) is type(logits) and getattr(labels, "device", 0) == getattr(
         logits, "device", 0
     ):

@@ -53,7 +53,7 @@ class EpochBuffer:
     ids: list[Any] = field(default_factory=list)
     columns: dict[str, list[Any]] = field(default_factory=dict)
     sizes: list[int] = field(default_factory=list)
-    _names: frozenset[str] = frozenset()
+    _brought: tuple[str, ...] = ()
     _invalid: list[Any] = field(default_factory=list)
     _outputs: list[tuple[Any, Any]] = field(default_factory=list)
     _kind: tuple[Any, ...] = ()
@@ -83,13 +83,10 @@ class EpochBuffer:
         Raises:
             RecordingError: if the batch has other columns than those before it.
         """
-        names = frozenset(columns) | ({"logits"} if outputs else frozenset())
-        if self.sizes and names != self._names:
-            raise RecordingError(
-                f"update: this batch brings {sorted(names)}, earlier ones brought "
-                f"{sorted(self._names)}. Pass the same arguments for every batch."
-            )
-        self._names = names
+        brought = (*columns, "logits") if outputs else tuple(columns)
+        if brought != self._brought:
+            self._check_names(brought)
+            self._brought = brought
         if invalid is not None:
             self._invalid.append(invalid)
         self.ids.append(ids)
@@ -98,6 +95,13 @@ class EpochBuffer:
             self.columns.setdefault(name, []).append(values)
         if outputs:
             self._await(outputs)
+
+    def _check_names(self, brought: tuple[str, ...]) -> None:
+        if self.sizes and set(brought) != set(self._brought):
+            raise RecordingError(
+                f"update: this batch brings {sorted(brought)}, earlier ones brought "
+                f"{sorted(self._brought)}. Pass the same arguments for every batch."
+            )
 
     def _await(self, outputs: tuple[Any, Any]) -> None:
         logits, labels = outputs
@@ -122,7 +126,7 @@ class EpochBuffer:
         for rows in _pieces(logits):
             measures = classification_measures(logits[rows], labels[rows])
             cross_entropy = measures.pop("cross_entropy")
-            if "loss" not in self._names:
+            if "loss" not in self._brought:
                 measures["loss"] = cross_entropy
             for name, values in measures.items():
                 self.columns.setdefault(name, []).append(values)

@@ -200,13 +200,14 @@ class Recorder(OpenRecord):
         )
         check_shapes(batch.columns, size)
         copied = snapshot(ids) if hasattr(ids, "shape") else list(ids)
-        if batch.n_classes is not None:
-            check_n_classes(batch.n_classes, self._manifest.class_names)
+        n_classes = batch.n_classes
+        if n_classes is not None:
+            check_n_classes(n_classes, self._manifest.class_names)
         with state.lock:
             state.check_open("update")
             state.buffer.add(copied, size, batch.columns, batch.outputs, batch.invalid)
             state.given_losses = losses is not None
-            state.n_classes = batch.n_classes
+            state.n_classes = n_classes
             if logits is not None and not state.looked_at_logits:
                 state.first_outputs, state.looked_at_logits = first_outputs(batch), True
 

@@ -27,9 +27,13 @@ def test_a_snapshot_is_out_of_reach_of_later_changes(library):
     assert copy.tolist() == [1.0, 2.0]
 
 
-def test_a_snapshot_of_a_tensor_leaves_the_autograd_graph():
-    values = torch.ones(2, requires_grad=True) * 2
-    assert snapshot(values).requires_grad is False
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_a_snapshot_of_a_tensor_leaves_the_autograd_graph(dtype):
+    values = torch.ones(2, dtype=dtype, requires_grad=True) * 2
+    copy = torch.as_tensor(snapshot(values))
+    assert copy.requires_grad is False
+    assert copy.dtype == dtype
+    assert copy.tolist() == [2, 2]
     assert values.requires_grad is True
 
 
