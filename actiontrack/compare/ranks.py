@@ -13,8 +13,8 @@ from actiontrack.compare.matrices import (
     Method,
     correlation_matrices,
     finite_samples,
-    mid_ranks,
 )
+from actiontrack.compare.sorting import mid_ranks
 from actiontrack.errors import ParameterError
 
 __all__ = [

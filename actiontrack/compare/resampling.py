@@ -13,6 +13,8 @@ from actiontrack.compare.matrices import (
     Method,
     Scores,
     correlation_matrices,
+    rank_matrix,
+    ranks_by_class,
 )
 from actiontrack.compare.ranks import MIN_SAMPLES, OVERALL, WITHIN_CLASS, dense_ranks
 
@@ -175,15 +177,46 @@ def samples_of_parts(
 def matrices_of_parts(
     values: Scores, parts: Sequence[PartSamples], methods: Sequence[Method]
 ) -> Floats:
-    """Correlation matrices (M, K, R, R); NaN for a part of fewer than 3 samples."""
+    """Correlation matrices (M, K, R, R); NaN for a part of fewer than 3 samples.
+
+    Args:
+        values: scores (R, N).
+        parts: of `samples_of_parts`.
+        methods: which correlations.
+    """
     result = np.full((len(methods), len(parts), len(values), len(values)), np.nan)
-    for k, part in enumerate(parts):
-        for m, method in enumerate(methods):
+    for own, method in zip(result, methods, strict=True):
+        left = list(enumerate(parts))
+        if method == "spearman" and len(parts) > 1:
+            own[:1], own[2:] = _spearman_by_class(values, parts)
+            left = left[1:2]
+        for k, part in left:
             if part.n_samples >= MIN_SAMPLES:
-                result[m, k] = correlation_matrices(
+                own[k] = correlation_matrices(
                     values, method, columns=part.columns, classes=part.classes
                 )
     return result
+
+
+def _spearman_by_class(
+    values: Scores, parts: Sequence[PartSamples]
+) -> tuple[list[Floats], list[Floats]]:
+    """Of all samples, and of each class; each run is sorted once."""
+    missing = np.full((len(values), len(values)), np.nan)
+    overall, within, *class_parts = parts
+    if within.classes is None or overall.n_samples < MIN_SAMPLES:
+        return [missing], [missing] * len(class_parts)
+    ranks, ranks_in_class = ranks_by_class(values, overall.columns, within.classes)
+    matrix = rank_matrix(ranks)
+    del ranks
+    columns = np.argsort(within.classes, kind="stable")
+    ends = np.cumsum([part.n_samples for part in class_parts])
+    return [matrix], [
+        rank_matrix(ranks_in_class.take(columns[end - part.n_samples : end], axis=1))
+        if part.n_samples >= MIN_SAMPLES
+        else missing
+        for end, part in zip(ends, class_parts, strict=True)
+    ]
 
 
 def _part(rows: Floats, columns: slice) -> _Part:
