@@ -78,7 +78,10 @@ def correlation_matrices(
         holds a NaN, and for Pearson's r or with classes of one that holds an infinite score.
     """
     if columns is not None and columns.size <= values.shape[1] // 2:
-        values, columns = values.take(columns, axis=1), None  # of a class: small, read several times
+        values, columns = (
+            values.take(columns, axis=1),
+            None,
+        )  # of a class: a small copy
     n_samples = values.shape[1] if columns is None else columns.size
     if not n_samples:
         return np.full((len(values), len(values)), np.nan)
@@ -230,9 +233,7 @@ class _Rows:
             self._peak[run] = largest
 
 
-def _by_blocks(
-    block: Callable[[slice], Scores], shape: tuple[int, int], method: Method
-) -> Floats:
+def _by_blocks(block: Callable[[slice], Scores], shape: tuple[int, int], method: Method) -> Floats:
     """The matrix of all samples from the prepared rows of some, (R, n), asked for in any order."""
     width = block_width(shape[0])
     windows = [slice(start, start + width) for start in range(0, shape[1], width)]

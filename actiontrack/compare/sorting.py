@@ -6,6 +6,9 @@ from numpy.typing import NDArray
 __all__ = [
     "ascending",
     "mid_ranks",
+    "split_by_class",
+    "stretch_numbers",
+    "stretches",
     "write_ranks",
     "write_ranks_by_class",
 ]
@@ -15,8 +18,8 @@ _Ints = NDArray[np.intp]
 _FEW = 1000  # scores that a sort by comparison orders sooner
 
 
-def ascending(row: _Scores) -> _Ints:
-    """Positions of the scores from the lowest to the highest; those of ties in any order.
+def ascending(row: _Scores) -> tuple[_Ints, _Scores]:
+    """Positions of the scores from the lowest to the highest, and the scores in that order.
 
     By the bits of float32, sixteen at a time: NumPy's radix sort takes a quarter of the time of
     one by comparison. Scores of other dtypes are rounded to float32 first, which puts at most
@@ -26,14 +29,17 @@ def ascending(row: _Scores) -> _Ints:
         row: (n,), any float dtype.
 
     Returns:
-        (n,); NaNs are at the end, or with their sign bit set at the start.
+        (n,) both. Positions of ties are in any order. NaNs are at the end, or with their sign bit
+        set at the start.
 
     Example:
-        >>> ascending(np.array([0.7, np.inf, -2.0])).tolist()
-        [2, 0, 1]
+        >>> order, placed = ascending(np.array([0.7, np.inf, -2.0]))
+        >>> order.tolist(), placed.tolist()
+        ([2, 0, 1], [-2.0, 0.7, inf])
     """
     if row.size < _FEW:
-        return np.argsort(row)
+        order = np.argsort(row)
+        return order, row[order]
     with np.errstate(over="ignore", under="ignore"):  # both keep the order
         rounded = row.astype(np.float32)
     bits = rounded.view(np.int32)
@@ -41,11 +47,11 @@ def ascending(row: _Scores) -> _Ints:
     low, high = (bits & 0xFFFF).astype(np.uint16), (bits >> 16).astype(np.uint16)
     order = np.argsort(low, kind="stable")
     order = order.take(np.argsort(high.take(order), kind="stable"))
-    if row.dtype != np.float32:
-        placed = row.take(order)
-        if (placed[1:] < placed[:-1]).any():
-            order = order.take(np.argsort(placed, kind="stable"))
-    return order
+    placed = row.take(order)
+    if row.dtype != np.float32 and (placed[1:] < placed[:-1]).any():
+        again = np.argsort(placed, kind="stable")
+        order, placed = order.take(again), placed.take(again)
+    return order, placed
 
 
 def mid_ranks(row: _Scores) -> NDArray[np.float64]:
@@ -72,14 +78,11 @@ def write_ranks(row: _Scores, ranks: _Scores, centre: float) -> _Ints:
     Returns:
         The order of the row, see `ascending`.
     """
-    order = ascending(row)
-    placed = row.take(order)
+    order, placed = ascending(row)
     if row.size and np.isnan(placed[[0, -1]]).any():  # where sorting puts it
         ranks[:] = np.nan
         return order
-    new = np.ones(row.size, dtype=np.bool_)
-    np.not_equal(placed[1:], placed[:-1], out=new[1:])
-    starts = np.flatnonzero(new)
+    starts = stretches(placed)
     if starts.size == row.size:
         ranks[order] = np.arange(1 - centre, row.size + 1 - centre, dtype=ranks.dtype)
     else:
@@ -101,15 +104,37 @@ def write_ranks_by_class(
         sizes: number of samples of each class.
         ranks: (n,), where they are written, in the order of the row.
     """
-    order = order.take(np.argsort(classes.take(order), kind="stable"))
-    placed, firsts = row.take(order), np.cumsum(sizes) - sizes
-    new = np.ones(row.size, dtype=np.bool_)
-    np.not_equal(placed[1:], placed[:-1], out=new[1:])
-    new[firsts[sizes > 0]] = True
-    starts = np.flatnonzero(new)
+    order = split_by_class(order, classes)
+    starts, firsts = stretches(row.take(order), sizes), np.cumsum(sizes) - sizes
     # Before the ranks of a class come those of the classes before it; its own have a mean, too.
-    stretches = np.diff(np.searchsorted(starts, firsts), append=starts.size)
-    _write_ties(order, starts, ranks, np.repeat(-firsts - (sizes + 1) / 2, stretches))
+    n_stretches = np.diff(np.searchsorted(starts, firsts), append=starts.size)
+    _write_ties(order, starts, ranks, np.repeat(-firsts - (sizes + 1) / 2, n_stretches))
+
+
+def split_by_class(order: _Ints, classes: NDArray[np.integer]) -> _Ints:
+    """The order of each class after that of the one before it, from the order of all samples."""
+    return order.take(np.argsort(classes.take(order), kind="stable"))
+
+
+def stretches(placed: _Scores, sizes: _Ints | None = None) -> _Ints:
+    """Where each stretch of equal scores begins, of sorted ones.
+
+    Args:
+        placed: sorted scores (n,), if there are classes class by class.
+        sizes: number of samples of each class, where another stretch begins. Default: no classes.
+    """
+    new = np.ones(placed.size, dtype=np.bool_)
+    np.not_equal(placed[1:], placed[:-1], out=new[1:])
+    if sizes is not None:
+        new[(np.cumsum(sizes) - sizes)[sizes > 0]] = True
+    return np.flatnonzero(new)
+
+
+def stretch_numbers(order: _Ints, starts: _Ints) -> _Ints:
+    """The number, from 0, of the stretch that holds each sample: see `ascending`, `stretches`."""
+    numbers = np.empty(order.size, dtype=np.intp)
+    numbers[order] = np.repeat(np.arange(starts.size), np.diff(starts, append=order.size))
+    return numbers
 
 
 def _write_ties(
