@@ -23,6 +23,7 @@ ALL = (
     "updates",
     "storage",
     "correlation",
+    "charts",
     "upload",
     "reading",
     "scale",

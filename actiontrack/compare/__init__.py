@@ -31,6 +31,7 @@ from actiontrack.compare.difficulty import (
     mean_interval,
     regions_of_interest,
 )
+from actiontrack.compare.draws import Resamples
 from actiontrack.compare.matrices import Method
 from actiontrack.compare.neighbours import (
     nearest_neighbours,
@@ -55,7 +56,6 @@ from actiontrack.compare.ranks import (
 from actiontrack.compare.resampling import (
     Pairs,
     PartSamples,
-    Resamples,
     resampled,
     to_resample,
 )

@@ -20,6 +20,7 @@ _TREND = 0.1  # share of its mean level by which a curve has to change, to count
 _DIRECTION = 0.5  # Spearman's ρ with the step beyond which a curve goes one way
 _RESTARTS = 5  # of k-means, each from its own k-means++ start
 _RESTART_SAMPLE = 10_000  # curves that decide between the restarts of k-means
+_FEW = 1000  # curves of which mostly k differ, without a look at all
 _LLOYD = 10  # iterations of k-means between two looks at whether anything still moves
 _MAX_LLOYD = 10  # such looks
 
@@ -125,6 +126,8 @@ def _starts(curves: Floats, k: int, rng: np.random.RandomState) -> list[Floats]:
 
 def _distinct_up_to(curves: Floats, k: int) -> int:
     """How many of the curves differ, counted no further than k."""
+    if len(curves) > _FEW and _distinct_up_to(curves[:_FEW], k) == k:
+        return k
     count = 0
     while count < k and len(curves):
         curves = curves[(curves != curves[0]).any(axis=1)]

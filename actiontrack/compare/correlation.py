@@ -7,13 +7,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from actiontrack.compare.draws import RESAMPLES_AT_ONCE, Resamples
 from actiontrack.compare.matrices import Floats, Ints, Method
 from actiontrack.compare.ranks import MIN_SAMPLES, check_groups, check_options, checked_labels
 from actiontrack.compare.resampling import (
-    RESAMPLES_AT_ONCE,
     Pairs,
     PartSamples,
-    Resamples,
     percentile_interval,
     run_pairs,
     samples_of_parts,

@@ -2,16 +2,18 @@
 
 Ranks of all runs are kept in float32 where they are exact there, beside the scores as they came;
 what is multiplied is float64, a block of samples at a time. So the memory beside the scores is one
-array of their shape, whatever the number of classes.
+array of their shape, or two where runs are ranked by class too, whatever the number of classes.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from actiontrack.compare.sorting import write_ranks, write_ranks_by_class
 
 __all__ = [
     "CONSTANT",
@@ -25,8 +27,9 @@ __all__ = [
     "correlation_matrices",
     "finite_samples",
     "merged",
-    "mid_ranks",
     "prepared_rows",
+    "rank_matrix",
+    "ranks_by_class",
 ]
 
 #: A correlation coefficient.
@@ -37,46 +40,13 @@ Scores = NDArray[np.floating]
 #: An array of integers.
 Ints = NDArray[np.intp]
 Products = tuple[Floats, Floats]  # of a block of samples: (R, R) and sums of the rows (R,)
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 _BLOCK = 2**20  # elements of a (runs, samples) block: 8 MB of float64
 _EXACT = 2**22  # samples up to which float32 holds every centred mid-rank
-_THREADED = 2**18  # elements from which rows are ranked by several threads
+_THREADED = 2**18  # elements from which several threads rank rows and multiply blocks
+_THREADS = 8
 CONSTANT = 1e-28  # variance of a row scaled to |x| <= 1 below which it counts as constant
-
-
-def mid_ranks(row: Scores) -> Floats:
-    """Ranks from 1, ties at the mean of their ranks.
-
-    Args:
-        row: (n,), any float dtype.
-
-    Returns:
-        (n,) float64, each a multiple of one half; NaN throughout if there is one in the row.
-
-    Example:
-        >>> mid_ranks(np.array([0.1, 0.7, 0.7, 0.2]))
-        array([1. , 3.5, 3.5, 2. ])
-    """
-    ranks = np.empty(row.size)
-    _rank(row, ranks, 0.0)
-    return ranks
-
-
-def _rank(row: Scores, ranks: Scores, centre: float) -> None:
-    """Write the ranks of a row minus a centre."""
-    order = np.argsort(row)
-    placed = row[order]
-    if row.size and np.isnan(placed[-1]):  # where sorting puts it
-        ranks[:] = np.nan
-        return
-    new = np.ones(row.size, dtype=np.bool_)
-    np.not_equal(placed[1:], placed[:-1], out=new[1:])
-    starts = np.flatnonzero(new)
-    if starts.size == row.size:
-        ranks[order] = np.arange(1 - centre, row.size + 1 - centre, dtype=ranks.dtype)
-        return
-    sizes = np.diff(starts, append=row.size)
-    means = (starts + (sizes + 1) / 2 - centre).astype(ranks.dtype)
-    ranks[order] = np.repeat(means, sizes)
 
 
 def finite_samples(values: Scores) -> NDArray[np.bool_]:
@@ -108,16 +78,22 @@ def correlation_matrices(
         holds a NaN, and for Pearson's r or with classes of one that holds an infinite score.
     """
     if columns is not None and columns.size <= values.shape[1] // 2:
-        values, columns = values[:, columns], None  # of a class: small, and read several times
+        values, columns = (
+            values.take(columns, axis=1),
+            None,
+        )  # of a class: a small copy
     n_samples = values.shape[1] if columns is None else columns.size
     if not n_samples:
         return np.full((len(values), len(values)), np.nan)
-    if method == "pearson":
-        blocks = _Rows(values, columns, classes).blocks()
-    else:
-        ranks = _ranks(values, columns, classes)
-        blocks = (rows.astype(np.float64) for rows in _split(ranks))
-    return merged(map(block_products, blocks), n_samples, method)
+    if method == "spearman":
+        return rank_matrix(_ranks(values, columns, classes))
+    rows = _Rows(values, columns, classes)
+    return _by_blocks(rows.block, (len(values), n_samples), method)
+
+
+def rank_matrix(ranks: Scores) -> Floats:
+    """The matrix of `correlation_matrices` from centred ranks of one sample or more, (R, n)."""
+    return _by_blocks(lambda window: ranks[:, window], ranks.shape, "spearman")
 
 
 def prepared_rows(
@@ -155,15 +131,45 @@ def _ranks(values: Scores, columns: Ints | None, classes: Ints | None) -> Scores
     """Ranks of each run around 0, (R, n)."""
     rows = None if classes is None else _Rows(values, columns, classes)
     n_samples = values.shape[1] if columns is None else int(columns.size)
-    dtype = np.float32 if n_samples <= _EXACT else np.float64
-    ranks: Scores = np.empty((len(values), n_samples), dtype=dtype)
+    ranks: Scores = np.empty((len(values), n_samples), dtype=_rank_dtype(n_samples))
 
     def rank(run: int) -> None:
         row = _picked(values, columns, run) if rows is None else rows.residuals(run)
-        _rank(row, ranks[run], (n_samples + 1) / 2)  # their mean, whatever the ties
+        write_ranks(row, ranks[run], (n_samples + 1) / 2)  # their mean, whatever the ties
 
     _for_each_row(rank, ranks.shape)
     return ranks
+
+
+def ranks_by_class(values: Scores, columns: Ints | None, classes: Ints) -> tuple[Scores, Scores]:
+    """Ranks of each run around 0: of all samples, and of the samples of each class, (R, n) both.
+
+    Each run is sorted once. They are the ranks that `correlation_matrices` takes of all the
+    samples, and of those of one class.
+
+    Args:
+        values: scores (R, N).
+        columns: as in `correlation_matrices`; the scores there are not NaN.
+        classes: class of each of these samples, (n,), from 0.
+    """
+    shape = len(values), classes.size
+    centre = (classes.size + 1) / 2
+    sizes = np.bincount(classes)
+    codes = classes.astype(np.min_scalar_type(sizes.size))
+    overall: Scores = np.empty(shape, dtype=_rank_dtype(classes.size))
+    within = np.empty_like(overall)
+
+    def rank(run: int) -> None:
+        row = _picked(values, columns, run)
+        order = write_ranks(row, overall[run], centre)
+        write_ranks_by_class(row, order, codes, sizes, within[run])
+
+    _for_each_row(rank, shape)
+    return overall, within
+
+
+def _rank_dtype(n_samples: int) -> type[np.floating]:
+    return np.float32 if n_samples <= _EXACT else np.float64
 
 
 def _picked(values: Scores, columns: Ints | None, run: int) -> Scores:
@@ -197,17 +203,14 @@ class _Rows:
             row /= self._peak[run]
         return row
 
-    def blocks(self) -> Iterator[Floats]:
+    def block(self, window: slice) -> Floats:
         """All runs, (R, some samples)."""
-        width = block_width(len(self._values))
-        for start in range(0, self._length, width):
-            window = slice(start, start + width)
-            columns = window if self._columns is None else self._columns[window]
-            block = self._values[:, columns].astype(np.float64)
-            with np.errstate(invalid="ignore"):
-                block -= self._centre[:, self._class_columns(window)]
-                block /= self._peak
-            yield block
+        columns = window if self._columns is None else self._columns[window]
+        block = self._values[:, columns].astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            block -= self._centre[:, self._class_columns(window)]
+            block /= self._peak
+        return block
 
     def _class_columns(self, window: slice) -> Ints | slice:
         """Columns of `_centre` for some samples."""
@@ -230,10 +233,12 @@ class _Rows:
             self._peak[run] = largest
 
 
-def _split(rows: Scores) -> Iterator[Scores]:
-    width = block_width(len(rows))
-    for start in range(0, rows.shape[1], width):
-        yield rows[:, start : start + width]
+def _by_blocks(block: Callable[[slice], Scores], shape: tuple[int, int], method: Method) -> Floats:
+    """The matrix of all samples from the prepared rows of some, (R, n), asked for in any order."""
+    width = block_width(shape[0])
+    windows = [slice(start, start + width) for start in range(0, shape[1], width)]
+    products = _at_once(lambda window: block_products(block(window)), windows, shape)
+    return merged(products, shape[1], method)
 
 
 def block_width(n_runs: int) -> int:
@@ -276,11 +281,17 @@ def merged(parts: Iterable[Products], n_samples: int, method: Method) -> Floats:
     return matrix
 
 
-def _for_each_row(function: Callable[[int], None], shape: tuple[int, int]) -> None:
-    if shape[0] * shape[1] < _THREADED:
-        for run in range(shape[0]):
-            function(run)
+def _at_once(
+    function: Callable[[_Item], _Result], items: Sequence[_Item], shape: tuple[int, int]
+) -> Iterator[_Result]:
+    """The results in the order of the items, by several threads where the shape is worth it."""
+    if shape[0] * shape[1] < _THREADED or len(items) < 2:
+        yield from map(function, items)
         return
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for _ in pool.map(function, range(shape[0])):
-            pass
+    with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
+        yield from pool.map(function, items)
+
+
+def _for_each_row(function: Callable[[int], None], shape: tuple[int, int]) -> None:
+    for _ in _at_once(function, range(shape[0]), shape):
+        pass

@@ -13,8 +13,8 @@ from actiontrack.compare.matrices import (
     Method,
     correlation_matrices,
     finite_samples,
-    mid_ranks,
 )
+from actiontrack.compare.sorting import ascending, mid_ranks, stretch_numbers, stretches
 from actiontrack.errors import ParameterError
 
 __all__ = [
@@ -44,6 +44,7 @@ WITHIN_CLASS = "within-class"
 
 #: Fewer samples have no correlation.
 MIN_SAMPLES = 3
+_LONG = 1000  # samples from which rows are ranked one by one
 _ROWS = 16  # correlated with the last row at a time: a long history is not ranked all at once
 
 
@@ -177,8 +178,14 @@ def run_matrix(values: ArrayLike, *, at_least: int = 0) -> Floats:
 
 
 def dense_ranks(rows: Floats) -> Ints:
-    """Dense ranks of each row, from 0."""
-    return np.asarray(rankdata(rows, method="dense", axis=-1)).astype(np.intp) - 1
+    """Dense ranks of each row of finite scores (..., n), from 0."""
+    if rows.shape[-1] < _LONG:
+        return np.asarray(rankdata(rows, method="dense", axis=-1)).astype(np.intp) - 1
+    ranks = np.empty(rows.shape, dtype=np.intp)
+    for place in np.ndindex(rows.shape[:-1]):
+        order, placed = ascending(rows[place])
+        ranks[place] = stretch_numbers(order, stretches(placed))
+    return ranks
 
 
 def check_groups(groups: Sequence[str], *, n_runs: int) -> None:

@@ -1,11 +1,12 @@
 """The bootstrap by counts: how often a resample holds a sample, not which rows it holds."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from actiontrack.compare.counted import SortedRow, Workspace, counted_ranks, sorted_rows
 from actiontrack.compare.matrices import (
     CONSTANT,
     Floats,
@@ -13,15 +14,15 @@ from actiontrack.compare.matrices import (
     Method,
     Scores,
     correlation_matrices,
+    rank_matrix,
+    ranks_by_class,
 )
 from actiontrack.compare.ranks import MIN_SAMPLES, OVERALL, WITHIN_CLASS, dense_ranks
 
 __all__ = [
-    "RESAMPLES_AT_ONCE",
     "Pairs",
     "PartSamples",
-    "Resamples",
-    "RestOfResamples",
+    "ReadyParts",
     "matrices_of_parts",
     "percentile_interval",
     "resampled",
@@ -30,8 +31,7 @@ __all__ = [
     "to_resample",
 ]
 
-#: Elements of a (resamples, runs, samples) block: temporaries of 4 MB stay in cache.
-RESAMPLES_AT_ONCE = 2**19
+_MANY = 1000  # samples whose ranks are counted run by run, by an order that is at hand
 
 
 def _scaled(rows: Floats) -> Floats:
@@ -49,19 +49,23 @@ def _peak(rows: Floats) -> Floats:
     return np.where(peak > 0, peak, 1.0)
 
 
-def _weighted_pearson(rows: Floats, counts: Floats) -> Floats:
+def _weighted_pearson(rows: Floats, counts: Floats, workspace: Workspace) -> Floats:
     """Correlate rows whose samples occur ``counts`` times.
 
     Args:
         rows: Shape ``(B or 1, R, N)``, each row scaled to |x| <= 1, or ranks.
         counts: Shape ``(B, N)``, how often each resample drew each sample.
+        workspace: for what is multiplied.
 
     Returns:
         Shape ``(B, R, R)``; NaN where a row is constant over the samples drawn.
     """
+    shape = len(counts), *rows.shape[1:]
     total = np.maximum(counts.sum(axis=1), 1.0)[:, None, None]
-    centred = rows - rows @ counts[:, :, None] / total
-    covariance = (centred * counts[:, None, :]) @ centred.transpose(0, 2, 1)
+    means = rows @ counts[:, :, None] / total
+    centred = np.subtract(rows, means, out=workspace.floats("centred", shape))
+    weighted = np.multiply(centred, counts[:, None, :], out=workspace.floats("weighted", shape))
+    covariance = weighted @ centred.transpose(0, 2, 1)
     variance = np.einsum("bii->bi", covariance)
     varies = variance > CONSTANT * total[:, :, 0]
     deviation = np.sqrt(np.where(varies, variance, np.nan))
@@ -106,24 +110,57 @@ class _Part:
     def n_samples(self) -> int:
         return int(self.rows.shape[1])
 
-    def correlate(self, method: Method, counts: Floats) -> Floats:
-        """Correlation matrices (B, R, R) of the resamples that ``counts`` (B, N) describes."""
+    def correlate(
+        self, method: Method, counts: Floats, workspace: Workspace, ranks: Floats | None = None
+    ) -> Floats:
+        """Correlation matrices (B, R, R) of the resamples that ``counts`` (B, N) describes.
+
+        Args:
+            method: by which.
+            counts: of all samples.
+            workspace: for temporary arrays.
+            ranks: (B, R, n) where they are known already.
+        """
         drawn = counts[:, self.columns]
+        if ranks is None:
+            ranks = self._values(method, drawn, workspace)
+        return _weighted_pearson(ranks, drawn, workspace)
+
+    def _values(self, method: Method, drawn: Floats, workspace: Workspace) -> Floats:
+        """Scores or ranks of the samples in each resample, (B or 1, R, n)."""
         rows, dense = self.rows[None], self.dense
         if self.starts is not None:
-            rows = rows - _class_means(rows, drawn, self.starts)
+            rows = _residuals(rows, drawn, self.starts, workspace)
+            if method == "spearman" and self.n_samples >= _MANY:
+                return _ranks_of_drawn(rows, drawn, workspace)
             dense = dense_ranks(rows) if method == "spearman" else dense
-        return _weighted_pearson(
-            _weighted_ranks(dense, drawn) if method == "spearman" else rows, drawn
-        )
+        return _weighted_ranks(dense, drawn) if method == "spearman" else rows
 
 
-def _class_means(rows: Floats, counts: Floats, starts: Ints) -> Floats:
-    """Mean of each sample's class in each resample, shape (B, R, N); classes are contiguous."""
+def _ranks_of_drawn(rows: Floats, counts: Floats, workspace: Workspace) -> Floats:
+    """As `_weighted_ranks`, of scores (B, R, N), sorting no sample that was not drawn."""
+    ranks = workspace.floats("ranks", rows.shape)
+    for own_rows, own_ranks, own_counts in zip(rows, ranks, counts, strict=True):
+        drawn = np.flatnonzero(own_counts)
+        drawn_counts = own_counts[drawn].astype(np.intp)
+        own_ranks[...] = 0.0
+        for row, own in zip(own_rows, own_ranks, strict=True):
+            own[drawn] = counted_ranks(row.take(drawn), drawn_counts)
+    return ranks
+
+
+def _residuals(rows: Floats, counts: Floats, starts: Ints, workspace: Workspace) -> Floats:
+    """Scores minus the mean of their class in each resample, (B, R, N); classes are contiguous."""
+    shape = len(counts), *rows.shape[1:]
     sizes = np.diff(starts, append=rows.shape[-1])
     totals = np.maximum(np.add.reduceat(counts, starts, axis=1), 1.0)
-    sums = np.add.reduceat(rows * counts[:, None, :], starts, axis=2)
-    return np.repeat(sums / totals[:, None, :], sizes, axis=2)
+    weighted = np.multiply(rows, counts[:, None, :], out=workspace.floats("weighted", shape))
+    means = np.add.reduceat(weighted, starts, axis=2) / totals[:, None, :]
+    residuals = workspace.floats("residuals", shape)
+    for number, (start, size) in enumerate(zip(starts, sizes, strict=True)):
+        own = slice(start, start + size)
+        np.subtract(rows[..., own], means[..., number, None], out=residuals[..., own])
+    return residuals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,15 +212,46 @@ def samples_of_parts(
 def matrices_of_parts(
     values: Scores, parts: Sequence[PartSamples], methods: Sequence[Method]
 ) -> Floats:
-    """Correlation matrices (M, K, R, R); NaN for a part of fewer than 3 samples."""
+    """Correlation matrices (M, K, R, R); NaN for a part of fewer than 3 samples.
+
+    Args:
+        values: scores (R, N).
+        parts: of `samples_of_parts`.
+        methods: which correlations.
+    """
     result = np.full((len(methods), len(parts), len(values), len(values)), np.nan)
-    for k, part in enumerate(parts):
-        for m, method in enumerate(methods):
+    for own, method in zip(result, methods, strict=True):
+        left = list(enumerate(parts))
+        if method == "spearman" and len(parts) > 1:
+            own[:1], own[2:] = _spearman_by_class(values, parts)
+            left = left[1:2]
+        for k, part in left:
             if part.n_samples >= MIN_SAMPLES:
-                result[m, k] = correlation_matrices(
+                own[k] = correlation_matrices(
                     values, method, columns=part.columns, classes=part.classes
                 )
     return result
+
+
+def _spearman_by_class(
+    values: Scores, parts: Sequence[PartSamples]
+) -> tuple[list[Floats], list[Floats]]:
+    """Of all samples, and of each class; each run is sorted once."""
+    missing = np.full((len(values), len(values)), np.nan)
+    overall, within, *class_parts = parts
+    if within.classes is None or overall.n_samples < MIN_SAMPLES:
+        return [missing], [missing] * len(class_parts)
+    ranks, ranks_in_class = ranks_by_class(values, overall.columns, within.classes)
+    matrix = rank_matrix(ranks)
+    del ranks
+    columns = np.argsort(within.classes, kind="stable")
+    ends = np.cumsum([part.n_samples for part in class_parts])
+    return [matrix], [
+        rank_matrix(ranks_in_class.take(columns[end - part.n_samples : end], axis=1))
+        if part.n_samples >= MIN_SAMPLES
+        else missing
+        for end, part in zip(ends, class_parts, strict=True)
+    ]
 
 
 def _part(rows: Floats, columns: slice) -> _Part:
@@ -202,18 +270,74 @@ def _within_class(rows: Floats, sizes: Ints) -> _Part:
     return _Part(columns=slice(None), rows=scaled, dense=dense_ranks(scaled[None]), starts=starts)
 
 
-def to_resample(values: Scores, parts: Sequence[PartSamples]) -> list[_Part]:
+@dataclass(frozen=True, kw_only=True)
+class ReadyParts:
+    """Parts with their scores, and the order of many samples, which spares resamples a sort."""
+
+    parts: Sequence[_Part]
+    overall: Sequence[SortedRow] | None
+    by_class: Sequence[SortedRow] | None
+
+    def estimate(self, methods: Sequence[Method], counts: Floats, workspace: Workspace) -> Floats:
+        """Correlation matrices of each resample, method and part: (B, M, K, R, R)."""
+        n_runs = len(self.parts[0].rows)
+        shape = (len(counts), len(methods), len(self.parts), n_runs, n_runs)
+        result = np.full(shape, np.nan)
+        for m, method in enumerate(methods):
+            ranks = self._ranks(counts, workspace) if method == "spearman" else {}
+            for k, part in enumerate(self.parts):
+                if part.n_samples >= MIN_SAMPLES:
+                    result[:, m, k] = part.correlate(method, counts, workspace, ranks.get(k))
+        return result
+
+    def _ranks(self, counts: Floats, workspace: Workspace) -> dict[int, Floats]:
+        """By the number of the part, of those whose order is at hand: (B, R, n)."""
+        ranks = {}
+        if self.overall is not None:
+            ranks[0] = _ranks_of_rows(self.overall, counts, "overall", workspace)
+        if self.by_class is not None:
+            of_classes = _ranks_of_rows(self.by_class, counts, "by class", workspace)
+            for k, part in enumerate(self.parts[2:], 2):
+                before = counts[:, : part.columns.start].sum(axis=1)[:, None, None]
+                of_classes[..., part.columns] -= before
+                ranks[k] = of_classes[..., part.columns]
+        return ranks
+
+
+def _ranks_of_rows(
+    rows: Sequence[SortedRow], counts: Floats, purpose: str, workspace: Workspace
+) -> Floats:
+    ranks = workspace.floats(purpose, (len(counts), len(rows), counts.shape[1]))
+    for own_ranks, own_counts in zip(ranks, counts.astype(np.intp), strict=True):
+        for row, own in zip(rows, own_ranks, strict=True):
+            row.write_ranks(own_counts, own)
+    return ranks
+
+
+def to_resample(values: Scores, parts: Sequence[PartSamples]) -> ReadyParts:
     """The same parts with their scores, of all (R, N) ones, and the samples sorted by class."""
-    overall, *class_parts = parts
-    classes = class_parts[1:]  # after the one within classes
-    columns = [part.columns for part in classes if part.columns is not None]
-    picked = np.concatenate(columns) if columns else overall.columns
+    rows = _sorted_by_class(values, parts)
+    sizes = [part.n_samples for part in parts[2:]]
+    many = rows.shape[1] >= _MANY
+    return ReadyParts(
+        parts=_parts(rows, len(parts), sizes),
+        overall=sorted_rows(rows) if many else None,
+        by_class=sorted_rows(rows, sizes) if many and sizes else None,
+    )
+
+
+def _sorted_by_class(values: Scores, parts: Sequence[PartSamples]) -> Floats:
+    columns = [part.columns for part in parts[2:] if part.columns is not None]
+    picked = np.concatenate(columns) if columns else parts[0].columns
     # Row by row in memory, as on the workers of a cluster: sums round by their order.
-    rows = np.ascontiguousarray(values if picked is None else values[:, picked], np.float64)
+    return np.ascontiguousarray(values if picked is None else values[:, picked], np.float64)
+
+
+def _parts(rows: Floats, n_parts: int, sizes_of_classes: Sequence[int]) -> list[_Part]:
     whole = _part(rows, slice(None))
-    if not class_parts:
+    if n_parts == 1:
         return [whole]
-    sizes = np.array([part.n_samples for part in classes])
+    sizes = np.array(sizes_of_classes, dtype=np.intp)
     ends = np.cumsum(sizes)
     sorted_parts = [
         _part(rows, slice(end - size, end)) for end, size in zip(ends, sizes, strict=True)
@@ -267,94 +391,22 @@ def run_pairs(groups: Sequence[str]) -> Pairs:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Resamples:
-    """The draws of a bootstrap over samples, in chunks of a bounded size.
-
-    Attributes:
-        n_samples: number of samples, and of the draws of each resample.
-        times: number of resamples.
-        chunk: how many resamples are correlated at once.
-        seed: of the draws.
-    """
-
-    n_samples: int
-    times: int
-    chunk: int
-    seed: int
-
-    @property
-    def sizes(self) -> list[int]:
-        """Number of resamples of each chunk."""
-        return [min(self.chunk, self.times - start) for start in range(0, self.times, self.chunk)]
-
-    def counts(self) -> Iterator[Floats]:
-        """How often each sample occurs in each resample, (chunk, N), chunk by chunk."""
-        yield from _drawn(np.random.default_rng(self.seed), self.sizes, self.n_samples)
-
-    def split(self, n_parts: int) -> "Iterator[RestOfResamples]":
-        """The same draws as parts that can be drawn apart."""
-        rng, sizes = np.random.default_rng(self.seed), self.sizes
-        width = max(1, -(-len(sizes) // n_parts))
-        for start in range(0, len(sizes), width):
-            sizes_of_part = sizes[start : start + width]
-            yield RestOfResamples(rng.bit_generator.state, sizes_of_part, self.n_samples)
-            for _ in _drawn(
-                rng, sizes_of_part, self.n_samples
-            ):  # so that the next part begins there
-                pass
-
-
-@dataclass(frozen=True)
-class RestOfResamples:
-    """Some chunks of `Resamples`: the state of the generator before them, and their sizes."""
-
-    state: Mapping[str, object]
-    sizes: Sequence[int]
-    n_samples: int
-
-    def counts(self) -> Iterator[Floats]:
-        """As `Resamples.counts`, of these chunks."""
-        rng = np.random.default_rng()
-        rng.bit_generator.state = self.state
-        yield from _drawn(rng, self.sizes, self.n_samples)
-
-
-def _drawn(rng: np.random.Generator, sizes: Sequence[int], n: int) -> Iterator[Floats]:
-    for size in sizes:
-        yield _resample_counts(rng, size, n)
-
-
-def _estimate(parts: Sequence[_Part], methods: Sequence[Method], counts: Floats) -> Floats:
-    """Correlation matrices of each resample, method and part: (B, M, K, R, R)."""
-    n_runs = len(parts[0].rows)
-    result = np.full((len(counts), len(methods), len(parts), n_runs, n_runs), np.nan)
-    for k, part in enumerate(parts):
-        for m, method in enumerate(methods):
-            if part.n_samples >= MIN_SAMPLES:
-                result[:, m, k] = part.correlate(method, counts)
-    return result
-
-
 def resampled(
-    parts: Sequence[_Part], methods: Sequence[Method], pairs: Pairs, counts: Iterable[Floats]
+    ready: ReadyParts, methods: Sequence[Method], pairs: Pairs, counts: Iterable[Floats]
 ) -> Floats:
     """Group means of every resample, (times, M, K, G).
 
     Args:
-        parts: of `to_resample`.
+        ready: of `to_resample`.
         methods: which correlations.
         pairs: of runs.
         counts: how often each sample occurs in each resample, see `Resamples`.
     """
-    chunks = (pairs.means(pairs.take(_estimate(parts, methods, chunk))) for chunk in counts)
+    workspace = Workspace()
+    chunks = (
+        pairs.means(pairs.take(ready.estimate(methods, chunk, workspace))) for chunk in counts
+    )
     return np.concatenate(list(chunks))
-
-
-def _resample_counts(rng: np.random.Generator, times: int, n: int) -> Floats:
-    """How often each of n samples occurs in each of ``times`` draws of n: (times, n)."""
-    cells = rng.integers(0, n, size=(times, n)) + np.arange(times)[:, None] * n
-    return np.bincount(cells.ravel(), minlength=times * n).reshape(times, n).astype(np.float64)
 
 
 def percentile_interval(draws: Floats, confidence: float) -> Floats:

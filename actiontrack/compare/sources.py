@@ -6,12 +6,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from actiontrack.compare.draws import Resamples
 from actiontrack.compare.matrices import Floats, Method, Scores, finite_samples
 from actiontrack.compare.ranks import run_matrix, tails
 from actiontrack.compare.resampling import (
     Pairs,
     PartSamples,
-    Resamples,
     matrices_of_parts,
     resampled,
     to_resample,

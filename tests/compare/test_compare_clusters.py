@@ -113,3 +113,10 @@ def test_many_curves_are_clustered_as_few_are():
     found = compare.cluster_curves(curves + rng.normal(scale=0.1, size=curves.shape))
     assert found.sizes.tolist() == np.bincount(group).tolist()
     np.testing.assert_array_equal(found.members, group)
+
+
+def test_curves_that_differ_late_are_told_apart():
+    losses = np.zeros((2, 3000))
+    losses[:, 2990:] = 1.0
+    found = compare.cluster_curves(losses, k=2)
+    assert found.sizes.tolist() == [10, 2990]

@@ -6,9 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers import with_peak
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from actiontrack.compare import matrices
@@ -18,7 +15,6 @@ from actiontrack.compare.matrices import (
     correlation_matrices,
     finite_samples,
     merged,
-    mid_ranks,
     prepared_rows,
 )
 
@@ -47,11 +43,6 @@ def pair_by_pair(rows, method):
     for a, b in zip(*np.triu_indices(len(rows), 1), strict=True):
         found[a, b] = found[b, a] = BY_SCIPY[method](rows[a], rows[b]).statistic
     return found
-
-
-@given(arrays(np.float32, st.integers(0, 40), elements=st.integers(-3, 3)))
-def test_ranks_of_ties_are_those_of_scipy(row):
-    np.testing.assert_array_equal(mid_ranks(row), stats.rankdata(row))
 
 
 @METHODS

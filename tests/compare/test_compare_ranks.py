@@ -6,6 +6,7 @@ from random_runs import runs, tied_runs
 from scipy import stats
 
 from actiontrack import compare
+from actiontrack.compare.ranks import dense_ranks
 from actiontrack.errors import ParameterError
 
 
@@ -130,3 +131,10 @@ def test_infinite_scores_have_a_rank_but_no_pearson_correlation():
 
 def test_fewer_than_three_samples_have_no_correlation_with_the_last_row():
     assert np.isnan(compare.with_last([[1, 2], [1, 2]])).all()
+
+
+@pytest.mark.parametrize("n_samples", [1, 999, 1000, 3000])
+def test_dense_ranks_of_few_and_many_scores_are_those_of_scipy(n_samples):
+    rows = np.random.default_rng(0).integers(-50, 50, (2, 3, n_samples)) / 7
+    expected = stats.rankdata(rows, method="dense", axis=-1) - 1
+    np.testing.assert_array_equal(dense_ranks(rows), expected)
