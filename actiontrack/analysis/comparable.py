@@ -102,10 +102,9 @@ def _size_and_models(records: Sequence[StoredRecord]) -> tuple[int, int]:
 
 def _too_short(record: StoredRecord, up_to_step: int | None) -> str:
     """Why a record can't be scored, or the empty string."""
-    steps = record.manifest.steps
-    if not steps:
+    last = record.manifest.last_step
+    if last is None:
         return "no complete epoch yet"
-    last = steps[-1].step
     return "" if up_to_step is None or last >= up_to_step else f"no step beyond {last}"
 
 

@@ -131,7 +131,7 @@ def _run_row(record: StoredRecord) -> dict[str, object]:
         "delta": manifest.delta_kind,
         "n_steps": manifest.n_steps,
         "n_samples": manifest.n_samples,
-        "n_nonfinite": sum(step.n_nonfinite for step in manifest.steps),
+        "n_nonfinite": manifest.totals.n_nonfinite,
         "status": run.status,
         "complete": manifest.complete,
     }

@@ -9,7 +9,7 @@ from click.shell_completion import get_completion_class
 
 from actiontrack import settings
 from actiontrack._version import __version__
-from actiontrack.cli.options import output_options, run_options
+from actiontrack.cli.options import RECORD, TRACKING_URI, output_options, run_options
 from actiontrack.cli.output import write
 from actiontrack.cli.root import cli
 from actiontrack.errors import (
@@ -21,9 +21,10 @@ from actiontrack.errors import (
 )
 
 if TYPE_CHECKING:
+    from actiontrack.recorder.compact import LossFiles
     from actiontrack.store import RunInfo, RunQuery, Store, StoredRecord
 
-__all__ = ["completion", "doctor", "hash_ids_command", "sync_command"]
+__all__ = ["compact_command", "completion", "doctor", "hash_ids_command", "sync_command"]
 
 _SHELLS = ("bash", "zsh", "fish")
 
@@ -41,6 +42,40 @@ def sync_command(folder: Path | None) -> None:
         click.echo(f"uploaded {name}")
     if not synced:
         click.echo(f"nothing to upload in {folder or spool_root()}", err=True)
+
+
+@cli.command("compact")
+@click.argument("run")
+@TRACKING_URI
+@RECORD
+@click.option(
+    "--ended",
+    is_flag=True,
+    help="The process that recorded it has ended, though its run is marked RUNNING.",
+)
+def compact_command(run: str, tracking_uri: str | None, record: str | None, *, ended: bool) -> None:
+    """Convert a record of format 1, and merge its many small files of losses.
+
+    RUN is the id of a run, its start, or its name. Every loss, score and digest of the samples
+    stays what it is.
+    """
+    from actiontrack.recorder.compact import compact_record
+    from actiontrack.store import Store
+    from actiontrack.store.runs import short_id
+
+    done = compact_record(run, record, store=Store(tracking_uri), ended=ended)
+    name = f"{short_id(done.run_id)} {done.record}"
+    if done.after != done.before:
+        click.echo(f"compacted {name}: {_in_words(done.before)} -> {_in_words(done.after)}")
+    elif done.n_deleted:
+        click.echo(f"compacted {name}: deleted {done.n_deleted} files that nothing named any more")
+    else:
+        click.echo(f"nothing to do for {name}: {_in_words(done.after)}", err=True)
+
+
+def _in_words(losses: "LossFiles") -> str:
+    files = "1 file" if losses.n_files == 1 else f"{losses.n_files} files"
+    return f"format {losses.version}, {files} of losses, {losses.n_bytes:,} bytes"
 
 
 @cli.command()
@@ -173,10 +208,10 @@ def _described(record: "StoredRecord") -> str:
     manifest = record.manifest
     state = "complete" if manifest.complete else f"unfinished, run {record.run.status}"
     text = f"{manifest.n_samples} samples × {manifest.n_steps} steps, {state}"
-    n_nonfinite = sum(step.n_nonfinite for step in manifest.steps)
+    n_nonfinite = manifest.totals.n_nonfinite
     if n_nonfinite:
         text += f", {n_nonfinite} losses not finite"
-    missing = sum(manifest.n_samples - step.n_seen for step in manifest.steps)
+    missing = manifest.n_missing
     if missing:
         text += f", {missing} missing"
     return text

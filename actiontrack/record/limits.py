@@ -25,14 +25,23 @@ __all__ = [
     "LIMIT_VARIABLE",
     "MAX_SAMPLES",
     "MOST_EXPANSION",
+    "PIECE",
+    "PRECISIONS",
     "check_claim",
     "check_manifest",
     "check_path",
+    "check_steps",
     "most_bytes",
 ]
 
 FREE_BYTES = 2**28
 MOST_EXPANSION = 1000
+
+#: How precise losses and measures may be, see `actiontrack.record.manifest.Manifest`.
+PRECISIONS = ("full", "half")
+
+#: Bytes of a piece of a file of losses: as much is read and verified at once.
+PIECE = 2**20
 
 #: Positions of rows are int32.
 MAX_SAMPLES = 2**31 - 1
@@ -102,7 +111,7 @@ def check_path(name: object) -> str:
 
 
 def check_manifest(body: Mapping[str, Any]) -> None:
-    """Refuse fields of a version 1 manifest whose type or size no record can have.
+    """Refuse fields of a manifest whose type or size no record can have.
 
     Raises:
         ValueError: names the field and what it holds.
@@ -123,19 +132,79 @@ def check_manifest(body: Mapping[str, Any]) -> None:
         texts = [_text(name, item) for item in _sequence(name, body[name])]
         columns += texts if name != "class_names" else []
     _columns(columns)
+    _optional(body)
+    for name, entry in _mapping("files", body["files"]).items():
+        check_path(name)
+        _file(f"files.{name}", _mapping(f"files.{name}", entry), body["version"])
+    if body["version"] == 1:
+        check_steps(_sequence("steps", body["steps"]), n_samples)
+        return
+    _whole("log", body.get("log", 0), 2**63)
+    _choice("precision", body.get("precision", "full"), PRECISIONS)
+    _blocks(body, n_samples)
+
+
+def _optional(body: Mapping[str, Any]) -> None:
     for name in ("source", "maps", "partial", "privacy", "notes"):
         if body.get(name) is not None:
             _mapping(name, body[name])
     _maps(body.get("maps") or {})
-    for name, value in (body.get("privacy") or {}).items():
-        _text(f"privacy.{name}", value)
-    for name, value in (body.get("notes") or {}).items():
-        _text(f"notes.{name}", value)
-    _steps(_sequence("steps", body["steps"]), n_samples)
-    for name, entry in _mapping("files", body["files"]).items():
-        check_path(name)
-        _text(f"files.{name}.sha256", _mapping(f"files.{name}", entry)["sha256"])
-        _whole(f"files.{name}.bytes", entry["bytes"], 2**63)
+    for name in ("privacy", "notes"):
+        for key, value in (body.get(name) or {}).items():
+            _text(f"{name}.{key}", value)
+
+
+def _file(name: str, entry: Mapping[str, Any], version: int) -> None:
+    algorithms = [
+        algorithm
+        for algorithm in ("sha256", "blake3")
+        if algorithm in entry and (version > 1 or algorithm == "sha256")
+    ]
+    if len(algorithms) != 1:
+        raise ValueError(f"{name[:80]} has {len(algorithms)} digests")
+    _text(f"{name}.{algorithms[0]}", entry[algorithms[0]])
+    size = _whole(f"{name}.bytes", entry["bytes"], 2**63)
+    pieces = _sequence(f"{name}.pieces", entry.get("pieces", []))
+    for piece in pieces:
+        _text(f"{name}.pieces", piece)
+    if pieces and len(pieces) != -(-size // PIECE):
+        raise ValueError(f"{name[:80]} has {len(pieces)} pieces of {size} bytes")
+
+
+def _blocks(body: Mapping[str, Any], n_samples: int) -> None:
+    """Files of losses follow one another, and hold as many steps as all of them are."""
+    n_steps, last = 0, -1
+    blocks = [_mapping("blocks", block) for block in _sequence("blocks", body["blocks"])]
+    for block in blocks:
+        if check_path(block["path"]) not in body["files"]:
+            raise ValueError(f"blocks: {block['path'][:80]} is not among the files")
+        first = _whole("blocks.first_step", block["first_step"], MAX_SAMPLES)
+        end = _whole("blocks.last_step", block["last_step"], MAX_SAMPLES)
+        count = _whole("blocks.n_steps", block["n_steps"], MAX_SAMPLES)
+        if first <= last or not 1 <= count <= end - first + 1:
+            raise ValueError(f"blocks: {count} steps from {first} to {end} follow {last}")
+        n_steps, last = n_steps + count, end
+    if len({block["path"] for block in blocks}) < len(blocks):
+        raise ValueError("blocks: a file comes twice")
+    _totals(_mapping("totals", body["totals"]), n_samples, n_steps, blocks)
+
+
+def _totals(
+    totals: Mapping[str, Any], n_samples: int, n_steps: int, blocks: Sequence[Mapping[str, Any]]
+) -> None:
+    ends = (blocks[0]["first_step"], blocks[-1]["last_step"]) if blocks else (None, None)
+    for name in ("n_steps", "first_step", "last_step"):
+        if totals[name] is not None:
+            _whole(f"totals.{name}", totals[name], 2**63)
+    said = (totals["n_steps"], totals["first_step"], totals["last_step"])
+    if said != (n_steps, *ends):
+        raise ValueError(f"totals: {said} where the files hold {(n_steps, *ends)}")
+    delta = totals["delta"]
+    if type(delta) not in {int, float} or not 0 <= delta < float("inf"):
+        raise ValueError(f"totals.delta is {str(delta)[:80]}")
+    _whole("totals.n_seen", totals["n_seen"], n_samples * n_steps)
+    for name in ("n_nonfinite", "n_duplicates"):
+        _whole(f"totals.{name}", totals[name], 2**63)
 
 
 def _columns(names: Sequence[str]) -> None:
@@ -154,7 +223,14 @@ def _maps(options: Mapping[str, Any]) -> None:
         _choice("maps.dtype", options.get("dtype"), {"float32", "float16"})
 
 
-def _steps(steps: Sequence[Any], n_samples: int) -> None:
+def check_steps(steps: Sequence[Any], n_samples: int) -> None:
+    """Refuse entries of steps that do not ascend or hold what no step can.
+
+    Raises:
+        ValueError: names the field and what it holds.
+        TypeError: likewise.
+        KeyError: if a field is absent.
+    """
     last = -1
     for entry in (_mapping("steps", step) for step in steps):
         step = _whole("steps.step", entry["step"], MAX_SAMPLES)

@@ -10,11 +10,11 @@ from typing import Any
 from actiontrack.errors import CorruptRecordError, NotFoundError, ParameterError, StoreError
 from actiontrack.record.disk import FileEntry, write_file
 from actiontrack.record.limits import check_manifest
-from actiontrack.record.paths import FORMAT, FORMAT_VERSION, MANIFEST, check_name
+from actiontrack.record.paths import FORMAT, FORMAT_VERSION, MANIFEST, block_path, check_name
+from actiontrack.record.steps import NO_STEPS, Block, StepEntry, StepTotals
 
 __all__ = [
     "Manifest",
-    "StepEntry",
     "check_fields",
     "manifest_checksum",
     "manifest_digest",
@@ -23,25 +23,6 @@ __all__ = [
 ]
 
 _MAX_MANIFEST_BYTES = 64 * 2**20  # half a million files; parsed it takes up to 25 times of it
-
-
-@dataclass(frozen=True)
-class StepEntry:
-    """One recorded step.
-
-    Attributes:
-        step: n of eq. 3.
-        delta: Δn of eq. 3, in the unit of the manifest's `delta_kind`.
-        n_seen: samples seen in this step.
-        n_nonfinite: seen losses that are NaN or infinite.
-        n_duplicates: repeated ids that were dropped (padding of distributed samplers).
-    """
-
-    step: int
-    delta: float
-    n_seen: int
-    n_nonfinite: int = 0
-    n_duplicates: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +46,14 @@ class Manifest:
         void: what the losses do with pixels without a class: "ignored" or "counted", or "".
         maps: of the maps of pixel actions: "factor" by which they are smaller than the images,
             "dtype" of the stored numbers, and "step", the last one that they include; or None.
-        steps: the recorded steps, ascending.
+        version: of the format.
+        blocks: the files of losses, in the order of their steps.
+        totals: what the recorded steps add up to.
+        steps: the recorded steps, ascending, where the manifest lists them: in format 1. In format
+            2 the files of losses do, see `losses.read_steps`.
+        precision: of losses and measures: "full", or "half" where they were rounded to 11
+            significant bits.
+        log: number of the first log in the spool whose steps the blocks lack.
         partial: step and samples of an interrupted step, which no score includes.
         files: path -> `FileEntry`.
         status: "recording" or "complete".
@@ -91,7 +79,12 @@ class Manifest:
     pixel_loss_name: str = ""
     void: str = ""
     maps: Mapping[str, Any] | None = None
+    version: int = FORMAT_VERSION
+    blocks: tuple[Block, ...] = ()
+    totals: StepTotals = NO_STEPS
     steps: tuple[StepEntry, ...] = ()
+    precision: str = "full"
+    log: int = 0
     partial: Mapping[str, int] | None = None
     files: Mapping[str, FileEntry] = field(default_factory=dict)
     status: str = "recording"
@@ -123,12 +116,22 @@ class Manifest:
     @property
     def n_steps(self) -> int:
         """Number of recorded steps."""
-        return len(self.steps)
+        return self.totals.n_steps
+
+    @property
+    def last_step(self) -> int | None:
+        """Number of the last recorded step, or None."""
+        return self.totals.last_step
+
+    @property
+    def n_missing(self) -> int:
+        """Losses that steps lack, of samples that they did not see."""
+        return self.n_samples * self.n_steps - self.totals.n_seen
 
     @property
     def has_initial_state(self) -> bool:
         """Whether the untrained state n = 0 is included in the sum."""
-        return bool(self.steps) and self.steps[0].step == 0
+        return self.totals.first_step == 0
 
     def without_files(self, *folders: str) -> "Manifest":
         """This manifest without the files in some folders of the record."""
@@ -159,14 +162,16 @@ def check_fields(manifest: Manifest) -> None:
         raise ParameterError("recorder", rule, str(error), "Shorten or correct it.") from error
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> None:
+def write_manifest(folder: Path, manifest: Manifest, *, durable: bool = False) -> None:
     """Write manifest.json in one atomic step: a reader sees the old one or the new one."""
     body = _body(manifest)
     body["checksum"] = manifest_checksum(body)
     # A line per field: json's own indentation takes ten times as long, and this is each epoch's.
     lines = (f"{json.dumps(key)}: {json.dumps(body[key], ensure_ascii=False)}" for key in body)
     text = "{\n" + ",\n".join(lines) + "\n}"
-    write_file(folder / MANIFEST, lambda path: path.write_text(text, encoding="utf-8"))
+    write_file(
+        folder / MANIFEST, lambda path: path.write_text(text, encoding="utf-8"), durable=durable
+    )
 
 
 def manifest_digest(manifest: Manifest) -> str:
@@ -176,11 +181,16 @@ def manifest_digest(manifest: Manifest) -> str:
 
 def _body(manifest: Manifest) -> dict[str, Any]:
     """The fields of a manifest's file but its checksum; nothing is copied."""
-    entries = {
-        "steps": [vars(step) for step in manifest.steps],
-        "files": {name: vars(entry) for name, entry in manifest.files.items()},
-    }
-    body = {"format": FORMAT, "version": FORMAT_VERSION} | vars(manifest) | entries
+    body = {"format": FORMAT, "version": manifest.version} | vars(manifest)
+    body["files"] = {name: entry.body() for name, entry in manifest.files.items()}
+    if manifest.version == 1:
+        for name in ("blocks", "totals", "log", "precision"):
+            del body[name]
+        body["steps"] = [step.body() for step in manifest.steps]
+    else:
+        del body["steps"]
+        body["blocks"] = [block.body() for block in manifest.blocks]
+        body["totals"] = vars(manifest.totals)
     if manifest.notes is None:
         del body["notes"]  # as in the files of earlier versions: their digests stay the same
     return body
@@ -245,12 +255,24 @@ def _manifest(body: Mapping[str, Any]) -> Manifest:
     values = {key: value for key, value in body.items() if key in names}
     for key in ("class_names", "measures", "components"):
         values[key] = tuple(values[key])
-    values["steps"] = tuple(_known(StepEntry, step) for step in values["steps"])
-    values["files"] = {name: _known(FileEntry, entry) for name, entry in values["files"].items()}
+    values["files"] = {name: FileEntry.parse(entry) for name, entry in values["files"].items()}
+    if values["version"] == 1:
+        values |= _listed(tuple(_known(StepEntry, step) for step in values["steps"]))
+    else:
+        values["blocks"] = tuple(_known(Block, block) for block in values["blocks"])
+        values["totals"] = _known(StepTotals, values["totals"])
+        values["steps"] = ()
     manifest = Manifest(**values)
     check_name("split", manifest.split)
     check_name("mode", manifest.mode)
     return manifest
+
+
+def _listed(steps: tuple[StepEntry, ...]) -> dict[str, Any]:
+    """What the steps of a manifest of format 1 say: each has a file of its own."""
+    blocks = tuple(Block.of(block_path(step.step), (step,)) for step in steps)
+    totals = StepTotals.of(steps)
+    return {"steps": steps, "blocks": blocks, "totals": totals, "log": 0, "precision": "full"}
 
 
 def _known(entry: type[Any], values: Mapping[str, Any]) -> Any:

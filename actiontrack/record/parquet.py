@@ -1,13 +1,12 @@
 """Parquet tables of a record: written alike, read only after checks."""
 
 import contextlib
-import hashlib
 import inspect
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +27,8 @@ __all__ = [
     "PAGE_OPTIONS",
     "Fetch",
     "ParquetTable",
+    "PieceSource",
+    "altered",
     "any_values",
     "check_rows",
     "column_values",
@@ -41,6 +42,7 @@ __all__ = [
     "optional_texts",
     "optional_values",
     "parquet_reader",
+    "present_file",
     "promised_file",
     "verified_file",
     "write_table",
@@ -58,6 +60,14 @@ _KINDS = {"b": pa.types.is_boolean, "i": pa.types.is_integer, "f": pa.types.is_f
 PAGE_OPTIONS: dict[str, Any] = {"compression": "zstd", "compression_level": 3}
 if "max_rows_per_page" in inspect.signature(pq.write_table).parameters:
     PAGE_OPTIONS["max_rows_per_page"] = 2**31 - 1
+
+
+@runtime_checkable
+class PieceSource(Protocol):
+    """A file that verifies what is read of it, see `actiontrack.record.pieces`."""
+
+    def read_range(self, start: int, size: int) -> bytes:
+        """Bytes from an offset on."""
 
 
 #: Gives the local path of a file of the record, downloading it where needed.
@@ -85,8 +95,28 @@ def _table(columns: Mapping[str, Any]) -> pa.Table:
     return pa.table(arrays)
 
 
-def write_table(path: Path, table: pa.Table, row_group: int | None = None) -> FileEntry:
-    """Write a table as every file of a record is written."""
+def write_table(
+    path: Path,
+    table: pa.Table,
+    row_group: int | None = None,
+    *,
+    plain: Collection[str] = (),
+    pieces: bool = False,
+    durable: bool = False,
+) -> FileEntry:
+    """Write a table as every file of a record is written.
+
+    Args:
+        path: of the file.
+        table: its content.
+        row_group: rows of a row group. Default: PyArrow's.
+        plain: columns that are compressed without an encoding before, which is faster.
+        pieces: whether parts of the file get digests of their own.
+        durable: whether it must outlast a power cut from now on.
+
+    Raises:
+        StoreError: if the disk is full.
+    """
     floats = [column.name for column in table.schema if pa.types.is_floating(column.type)]
     dictionary = [
         column.name
@@ -94,8 +124,8 @@ def write_table(path: Path, table: pa.Table, row_group: int | None = None) -> Fi
         if pa.types.is_string(column.type) or column.name in {"label", "true_label", "predicted"}
     ]
     encodings = dict.fromkeys(floats, "BYTE_STREAM_SPLIT")
-    encodings |= dict.fromkeys(("sample", "step"), "DELTA_BINARY_PACKED")
-    encodings = {name: code for name, code in encodings.items() if name in table.column_names}
+    positions = {"sample", "step"}.intersection(table.column_names).difference(plain)
+    encodings |= dict.fromkeys(positions, "DELTA_BINARY_PACKED")
     # Minimum and maximum leave NaN out, and there are readers that conclude that there is none.
     bounded = [
         column.name
@@ -113,8 +143,9 @@ def write_table(path: Path, table: pa.Table, row_group: int | None = None) -> Fi
             write_statistics=bounded,
             **PAGE_OPTIONS,
         ),
+        durable=durable,
     )
-    return file_entry(path)
+    return file_entry(path, pieces=pieces)
 
 
 def copy_file(manifest: Manifest, name: str, fetch: Fetch, folder: Path) -> None:
@@ -141,19 +172,39 @@ def column_values(column: pa.ChunkedArray | pa.Array, dtype: np.dtype[Any]) -> n
 
 @dataclass(frozen=True)
 class ParquetTable:
-    """A verified table of the record. Its columns are read by `columns_of`."""
+    """A verified table of the record, or one that is verified as it is read.
+
+    Attributes:
+        name: of the file, for messages.
+        names: of the columns.
+        file: an open reader.
+        footer: what the footer says of sizes.
+        stored: bytes of the file.
+        read: gives bytes of the file.
+        opened: makes a source that PyArrow can read.
+    """
 
     name: str
-    names: Sequence[str]  # of the columns
+    names: Sequence[str]
     file: pq.ParquetFile
     footer: Footer
     stored: int
     read: Read
+    opened: Callable[[], Any]
 
     @property
     def metadata(self) -> pq.FileMetaData:
         """What the footer says."""
         return self.file.metadata
+
+    @property
+    def n_groups(self) -> int:
+        """Number of row groups."""
+        return len(self.footer.groups)
+
+    def reopened(self) -> pq.ParquetFile:
+        """A reader of its own for a thread."""
+        return pq.ParquetFile(self.opened(), metadata=self.metadata)
 
 
 def columns_of(table: ParquetTable, columns: Sequence[str]) -> pa.Table:
@@ -189,15 +240,24 @@ def check_rows(metadata: pq.FileMetaData, name: str, n_samples: int) -> None:
         )
 
 
-def open_any(manifest: Manifest, name: str, fetch: Fetch) -> ParquetTable:
-    """A verified table of the record with any number of rows."""
-    source = _source(manifest, name, fetch)
+def open_any(
+    manifest: Manifest, name: str, fetch: Fetch, source: PieceSource | Path | None = None
+) -> ParquetTable:
+    """A table of the record with any number of rows.
+
+    Args:
+        manifest: the record's manifest.
+        name: of the file.
+        fetch: gives the local path of a file of the record.
+        source: the file, verified, or verified as it is read. Default: it is verified now.
+    """
+    held = _source(manifest, name, fetch) if source is None else source
     stored = promised_file(manifest, name).bytes
 
-    def opened() -> Path | pa.BufferReader:
-        return source if isinstance(source, Path) else pa.BufferReader(source)
+    def opened() -> Any:
+        return pa.BufferReader(held) if isinstance(held, bytes) else held
 
-    read = parquet_reader(source)
+    read = held.read_range if isinstance(held, PieceSource) else parquet_reader(held)
     footer = Footer.of(name, read, stored)
     with corrupt_on_error(name):
         file = pq.ParquetFile(opened())
@@ -206,7 +266,7 @@ def open_any(manifest: Manifest, name: str, fetch: Fetch) -> ParquetTable:
         if texts:
             file = pq.ParquetFile(opened(), metadata=file.metadata, read_dictionary=texts)
             file.schema_arrow  # noqa: B018 - it is made now or never
-        return ParquetTable(name, names, file, footer, stored, read)
+        return ParquetTable(name, names, file, footer, stored, read, opened)
 
 
 def parquet_reader(source: Path | bytes) -> Read:
@@ -227,26 +287,26 @@ def _source(manifest: Manifest, name: str, fetch: Fetch) -> Path | bytes:
     promised = promised_file(manifest, name)
     if promised.bytes > _IN_MEMORY:
         return verified_file(manifest, name, fetch)
-    path = _present(manifest, name, fetch)
+    path = present_file(manifest, name, fetch)
     try:
         with path.open("rb") as file:
             data = file.read(promised.bytes + 1)
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error.strerror}.") from error
-    if len(data) != promised.bytes or hashlib.sha256(data).hexdigest() != promised.sha256:
-        raise _altered(manifest, name)
+    if not promised.matches(data):
+        raise altered(manifest, name)
     return data
 
 
 def verified_file(manifest: Manifest, name: str, fetch: Fetch) -> Path:
-    """Local path of a file whose size and sha256 are those of the manifest."""
-    promised, path = promised_file(manifest, name), _present(manifest, name, fetch)
+    """Local path of a file whose size and digest are those of the manifest."""
+    promised, path = promised_file(manifest, name), present_file(manifest, name, fetch)
     try:
-        as_promised = path.stat().st_size == promised.bytes and file_entry(path) == promised
+        as_promised = promised.matches_file(path)
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error.strerror}.") from error
     if not as_promised:
-        raise _altered(manifest, name)
+        raise altered(manifest, name)
     return path
 
 
@@ -258,7 +318,8 @@ def promised_file(manifest: Manifest, name: str) -> FileEntry:
     return promised
 
 
-def _present(manifest: Manifest, name: str, fetch: Fetch) -> Path:
+def present_file(manifest: Manifest, name: str, fetch: Fetch) -> Path:
+    """Local path of a file of the record, which must be there and no link."""
     path = fetch(name)
     if not path.is_file() or path.is_symlink():
         raise CorruptRecordError(
@@ -268,9 +329,10 @@ def _present(manifest: Manifest, name: str, fetch: Fetch) -> Path:
     return path
 
 
-def _altered(manifest: Manifest, name: str) -> CorruptRecordError:
+def altered(manifest: Manifest, name: str) -> CorruptRecordError:
+    """The error of a file that is not the one that the manifest promises."""
     return CorruptRecordError(
-        f"{name} of {manifest.name} is truncated or altered: its sha256 is not that of the "
+        f"{name} of {manifest.name} is truncated or altered: its digest is not that of the "
         "manifest. Restore the file, or record the run again."
     )
 

@@ -5,10 +5,12 @@ import re
 from actiontrack.errors import ParameterError
 
 __all__ = [
+    "BLOCKS",
     "BOXES",
     "FEATURES",
     "FORMAT",
     "FORMAT_VERSION",
+    "LOSSES",
     "MANIFEST",
     "MAPS",
     "MAP_INDEX",
@@ -19,6 +21,7 @@ __all__ = [
     "THUMBNAILS",
     "block_path",
     "check_name",
+    "losses_path",
     "map_path",
     "picture_path",
 ]
@@ -26,11 +29,15 @@ __all__ = [
 #: What a manifest calls its format.
 FORMAT = "actiontrack-record"
 #: The newest version of the format that this version writes and reads.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 #: File that names all others, written last.
 MANIFEST = "manifest.json"
 #: File of ids, labels, paths and digests.
 SAMPLES = "samples.parquet"
+#: Folder of the files of losses, one for each step, of a record of format 1.
+BLOCKS = "blocks"
+#: Folder of the files of losses.
+LOSSES = "losses"
 #: File of the score table.
 SCORES = "scores.parquet"
 #: File of last-layer features.
@@ -63,8 +70,13 @@ def check_name(argument: str, value: str) -> str:
 
 
 def block_path(step: int) -> str:
-    """Path of the block of one step inside the record."""
-    return f"blocks/{step:06d}.parquet"
+    """Path of the block of one step inside a record of format 1."""
+    return f"{BLOCKS}/{step:06d}.parquet"
+
+
+def losses_path(number: int) -> str:
+    """Path of a file of losses inside the record. No number comes twice in a record."""
+    return f"{LOSSES}/{number:06d}.parquet"
 
 
 def map_path(number: int, folder: str = MAPS) -> str:

@@ -15,16 +15,19 @@ from filelock import BaseFileLock
 from actiontrack.errors import ActionTrackError, NotFoundError, RecordingError, StoreError
 from actiontrack.record.disk import FileEntry
 from actiontrack.record.manifest import Manifest
+from actiontrack.record.paths import FORMAT_VERSION
 from actiontrack.recorder.ending import close_earlier
 from actiontrack.recorder.maps import PixelMaps, flush_maps
+from actiontrack.recorder.null_writer import NullWriter
 from actiontrack.recorder.options import Options
+from actiontrack.recorder.packer import count_from_one, pack, rewrite
 from actiontrack.recorder.partial import PartialEpochs
 from actiontrack.recorder.spool import Destination, Spool, lock_spool
 from actiontrack.recorder.uploader import Uploader, diverged
-from actiontrack.recorder.writer import NullWriter, SpoolWriter
+from actiontrack.recorder.writer import SpoolWriter
 from actiontrack.store import Store
 
-__all__ = ["open_writer"]
+__all__ = ["open_writer", "this_process"]
 
 logger = logging.getLogger("actiontrack")
 
@@ -81,7 +84,7 @@ class _Opening:
     ) -> None:
         self._manifest, self._options = manifest, options
         self._store, self._run_id, self._folder = store, run_id, folder
-        self._me = _this_process()
+        self._me = this_process()
         self._spool: Spool | None = None
 
     def writer(self, lock: BaseFileLock, *, resume: bool) -> SpoolWriter:
@@ -95,15 +98,18 @@ class _Opening:
         )
         if existing.spool is None:
             claimed = self._claim(writers, asked=existing.asked)
-            spool = self._spool = Spool.create(self._folder, self._manifest, destination)
+            spool = self._spool = Spool.create(
+                self._folder, self._manifest, destination, durable=self._options.durable
+            )
         else:
             partial = PartialEpochs.of(existing.spool.manifest)
             spool = _continued(existing.spool, self._manifest, destination, resume=resume)
+            spool.durable = spool.log.durable = self._options.durable
             self._spool = spool
             claimed = self._claim(writers, asked=existing.asked)
             if self._options.first_epoch == 0 and spool.manifest.has_initial_state:
                 flush_maps(spool)
-                spool.count_from_one()
+                count_from_one(spool)
         maps = PixelMaps.open(spool) if self._manifest.pixel_loss_name else None
         uploader = Uploader(
             spool, destination, store=self._store, uploaded=existing.uploaded, claimed=claimed
@@ -120,7 +126,7 @@ class _Opening:
 
     def abandon(self) -> None:
         """Let another process begin the record, where this one could not open it."""
-        if self._spool is None or not self._spool.manifest.steps:
+        if self._spool is None or not self._spool.steps:
             self._release_claim()
 
     def _claim(self, writers: tuple[str, ...], *, asked: bool) -> bool:
@@ -161,6 +167,8 @@ def _existing(store: Store, run_id: str, name: str, folder: Path, *, resume: boo
     """The record of this name that is there already: in the spool, else in the run."""
     local = _local_record(folder)
     local_writers = local.writers() if local else ()
+    if local is not None:
+        pack(local)
     try:
         store.ping()
         run = store.get_run(run_id)
@@ -176,7 +184,7 @@ def _existing(store: Store, run_id: str, name: str, folder: Path, *, resume: boo
     if local is None or local.manifest.revision < remote.manifest.revision:
         _check_resumed(run_id, remote.manifest, resume=resume)  # before it is downloaded
         return _Existing(Spool.copy(folder, remote.manifest, remote.fetch), uploaded, writers)
-    if diverged(local, remote_writer, remote.manifest):
+    if diverged(local, remote_writer, remote):
         raise RecordingError(
             f"run {run_id} and {folder} hold record {name} with other epochs: {remote_writer} has "
             "continued it elsewhere. Delete the folder to go on from what the run holds."
@@ -191,7 +199,7 @@ def _local_record(folder: Path) -> Spool | None:
         return None
 
 
-def _this_process() -> str:
+def this_process() -> str:
     """A name of this process that no other one has, in words for messages."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return f"process {os.getpid()} on {platform.node()} since {now} ({secrets.token_hex(4)})"
@@ -214,24 +222,28 @@ def _continued(
     _check_resumed(destination.run_id, recorded, resume=resume)
     _check_same_settings(recorded, manifest)
     existing.write_destination(destination)
+    if recorded.version < FORMAT_VERSION:
+        rewrite(existing)
     existing.update(status="recording", partial=None, model=manifest.model or recorded.model)
     return existing
 
 
 def _check_same_settings(recorded: Manifest, manifest: Manifest) -> None:
-    if bool(recorded.pixel_loss_name) != bool(manifest.pixel_loss_name) and recorded.steps:
+    if bool(recorded.pixel_loss_name) != bool(manifest.pixel_loss_name) and recorded.n_steps:
         with_or_without = "with" if recorded.pixel_loss_name else "without"
         raise RecordingError(
             f"pixel_loss_name: the record {manifest.name} was begun {with_or_without} maps, got "
             f"{manifest.pixel_loss_name!r}. Resume with the same settings, or start a new run."
         )
     _check_same_maps(recorded, manifest)
-    if recorded.steps and (recorded.privacy or None) != (manifest.privacy or None):
+    if recorded.n_steps and (recorded.privacy or None) != (manifest.privacy or None):
         raise RecordingError(
             f"privacy: the record {manifest.name} was begun with {_hidden(recorded)}, got "
             f"{_hidden(manifest)}. Resume with the same id_salt and images, or start a new run."
         )
-    for setting in ("delta_kind", "class_names", "loss_name", "pixel_loss_name", "void"):
+    for setting in (
+        *("delta_kind", "class_names", "loss_name", "pixel_loss_name", "void", "precision"),
+    ):
         before, now = getattr(recorded, setting), getattr(manifest, setting)
         if now and before and before != now:
             raise RecordingError(
@@ -245,7 +257,7 @@ def _check_same_maps(recorded: Manifest, manifest: Manifest) -> None:
         before, now = (
             body.maps.get(option) if body.maps else None for body in (recorded, manifest)
         )
-        if recorded.steps and before != now:
+        if recorded.n_steps and before != now:
             raise RecordingError(
                 f"map_{option}: the record {manifest.name} was begun with {before!r}, got {now!r}. "
                 "Resume with the same settings, or start a new run."

@@ -97,16 +97,16 @@ class PixelMaps:
         """
         manifest = spool.manifest
         maps = cls(spool.folder, int((manifest.maps or {}).get("factor", 1)))
-        if not manifest.steps:
+        last = spool.last_step
+        if last is None:
             maps.remove()
             return maps
-        last = manifest.steps[-1].step
         maps._load()
         if maps._file_of(last) is None:
             maps._restore(spool)
         if maps._file_of(last) is None:
             raise RecordingError(
-                f"maps: the record {manifest.name} has {manifest.n_steps} epochs, but not the "
+                f"maps: the record {manifest.name} has {len(spool.steps)} epochs, but not the "
                 "maps of them. Resume where its spool is, or start a new run."
             )
         return maps
@@ -215,14 +215,14 @@ class PixelMaps:
         """
         manifest = spool.manifest
         ids, options = spool.sample_ids(), dict(manifest.maps or {})
-        if ids is None or not manifest.steps:
+        last = spool.last_step
+        if ids is None or last is None:
             return
-        last = manifest.steps[-1].step
         dtype = str(options.get("dtype", "float32")) if complete else "float32"
         entries = self._write(spool.folder, ids, last, dtype, MAPS)
         options |= {"step": last}
         options.pop("before", None)
-        before = manifest.steps[-2].step if manifest.n_steps > 1 else None
+        before = spool.steps[-2].step if len(spool.steps) > 1 else None
         if not complete and before is not None and self._file_of(before):
             entries |= self._write(spool.folder, ids, before, dtype, _BEFORE)
             options["before"] = before
@@ -330,7 +330,7 @@ class PixelMaps:
 def flush_maps(spool: Spool) -> None:
     """Write maps that a crash has left in the accumulator of a spool into its record."""
     manifest = spool.manifest
-    if manifest.pixel_loss_name and MAP_INDEX not in manifest.files and manifest.steps:
+    if manifest.pixel_loss_name and MAP_INDEX not in manifest.files and spool.steps:
         PixelMaps.open(spool).write(spool, complete=False)
 
 

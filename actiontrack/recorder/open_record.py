@@ -12,8 +12,8 @@ from actiontrack.record.manifest import Manifest
 from actiontrack.recorder import ending
 from actiontrack.recorder.context import FinishOnExit
 from actiontrack.recorder.epoch import EpochBuffer
+from actiontrack.recorder.null_writer import NullWriter
 from actiontrack.recorder.state import RecorderState
-from actiontrack.recorder.writer import NullWriter
 
 __all__ = ["OpenRecord"]
 

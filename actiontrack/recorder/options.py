@@ -7,6 +7,7 @@ from typing import Any
 from actiontrack._version import __version__
 from actiontrack.errors import ParameterError
 from actiontrack.history import DELTA_KINDS, MODES, check_choice
+from actiontrack.record.limits import PRECISIONS
 from actiontrack.record.manifest import Manifest, check_fields
 from actiontrack.record.paths import check_name
 from actiontrack.recorder.checks import (
@@ -32,6 +33,7 @@ class Options:
         first_epoch: number that the loop gives to the first trained epoch, or None.
         gather: collects the columns of all processes, or None.
         patience: seconds to wait at the end for a server that does not answer.
+        durable: whether an epoch must outlast a power cut once it is recorded.
     """
 
     duplicates: str | None = None
@@ -40,6 +42,7 @@ class Options:
     first_epoch: int | None = None
     gather: Gather | None = None
     patience: float = 30.0
+    durable: bool = False
 
     def __post_init__(self) -> None:
         """Fill the default that depends on another option, then check."""
@@ -63,6 +66,7 @@ def empty_manifest(
     void: str,
     map_factor: int,
     map_dtype: str,
+    precision: str,
     source: Mapping[str, Any] | None,
     privacy: Privacy,
     gathers: bool,
@@ -75,6 +79,7 @@ def empty_manifest(
     check_name("split", split)
     check_choice("mode", mode, MODES)
     check_choice("delta_kind", delta_kind, tuple(DELTA_KINDS))
+    check_choice("precision", precision, PRECISIONS)
     if void:
         check_choice("void", void, ("ignored", "counted"))
     check_maps(pixel_loss_name, map_factor, map_dtype, gathers=gathers)
@@ -94,6 +99,7 @@ def empty_manifest(
         privacy=privacy.entry,
         pixel_loss_name=pixel_loss_name,
         void=void,
+        precision=precision,
         maps={"factor": map_factor, "dtype": map_dtype} if pixel_loss_name else None,
         writer=f"actiontrack {__version__}",
     )

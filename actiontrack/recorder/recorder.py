@@ -70,6 +70,8 @@ class Recorder(OpenRecord):
         map_factor: maps are stored as the mean of each block of so many pixels a side.
         map_dtype: of the stored maps, "float32" or "float16" (11 bits of precision, half the
             size); sums are float32 either way.
+        precision: of losses and measures, "full" (float32), or "half" (11 significant bits): about
+            half the size, and the action ranks samples alike.
         source: reference to the dataset, such as {"kind": "folder", "root": "/data"}: galleries
             read the images from there.
         duplicates: "error" refuses an epoch that repeats an id; "first" keeps the first one.
@@ -92,6 +94,7 @@ class Recorder(OpenRecord):
             record. Default: unless ACTIONTRACK_IMAGES is "never".
         spool: folder for the local copy. Default: ACTIONTRACK_SPOOL or a folder of this user.
         patience: seconds to wait at the end for a server that does not answer.
+        durable: wait for the disk at every epoch: it outlasts a power cut, too.
 
     Raises:
         ParameterError: if an argument breaks its rule.
@@ -114,6 +117,7 @@ class Recorder(OpenRecord):
         void: str = "",
         map_factor: int = 1,
         map_dtype: str = "float32",
+        precision: str = "full",
         source: Mapping[str, Any] | None = None,
         duplicates: str | None = None,
         allow_missing: bool = False,
@@ -125,6 +129,7 @@ class Recorder(OpenRecord):
         images: bool | None = None,
         spool: str | Path | None = None,
         patience: float = 30.0,
+        durable: bool = False,
     ) -> None:
         self._privacy = Privacy.of(id_salt, images)
         self._options = Options(
@@ -134,6 +139,7 @@ class Recorder(OpenRecord):
             first_epoch=first_epoch,
             gather=gather,
             patience=patience,
+            durable=durable,
         )
         manifest = empty_manifest(
             split=split,
@@ -146,6 +152,7 @@ class Recorder(OpenRecord):
             void=void,
             map_factor=map_factor,
             map_dtype=map_dtype,
+            precision=precision,
             source=source,
             privacy=self._privacy,
             gathers=gather is not None,

@@ -4,6 +4,7 @@
 
     <spool root>/<run id>/<record>/     the files of the record, see `actiontrack.record`
                           /sync.json    where it belongs: tracking URI, run, model
+                          /log/         steps that are in no file of losses yet
                           /metrics.jsonl    aggregates of each step, for the tracking server
                           /accumulator/     sums of maps so far, see `actiontrack.recorder.maps`
                          .<record>.lock    held by the process that records
@@ -13,11 +14,12 @@ import contextlib
 import json
 import logging
 import shutil
+import threading
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -27,20 +29,22 @@ from filelock import FileLock, Timeout
 from actiontrack import settings
 from actiontrack.errors import CorruptRecordError, NotFoundError, RecordingError, StoreError
 from actiontrack.record.disk import FileEntry
-from actiontrack.record.losses import read_history, write_block
-from actiontrack.record.manifest import Manifest, StepEntry, read_manifest, write_manifest
+from actiontrack.record.losses import read_history, read_steps
+from actiontrack.record.manifest import Manifest, read_manifest, write_manifest
 from actiontrack.record.parquet import Fetch, copy_file
 from actiontrack.record.paths import (
     BOXES,
+    LOSSES,
     MANIFEST,
     MAPS,
     PICTURES,
     PROBABILITIES,
     SCORES,
-    block_path,
 )
 from actiontrack.record.samples import read_samples
+from actiontrack.record.steps import StepEntry
 from actiontrack.record.vectors import write_scores
+from actiontrack.recorder.step_log import LOG, StepLog
 from actiontrack.scores import score_table
 
 __all__ = [
@@ -157,25 +161,48 @@ def _recorded_already(folder: Path) -> RecordingError:
 
 
 class Spool:
-    """One record on local disk. The manifest in memory is the manifest on disk, always.
+    """One record on local disk: its manifest with the files that it names, and a log of steps.
+
+    A step is safe once it is in the log. From there it moves into a file of losses, see `packer`.
+    The manifest in memory is the manifest on disk, always.
 
     Args:
         folder: folder of the record.
-        manifest: the record so far.
+        manifest: the record so far, without what is in the log.
+        durable: whether a step must outlast a power cut once it is recorded.
+
+    Attributes:
+        lock: held while the manifest changes or a step is appended.
+        packing: held while steps move from the log into files of losses.
+        superseded: files that the manifest named once and does not name any more.
+        last_number: the greatest number of a file of losses so far; none comes twice.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
-        self.folder, self.manifest = folder, manifest
+    def __init__(self, folder: Path, manifest: Manifest, *, durable: bool = False) -> None:
+        self.folder, self.manifest, self.durable = folder, manifest, durable
+        self.lock, self.packing = threading.RLock(), threading.RLock()
+        self.superseded: set[str] = set()
+        self.last_number = 0
+        self.log = StepLog(folder, manifest.log, durable=durable)
+        self._steps: list[StepEntry] | None = None
+        self._metrics: BinaryIO | None = None
+        numbers = self.log.numbers()
+        if numbers:
+            # Behind a frame that was cut short nothing could be read: begin another log.
+            self.log.number = max(manifest.log, numbers[-1] + 1)
+            self.log.discard(numbers[0], manifest.log)
 
     @classmethod
-    def create(cls, folder: Path, manifest: Manifest, destination: Destination) -> "Spool":
+    def create(
+        cls, folder: Path, manifest: Manifest, destination: Destination, *, durable: bool = False
+    ) -> "Spool":
         """Start a spool, replacing what an earlier record of the same name left behind.
 
         Raises:
             StoreError: if the folder can't be written.
         """
         shutil.rmtree(folder, ignore_errors=True)
-        spool = cls(folder, manifest)
+        spool = cls(folder, manifest, durable=durable)
         spool.write_destination(destination)
         return spool
 
@@ -197,7 +224,8 @@ class Spool:
             CorruptRecordError: if a file of the record is damaged.
             StoreError: if the folder can't be written.
         """
-        shutil.rmtree(folder / ACCUMULATOR, ignore_errors=True)
+        for earlier in (ACCUMULATOR, LOG, LOSSES):
+            shutil.rmtree(folder / earlier, ignore_errors=True)
         for name in manifest.files:
             copy_file(manifest, name, fetch, folder)
         write_manifest(folder, manifest)
@@ -244,80 +272,115 @@ class Spool:
         """Local path of a file of the record."""
         return self.folder / path
 
-    def add_block(
-        self, step: StepEntry, columns: Mapping[str, npt.NDArray[Any]], **changes: Any
+    @property
+    def steps(self) -> list[StepEntry]:
+        """What every recorded step held, in order; those of the log are among them."""
+        if self._steps is None:  # only then wait for files that are being written
+            with self.packing, self.lock:
+                steps = list(read_steps(self.manifest, self.fetch))
+                for frame in self.log.frames(self.manifest.log, self.log.number + 1):
+                    if frame.entry is not None:
+                        steps.append(frame.entry)
+                    elif frame.cut is not None:
+                        steps = [step for step in steps if step.step < frame.cut]
+                self._steps = steps
+        return self._steps
+
+    def read_steps_again(self) -> None:
+        """Forget what the steps held: they are called otherwise now."""
+        self._steps = None
+
+    @property
+    def last_step(self) -> int | None:
+        """Number of the last recorded step, or None."""
+        return self.steps[-1].step if self.steps else None
+
+    def add_step(
+        self, entry: StepEntry, columns: Mapping[str, npt.NDArray[Any]], **changes: Any
     ) -> None:
-        """Write one step, then the manifest."""
-        entry = write_block(self.folder, step.step, columns)
-        manifest = replace(self.manifest, steps=(*self.manifest.steps, step), **changes)
-        path = block_path(step.step)
-        self._commit(manifest.with_file(path, entry))
+        """Record one step behind the others.
+
+        Args:
+            entry: what it held.
+            columns: name -> (n_samples,), all masked alike where a sample was not seen.
+            changes: fields of the manifest that are to change with it.
+
+        Raises:
+            StoreError: if the disk is full.
+        """
+        steps = self.steps
+        with self.lock:
+            if any(getattr(self.manifest, name) != value for name, value in changes.items()):
+                self.commit(replace(self.manifest, **changes))
+            self.log.append(entry, columns)
+            steps.append(entry)
 
     def add_file(self, path: str, entry: FileEntry) -> None:
         """Name a file that was written into the folder."""
-        self._commit(self.manifest.with_file(path, entry))
+        with self.lock:
+            self.commit(self.manifest.with_file(path, entry))
 
     def add_maps(self, entries: Mapping[str, FileEntry], options: Mapping[str, Any]) -> None:
         """Name the files of maps that were written into the folder, in place of earlier ones."""
-        manifest = self.manifest.without_files(MAPS)
-        files = {**manifest.files, **entries}
-        self._commit(replace(manifest, files=files, maps=dict(options)))
+        with self.lock:
+            manifest = self.manifest.without_files(MAPS)
+            files = {**manifest.files, **entries}
+            self.commit(replace(manifest, files=files, maps=dict(options)))
 
     def update(self, **changes: Any) -> None:
         """Change fields of the manifest."""
-        self._commit(replace(self.manifest, **changes))
+        with self.lock:
+            self.commit(replace(self.manifest, **changes))
 
     def truncate(self, step: int) -> bool:
-        """Forget the steps from `step` on. Returns whether there were any."""
-        steps = tuple(entry for entry in self.manifest.steps if entry.step < step)
-        dropped = {block_path(entry.step) for entry in self.manifest.steps[len(steps) :]}
-        # Of a model that trains on.
-        dropped |= {SCORES, PROBABILITIES, BOXES}
-        lasting = self.manifest.without_files(MAPS, PICTURES)
-        files = {name: entry for name, entry in lasting.files.items() if name not in dropped}
-        if len(files) == len(self.manifest.files):
-            return False
-        self._commit(replace(self.manifest, steps=steps, files=files, status="recording"))
+        """Forget the steps from `step` on. Returns whether anything was forgotten."""
+        steps = self.steps
+        with self.lock:
+            # Of a model that trains on.
+            lasting = self.manifest.without_files(MAPS, PICTURES)
+            dropped = {SCORES, PROBABILITIES, BOXES}
+            files = {name: entry for name, entry in lasting.files.items() if name not in dropped}
+            cuts = bool(steps) and steps[-1].step >= step
+            if not cuts and len(files) == len(self.manifest.files):
+                return False
+            if cuts:
+                self.log.cut(step)
+                while steps and steps[-1].step >= step:
+                    steps.pop()
+            self.commit(replace(self.manifest, files=files, status="recording"))
         return True
 
     def complete(self) -> None:
-        """Write the scores and mark the record complete; a partial epoch stays counted."""
-        history = read_history(self.manifest, self.fetch)
-        entry = write_scores(self.folder, score_table(history))
-        manifest = replace(self.manifest, status="complete")
-        self._commit(manifest.with_file(SCORES, entry))
+        """Write the scores and mark the record complete; a partial epoch stays counted.
 
-    def count_from_one(self) -> None:
-        """Give every step the number one higher: of a loop that counts its epochs from 0.
-
-        Maps must be in the record; the sums that they go on from are read from there.
+        The log must be packed.
         """
         history = read_history(self.manifest, self.fetch)
-        grids = {"loss": history.losses, **history.components, **history.measures}
-        files = dict(self.manifest.files)
-        for entry in self.manifest.steps:
-            files.pop(block_path(entry.step))
-        for row, entry in enumerate(self.manifest.steps):
-            missing = ~history.seen[row]
-            columns = {
-                name: np.ma.MaskedArray(grid[row], mask=missing) if missing.any() else grid[row]
-                for name, grid in grids.items()
-            }
-            step = entry.step + 1
-            files[block_path(step)] = write_block(self.folder, step, columns)
-        steps = tuple(replace(entry, step=entry.step + 1) for entry in self.manifest.steps)
-        maps = dict(self.manifest.maps) if self.manifest.maps else None
-        for key in ("step", "before"):
-            if maps and key in maps:
-                maps[key] += 1
-        shutil.rmtree(self.folder / ACCUMULATOR, ignore_errors=True)
-        self._commit(replace(self.manifest, steps=steps, files=files, maps=maps))
+        entry = write_scores(self.folder, score_table(history))
+        with self.lock:
+            manifest = replace(self.manifest, status="complete")
+            self.commit(manifest.with_file(SCORES, entry))
+
+    def discard_superseded(self, manifest: Manifest) -> set[str]:
+        """Delete files that no manifest names any more, also not this one.
+
+        Returns:
+            Their paths.
+        """
+        with self.lock:
+            paths = self.superseded - set(manifest.files)
+            self.superseded -= paths
+        for path in paths:
+            with contextlib.suppress(OSError):
+                (self.folder / path).unlink(missing_ok=True)
+        return paths
 
     def add_metrics(self, metrics: StepMetrics) -> None:
         """Keep aggregates of a step beside the record, in case the server is away."""
         try:
-            with (self.folder / _METRICS).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(vars(metrics)) + "\n")
+            if self._metrics is None:
+                self._metrics = (self.folder / _METRICS).open("ab", buffering=0)
+            self._metrics.write((json.dumps(vars(metrics)) + "\n").encode())
         except OSError:
             logger.warning("cannot keep the metrics of step %d: the disk is full.", metrics.step)
 
@@ -330,8 +393,16 @@ class Spool:
                 steps.append(StepMetrics(**json.loads(line)))
         return steps
 
+    def close(self) -> None:
+        """Close the files that are appended to; what comes next opens them again."""
+        self.log.close()
+        if self._metrics is not None:
+            self._metrics.close()
+            self._metrics = None
+
     def remove(self) -> None:
         """Delete the spool, once every file is in the artifact store."""
+        self.close()
         shutil.rmtree(self.folder, ignore_errors=True)
         lock_path(self.folder).unlink(missing_ok=True)
         try:
@@ -355,7 +426,13 @@ class Spool:
         values: npt.NDArray[Any] | None = getattr(samples, name)
         return values
 
-    def _commit(self, manifest: Manifest) -> None:
-        manifest = replace(manifest, revision=manifest.revision + 1)
-        write_manifest(self.folder, manifest)
+    def commit(self, manifest: Manifest, *, n_changes: int = 1) -> None:
+        """Write a manifest in place of the present one; the lock must be held.
+
+        Args:
+            manifest: what the record holds now.
+            n_changes: how many changes of the record it is, by which the revision rises.
+        """
+        manifest = replace(manifest, revision=manifest.revision + n_changes)
+        write_manifest(self.folder, manifest, durable=self.durable)
         self.manifest = manifest

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from actiontrack.errors import ParameterError, RecordingError
-from actiontrack.record.manifest import StepEntry
+from actiontrack.record.steps import StepEntry
 from actiontrack.recorder.epoch import EpochRows
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "default_delta",
     "positive_weight",
     "recorded_step",
+    "seen_values",
     "summarise",
 ]
 
@@ -183,6 +185,13 @@ def positive_weight(delta: Any) -> float:
     return weight
 
 
+def seen_values(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The values of a column of the samples that were seen; nothing is copied if all were."""
+    if np.ma.getmask(column) is np.ma.nomask:
+        return np.ma.getdata(column)
+    return np.ma.compressed(column)
+
+
 def summarise(
     entry: StepEntry, n_samples: int, columns: Mapping[str, Any], *, partial: bool = False
 ) -> EpochSummary:
@@ -194,8 +203,8 @@ def summarise(
         columns: name -> (n_samples,), masked where a sample was not seen.
         partial: whether it was kept apart.
     """
-    loss = np.ma.compressed(columns["loss"])
-    finite = loss[np.isfinite(loss)]
+    loss = seen_values(columns["loss"])
+    finite = loss[np.isfinite(loss)] if entry.n_nonfinite else loss
     correct = columns.get("correct")
     return EpochSummary(
         step=entry.step,
@@ -204,6 +213,6 @@ def summarise(
         n_duplicates=entry.n_duplicates,
         n_nonfinite=entry.n_nonfinite,
         mean_loss=float(finite.mean(dtype=np.float64)) if finite.size else float("nan"),
-        accuracy=None if correct is None else float(np.ma.compressed(correct).mean()),
+        accuracy=None if correct is None else float(seen_values(correct).mean()),
         partial=partial,
     )

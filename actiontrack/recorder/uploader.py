@@ -1,15 +1,18 @@
 """Upload of a spool to its run, in the background: a training step never waits for the server.
 
-The queue is the newest manifest: what it names and the run lacks is uploaded from the spool. So it
-stays small however long the server is away, and no manifest arrives before its files.
+There is no queue: steps move from the log into files of losses, and what the newest manifest names
+and the run lacks is uploaded from the spool. So little is to do however long the server was away,
+and no manifest arrives before its files.
 """
 
 import logging
 import tempfile
 import threading
+import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 from actiontrack.errors import (
     ActionTrackError,
@@ -19,12 +22,14 @@ from actiontrack.errors import (
     StoreError,
 )
 from actiontrack.record.disk import FileEntry
+from actiontrack.record.losses import read_history
 from actiontrack.record.manifest import Manifest, write_manifest
-from actiontrack.record.paths import MANIFEST, block_path
+from actiontrack.record.paths import MANIFEST
 from actiontrack.record.threads import in_threads
 from actiontrack.recorder.maps import flush_maps
+from actiontrack.recorder.packer import pack
 from actiontrack.recorder.spool import Destination, Spool, StepMetrics, lock_spool
-from actiontrack.store import ARTIFACT_ROOT, RunInfo, Store
+from actiontrack.store import ARTIFACT_ROOT, RunInfo, Store, StoredRecord
 from actiontrack.store.patience import limited
 from actiontrack.store.tags import record_tags
 
@@ -34,29 +39,11 @@ logger = logging.getLogger("actiontrack")
 
 _UPLOADS = 4  # files at once
 #: Between two passes: short epochs share one, and their thread rarely meets this one at the GIL.
-_PAUSE_S = 0.5
+_PAUSE_S = 2.0
+#: How long a reader may take from the manifest to the files that it names.
+_READ_WITHIN_S = 60.0
 #: Between attempts while the server is away. It costs one small request to ask whether it is back.
 _BACKOFF_S = (0.5, 1.0, 2.0, 3.0)
-
-
-@dataclass
-class _Pending:
-    """Work to do: the newest manifest with the files that it names, and metrics by step."""
-
-    manifest: Manifest | None = None
-    metrics: list[StepMetrics] = field(default_factory=list)
-
-    def __bool__(self) -> bool:
-        return self.manifest is not None
-
-    def copy(self) -> "_Pending":
-        return _Pending(self.manifest, list(self.metrics))
-
-    def remove(self, done: "_Pending") -> None:
-        """Take off what was done, but not what was submitted again meanwhile."""
-        self.metrics = self.metrics[len(done.metrics) :]
-        if self.manifest is done.manifest:
-            self.manifest = None
 
 
 class Uploader:
@@ -80,14 +67,16 @@ class Uploader:
         claimed: bool = False,
     ) -> None:
         self._spool, self._destination, self._store = spool, destination, store
-        self._pending = _Pending()
+        self._wanted = self._done = 0  # submissions so far, and those that are uploaded
+        self._metrics: list[StepMetrics] = []
         self._uploaded = dict(uploaded or {})
         self._changed = threading.Condition()
-        self._closing = self._hurried = False
+        self._closing = self._hurried = self._ending = self._idle = False
         self._progress = 0
         self._failed = ""
         self._refused, self._claimed = "", claimed
         self._tagged: object = None
+        self._superseded: dict[str, float] = {}
         name = f"actiontrack-upload-{spool.manifest.name}"
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
@@ -108,13 +97,17 @@ class Uploader:
         return self._refused
 
     def submit(self, *, metrics: StepMetrics | None = None) -> None:
-        """Ask for the present manifest, its files and the metrics of one step to be uploaded."""
+        """Ask for all that is in the spool now and the metrics of one step to be uploaded."""
         with self._changed:
-            # Taken now: it must not name files of a later submission.
-            self._pending.manifest = self._spool.manifest
+            self._wanted += 1
             if metrics is not None:
-                self._pending.metrics.append(metrics)
-            self._changed.notify_all()
+                self._metrics.append(metrics)
+            if self._idle:  # else it looks by itself, and waking it would hold up the training
+                self._changed.notify_all()
+
+    @property
+    def _pending(self) -> bool:
+        return self._done < self._wanted
 
     def drain(self, patience: float) -> bool:
         """Wait until all is uploaded, as long as a file arrives every `patience` seconds."""
@@ -135,6 +128,7 @@ class Uploader:
 
     def close(self, patience: float) -> bool:
         """Drain, then end the thread. Returns whether everything is uploaded."""
+        self._ending = True  # what was merged is deleted from the run now or never
         done = self.drain(patience)
         with self._changed:
             self._closing = True
@@ -148,7 +142,9 @@ class Uploader:
         while True:
             with self._changed:
                 while not self._pending and not self._closing:
+                    self._idle = True
                     self._changed.wait()
+                    self._idle = False
                 if self._closing:
                     return
             try:
@@ -181,20 +177,40 @@ class Uploader:
 
     def _upload_once(self) -> None:
         with self._changed:
-            work = self._pending.copy()
+            wanted, metrics = self._wanted, list(self._metrics)
+        manifest = pack(self._spool)  # also while the server is away
+        self._forget_superseded(manifest)
         store, run_id = self._connect(), self._destination.run_id
         store.ping()
-        if work.manifest is not None:
-            self._claim(store)
-            self._upload_files(store, work.manifest)
-            self._claim(store)  # files may have taken long
-            upload_manifest(store, run_id, work.manifest)
-            self._tag(store, work.manifest)
-        store.log_steps(run_id, [(step.values, step.step, step.time_ms) for step in work.metrics])
+        self._claim(store)
+        self._upload_files(store, manifest)
+        self._claim(store)  # files may have taken long
+        upload_manifest(store, run_id, manifest)
+        self._tag(store, manifest)
+        store.log_steps(run_id, [(step.values, step.step, step.time_ms) for step in metrics])
+        self._delete_superseded(store)
         with self._changed:
-            self._pending.remove(work)
+            self._done = wanted
+            del self._metrics[: len(metrics)]
             self._progress += 1
             self._changed.notify_all()
+
+    def _forget_superseded(self, manifest: Manifest) -> None:
+        """Delete merged files from the spool; the run holds them for a while."""
+        now = time.monotonic()
+        for path in self._spool.discard_superseded(manifest):
+            if self._uploaded.pop(path, None):
+                self._superseded[path] = now
+
+    def _delete_superseded(self, store: Store) -> None:
+        """Delete them from the run, where the store allows it, once nobody reads them any more."""
+        latest = time.monotonic() - (0 if self._ending else _READ_WITHIN_S)
+        paths = [path for path, since in self._superseded.items() if since <= latest]
+        if paths:
+            folder = _artifact_folder(self._spool.manifest)
+            store.delete_artifacts(self._destination.run_id, [f"{folder}/{path}" for path in paths])
+        for path in paths:
+            del self._superseded[path]
 
     def _upload_files(self, store: Store, manifest: Manifest) -> None:
         def upload(name: str) -> None:
@@ -323,15 +339,16 @@ def _destination(spool: Spool, store: Store | None) -> Destination:
 
 def _carry(spool: Spool, destination: Destination, store: Store) -> None:
     store.ping()
-    manifest, run_id = spool.manifest, destination.run_id
+    manifest, run_id = pack(spool, all_small=True), destination.run_id
     run = store.get_run(run_id)
-    remote = _remote_manifest(store, run, manifest.name)
+    stored = _remote_record(store, run, manifest.name)
+    remote = stored.manifest if stored else None
     if remote is not None and remote.revision > manifest.revision:
         raise StoreError(
             f"run {run_id} holds a newer {manifest.name} (revision {remote.revision}) than this "
             f"folder (revision {manifest.revision}). Delete the folder if the run is right."
         )
-    if diverged(spool, run.writer(manifest.name), remote):
+    if diverged(spool, run.writer(manifest.name), stored):
         raise StoreError(
             f"run {run_id}: its record {manifest.name} is written by another process, "
             f"{run.writer(manifest.name)}, and this folder does not hold what that one recorded. "
@@ -352,25 +369,41 @@ def _carry(spool: Spool, destination: Destination, store: Store) -> None:
     store.log_steps(run_id, [(step.values, step.step, step.time_ms) for step in spool.metrics()])
 
 
-def diverged(spool: Spool, writer: str, remote: Manifest | None) -> bool:
+def diverged(spool: Spool, writer: str, remote: StoredRecord | None) -> bool:
     """Whether a process that this spool does not continue writes what the spool does not hold.
 
     Args:
-        spool: a record on local disk.
+        spool: a record on local disk, its log packed.
         writer: the process that the run names, see `Store.claim_record`, or empty.
         remote: what the run holds of the record. None: that process is at its first epoch.
     """
     if writer in {"", *spool.writers()}:
         return False
-    paths = [block_path(entry.step) for entry in remote.steps] if remote else []
-    local = spool.manifest.files
-    return remote is None or any(local.get(path) != remote.files[path] for path in paths)
+    if remote is None:
+        return True
+    ours, theirs = spool.manifest, remote.manifest
+    if all(ours.files.get(block.path) == theirs.files[block.path] for block in theirs.blocks):
+        return False
+    return not _continues(spool, remote)
 
 
-def _remote_manifest(store: Store, run: RunInfo, record: str) -> Manifest | None:
-    """The manifest that the run holds already, if any can be read."""
+def _continues(spool: Spool, remote: StoredRecord) -> bool:
+    """Whether the steps of a spool begin with those of the run."""
+    ours = read_history(spool.manifest, spool.fetch)
+    theirs = remote.history()
+    n_steps = theirs.n_steps
+    return (
+        np.array_equal(ours.sample_ids, theirs.sample_ids)
+        and np.array_equal(ours.steps[:n_steps], theirs.steps)
+        and np.array_equal(ours.seen[:n_steps], theirs.seen)
+        and np.array_equal(ours.losses[:n_steps], theirs.losses, equal_nan=True)
+    )
+
+
+def _remote_record(store: Store, run: RunInfo, record: str) -> StoredRecord | None:
+    """The record that the run holds already, if any can be read."""
     try:
-        return store.open_record(run, record).manifest
+        return store.open_record(run, record)
     except (NotFoundError, CorruptRecordError):
         return None
 

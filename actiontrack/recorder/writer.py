@@ -1,14 +1,9 @@
-"""What becomes of an epoch: checked, written to the spool, handed to the upload.
-
-A process that records writes by a `SpoolWriter`; one whose columns go to another process has a
-`NullWriter`, whose methods do nothing.
-"""
+"""What becomes of an epoch: checked, written to the spool, handed to the upload."""
 
 import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,98 +11,26 @@ from filelock import BaseFileLock
 
 from actiontrack.errors import RecordingError, StoreError
 from actiontrack.history import MEASURES
-from actiontrack.record.manifest import StepEntry
 from actiontrack.record.paths import check_name
 from actiontrack.record.samples import Samples
+from actiontrack.record.steps import StepEntry
 from actiontrack.recorder.attachments import Attachment
 from actiontrack.recorder.checks import check_class_indices
 from actiontrack.recorder.epoch import EpochRows, first_ids, scatter
 from actiontrack.recorder.maps import PixelMaps
+from actiontrack.recorder.null_writer import NullWriter
 from actiontrack.recorder.options import Options
+from actiontrack.recorder.packer import pack
 from actiontrack.recorder.partial import PartialEpochs
+from actiontrack.recorder.precision import at_precision
 from actiontrack.recorder.roster import Roster
 from actiontrack.recorder.spool import Spool, StepMetrics
-from actiontrack.recorder.steps import Epoch, EpochSummary, summarise
+from actiontrack.recorder.steps import Epoch, EpochSummary, seen_values, summarise
 from actiontrack.recorder.uploader import Uploader
 
-__all__ = ["NullWriter", "SpoolWriter"]
+__all__ = ["SpoolWriter"]
 
 logger = logging.getLogger("actiontrack")
-
-
-class NullWriter:
-    """The writer of a process that does not write.
-
-    Attributes:
-        writes: whether anything is written.
-        run_id: the MLflow run, or None.
-        tracking_uri: its tracking server, or None.
-        folder: the record in the spool, or None.
-        left_out: steps that were kept apart.
-        error: why the last attempt to upload failed, or empty.
-        refused: why nothing is uploaded any more, or empty.
-    """
-
-    writes = False
-    run_id: str | None = None
-    tracking_uri: str | None = None
-    folder: Path | None = None
-    left_out: frozenset[int] | set[int] = frozenset()
-    error = ""
-    refused = ""
-
-    @property
-    def synced(self) -> bool:
-        """Whether everything recorded so far is in the artifact store."""
-        return True
-
-    @property
-    def last_step(self) -> int | None:
-        """Number of the last recorded step, or None."""
-        return None
-
-    @property
-    def notes(self) -> Mapping[str, str]:
-        """Remarks on the record, see `note`."""
-        return {}
-
-    def write_epoch(self, epoch: Epoch) -> EpochSummary | None:
-        """Write one epoch, or keep it apart if it is partial."""
-        del epoch
-        return None
-
-    def check_not_empty(self, step: int) -> None:
-        """Refuse an epoch without a sample, where it would be written."""
-
-    def declare(self, samples: Samples) -> None:
-        """Fix the samples before the first epoch."""
-
-    def note(self, name: str, text: str) -> None:
-        """Keep a remark in the manifest."""
-
-    def attach(self, attachment: Attachment) -> None:
-        """Write an optional file of the record."""
-
-    def add_maps(self, ids: Any, maps: Any) -> None:
-        """Keep the maps of a batch, for the present epoch."""
-
-    def discard_maps(self) -> None:
-        """Drop the maps since the last epoch."""
-
-    def count_interrupted(self, rows: EpochRows) -> None:
-        """Count the samples of an epoch that will not be ended."""
-
-    def notices(self) -> list[str]:
-        """What the user is to be warned about since the last call."""
-        return []
-
-    def finish(self) -> None:
-        """Write the scores and mark the record complete."""
-
-    def close(self, *, complete: bool) -> bool:
-        """Wait for the upload and end it. Returns whether everything is uploaded."""
-        del complete
-        return True
 
 
 class SpoolWriter(NullWriter):
@@ -172,8 +95,7 @@ class SpoolWriter(NullWriter):
     @property
     def last_step(self) -> int | None:
         """Number of the last recorded step, or None."""
-        steps = self.spool.manifest.steps
-        return steps[-1].step if steps else None
+        return self.spool.last_step
 
     @property
     def notes(self) -> Mapping[str, str]:
@@ -189,13 +111,13 @@ class SpoolWriter(NullWriter):
             StoreError: if the disk is full.
         """
         epoch = self._checked(epoch)
-        if epoch.partial and not self.spool.manifest.steps:
+        if epoch.partial and not self.spool.steps:
             return self._keep_apart(epoch, dict(epoch.rows.columns))
         self.roster.settle(epoch.rows, self.spool)
         columns = self._columns(epoch)
         is_partial = self._partial.is_partial(
             epoch,
-            is_first=not self.spool.manifest.steps,
+            is_first=not self.spool.steps,
             n_samples=self.roster.settled_ids().size,
             allowed=self._options.allow_missing,
         )
@@ -226,7 +148,7 @@ class SpoolWriter(NullWriter):
         if self.notes.get(check_name("note", name)) == text:
             return
         self._notes[name] = text
-        if self.spool.manifest.steps:
+        if self.spool.steps:
             self.spool.update(notes=dict(self.notes))
             self.uploader.submit()
 
@@ -274,9 +196,9 @@ class SpoolWriter(NullWriter):
             StoreError: if the disk is full.
         """
         pending = self._partial.pending
-        if pending is not None and not self.spool.manifest.steps:
+        if pending is not None and not self.spool.steps:
             self._record_only(pending)
-        if not self.spool.manifest.steps:
+        if not self.spool.steps:
             logger.warning(
                 "record %s of run %s got no epoch: nothing is recorded. Call update for every "
                 "batch and end_epoch after each epoch.",
@@ -284,6 +206,7 @@ class SpoolWriter(NullWriter):
             )
             return
         self._write_maps(complete=True)
+        pack(self.spool, all_small=True)
         self.spool.complete()
         self.uploader.submit()
 
@@ -292,14 +215,18 @@ class SpoolWriter(NullWriter):
         if not complete:
             try:
                 self._write_maps(complete=False)
+                if self.spool.steps:
+                    pack(self.spool, all_small=True)
+                    self.uploader.submit()
             except StoreError as error:  # the losses are safe all the same
                 logger.warning("record %s: its maps are not written: %s", self.name, error)
         patience = self._options.patience
         synced = self.uploader.close(patience)
-        if not self.spool.manifest.steps:
+        if not self.spool.steps:
             self._release()
         if synced:
             self.spool.remove()
+        self.spool.close()
         self._lock.release()
         if not synced:
             reason = self.error or (
@@ -324,7 +251,7 @@ class SpoolWriter(NullWriter):
                 "pass duplicates='first'."
             )
         self.roster.check_kind(rows.ids, epoch.step)
-        if not (manifest.steps or self._options.allow_missing or epoch.partial):
+        if not (self.spool.steps or self._options.allow_missing or epoch.partial):
             self.roster.check_all_seen(rows.ids, epoch.step)
         labels = check_class_indices(rows, epoch.n_classes, manifest.class_names)
         self._n_classes = epoch.n_classes
@@ -337,7 +264,7 @@ class SpoolWriter(NullWriter):
         """Columns in canonical order, masked where a sample was not seen, without the labels."""
         columns, _ = scatter(epoch.rows, self.roster.settled_ids())
         self.roster.check_labels(columns.pop("label", None))
-        return columns
+        return at_precision(columns, self.spool.manifest.precision)
 
     def _record(self, epoch: Epoch, columns: dict[str, Any]) -> EpochSummary:
         step, before = epoch.step, self._step_before(epoch.step)
@@ -349,8 +276,8 @@ class SpoolWriter(NullWriter):
         if self.maps is not None:
             self.maps.commit(step, epoch.delta, before)
         entry = _entry(epoch, columns)
-        changes = {} if self.spool.manifest.steps else self._of_first_epoch(epoch, columns)
-        self.spool.add_block(entry, columns, partial=None, **changes)
+        changes = {} if self.spool.steps else self._of_first_epoch(epoch, columns)
+        self.spool.add_step(entry, columns, partial=None, **changes)
         self._partial.recorded(step)
         summary = summarise(entry, self.roster.settled_ids().size, columns)
         self._log(step, {**epoch.metrics, **summary.metrics(self.name)})
@@ -359,7 +286,7 @@ class SpoolWriter(NullWriter):
     def _check_columns(self, step: int, columns: Mapping[str, Any]) -> None:
         manifest = self.spool.manifest
         missing = {*manifest.measures, *manifest.components} - columns.keys()
-        if manifest.steps and missing:
+        if self.spool.steps and missing:
             raise RecordingError(
                 f"update: epoch {step} of record {self.name} lacks {', '.join(sorted(missing))}, "
                 "which earlier epochs brought. Pass the same arguments in every epoch."
@@ -371,7 +298,7 @@ class SpoolWriter(NullWriter):
         if self.spool.truncate(epoch.step + 1):
             self.uploader.submit()
         self._partial.keep_apart(epoch, has_maps=self.maps is not None)
-        if self.spool.manifest.steps:
+        if self.spool.steps:
             self.spool.update(partial={"step": epoch.step, "n_seen": entry.n_seen})
             self._log(epoch.step, epoch.metrics)
         n_samples = epoch.n_samples or self.spool.manifest.n_samples or entry.n_seen
@@ -431,11 +358,10 @@ class SpoolWriter(NullWriter):
 
     def _step_before(self, step: int) -> int | None:
         """The recorded step that an epoch follows; those from its number on are replaced."""
-        earlier = [entry.step for entry in self.spool.manifest.steps if entry.step < step]
-        return earlier[-1] if earlier else None
+        return next((entry.step for entry in reversed(self.spool.steps) if entry.step < step), None)
 
     def _write_maps(self, *, complete: bool) -> None:
-        if self.maps is None or not self.spool.manifest.steps:
+        if self.maps is None or not self.spool.steps:
             return
         self.maps.write(self.spool, complete=complete)
         if complete:
@@ -444,7 +370,7 @@ class SpoolWriter(NullWriter):
 
 
 def _entry(epoch: Epoch, columns: Mapping[str, Any]) -> StepEntry:
-    loss = np.ma.compressed(columns["loss"])
+    loss = seen_values(columns["loss"])
     n_nonfinite = int((~np.isfinite(loss)).sum())
     rows = epoch.rows
     return StepEntry(epoch.step, epoch.delta, int(rows.ids.size), n_nonfinite, rows.n_duplicates)

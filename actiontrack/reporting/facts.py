@@ -109,8 +109,8 @@ def _facts(record: StoredRecord) -> pd.DataFrame:
         "steps": str(manifest.n_steps),
         "samples": str(manifest.n_samples),
         "classes": str(len(manifest.class_names)) if manifest.class_names else "not named",
-        "losses that are not finite": str(sum(step.n_nonfinite for step in manifest.steps)),
-        "duplicates dropped": str(sum(step.n_duplicates for step in manifest.steps)),
+        "losses that are not finite": str(manifest.totals.n_nonfinite),
+        "duplicates dropped": str(manifest.totals.n_duplicates),
         "state": manifest.status,
     }
     optional = {

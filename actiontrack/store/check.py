@@ -21,10 +21,11 @@ def damaged_files(record: StoredRecord, *, tables_only: bool = False) -> list[st
     Returns:
         One message per damaged file, in the order of the manifest; none for a whole record.
     """
+    losses = {block.path for block in record.manifest.blocks}
     paths = [
         path
         for path in record.manifest.files
-        if not tables_only or path in {SAMPLES, SCORES} or path.startswith("blocks/")
+        if not tables_only or path in {SAMPLES, SCORES} or path in losses
     ]
     messages = (
         _failure(lambda path=path: verified_file(record.manifest, path, record.fetch))  # type: ignore[misc]
@@ -40,7 +41,7 @@ def unreadable_tables(record: StoredRecord) -> list[str]:
         One message per table that can't be read, or does not fit the others.
     """
     readers: list[Callable[[], Any]] = [lambda: record.samples, lambda: record.boxes]
-    if record.manifest.steps:
+    if record.manifest.n_steps:
         readers += [record.history, record.scores]
     optional = (
         (record.has_features, record.features),

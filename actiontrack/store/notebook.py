@@ -1,13 +1,16 @@
 """Small HTML tables by which objects appear in a notebook; all text is escaped."""
 
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
+from actiontrack.record.manifest import Manifest
+
 __all__ = [
     "facts_html",
+    "record_html",
     "table_html",
 ]
 
@@ -26,6 +29,27 @@ def facts_html(heading: str, facts: Mapping[str, object]) -> str:
         for name, value in facts.items()
     )
     return f"<div><strong>{html.escape(heading)}</strong><table><tbody>{rows}</tbody></table></div>"
+
+
+def record_html(manifest: Manifest, run: str, model: str, held: Sequence[str]) -> str:
+    """What a record is and holds.
+
+    Args:
+        manifest: the record's manifest.
+        run: id and name of its run.
+        model: name of the model.
+        held: what it holds beside losses.
+    """
+    facts = {
+        "run": run,
+        "model": model,
+        "loss": f"{manifest.loss_name}, Δn by {manifest.delta_kind}",
+        "samples × steps": f"{manifest.n_samples} × {manifest.n_steps}",
+        "classes": len(manifest.class_names) or "not named",
+        "state": manifest.status,
+        "holds": ", ".join(held) or "losses only",
+    }
+    return facts_html(f"Record {manifest.name}", facts)
 
 
 def table_html(heading: str, frame: pd.DataFrame, *, note: str = "") -> str:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from actiontrack.errors import CorruptRecordError, NotFoundError, StoreError
 from actiontrack.history import LossHistory
-from actiontrack.record.losses import measure_dtype, read_history
+from actiontrack.record.losses import measure_dtype, read_curve, read_history, read_step
 from actiontrack.record.manifest import Manifest, manifest_digest
 from actiontrack.record.maps import read_map, read_map_index
 from actiontrack.record.parquet import Fetch
@@ -24,7 +24,6 @@ from actiontrack.record.paths import (
     PROBABILITIES,
     SCORES,
     THUMBNAILS,
-    block_path,
     picture_path,
 )
 from actiontrack.record.pictures import Pictures, read_boxes
@@ -38,8 +37,9 @@ from actiontrack.record.vectors import (
 from actiontrack.scores import score_table, score_unit
 from actiontrack.store.artifacts import Artifacts
 from actiontrack.store.cache import PRIVATE_BYTES, Cache
-from actiontrack.store.files import RecordFiles, read_below
-from actiontrack.store.notebook import facts_html
+from actiontrack.store.files import RecordFiles
+from actiontrack.store.images import image_of_source
+from actiontrack.store.notebook import record_html
 from actiontrack.store.runs import RunInfo
 
 __all__ = [
@@ -128,24 +128,10 @@ class StoredRecord:
 
     def _repr_html_(self) -> str:
         """Show itself in a notebook."""
-        manifest = self.manifest
-        held = {
-            "features": self.has_features,
-            "probabilities": self.has_probabilities,
-            "maps": self.has_maps,
-            "thumbnails": self.has_thumbnails,
-            "boxes": self.has_boxes,
-        }
-        facts = {
-            "run": f"{self.run.run_id} ({self.run.name})",
-            "model": self.model,
-            "loss": f"{manifest.loss_name}, Δn by {manifest.delta_kind}",
-            "samples × steps": f"{manifest.n_samples} × {manifest.n_steps}",
-            "classes": len(manifest.class_names) or "not named",
-            "state": manifest.status,
-            "holds": ", ".join(name for name, is_held in held.items() if is_held) or "losses only",
-        }
-        return facts_html(f"Record {self.name}", facts)
+        optional = ("features", "probabilities", "maps", "thumbnails", "boxes")
+        held = [name for name in optional if getattr(self, f"has_{name}")]
+        run = f"{self.run.run_id} ({self.run.name})"
+        return record_html(self.manifest, run, self.model, held)
 
     @cached_property
     def digest(self) -> str:
@@ -213,7 +199,7 @@ class StoredRecord:
             ours = [stored.get(name, computed[name]) for name in computed.columns]
             later = stored[stored.columns.difference(computed.columns, sort=False)]
             return pd.concat([*ours, later], axis=1)
-        if not self.manifest.steps:
+        if not self.manifest.n_steps:
             raise NotFoundError(
                 f"record {self.name} of run {self.run.run_id} has no complete epoch yet."
             )
@@ -227,11 +213,36 @@ class StoredRecord:
         names = None if columns is None else tuple(columns)
 
         def read() -> LossHistory:
-            self._files.prefetch([block_path(entry.step) for entry in self.manifest.steps])
+            self._files.prefetch([block.path for block in self.manifest.blocks])
             with self._naming_the_run():
                 return read_history(self.manifest, self.fetch, columns=names, samples=self.samples)
 
         return self.cached(("history", names), read)
+
+    def loss_curve(self, sample: int, columns: Sequence[str] = ("loss",)) -> pd.DataFrame:
+        """All steps of the sample at a row position; of the losses only its pages are read.
+
+        Returns:
+            step, delta and the columns, one row per step. What was not seen is NaN, -1 or False.
+
+        Raises:
+            CorruptRecordError: if what is read is damaged.
+        """
+        with self._naming_the_run():
+            steps, grids, _ = read_curve(self.manifest, self.fetch, sample, columns)
+        numbers = {"step": [step.step for step in steps], "delta": [step.delta for step in steps]}
+        return pd.DataFrame({**numbers, **grids})
+
+    def losses_of_step(self, step: int, columns: Sequence[str] = ("loss",)) -> pd.DataFrame:
+        """One step of all samples, one row per sample; only the file that holds it is read.
+
+        Raises:
+            NotFoundError: if the step was not recorded.
+            CorruptRecordError: if the file is damaged.
+        """
+        with self._naming_the_run():
+            _, grids, _ = read_step(self.manifest, self.fetch, step, columns)
+        return pd.DataFrame(grids)
 
     @property
     def samples(self) -> Samples:
@@ -384,25 +395,10 @@ class StoredRecord:
         Raises:
             NotFoundError: if neither is there.
         """
-        if self.manifest.hides_images:
-            raise NotFoundError(
-                f"record {self.name} of run {self.run.run_id} was made without images on purpose: "
-                "there are none to show."
-            )
-        if self.has_thumbnails:
+        if self.has_thumbnails and not self.manifest.hides_images:
             return self._picture(THUMBNAILS, sample)
-        if self.manifest.has_hashed_ids:
-            raise NotFoundError(
-                f"record {self.name} of run {self.run.run_id} holds hashes in place of ids and no "
-                "thumbnails: its images can't be found. Record with thumbnails to see images."
-            )
-        source = self.manifest.source or {}
-        if source.get("kind") != "folder" or "root" not in source or self.samples.paths is None:
-            raise NotFoundError(
-                f"record {self.name} of run {self.run.run_id} refers to no image files and holds "
-                "no thumbnails. Record with thumbnails to see images."
-            )
-        return read_below(Path(str(source["root"])), self.samples.paths[sample])
+        owner = f"record {self.name} of run {self.run.run_id}"
+        return image_of_source(self.manifest, owner, lambda: self.samples.paths, sample)
 
     def fetch(self, path: str) -> Path:
         """Local path of a file of the record, downloaded once.

@@ -1,6 +1,7 @@
 """The tracking server as one object: runs, records, artifacts, tags and metrics."""
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -28,6 +29,8 @@ from actiontrack.store.tags import listed_manifest, record_tags
 from actiontrack.store.translation import translated, translated_artifacts
 
 __all__ = ["Store"]
+
+logger = logging.getLogger("actiontrack")
 
 
 class Store:
@@ -234,6 +237,15 @@ class Store:
                 self._repository(self.get_run(run_id)).log_artifact(str(local), folder)
             else:
                 self._client.log_artifact(run_id, str(local), folder)
+
+    def delete_artifacts(self, run_id: str, paths: Sequence[str]) -> None:
+        """Delete artifact files of a run, where its store allows that; others stay."""
+        try:
+            repository = self._repository(self.get_run(run_id))
+            for path in paths:
+                repository.delete_artifacts(path)
+        except Exception as error:  # noqa: BLE001 - of any store; nothing depends on it
+            logger.debug("run %s: superseded files stay: %s", run_id, error)
 
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Set tags of a run in one request, so that records that finish at once can do so."""

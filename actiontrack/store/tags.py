@@ -12,7 +12,7 @@ from pathlib import Path
 
 from actiontrack.errors import ActionTrackError
 from actiontrack.record.manifest import Manifest, read_manifest, write_manifest
-from actiontrack.record.paths import FORMAT_VERSION, MANIFEST
+from actiontrack.record.paths import MANIFEST
 from actiontrack.store.runs import FORMAT_TAG, MODEL_TAG, RECORD_TAG, RunInfo
 
 __all__ = ["MANIFEST_TAG", "listed_manifest", "manifest_tag", "record_tags"]
@@ -26,7 +26,7 @@ _MAX_CHARACTERS = 5000  # what every tracking store takes; it expands to 4 MB at
 def record_tags(manifest: Manifest) -> dict[str, str]:
     """The tags of a run that holds a record: by them queries find it and tables describe it."""
     tags = {
-        FORMAT_TAG: str(FORMAT_VERSION),
+        FORMAT_TAG: str(manifest.version),
         f"{RECORD_TAG}{manifest.name}": manifest.status,
     } | manifest_tag(manifest.name, manifest if manifest.complete else None)
     if manifest.model:

@@ -164,7 +164,7 @@ def _siblings(view: RunView) -> list[str]:
 
 def _facts(view: RunView) -> list[tuple[str, str]]:
     manifest, info = view.manifest, view.info
-    nonfinite = sum(step.n_nonfinite for step in manifest.steps)
+    nonfinite = manifest.totals.n_nonfinite
     facts = [
         ("Model", view.model),
         ("Dataset", info.dataset),

@@ -153,7 +153,7 @@ class RunView:
     @property
     def last_step(self) -> int | None:
         """The last complete step, None before there is one."""
-        return self.manifest.steps[-1].step if self.manifest.steps else None
+        return self.manifest.last_step
 
 
 def list_runs(
