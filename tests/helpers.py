@@ -20,6 +20,8 @@ from pathlib import Path
 
 import mlflow
 
+from actiontrack.record.losses import read_steps
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -34,6 +36,11 @@ def wait_until(condition, timeout=20.0, interval=0.02):
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true in time"
         time.sleep(interval)
+
+
+def steps_of(record):
+    """What every step of a stored record held."""
+    return list(read_steps(record.manifest, record.fetch))
 
 
 def with_peak(function):

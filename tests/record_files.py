@@ -6,21 +6,26 @@ import numpy as np
 from helpers import message
 
 from actiontrack.record.disk import file_entry
-from actiontrack.record.losses import read_history, write_block
+from actiontrack.record.losses import read_history, write_losses
 from actiontrack.record.manifest import (
     Manifest,
-    StepEntry,
     manifest_checksum,
     read_manifest,
     write_manifest,
 )
-from actiontrack.record.paths import block_path
+from actiontrack.record.paths import losses_path
 from actiontrack.record.samples import Samples, write_samples
+from actiontrack.record.steps import Block, StepEntry, StepTotals
 from actiontrack.record.vectors import (
     read_scores,
     write_scores,
 )
 from actiontrack.scores import score_table
+
+#: Small, so that every record has several files of losses.
+STEPS_OF_A_FILE = 2
+#: The files of losses of a record of three steps.
+FIRST, LAST = losses_path(1), losses_path(2)
 
 
 def write(folder, history, **changes):
@@ -29,15 +34,18 @@ def write(folder, history, **changes):
         sample_ids=history.sample_ids, labels=history.labels, true_labels=history.true_labels
     )
     files = {"samples.parquet": write_samples(folder, samples)}
-    steps = []
-    for row, step in enumerate(history.steps.tolist()):
-        columns = {"loss": history.losses, **history.measures, **history.components}
-        masked = {
-            name: np.ma.MaskedArray(grid[row], mask=~history.seen[row])
-            for name, grid in columns.items()
-        }
-        files[block_path(step)] = write_block(folder, step, masked)
-        steps.append(StepEntry(step, float(history.deltas[row]), int(history.seen[row].sum())))
+    steps = [
+        StepEntry(step, float(history.deltas[row]), int(history.seen[row].sum()))
+        for row, step in enumerate(history.steps.tolist())
+    ]
+    columns = {"loss": history.losses, **history.measures, **history.components}
+    blocks = []
+    for number, start in enumerate(range(0, len(steps), STEPS_OF_A_FILE), start=1):
+        rows = slice(start, start + STEPS_OF_A_FILE)
+        path = losses_path(number)
+        grids = {name: grid[rows] for name, grid in columns.items()}
+        files[path] = write_losses(folder, path, steps[rows], grids, history.seen[rows])
+        blocks.append(Block.of(path, steps[rows]))
     files["scores.parquet"] = write_scores(folder, score_table(history))
     manifest = Manifest(
         **{
@@ -51,7 +59,8 @@ def write(folder, history, **changes):
             "class_names": history.class_names,
             "measures": tuple(history.measures),
             "components": tuple(history.components),
-            "steps": tuple(steps),
+            "blocks": tuple(blocks),
+            "totals": StepTotals.of(steps),
             "files": files,
             "status": "complete",
         }
@@ -93,6 +102,24 @@ def rewrite_manifest(folder, change, *, checksum=True):
     path.write_text(json.dumps(body))
 
 
+def name_blocks(body, steps):
+    """Name files of losses in the JSON of a manifest: path -> numbers of its steps, seen by all."""
+    numbers = [step for path in steps for step in steps[path]]
+    body["blocks"] = [
+        {"path": path, "first_step": held[0], "last_step": held[-1], "n_steps": len(held)}
+        for path, held in steps.items()
+    ]
+    body["totals"] = {
+        "n_steps": len(numbers),
+        "first_step": numbers[0] if numbers else None,
+        "last_step": numbers[-1] if numbers else None,
+        "delta": float(len(numbers)),
+        "n_seen": len(numbers) * body["n_samples"],
+        "n_nonfinite": 0,
+        "n_duplicates": 0,
+    }
+
+
 def bare(n_samples):
     return Manifest(
         split="test",
@@ -113,7 +140,7 @@ def read_all(folder):
 
 def altered(name):
     return message(
-        f"{name} of test-probe is truncated or altered: its sha256 is not that of the manifest. "
+        f"{name} of test-probe is truncated or altered: its digest is not that of the manifest. "
         "Restore the file, or record the run again."
     )
 
@@ -128,4 +155,4 @@ def missing(name):
 def promise(record, name):
     """Name the file in the manifest as it is now."""
     entry = file_entry(record / name)
-    rewrite_manifest(record, lambda body: body["files"].update({name: vars(entry)}))
+    rewrite_manifest(record, lambda body: body["files"].update({name: entry.body()}))

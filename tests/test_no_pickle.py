@@ -82,7 +82,7 @@ def test_the_exploit_works_where_one_unpickles(exploit):
     assert exploit[0].is_dir()
 
 
-@pytest.mark.parametrize("name", ["samples.parquet", "blocks/000002.parquet", "scores.parquet"])
+@pytest.mark.parametrize("name", ["samples.parquet", "losses/000002.parquet", "scores.parquet"])
 def test_a_pickle_in_the_place_of_a_file_is_refused_and_not_run(tmp_path, exploit, name):
     folder = tmp_path / "test-probe"
     write(folder, make_history(n_steps=3, n_samples=10))

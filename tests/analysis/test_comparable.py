@@ -10,6 +10,7 @@ from analysis_helpers import N_SAMPLES
 from actiontrack import analysis
 from actiontrack.errors import NotComparableError, NotFoundError
 from actiontrack.history import LossHistory
+from actiontrack.record.steps import NO_STEPS
 from actiontrack.recorder import Recorder
 from actiontrack.testing import make_history
 
@@ -71,7 +72,7 @@ def test_of_sets_of_one_size_the_one_with_more_models_is_taken(record, history):
 
 def test_a_record_without_a_complete_epoch_is_left_out(record, history):
     whole, started = record(history), record(history)
-    started.manifest = replace(started.manifest, steps=())
+    started.manifest = replace(started.manifest, blocks=(), totals=NO_STEPS)
     chosen, left_out = analysis.split_comparable([started, whole])
     assert [each.run.run_id for each in chosen] == [whole.run.run_id]
     assert reasons(left_out) == {started.run.run_id: "no complete epoch yet"}

@@ -40,12 +40,13 @@ def test_doctor_says_of_torch_alone_that_it_is_for_training(monkeypatch):
     assert set(rows.values()) == {("failed", "not installed")}
 
 
-def test_doctor_fails_where_a_block_is_missing(run_cli, two_runs, experiment, store):
+def test_doctor_fails_where_a_file_of_losses_is_missing(run_cli, two_runs, experiment, store):
     root = store.local_root(store.get_run(two_runs[0])) / "actiontrack" / "test-probe"
-    (root / "blocks" / "000002.parquet").unlink()
+    [losses] = (root / "losses").iterdir()
+    losses.unlink()
     code, out, err = run_cli("doctor", "--experiment", experiment)
     assert code == 7
-    assert "blocks/000002.parquet is named in the manifest of test-probe but missing" in out
+    assert f"losses/{losses.name} is named in the manifest of test-probe but missing" in out
     assert err.startswith(f"error: 1 check failed: {two_runs[0][:8]} test-probe.")
 
 
@@ -60,7 +61,7 @@ DAMAGE = {
     "its scores are cut": lambda folder: cut(folder / "scores.parquet"),
     "its scores are gone": lambda folder: (folder / "scores.parquet").unlink(),
     "its samples are gone": lambda folder: (folder / "samples.parquet").unlink(),
-    "a block is cut": lambda folder: cut(folder / "blocks" / "000001.parquet"),
+    "its losses are cut": lambda folder: cut(*(folder / "losses").iterdir()),
 }
 
 
@@ -81,14 +82,15 @@ def test_doctor_checks_every_record_of_every_run_and_names_all_that_are_damaged(
     record_history(replace(history, split="train"), first, store, spool)
     root = store.local_root(store.get_run(first)) / "actiontrack"
     cut(root / "train-probe" / "scores.parquet")
-    (root / "train-probe" / "blocks" / "000001.parquet").unlink()
+    [losses] = (root / "train-probe" / "losses").iterdir()
+    losses.unlink()
     shutil.rmtree(store.local_root(store.get_run(second)) / "actiontrack")
     code, out, err = run_cli("doctor", "--experiment", experiment, "--format", "csv")
     rows = pd.read_csv(io.StringIO(out)).set_index("what")
     assert rows.loc[f"{first[:8]} test-probe", "state"] == "ok"
     detail = rows.loc[f"{first[:8]} train-probe", "detail"]
     assert "scores.parquet of train-probe is truncated" in detail
-    assert "blocks/000001.parquet is named" in detail
+    assert f"losses/{losses.name} is named" in detail
     assert code == 7
     names = {f"{first[:8]} train-probe", f"{second[:8]} test-probe"}
     assert set(err.partition("failed: ")[2].rstrip(".\n").split(", ")) == names

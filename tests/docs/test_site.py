@@ -22,7 +22,7 @@ from actiontrack import errors, plots, scores
 from actiontrack.cli import cli
 from actiontrack.history import MEASURES
 from actiontrack.record.disk import FileEntry
-from actiontrack.record.manifest import Manifest, StepEntry
+from actiontrack.record.manifest import Manifest
 from actiontrack.record.paths import (
     BOXES,
     FEATURES,
@@ -33,11 +33,13 @@ from actiontrack.record.paths import (
     SCORES,
     THUMBNAILS,
     block_path,
+    losses_path,
     map_path,
     picture_path,
 )
 from actiontrack.record.pictures import BOX_COLUMNS
 from actiontrack.record.samples import Samples
+from actiontrack.record.steps import Block, StepEntry, StepTotals
 from actiontrack.testing import make_history
 from actiontrack.web.app import routes
 from actiontrack.web.routes import PREFIX
@@ -93,13 +95,14 @@ def test_the_command_reference_holds_every_command_and_option(name, command, pag
     assert " ".join(summary.split()) in " ".join(text.split())
 
 
-@pytest.mark.parametrize("kind", [Manifest, StepEntry, FileEntry, Samples])
+@pytest.mark.parametrize("kind", [Manifest, Block, StepEntry, StepTotals, FileEntry, Samples])
 def test_the_format_holds_every_field(kind, words):
     code, _ = words("format.html")
     names = {"sample_ids": "sample_id", "labels": "label", "true_labels": "true_label"}
     names |= {"paths": "path", "input_digests": "input_digest"}
+    names = {Samples: names, FileEntry: {"digest": "blake3", "algorithm": "sha256"}}.get(kind, {})
     for field in fields(kind):
-        name = names.get(field.name, field.name) if kind is Samples else field.name
+        name = names.get(field.name, field.name)
         assert name in code, f"docs/format.md does not describe {kind.__name__}.{field.name}"
 
 
@@ -108,7 +111,7 @@ def test_the_format_holds_every_file_measure_and_column_of_boxes(words):
     files = [
         *(MANIFEST, SAMPLES, SCORES, FEATURES),
         *(PROBABILITIES, THUMBNAILS, BOXES, MAP_INDEX),
-        *(block_path(1), map_path(0), picture_path("NAME")),
+        *(losses_path(1), block_path(1), map_path(0), picture_path("NAME")),
     ]
     for name in (*files, *MEASURES, *BOX_COLUMNS):
         assert name in code, f"docs/format.md does not describe {name}"

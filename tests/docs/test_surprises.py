@@ -18,8 +18,10 @@ from helpers import ROOT
 from actiontrack.analysis.tables import save_frame
 from actiontrack.errors import ParameterError, RecordingError
 from actiontrack.history import LossHistory
-from actiontrack.record.losses import write_block
+from actiontrack.record.losses import write_losses
 from actiontrack.record.maps import write_maps
+from actiontrack.record.paths import losses_path
+from actiontrack.record.steps import StepEntry
 from actiontrack.recorder import Recorder
 
 TABLE = [
@@ -43,10 +45,12 @@ def test_a_row_names_versions_and_fills_every_column(row):
 
 @pytest.fixture(scope="module")
 def block(tmp_path_factory):
-    """A block of a record."""
+    """A file of losses of a record."""
     folder = tmp_path_factory.mktemp("record")
-    write_block(folder, 1, {"loss": LOSSES})
-    return folder / "blocks/000001.parquet"
+    seen = ~np.ma.getmaskarray(LOSSES)
+    step = StepEntry(1, 1.0, int(seen.sum()), n_nonfinite=1)
+    write_losses(folder, losses_path(1), [step], {"loss": LOSSES.data[None]}, seen[None])
+    return folder / losses_path(1)
 
 
 @pytest.fixture(scope="module")
@@ -183,12 +187,13 @@ def test_folders_named_by_the_epoch_are_read_as_text(tmp_path):
     assert rows == [(1,), (10,), (2,)]
 
 
-def test_blocks_are_read_in_the_order_of_steps(tmp_path):
+def test_files_of_losses_are_read_in_the_order_of_steps(tmp_path):
     for step in (1, 2, 10):
-        write_block(tmp_path, step, {"loss": LOSSES[:1]})
-    rows = pyarrow.dataset.dataset(tmp_path / "blocks").to_table(columns=["step"])
+        grids = {"loss": LOSSES.data[None, :1]}
+        write_losses(tmp_path, losses_path(step), [StepEntry(step, 1.0, 1)], grids)
+    rows = pyarrow.dataset.dataset(tmp_path / "losses").to_table(columns=["step"])
     assert rows["step"].to_pylist() == [1, 2, 10]
-    assert pd.read_parquet(tmp_path / "blocks")["step"].dtype == np.int32
+    assert pd.read_parquet(tmp_path / "losses")["step"].dtype == np.int32
 
 
 def test_duckdb_reads_our_float16_and_no_split_one(tmp_path):

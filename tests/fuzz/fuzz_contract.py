@@ -11,14 +11,19 @@ import pandas as pd
 from PIL import Image
 
 from actiontrack.errors import ActionTrackError
-from actiontrack.record.losses import read_history, write_block
+from actiontrack.record.losses import (
+    read_curve,
+    read_history,
+    read_step,
+    read_steps,
+    write_losses,
+)
 from actiontrack.record.manifest import (
     Manifest,
-    StepEntry,
     write_manifest,
 )
 from actiontrack.record.maps import read_map, read_map_index, write_maps
-from actiontrack.record.paths import block_path, picture_path
+from actiontrack.record.paths import losses_path, picture_path
 from actiontrack.record.pictures import (
     Pictures,
     read_boxes,
@@ -27,6 +32,7 @@ from actiontrack.record.pictures import (
     write_thumbnails,
 )
 from actiontrack.record.samples import Samples, read_samples, write_samples
+from actiontrack.record.steps import Block, StepEntry, StepTotals
 from actiontrack.record.vectors import (
     read_features,
     read_probabilities,
@@ -119,7 +125,7 @@ def png(array):
 
 def write_record(folder):
     """A record with every kind of file that the format has; returns its manifest."""
-    history = make_history(n_steps=3, n_samples=N)
+    history = make_history(n_steps=5, n_samples=N)
     rng = np.random.default_rng(0)
     names = [f"class_{each % 3}/é{each}.png" for each in range(N)]
     samples = Samples(
@@ -130,13 +136,19 @@ def write_record(folder):
         input_digests=["0" * 32] * N,
     )
     files = {"samples.parquet": write_samples(folder, samples)}
-    steps = []
-    for row, step in enumerate(history.steps.tolist()):
-        mask = np.arange(N) == row if row == 1 else np.zeros(N, bool)
-        columns = {"loss": history.losses, **history.measures, "box": history.losses + 1}
-        masked = {each: np.ma.MaskedArray(grid[row], mask=mask) for each, grid in columns.items()}
-        files[block_path(step)] = write_block(folder, step, masked)
-        steps.append(StepEntry(step, 1.0, N - int(mask.sum())))
+    seen = np.ones((5, N), np.bool_)
+    seen[1, 1] = False
+    columns = {"loss": history.losses, **history.measures, "box": history.losses + 1}
+    steps = [
+        StepEntry(step, 1.0, int(seen[row].sum()))
+        for row, step in enumerate(history.steps.tolist())
+    ]
+    blocks = []
+    for number, rows in enumerate((slice(0, 2), slice(2, 4), slice(4, 5)), start=1):
+        grids = {each: grid[rows] for each, grid in columns.items()}
+        path = losses_path(number)
+        files[path] = write_losses(folder, path, steps[rows], grids, seen[rows])
+        blocks.append(Block.of(path, steps[rows]))
     scores = score_table(replace(history, sample_ids=samples.sample_ids))
     files["scores.parquet"] = write_scores(folder, scores)
     files["features.parquet"] = write_features(folder, rng.normal(size=(N, 4)))
@@ -158,8 +170,9 @@ def write_record(folder):
         id_type="string", digests={"ids": "0" * 64, "labels": None, "inputs": None},
         class_names=history.class_names, model="cnn", measures=tuple(history.measures),
         components=("box",), source={"kind": "folder", "root": "/nowhere"},
-        pixel_loss_name="focal", void="ignored", maps={"factor": 1, "dtype": "float32", "step": 3},
-        steps=tuple(steps), files=files, status="complete", revision=9, writer="actiontrack 0",
+        pixel_loss_name="focal", void="ignored", maps={"factor": 1, "dtype": "float32", "step": 5},
+        blocks=tuple(blocks), totals=StepTotals.of(steps), files=files, status="complete",
+        revision=9, writer="actiontrack 0",
     )  # fmt: skip
     write_manifest(folder, manifest)
     return manifest
@@ -186,9 +199,24 @@ def read_everything(manifest, fetch):
             pictures = Pictures(manifest, fetch, name)
             for sample in (0, N - 1):
                 pictures.read(sample)
-    if manifest.steps:
-        history = read_history(manifest, fetch)
-        if history.losses.shape != (manifest.n_steps, manifest.n_samples):
-            raise BrokenContractError(f"losses of {history.losses.shape}")
-        if manifest.n_samples <= N:
-            score_table(history)
+    if manifest.n_steps:
+        read_losses(manifest, fetch)
+
+
+def read_losses(manifest, fetch):
+    """Read the losses of a record whole, by step and by sample: all must agree."""
+    history = read_history(manifest, fetch)
+    if history.losses.shape != (manifest.n_steps, manifest.n_samples):
+        raise BrokenContractError(f"losses of {history.losses.shape}")
+    if manifest.n_samples <= N:
+        score_table(history)
+    steps = read_steps(manifest, fetch)
+    if [step.step for step in steps] != history.steps.tolist():
+        raise BrokenContractError(f"steps {steps}")
+    _, grids, _ = read_step(manifest, fetch, steps[-1].step, ["loss"])
+    if not np.array_equal(grids["loss"], history.losses[-1], equal_nan=True):
+        raise BrokenContractError(f"one step {grids['loss']}, of the history {history.losses[-1]}")
+    last = manifest.n_samples - 1
+    _, grids, _ = read_curve(manifest, fetch, last, ["loss"])
+    if not np.array_equal(grids["loss"], history.losses[:, last], equal_nan=True):
+        raise BrokenContractError(f"a curve {grids['loss']}, of {history.losses[:, last]}")

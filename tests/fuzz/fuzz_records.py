@@ -1,23 +1,31 @@
-"""Targets of a record: its Parquet files and its manifest."""
+"""Targets of a record: its Parquet files, what their footers say of steps, and its manifest."""
 
 import contextlib
 import copy
-import hashlib
 import json
 from dataclasses import replace
 
-from fuzz_contract import read_everything, write_record
+import pyarrow.parquet as pq
+from blake3 import blake3
+from fuzz_contract import read_everything, read_losses, write_record
 
 from actiontrack.record.disk import FileEntry
+from actiontrack.record.losses import read_steps
 from actiontrack.record.manifest import (
     manifest_checksum,
     read_manifest,
 )
-from actiontrack.record.paths import block_path
+from actiontrack.record.steps import StepTotals
+
+
+def entry_of(content):
+    """The entry of a file of this content, which is read in pieces where that can be."""
+    digest = blake3(content).hexdigest()
+    return FileEntry(digest, len(content), pieces=(digest,) if content else ())
 
 
 class Files:
-    """Parquet files of a record, each with a sha256 that fits: the first byte names the file."""
+    """Parquet files of a record, each with digests that fit: the first byte names the file."""
 
     share = 15
 
@@ -25,6 +33,7 @@ class Files:
         self._folder = folder / "record"
         self._manifest = write_record(self._folder)
         self._names = [name for name in self._manifest.files if name.endswith(".parquet")]
+        self._steps = read_steps(self._manifest, lambda name: self._folder / name)
 
     def seeds(self):
         return [
@@ -36,17 +45,56 @@ class Files:
         name = self._names[data[0] % len(self._names)] if data else self._names[0]
         content, path = data[1:], self._folder.with_name("altered.parquet")
         path.write_bytes(content)
-        entry = FileEntry(hashlib.sha256(content).hexdigest(), len(content))
-        kept = {name: entry}
-        steps = tuple(each for each in self._manifest.steps if block_path(each.step) == name)
-        if steps:
+        kept = {name: entry_of(content)}
+        blocks = tuple(block for block in self._manifest.blocks if block.path == name)
+        steps = [
+            step
+            for block in blocks
+            for step in self._steps
+            if block.first_step <= step.step <= block.last_step
+        ]
+        if blocks:
             kept["samples.parquet"] = self._manifest.files["samples.parquet"]
         elif name.startswith("maps"):
             kept = {
                 each: self._manifest.files[each] for each in self._names if "maps" in each
             } | kept
-        manifest = replace(self._manifest, files=kept, steps=steps)
+        totals = StepTotals.of(steps)
+        manifest = replace(self._manifest, files=kept, blocks=blocks, totals=totals)
         read_everything(manifest, lambda each: path if each == name else self._folder / each)
+
+
+class StepsText:
+    """What the footer of a file of losses says of its two steps."""
+
+    share = 30
+
+    def __init__(self, folder):
+        self._folder = folder / "record"
+        self._manifest = write_record(self._folder)
+        self._block = self._manifest.blocks[0]
+        path = self._folder / self._block.path
+        self._table, self._path = pq.read_table(path), path.with_name("altered.parquet")
+        self._text = self._table.schema.metadata[b"actiontrack.steps"]
+
+    def seeds(self):
+        body = json.loads(self._text)
+        wrong = (
+            {"n_steps": 3}, {"step": [1, 2]}, {"step": [2, 1]}, {"step": 0.5}, {"step": 2**40},
+            {"delta": [1, 0]}, {"delta": float("nan")}, {"n_seen": [8, 7]}, {"n_seen": [[7], [6]]},
+            {"n_nonfinite": True}, {"n_duplicates": 10**30}, {"n_seen": 10**400}, {"delta": None},
+        )  # fmt: skip
+        texts = [json.dumps(body | change).encode() for change in wrong]
+        return [self._text, *texts, b"[" * 3000, b"{}", b"null", b"\xff", b""]
+
+    def run(self, data):
+        pq.write_table(self._table.replace_schema_metadata({"actiontrack.steps": data}), self._path)
+        entry = entry_of(self._path.read_bytes())
+        files = {**self._manifest.files, self._block.path: entry}
+        totals = StepTotals(2, 1, 2, 2.0, 13)
+        manifest = replace(self._manifest, files=files, blocks=(self._block,), totals=totals)
+        altered = self._block.path
+        read_losses(manifest, lambda name: self._path if name == altered else self._folder / name)
 
 
 class ManifestJson:

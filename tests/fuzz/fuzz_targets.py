@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fuzz_contract import BrokenContractError, check, spelt_words, words_of
 from fuzz_inputs import Annotations, Images, Parameters, Tables
-from fuzz_records import Files, ManifestJson
+from fuzz_records import Files, ManifestJson, StepsText
 from fuzz_stored import CommandLine, Filters, VerdictFiles, VerdictLines, WebQuery
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
 #: Name -> class. `share` is its part of all inputs: what is cheap gets more.
 TARGETS = {
     "files": Files,
+    "steps-text": StepsText,
     "manifest": ManifestJson,
     "verdict-lines": VerdictLines,
     "verdict-files": VerdictFiles,

@@ -18,14 +18,16 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from unittest import mock
 
 import mlflow
 import numpy as np
 import pandas as pd
 from PIL import Image
 
+from actiontrack.record import losses as record_losses
 from actiontrack.record.paths import FORMAT_VERSION
-from actiontrack.recorder import Recorder
+from actiontrack.recorder import Recorder, packing
 from actiontrack.store import Store
 
 HERE = Path(__file__).parent / f"v{FORMAT_VERSION}"
@@ -44,7 +46,10 @@ def main():
         uri = f"sqlite:///{scratch}/mlflow.db"
         client = mlflow.MlflowClient(uri)
         experiment = client.create_experiment("golden", f"file://{scratch}/artifacts")
-        for write in (classification, detection, pixels, regression, inline, hashed):
+        for write in (
+            *(classification, detection, pixels, regression, inline, hashed),
+            *(rounded, long),
+        ):
             run_id = client.create_run(experiment).info.run_id
             expected = write({"run_id": run_id, "store": Store(uri), "patience": 60})
             folder = next(Path(scratch, "artifacts", run_id, "artifacts/actiontrack").iterdir())
@@ -204,6 +209,67 @@ def hashed(options):
         recorder.end_epoch()
     ids = [hmac.new(SALT.encode(), each.encode(), "sha256").hexdigest()[:32] for each in names]
     return told(losses, [1], ids)
+
+
+def rounded(options):
+    """Losses and measures of half precision: 11 significant bits, ties to even."""
+    ids, labels = [1, 2, 3, 4], np.array([0, 1, 1, 0])
+    margins = [[0.1, 3.3, -0.7, 40.0], [1.0, 1 / 3, 2.7, 1e-4]]
+    losses = [[1 + 2**-11, 1 + 3 * 2**-11, 1e-30, 70000.0], [0.1, 2.0, float("nan"), 3e38]]
+    with Recorder("test", model="mlp", loss_name="hinge", precision="half", **options) as recorder:
+        recorder.describe_samples(ids, labels=labels)
+        for loss, margin in zip(losses, margins, strict=True):
+            recorder.update(ids, np.array(loss), components={"margin_loss": np.array(margin)})
+            recorder.end_epoch()
+    losses, margins = (
+        [[half(value) for value in step] for step in each] for each in (losses, margins)
+    )
+    return told(losses, [1, 1], ids, labels=labels.tolist(), components={"margin_loss": margins})
+
+
+def long(options):
+    """Forty steps in files of sixteen at most and many row groups; samples missed and repeated."""
+    rng = np.random.default_rng(3)
+    n_steps, ids = 40, np.arange(100, 111)
+    losses = rng.integers(0, 64, (n_steps, len(ids))) / 8
+    seen = rng.random(losses.shape) > 0.2
+    seen[:, 4:] = True
+    deltas = [1 + step % 4 / 2 for step in range(n_steps)]
+    repeated = [step % 3 for step in range(n_steps)]
+    with (
+        mock.patch.object(packing, "_LARGE_STEPS", 8),
+        mock.patch.object(packing, "_LARGEST_STEPS", 16),
+        mock.patch.object(record_losses, "_GROUP_ROWS", 64),
+        Recorder(
+            "test", model="cnn", loss_name="hinge", allow_missing=True, duplicates="first",
+            **options,
+        ) as recorder,
+    ):  # fmt: skip
+        recorder.describe_samples(ids)
+        for step in range(n_steps):
+            rows = np.flatnonzero(seen[step])
+            rows = np.concatenate([rows, rows[: repeated[step]]])
+            recorder.update(ids[rows], losses[step][rows])
+            recorder.end_epoch(delta=deltas[step])
+    body = told(losses, deltas, ids.tolist(), n_duplicates=repeated)
+    told_losses = np.where(seen, losses, "missing").tolist()
+    complete = seen.all(axis=0)
+    body["losses"] = [
+        [value if value == "missing" else float(value) for value in step] for step in told_losses
+    ]
+    body["action"] = [
+        action if complete[place] else "nan" for place, action in enumerate(body["action"])
+    ]
+    return body
+
+
+def half(value):
+    """A float32 of 11 significant bits, ties to even, by exact arithmetic."""
+    if not math.isfinite(value):
+        return value
+    value = float(np.float32(value))
+    mantissa, exponent = math.frexp(value)
+    return math.ldexp(float(round(mantissa * 2**11)), exponent - 11)
 
 
 def softmax(logits):

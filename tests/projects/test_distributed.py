@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from helpers import free_port
+from helpers import free_port, steps_of
 from processes import Process
 
 from actiontrack.store import RunQuery, Store
@@ -75,12 +75,12 @@ def test_two_processes_record_every_sample_of_the_evaluation_passes_once(togethe
     history = record.history()
     assert history.losses.shape == (2, 51)
     assert history.seen.all()
-    assert [step.n_duplicates for step in record.manifest.steps] == [1, 1]
+    assert [step.n_duplicates for step in steps_of(record)] == [1, 1]
 
 
 def test_two_processes_record_every_training_sample_once(together, run):
     inline = together.open_record(run, "train-inline")
-    assert [step.n_seen for step in inline.manifest.steps] == [104, 104]
+    assert [step.n_seen for step in steps_of(inline)] == [104, 104]
     assert np.isfinite(inline.history().losses).all()
 
 

@@ -27,10 +27,15 @@ class Trained:
         return self.store._client.get_run(self.run.run_id).data.metrics
 
 
-def blocks_digest(record):
-    """Digest of the files of losses."""
-    digest = hashlib.sha256()
-    for step in record.manifest.steps:
-        if step.step:
-            digest.update(record.manifest.files[f"blocks/{step.step:06d}.parquet"].sha256.encode())
+def losses_digest(record):
+    """Digest of all that was recorded of the steps from 1 on, bit by bit."""
+    history, digest = record.history(), hashlib.sha256()
+    rows = history.steps > 0
+    for name, grid in (
+        *(("steps", history.steps), ("deltas", history.deltas)),
+        *(("losses", history.losses), ("seen", history.seen)),
+        *history.measures.items(),
+        *history.components.items(),
+    ):
+        digest.update(name.encode() + grid[rows].tobytes())
     return digest.hexdigest()

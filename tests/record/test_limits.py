@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from helpers import ROOT, message
-from record_files import promise, read, rewrite_manifest, write
+from lying import lie_in_footer, replace_file
+from record_files import FIRST, name_blocks, promise, read, rewrite_manifest, write
 
 from actiontrack.errors import CorruptRecordError, ParameterError
 from actiontrack.record import parquet
@@ -22,8 +23,8 @@ from actiontrack.record.limits import (
     check_claim,
     most_bytes,
 )
-from actiontrack.record.losses import _read_grids, read_history
-from actiontrack.record.paths import THUMBNAILS, block_path
+from actiontrack.record.losses import read_blocks, read_history
+from actiontrack.record.paths import THUMBNAILS, losses_path
 from actiontrack.record.pictures import Pictures
 from actiontrack.record.samples import read_samples
 from actiontrack.record.vectors import read_scores
@@ -38,35 +39,6 @@ def record(tmp_path):
     folder = tmp_path / "test-probe"
     write(folder, make_history(n_steps=3, n_samples=N))
     return folder
-
-
-def replace_file(record, name, table, **options):
-    """Write a table in the place of a file of the record, with a sha256 that fits."""
-    path = record / name
-    path.parent.mkdir(exist_ok=True)
-    pq.write_table(table, path, compression="zstd", write_statistics=False, **options)
-    promise(record, name)
-    return path
-
-
-def spelt(number, length=None):
-    """An integer as Thrift's compact protocol writes it, in so many bytes."""
-    number, out = (number << 1) ^ (number >> 63), []
-    while True:
-        out.append(number & 0x7F)
-        number >>= 7
-        if not number and len(out) >= (length or 0):
-            return bytes(each | 0x80 for each in out[:-1]) + bytes(out[-1:])
-
-
-def lie_in_footer(path, truth, lie):
-    """Write another size into a Parquet footer, in as many bytes."""
-    data = bytearray(path.read_bytes())
-    start = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
-    footer = bytes(data[start:-8])
-    assert footer.count(spelt(truth)) == 1
-    data[start:-8] = footer.replace(spelt(truth), spelt(lie, len(spelt(truth))))
-    path.write_bytes(data)
 
 
 # What the manifest says
@@ -88,21 +60,21 @@ def test_a_history_is_refused_before_its_grids_are_made(record):
     """Rows that agree with each other, and of which all files hold next to nothing."""
     n = 30_000_000
     zeros = pa.table({"loss": pa.array(np.zeros(n, np.float32))})
-    replace_file(record, "blocks/000001.parquet", zeros, use_dictionary=["loss"])
+    replace_file(record, FIRST, zeros, use_dictionary=["loss"])
     body = json.loads((record / "manifest.json").read_text())
-    entry = body["files"]["blocks/000001.parquet"]
+    entry = body["files"][FIRST]
     steps = range(1, 501)
 
     def change(body):
         body.update(n_samples=n, measures=[], components=[])
-        body["steps"] = [{"step": each, "delta": 1, "n_seen": n} for each in steps]
-        body["files"] |= {block_path(each): entry for each in steps}
+        body["files"] |= {losses_path(step): entry for step in steps}
+        name_blocks(body, {losses_path(step): [step] for step in steps})
 
     rewrite_manifest(record, change)
     manifest, fetch = read(record)
-    assert n * 4 * len(steps) > MOST_EXPANSION * entry["bytes"]
-    with pytest.raises(CorruptRecordError, match=r"the record test-probe claims 75,000,000,000 by"):
-        _read_grids(manifest, fetch, ["loss"])
+    assert n * 4 * len(steps) > MOST_EXPANSION * entry["bytes"] * len(steps)
+    with pytest.raises(CorruptRecordError, match=r"history of test-probe claims 75,000,000,000 by"):
+        read_blocks(manifest, manifest.blocks, fetch, ["loss"])
 
 
 @pytest.mark.parametrize(
@@ -128,14 +100,12 @@ def test_a_history_is_refused_before_its_grids_are_made(record):
         ("source", "folder"),
         ("maps", {"factor": 1, "dtype": "float64"}),
         ("partial", 3),
-        ("steps", [{"step": 2, "delta": 1, "n_seen": N}, {"step": 1, "delta": 1, "n_seen": N}]),
-        ("steps", [{"step": 1, "delta": float("nan"), "n_seen": N}]),
-        ("steps", [{"step": 1, "delta": "1", "n_seen": N}]),
-        ("steps", [{"step": 1, "delta": 1, "n_seen": N + 1}]),
-        ("steps", [{"step": 10**10, "delta": 1, "n_seen": N}]),
-        ("files", {"manifest.json": {"sha256": "", "bytes": 1}}),
-        ("files", {"samples.parquet": {"sha256": "", "bytes": -1}}),
-        ("files", {"samples.parquet": {"sha256": None, "bytes": 1}}),
+        ("log", -1),
+        ("precision", "quarter"),
+        ("precision", None),
+        ("files", {"manifest.json": {"blake3": "", "bytes": 1}}),
+        ("files", {"samples.parquet": {"blake3": "", "bytes": -1}}),
+        ("files", {"samples.parquet": {"blake3": None, "bytes": 1}}),
         ("version", True),
         ("version", 0),
     ],
@@ -147,10 +117,30 @@ def test_a_field_that_no_record_can_have_is_refused(record, field, value):
 
 
 @pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("steps", [{"step": 2, "delta": 1, "n_seen": 6}, {"step": 1, "delta": 1, "n_seen": 6}]),
+        ("steps", [{"step": 1, "delta": float("nan"), "n_seen": 6}]),
+        ("steps", [{"step": 1, "delta": "1", "n_seen": 6}]),
+        ("steps", [{"step": 1, "delta": 1, "n_seen": 7}]),
+        ("steps", [{"step": 10**10, "delta": 1, "n_seen": 6}]),
+        ("files", {"manifest.json": {"sha256": "", "bytes": 1}}),
+        ("files", {"samples.parquet": {"sha256": "", "bytes": -1}}),
+        ("files", {"samples.parquet": {"sha256": None, "bytes": 1}}),
+        ("files", {"samples.parquet": {"blake3": "", "bytes": 1}}),
+    ],
+)
+def test_a_field_that_no_record_of_version_1_can_have_is_refused(old_record, field, value):
+    rewrite_manifest(old_record, lambda body: body.update({field: value}))
+    with pytest.raises(CorruptRecordError, match="wrong one"):
+        read(old_record)
+
+
+@pytest.mark.parametrize(
     "path", ["", ".", "a//b", "a/./b", "C:evil", "a\0b", "a b", ".hidden", "x" * 600, "-rf"]
 )
 def test_a_path_that_some_system_reads_otherwise_is_refused(record, path):
-    entry = {"sha256": "0" * 64, "bytes": 1}
+    entry = {"blake3": "0" * 64, "bytes": 1}
     rewrite_manifest(record, lambda body: body["files"].update({path: entry}))
     with pytest.raises(CorruptRecordError, match="unsafe path"):
         read(record)
@@ -187,7 +177,12 @@ def zeros():
 def pictures(record, png, n_samples=3, **options):
     table = pa.table({"sample": np.arange(n_samples, dtype=np.int32), "png": png})
     path = replace_file(record, "thumbnails.parquet", table, **options)
-    rewrite_manifest(record, lambda body: body.update(n_samples=n_samples, steps=[]))
+
+    def change(body):
+        body.update(n_samples=n_samples)
+        name_blocks(body, {})
+
+    rewrite_manifest(record, change)
     return path
 
 

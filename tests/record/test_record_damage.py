@@ -6,12 +6,14 @@ from helpers import message
 from record_files import altered, missing, promise, read, read_all
 
 from actiontrack.errors import CorruptRecordError
-from actiontrack.record.losses import write_block
+from actiontrack.record.losses import write_losses
 from actiontrack.record.parquet import copy_file
-from actiontrack.record.paths import block_path
+from actiontrack.record.paths import losses_path
 from actiontrack.record.samples import Samples, write_samples
+from actiontrack.record.steps import StepEntry
 
-FILES = ["samples.parquet", "blocks/000002.parquet", "scores.parquet"]
+LAST = "losses/000002.parquet"
+FILES = ["samples.parquet", LAST, "scores.parquet"]
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -39,12 +41,12 @@ def test_one_flipped_bit_is_refused(record, name, where):
         read_all(record)
 
 
-def test_two_blocks_that_changed_places_are_refused(record):
-    first, second = (record / block_path(each) for each in (1, 2))
+def test_two_files_of_losses_that_changed_places_are_refused(record):
+    first, second = (record / losses_path(number) for number in (1, 2))
     first.rename(record / "spare")
     second.rename(first)
     (record / "spare").rename(second)
-    with pytest.raises(CorruptRecordError, match=altered("blocks/000001.parquet")):
+    with pytest.raises(CorruptRecordError, match=altered("losses/000001.parquet")):
         read_all(record)
 
 
@@ -71,7 +73,7 @@ def test_a_folder_in_the_place_of_a_file_is_refused(record):
         read_all(record)
 
 
-def test_a_file_that_is_no_parquet_is_refused_even_with_its_own_sha256(record):
+def test_a_file_that_is_no_parquet_is_refused_even_with_its_own_digest(record):
     (record / "samples.parquet").write_bytes(b"PAR1 nonsense PAR1")
     promise(record, "samples.parquet")
     text = (
@@ -81,33 +83,33 @@ def test_a_file_that_is_no_parquet_is_refused_even_with_its_own_sha256(record):
         read_all(record)
 
 
-def test_a_block_with_another_number_of_rows_is_refused(record):
-    write_block(record, 2, {"loss": np.ones(39, np.float32)})
-    promise(record, "blocks/000002.parquet")
+def test_losses_of_another_number_of_samples_are_refused(record):
+    write_losses(record, LAST, [StepEntry(3, 1.0, 39)], {"loss": np.ones((1, 39), np.float32)})
+    promise(record, LAST)
     text = (
-        "blocks/000002.parquet has 39 rows where the manifest says 40. "
+        "losses/000002.parquet has 39 rows where the manifest says 40. "
         "Restore the file, or record the run again."
     )
     with pytest.raises(CorruptRecordError, match=message(text)):
         read_all(record)
 
 
-def test_a_block_without_its_columns_is_refused(record):
-    write_block(record, 2, {"loss": np.ones(40, np.float32)})
-    promise(record, "blocks/000002.parquet")
+def test_losses_without_their_measures_are_refused(record):
+    write_losses(record, LAST, [StepEntry(3, 1.0, 40)], {"loss": np.ones((1, 40), np.float32)})
+    promise(record, LAST)
     text = (
-        "blocks/000002.parquet lacks the columns correct, el2n, entropy, margin, predicted, "
+        "losses/000002.parquet lacks the columns correct, el2n, entropy, margin, predicted, "
         "target_probability. Restore the file, or record the run again."
     )
     with pytest.raises(CorruptRecordError, match=message(text)):
         read_all(record)
 
 
-def test_samples_that_break_the_rules_are_refused_even_with_their_own_sha256(record):
+def test_samples_that_break_the_rules_are_refused_even_with_their_own_digest(record):
     write_samples(record, Samples(sample_ids=np.zeros(40, np.int64)))
     promise(record, "samples.parquet")
     text = (
-        "samples.parquet can't be read as the record's format 1: sample_ids: must be unique and "
+        "samples.parquet can't be read as the record's format 2: sample_ids: must be unique and "
         "ascending, got [0, 0, 0, 0, 0]. Sort by id first. "
         "Restore the file, or record the run again."
     )

@@ -20,7 +20,7 @@ from record_files import assert_same_history, bare, read, write
 
 from actiontrack.errors import NotFoundError, ParameterError
 from actiontrack.history import LossHistory
-from actiontrack.record.losses import read_history, write_block
+from actiontrack.record.losses import read_history, write_losses
 from actiontrack.record.manifest import (
     Manifest,
     write_manifest,
@@ -29,6 +29,7 @@ from actiontrack.record.maps import _in_same_file
 from actiontrack.record.paths import THUMBNAILS
 from actiontrack.record.pictures import Pictures, write_thumbnails
 from actiontrack.record.samples import Samples, read_samples, write_samples
+from actiontrack.record.steps import StepEntry
 from actiontrack.record.vectors import (
     read_features,
     read_probabilities,
@@ -43,10 +44,12 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
 
 INTEGERS = st.integers(-(2**63), 2**63 - 1)
 
+FILE = "losses/000001.parquet"
+
 
 @st.composite
 def histories(draw):
-    shape = draw(st.tuples(st.integers(0, 3), st.integers(1, 5)))
+    shape = draw(st.tuples(st.integers(0, 5), st.integers(1, 5)))
     some_ids = draw(st.sampled_from([TEXTS, INTEGERS]))
     ids = draw(st.lists(some_ids, min_size=shape[1], max_size=shape[1], unique=True))
     labels = draw(st.none() | hnp.arrays(np.int64, shape[1], elements=INTEGERS))
@@ -113,7 +116,7 @@ def test_the_same_history_written_twice_is_the_same_bytes(tmp_path, history):
     for name in ("a", "b"):
         write(tmp_path / name, history)
     names = sorted(each.relative_to(tmp_path / "a") for each in (tmp_path / "a").rglob("*.*"))
-    assert len(names) == 6
+    assert len(names) == 5
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
@@ -203,24 +206,26 @@ def test_each_thumbnail_is_read_alone(tmp_path):
         assert found == images[row]
 
 
-def test_pandas_reads_a_block_without_this_package(record, history):
-    frame = pd.read_parquet(record / "blocks" / "000002.parquet")
+def test_pandas_reads_a_file_of_losses_without_this_package(record, history):
+    frame = pd.read_parquet(record / "losses" / "000001.parquet")
     assert frame.columns.tolist() == ["sample", "step", "loss", *history.measures]
-    assert (frame["step"] == 2).all()
-    np.testing.assert_array_equal(frame["loss"], history.losses[1])
+    assert frame["sample"].tolist() == np.repeat(np.arange(40), 2).tolist()
+    assert frame["step"].tolist() == [1, 2] * 40
+    np.testing.assert_array_equal(frame["loss"], history.losses[:2].T.ravel())
 
 
-def test_pyarrow_reads_all_blocks_as_one_dataset(record, history):
-    frame = pa.dataset.dataset(record / "blocks").to_table().to_pandas()
+def test_pyarrow_reads_all_losses_as_one_dataset(record, history):
+    frame = pa.dataset.dataset(record / "losses").to_table().to_pandas()
     grid = frame.pivot_table(index="step", columns="sample", values="loss")
     np.testing.assert_array_equal(grid.to_numpy(), history.losses)
 
 
 def test_a_missing_loss_is_null_and_a_nan_loss_is_nan(tmp_path):
-    loss = np.ma.MaskedArray(np.array([1, np.nan, 0], np.float32), mask=[False, False, True])
-    write_block(tmp_path, 1, {"loss": loss})
-    assert pq.read_table(tmp_path / "blocks/000001.parquet")["loss"].null_count == 1
-    column = pq.read_table(tmp_path / "blocks/000001.parquet")["loss"].to_pylist()
+    losses = np.array([[1, np.nan, 0]], np.float32)
+    seen = np.array([[True, True, False]])
+    write_losses(tmp_path, FILE, [StepEntry(1, 1.0, 2)], {"loss": losses}, seen)
+    assert pq.read_table(tmp_path / FILE)["loss"].null_count == 1
+    column = pq.read_table(tmp_path / FILE)["loss"].to_pylist()
     assert column[0] == 1
     assert np.isnan(column[1])
     assert column[2] is None
@@ -229,11 +234,11 @@ def test_a_missing_loss_is_null_and_a_nan_loss_is_nan(tmp_path):
 def test_duckdb_finds_nan_losses_and_scores(tmp_path):
     """It trusts the bounds of a column, which leave NaN out: floats must not have any."""
     losses = np.array([1.5, np.nan, 0.5], dtype=np.float32)
-    write_block(tmp_path, 1, {"loss": losses})
+    write_losses(tmp_path, FILE, [StepEntry(1, 1.0, 3)], {"loss": losses[None]})
     write_scores(tmp_path, pd.DataFrame({"action": losses.astype(float)}))
     write_features(tmp_path, losses[:, None])
     for path, number in {
-        "blocks/000001.parquet": "loss",
+        FILE: "loss",
         "scores.parquet": "action",
         "features.parquet": "features[1]",
     }.items():
@@ -253,10 +258,10 @@ def test_the_samples_of_a_map_file_are_found_among_neighbours(sizes, data):
         assert _in_same_file(files, int(sample)).tolist() == expected.tolist()
 
 
-def test_blocks_are_small_columnar_files(tmp_path):
+def test_losses_are_small_columnar_files(tmp_path):
     loss = np.random.default_rng(0).gamma(1, 1, 100_000).astype(np.float32)
-    entry = write_block(tmp_path, 1, {"loss": loss})
-    meta = pq.ParquetFile(tmp_path / "blocks/000001.parquet").metadata.row_group(0).column(2)
+    entry = write_losses(tmp_path, FILE, [StepEntry(1, 1.0, 100_000)], {"loss": loss[None]})
+    meta = pq.ParquetFile(tmp_path / FILE).metadata.row_group(0).column(2)
     assert meta.compression == "ZSTD"
     assert "BYTE_STREAM_SPLIT" in meta.encodings
     long_pages = "max_rows_per_page" in inspect.signature(pq.write_table).parameters

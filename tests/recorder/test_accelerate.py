@@ -1,6 +1,7 @@
 """Accelerate in two processes: its padding is dropped by id, the record is that of one process."""
 
 import numpy as np
+from helpers import steps_of
 
 SCRIPT = """
 import os, sys
@@ -34,7 +35,7 @@ def test_two_processes_record_what_one_does(in_warm_process, in_two_processes, s
     in_warm_process(SCRIPT, store.tracking_uri, runs[0], preload=["accelerate"])
     in_two_processes(SCRIPT, store.tracking_uri, runs[1], preload=["accelerate"])
     alone, together = (store.open_record(run_id) for run_id in runs)
-    assert all(each.n_duplicates > 0 for each in together.manifest.steps)
-    assert [each.n_seen for each in together.manifest.steps] == [11, 11]
+    assert all(step.n_duplicates > 0 for step in steps_of(together))
+    assert [step.n_seen for step in steps_of(together)] == [11, 11]
     assert together.manifest.digests == alone.manifest.digests
     np.testing.assert_allclose(together.history().losses, alone.history().losses, rtol=1e-6)

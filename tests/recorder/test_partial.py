@@ -2,7 +2,7 @@ import warnings
 
 import numpy as np
 import pytest
-from helpers import message
+from helpers import message, steps_of
 from recording import LABELS, N, losses_at, one_epoch, part_of_epoch
 
 from actiontrack.recorder import Recorder
@@ -35,7 +35,7 @@ def test_drop_last_gives_no_action_to_those_that_were_dropped(recorder, read):
     scores = read("train-inline").scores()
     assert scores["sample_id"][scores["action"].isna()].tolist() == [2, 5]
     assert scores["n_steps"].tolist() == [1 if row in (2, 5) else 2 for row in range(N)]
-    assert [step.n_seen for step in read("train-inline").manifest.steps] == [N - 1, N - 1]
+    assert [step.n_seen for step in steps_of(read("train-inline"))] == [N - 1, N - 1]
 
 
 def test_a_later_epoch_that_misses_samples_is_kept_apart_by_name(recorder, read):

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers import steps_of
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from recording import LABELS, LOGITS, N, files, files_below, losses_at, one_epoch
@@ -257,7 +258,8 @@ def test_nan_and_infinite_losses_are_kept_and_counted(recorder, read):
     history = read().history()
     np.testing.assert_array_equal(history.losses[0], losses)
     assert history.seen.all()
-    assert history.n_nonfinite == read().manifest.steps[0].n_nonfinite == 3
+    assert history.n_nonfinite == read().manifest.totals.n_nonfinite == 3
+    assert [step.n_nonfinite for step in steps_of(read())] == [3, 0]
     assert read().scores()["action"].isna().tolist() == [True] + [False] * (N - 1)
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from helpers import message
+from helpers import message, steps_of
 from recording import LABELS, N, losses_at, one_epoch
 
 from actiontrack.errors import ParameterError, RecordingError
@@ -65,7 +65,8 @@ def test_repeated_ids_keep_the_first_when_asked(recorder, read):
         summary = rec.end_epoch()
     assert summary.n_duplicates == 1
     assert read().history().losses.tolist() == [[1, 2]]
-    assert read().manifest.steps[0].n_duplicates == 1
+    assert read().manifest.totals.n_duplicates == 1
+    assert [step.n_duplicates for step in steps_of(read())] == [1]
 
 
 def test_declared_samples_that_are_missing_from_the_first_epoch_are_named(recorder):

@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 import stat
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +11,13 @@ import pytest
 from helpers import message
 
 from actiontrack.errors import CorruptRecordError, NotFoundError, StoreError
-from actiontrack.record.manifest import Manifest, StepEntry, read_manifest
+from actiontrack.record.losses import read_history
+from actiontrack.record.manifest import Manifest, read_manifest
 from actiontrack.record.samples import Samples, write_samples
+from actiontrack.record.steps import StepEntry
 from actiontrack.record.vectors import read_scores
 from actiontrack.recorder import spool_root
+from actiontrack.recorder.packer import pack
 from actiontrack.recorder.spool import Destination, Spool
 
 DESTINATION = Destination("sqlite:///x.db", "run1", "cnn", ("process 1",))
@@ -28,6 +32,10 @@ MANIFEST = Manifest(
 )
 
 
+def entry_of(step):
+    return StepEntry(step, 1.0, 2)
+
+
 @pytest.fixture
 def spool(tmp_path):
     """A spool of two samples and two steps."""
@@ -35,7 +43,7 @@ def spool(tmp_path):
     entry = write_samples(found.folder, Samples(sample_ids=np.array([4, 7])))
     found.add_file("samples.parquet", entry)
     for step in (1, 2):
-        found.add_block(StepEntry(step, 1.0, 2), {"loss": np.float32([step, step / 2])})
+        found.add_step(entry_of(step), {"loss": np.float32([step, step / 2])})
     return found
 
 
@@ -52,14 +60,35 @@ def test_the_default_root_is_the_state_folder_of_the_user(monkeypatch):
     assert spool_root() == platformdirs.user_state_path("actiontrack") / "spool"
 
 
-def test_the_manifest_on_disk_is_the_manifest_in_memory(spool):
-    assert read_manifest(spool.folder / "manifest.json") == spool.manifest
-    assert [each.step for each in spool.manifest.steps] == [1, 2]
+@pytest.fixture(params=["log", "files", "both"])
+def any_spool(request, spool):
+    """The spool with its steps in the log, in files of losses, or the first in a file alone."""
+    if request.param == "files":
+        pack(spool)
+    if request.param == "both":
+        spool.truncate(2)
+        pack(spool)
+        spool.add_step(entry_of(2), {"loss": np.float32([2, 1])})
+    return spool
 
 
-def test_a_spool_that_was_left_behind_is_the_same(spool):
+def test_the_manifest_on_disk_is_the_manifest_in_memory(any_spool):
+    assert read_manifest(any_spool.folder / "manifest.json") == any_spool.manifest
+    assert any_spool.steps == [entry_of(1), entry_of(2)]
+
+
+def test_a_step_writes_no_manifest(spool):
+    before = (spool.folder / "manifest.json").stat()
+    spool.add_step(entry_of(3), {"loss": np.float32([3, 1.5])})
+    assert (spool.folder / "manifest.json").stat() == before
+
+
+def test_a_spool_that_was_left_behind_is_the_same(any_spool):
+    spool = any_spool
     found = Spool.load(spool.folder)
     assert found.manifest == spool.manifest
+    assert found.steps == spool.steps
+    assert found.last_step == 2
     assert found.destination() == DESTINATION
     assert found.sample_ids().tolist() == [4, 7]
     assert found.labels() is None
@@ -70,11 +99,16 @@ def test_a_spool_without_samples_knows_none(tmp_path):
 
 
 def test_truncation_forgets_steps_and_scores(spool):
+    pack(spool)
     spool.complete()
     assert spool.truncate(2) is True
-    assert [each.step for each in spool.manifest.steps] == [1]
-    assert sorted(spool.manifest.files) == ["blocks/000001.parquet", "samples.parquet"]
+    assert "scores.parquet" not in spool.manifest.files
     assert spool.manifest.status == "recording"
+    for left in (spool, Spool.load(spool.folder)):
+        assert left.steps == [entry_of(1)]
+    pack(spool)
+    assert sorted(spool.manifest.files) == ["losses/000002.parquet", "samples.parquet"]
+    assert read_history(spool.manifest, spool.fetch).losses.tolist() == [[1, 0.5]]
 
 
 def test_truncation_after_the_last_step_does_nothing(spool):
@@ -82,6 +116,7 @@ def test_truncation_after_the_last_step_does_nothing(spool):
 
 
 def test_completion_writes_the_scores(spool):
+    pack(spool)
     spool.complete()
     found = read_scores(spool.manifest, spool.fetch)
     assert found["action"].tolist() == [3.0, 1.5]
@@ -105,10 +140,21 @@ def test_a_removed_spool_leaves_its_neighbours(spool, tmp_path):
 
 
 def test_a_copy_holds_the_same_files(spool, tmp_path):
+    pack(spool)
     copy = Spool.copy(tmp_path / "copy", spool.manifest, spool.fetch)
     assert copy.manifest == spool.manifest
+    assert copy.steps == spool.steps
     for name in spool.manifest.files:
         assert (copy.folder / name).read_bytes() == (spool.folder / name).read_bytes()
+
+
+def test_a_copy_replaces_what_the_folder_held(spool, tmp_path):
+    pack(spool)
+    other = Spool.load(shutil.copytree(spool.folder, tmp_path / "copy"))
+    for step in (3, 4):
+        other.add_step(entry_of(step), {"loss": np.float32([step, step])})
+    copy = Spool.copy(tmp_path / "copy", spool.manifest, spool.fetch)
+    assert copy.steps == Spool.load(copy.folder).steps == [entry_of(1), entry_of(2)]
 
 
 def test_a_damaged_record_is_not_copied(spool, tmp_path):

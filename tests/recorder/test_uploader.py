@@ -9,9 +9,11 @@ import mlflow
 import numpy as np
 import pytest
 from helpers import remote_run, upload_threads, wait_until
+from recording import files_below
 from uploading import N, assert_whole, timed_epoch, warnings_of
 
 from actiontrack.recorder import Recorder, sync, uploader
+from actiontrack.recorder.packer import pack
 from actiontrack.recorder.spool import Spool
 from actiontrack.store import Store
 from actiontrack.store.patience import limited
@@ -228,8 +230,10 @@ def test_the_queue_stays_small_however_long_the_server_is_away(away, door):
     door.shut()
     for epoch in range(2, 60):
         timed_epoch(recorder, epoch)
-    assert len(recorder._writer.uploader._pending.manifest.files) == 60
-    assert {each.n_samples for each in [recorder._writer.uploader._pending.manifest]} == {N}
+    manifest = pack(recorder._writer.spool)
+    assert (manifest.n_steps, manifest.n_samples) == (59, N)
+    assert len(manifest.blocks) < 32
+    assert len(files_below(recorder.folder)) < 64
 
 
 # ---------------------------------------------------------------- kill -9
@@ -274,10 +278,21 @@ def test_kill_9_in_an_epoch_leaves_all_epochs_before_it(training, store, run_id,
     process.send_signal(signal.SIGKILL)
     process.wait()
     found = Spool.load(spool / run_id / "test-probe")
-    assert [each.step for each in found.manifest.steps] == [1, 2, 3]
+    assert [step.step for step in found.steps] == [1, 2, 3]
     assert sync(spool) == [f"{run_id}/test-probe"]
     assert_whole(store, run_id, 3, complete=False)
     assert store.open_record(run_id).scores()["action"].notna().all()
+
+
+def test_kill_9_between_two_epochs_loses_none_that_has_ended(training, store, run_id, spool):
+    process = training("300\n")
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    told = len(process.stdout.split())
+    assert sync(spool) == [f"{run_id}/test-probe"]
+    n_epochs = store.open_record(run_id).manifest.n_steps
+    assert n_epochs in {told, told + 1}
+    assert_whole(store, run_id, n_epochs, complete=False)
 
 
 def test_training_goes_on_after_kill_9_where_it_was_cut_off(training, store, run_id, spool):

@@ -9,6 +9,7 @@ from uploading import assert_whole, losses_at, timed_epoch, warnings_of
 
 from actiontrack.errors import CorruptRecordError, NotFoundError, StoreError
 from actiontrack.recorder import Recorder, sync, uploader
+from actiontrack.recorder.packer import pack
 from actiontrack.store import Store
 from actiontrack.store.tags import ELSEWHERE, MANIFEST_TAG
 
@@ -17,12 +18,16 @@ from actiontrack.store.tags import ELSEWHERE, MANIFEST_TAG
 def left_behind(store, new_run, tmp_path):
     """A function that leaves the spool of a record behind, none of it uploaded."""
 
-    def leave(epochs=(1, 2), split="test", run_id=None):
+    def leave(epochs=(1, 2), split="test", run_id=None, *, packed=False):
         run_id = run_id or new_run()
         root = tmp_path / "left"
-        with Recorder(split, store=store, run_id=new_run(), spool=tmp_path / "other") as recorder:
+        options = {"store": store, "run_id": new_run(), "spool": tmp_path / "other"}
+        with Recorder(split, patience=0.1, **options) as recorder:
+            recorder._writer.uploader.close(0)  # else files come and go while they are copied
             for epoch in epochs:
                 timed_epoch(recorder, epoch)
+            if packed:
+                pack(recorder._writer.spool)
             source = recorder.folder
             shutil.copytree(source, root / run_id / source.name)
         path = root / run_id / f"{split}-probe" / "sync.json"
@@ -32,8 +37,9 @@ def left_behind(store, new_run, tmp_path):
     return leave
 
 
-def test_a_spool_left_behind_is_uploaded_and_marked_unfinished(store, left_behind):
-    run_id, root = left_behind()
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_spool_left_behind_is_uploaded_and_marked_unfinished(store, left_behind, packed):
+    run_id, root = left_behind(packed=packed)
     assert sync(root) == [f"{run_id}/test-probe"]
     assert_whole(store, run_id, 2, complete=False)
     assert store.get_run(run_id).records == ("test-probe",)
@@ -69,11 +75,11 @@ def test_a_folder_that_does_not_say_where_it_belongs_goes_to_the_run_it_is_named
 
 
 def test_a_folder_that_lacks_files_which_the_run_has_not_either_is_refused(left_behind):
-    run_id, root = left_behind()
+    run_id, root = left_behind(packed=True)
     folder = root / run_id / "test-probe"
-    (folder / "blocks" / "000001.parquet").unlink()
+    (folder / "losses" / "000001.parquet").unlink()
     text = (
-        f"{folder} lacks 1 files of its record, blocks/000001.parquet among them, and run {run_id} "
+        f"{folder} lacks 1 files of its record, losses/000001.parquet among them, and run {run_id} "
         "does not hold them either. Delete the folder: what the run holds is whole."
     )
     with pytest.raises(CorruptRecordError, match=message(text)):
@@ -173,7 +179,7 @@ def test_only_what_the_run_lacks_is_uploaded(store, left_behind):
     saved = root.with_name("saved")
     shutil.copytree(root, saved)
     sync(root)
-    block = store.open_record(run_id).fetch("blocks/000001.parquet")
+    block = store.open_record(run_id).fetch("losses/000001.parquet")
     before = block.stat().st_mtime_ns
     sync(saved)
     assert block.stat().st_mtime_ns == before

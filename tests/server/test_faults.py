@@ -3,8 +3,6 @@
 Every fault is a real one: processes are killed, connections cut, disks filled, clocks set back.
 """
 
-import hashlib
-import io
 import json
 import logging
 import os
@@ -19,9 +17,9 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
-import pandas as pd
 import pytest
-from helpers import ROOT, wait_until
+from epochs import N, assert_whole, folder_of, losses_at, losses_of, record
+from helpers import ROOT, steps_of, wait_until
 
 from actiontrack.analysis import verdicts
 from actiontrack.errors import CorruptRecordError, NotFoundError, StoreError
@@ -30,50 +28,7 @@ from actiontrack.store import Store
 
 pytestmark = pytest.mark.server
 
-N = 5000  # a block of some 18 kB
 LIBRARY = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
-
-
-def losses_at(epoch, seed=0):
-    return np.random.default_rng([seed, epoch]).gamma(1, 1, N).astype(np.float32)
-
-
-def record(recorder, *epochs):
-    """Record epochs. Returns the seconds of the slowest one."""
-    slowest = 0.0
-    for epoch in epochs:
-        start = time.monotonic()
-        recorder.update(np.arange(N), losses_at(epoch))
-        recorder.end_epoch(epoch)
-        slowest = max(slowest, time.monotonic() - start)
-    return slowest
-
-
-def folder_of(team, run_id):
-    """Prefix of the keys of a run's record in the bucket."""
-    [manifest] = [
-        each
-        for each in team.s3.objects("artifacts/")
-        if f"/{run_id}/" in each and "manifest" in each
-    ]
-    return manifest.removesuffix("manifest.json")
-
-
-def assert_whole(team, run_id, n_epochs, *, complete=True):
-    """The bucket itself holds what was recorded, and readers get it through the server."""
-    expected = [losses_at(each) for each in range(1, n_epochs + 1)]
-    folder = folder_of(team, run_id)
-    manifest = json.loads(team.s3.read(f"{folder}manifest.json"))
-    assert [each["step"] for each in manifest["steps"]] == list(range(1, n_epochs + 1))
-    assert manifest["status"] == ("complete" if complete else "recording")
-    for name, entry in manifest["files"].items():
-        body = team.s3.read(folder + name)
-        assert hashlib.sha256(body).hexdigest() == entry["sha256"], name
-        if name.startswith("blocks/"):
-            block = pd.read_parquet(io.BytesIO(body))
-            np.testing.assert_array_equal(block["loss"], expected[block["step"].iloc[0] - 1])
-    history = Store(team.uri).open_record(run_id).history()
-    np.testing.assert_array_equal(history.losses, expected)
 
 
 def said(caplog):
@@ -257,7 +212,7 @@ def test_a_clock_that_is_set_back_while_recording_changes_nothing(
     clock = faked_clock["FAKETIME_TIMESTAMP_FILE"]
     in_subprocess(BACKWARDS, team.uri, run_id, spool, clock, **faked_clock)
     assert_whole(team, run_id, 6)
-    steps = Store(team.uri).open_record(run_id).manifest.steps
+    steps = steps_of(Store(team.uri).open_record(run_id))
     assert all(0 < each.delta < 60 for each in steps)
     client = mlflow.MlflowClient(tracking_uri=team.uri)
     means = client.get_metric_history(run_id, "test-probe/mean_loss")
@@ -354,14 +309,14 @@ def one_bit_flipped(body):
 
 
 def of_a_newer_version(body):
-    return json.dumps(json.loads(body) | {"version": 2}).encode()
+    return json.dumps(json.loads(body) | {"version": 3}).encode()
 
 
 DAMAGE = {
     "a manifest cut short": ("manifest.json", cut_short, "is damaged or half-written"),
     "a newer version": ("manifest.json", of_a_newer_version, "pip install -U actiontrack"),
-    "a block cut short": ("blocks/000002.parquet", cut_short, "blocks/000002.parquet"),
-    "a flipped bit": ("blocks/000002.parquet", one_bit_flipped, "blocks/000002.parquet"),
+    "losses cut short": ("losses/", cut_short, "losses/"),
+    "a flipped bit": ("losses/", one_bit_flipped, "losses/"),
     "no samples": ("samples.parquet", None, "samples.parquet"),
     "no scores": ("scores.parquet", None, "scores.parquet"),
 }
@@ -370,6 +325,9 @@ DAMAGE = {
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_damage_in_the_store_is_named_and_nothing_of_it_is_shown(team, finished, run_cli, damage):
     name, change, wanted = DAMAGE[damage]
+    if name == "losses/":
+        (name,) = losses_of(team, finished)
+        wanted = name
     key = folder_of(team, finished) + name
     if change is None:
         team.s3.delete(key)
@@ -389,15 +347,23 @@ def test_damage_in_the_store_is_named_and_nothing_of_it_is_shown(team, finished,
     assert wanted in text
 
 
-def test_two_blocks_that_changed_places_are_refused(team, finished, run_cli):
-    folder = folder_of(team, finished)
-    one, two = (f"{folder}blocks/{each:06d}.parquet" for each in (1, 2))
+def test_two_files_of_losses_that_changed_places_are_refused(
+    team, finished, team_store, team_run, spool, run_cli
+):
+    other = team_run()
+    with Recorder(store=team_store, run_id=other, spool=spool) as recorder:
+        record(recorder, 4, 5, 6)
+    one, two = (
+        folder_of(team, run_id) + path
+        for run_id in (finished, other)
+        for path in losses_of(team, run_id)
+    )
     first, second = team.s3.read(one), team.s3.read(two)
     team.s3.write(one, second)
     team.s3.write(two, first)
     code, out, err = run_cli("curves", "--run", finished, "--tracking-uri", team.uri)
     assert (code, out) == (CorruptRecordError.exit_code, "")
-    assert "blocks/00000" in err
+    assert "losses/00000" in err
 
 
 def test_one_damaged_record_does_not_hide_the_others(

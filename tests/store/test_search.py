@@ -47,7 +47,7 @@ def test_a_run_tells_what_it_is(store, recorded, experiment):
     assert (run.run_id, run.name, run.experiment) == (run_id, "lively-owl", experiment)
     assert (run.status, run.records, run.model) == ("RUNNING", ("train-inline",), "cnn")
     assert run.params == {"lr": "0.1"}
-    assert run.tags[FORMAT_TAG] == "1"
+    assert run.tags[FORMAT_TAG] == "2"
     assert run.tags["actiontrack.record.train-inline"] == "complete"
     assert abs(run.start_time / 1000 - time.time()) < 60
 

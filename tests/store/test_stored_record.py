@@ -52,10 +52,11 @@ def test_an_unfinished_record_is_read_up_to_its_last_epoch(store, run_id):
 
 def test_a_damaged_record_is_refused(store, recorded):
     record = store.open_record(recorded())
-    record.fetch("blocks/000002.parquet").write_bytes(b"")
+    [block] = record.manifest.blocks
+    record.fetch(block.path).write_bytes(b"")
     text = (
-        f"run {record.run.run_id} (run): blocks/000002.parquet of test-probe is truncated or "
-        "altered: its sha256 is not that of the manifest. Restore the file, or record the run "
+        f"run {record.run.run_id} (run): {block.path} of test-probe is truncated or "
+        "altered: its digest is not that of the manifest. Restore the file, or record the run "
         "again."
     )
     with pytest.raises(CorruptRecordError, match=message(text)):
@@ -185,11 +186,11 @@ def test_a_download_that_is_cut_leaves_nothing(server, spool, monkeypatch):
 def test_a_file_that_the_server_lost_is_missing(server, spool):
     store, run_id = Store(server.uri), remote_run(server)
     record_history(make_history(), run_id, store, spool)
-    [block] = server.folder.glob(f"artifacts/*/{run_id}/**/000002.parquet")
-    block.unlink()
+    [losses] = server.folder.glob(f"artifacts/*/{run_id}/**/losses/*.parquet")
+    losses.unlink()
     record = store.open_record(run_id)
     text = (
-        f"run {run_id} ({record.run.name}): blocks/000002.parquet is named in the manifest of "
+        f"run {run_id} ({record.run.name}): losses/{losses.name} is named in the manifest of "
         "test-probe but missing. Restore the file, or record the run again."
     )
     with pytest.raises(CorruptRecordError, match=message(text)):
@@ -208,7 +209,7 @@ def test_an_unknown_run_and_record_are_not_found_on_a_server(server):
         store.open_record(run_id, "test-probe")
 
 
-@pytest.mark.parametrize("linked", [".", "blocks", "manifest.json", "verdicts"])
+@pytest.mark.parametrize("linked", [".", "losses", "manifest.json", "verdicts"])
 def test_a_record_that_is_or_holds_a_link_is_refused(store, run_id, spool, tmp_path, linked):
     """Whoever may write artifacts must not read what else lies on the machine of the reader."""
     record_history(make_history(), run_id, store, spool)

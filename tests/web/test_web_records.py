@@ -86,8 +86,10 @@ def test_files_of_a_record_elsewhere_are_downloaded_once_by_many_threads(remote,
     for frame in frames:
         pd.testing.assert_frame_equal(frame, expected)
     assert len(frames) == 4
-    blocks = [path for path in paths if "/blocks/" in path]
-    assert len(blocks) == len(set(blocks)) == 12
+    blocks = records.open(runs["mlp-0"]).manifest.blocks
+    losses = [path.rpartition("/losses/")[2] for path in paths if "/losses/" in path]
+    assert sorted(losses) == sorted(block.path.removeprefix("losses/") for block in blocks)
+    assert sum(block.n_steps for block in blocks) == 12
 
 
 def test_downloads_of_records_that_left_the_cache_leave_the_disk(remote, runs):
