@@ -41,10 +41,10 @@ PUBLIC = (
     *("analysis.changes", "analysis.cluster.connection", "analysis.cluster.scores"),
     *("analysis.exploration", "analysis.questions"),
     *("record.digest", "record.losses", "record.manifest", "record.maps", "record.paths"),
-    *("record.pictures", "record.rasters", "record.samples", "record.vectors"),
-    *("recorder.autolog", "recorder.criterion", "recorder.keras", "recorder.lightgbm"),
-    *("recorder.lightning", "recorder.loss_check", "recorder.privacy", "recorder.sklearn"),
-    *("recorder.torch", "recorder.transformers", "recorder.xgboost"),
+    *("record.pictures", "record.rasters", "record.samples", "record.steps", "record.vectors"),
+    *("recorder.autolog", "recorder.compact", "recorder.criterion", "recorder.keras"),
+    *("recorder.lightgbm", "recorder.lightning", "recorder.loss_check", "recorder.privacy"),
+    *("recorder.sklearn", "recorder.torch", "recorder.transformers", "recorder.xgboost"),
 )
 _OFFERED = (
     "`import actiontrack` offers the names in the first table; it loads neither MLflow nor a "
