@@ -22,6 +22,7 @@ ALL = (
     "training",
     "updates",
     "storage",
+    "steps",
     "correlation",
     "charts",
     "upload",
