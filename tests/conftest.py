@@ -8,6 +8,7 @@ import sys
 import time
 import uuid
 
+import hypothesis
 import mlflow
 import pytest
 import warm
@@ -36,6 +37,9 @@ def pytest_configure(config):
     for warning in (MLFLOW_WARNING, STARLETTE_WARNING, *EVALUATE_WARNINGS):
         config.addinivalue_line("filterwarnings", warning)
     os.environ.setdefault("KERAS_BACKEND", "torch")  # without it Keras looks for TensorFlow
+    # On a machine that others use, too, an example may take long by chance.
+    hypothesis.settings.register_profile("untimed", deadline=None)
+    hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
