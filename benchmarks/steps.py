@@ -3,8 +3,8 @@
 A hundred thousand steps of one sample: processor time and bytes written in the thousand steps from
 step 100 on and in the last thousand, upload included. Five thousand steps of 1,000 samples: what
 the process takes and writes until the run holds all, files, and how long the history is read. An
-epoch of 50,000 samples: how long the training thread is held. All with SQLite and artifacts in a
-folder on this machine.
+epoch of 50,000 samples: how long the training thread is held. All against a real `mlflow server`
+with SQLite and proxied artifacts on this machine, whose own work is not counted.
 """
 
 import sys
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from actiontrack.recorder import Recorder
 from actiontrack.store import Store
 from benchmarks.measure import Figure, Spread, keep, options
+from benchmarks.upload import server
 
 Losses = NDArray[np.float32]
 _WINDOW = 1000
@@ -45,8 +46,8 @@ class _Cost:
 def main(argv: Sequence[str]) -> int:
     """Record, and print."""
     given = options(__doc__, argv, steps=100_000, many=5000, epochs=200)
-    with tempfile.TemporaryDirectory() as scratch:
-        store = Store(f"sqlite:///{scratch}/mlflow.db")
+    with tempfile.TemporaryDirectory() as scratch, server(Path(scratch)) as uri:
+        store = Store(uri)
         keep(*_growth(store, Path(scratch), given.steps))
         keep(*_many(store, Path(scratch), given.many))
         keep(*_held(store, Path(scratch), given.epochs))
@@ -120,7 +121,7 @@ def _many(store: Store, folder: Path, n_steps: int) -> list[Figure]:
     name = f"{n_steps:,} steps of {n_samples:,} samples"
     figures = (
         ("processor time until the run holds all", cost.seconds, "s", "<= 10"),
-        ("bytes written on the way, the run's copy included", cost.bytes / size, "x", ""),
+        ("bytes written on the way to the server", cost.bytes / size, "x", "<= 2"),
         ("files", len(record.manifest.files) + 1, "files", "<= 64"),
         ("history read", read, "s", "<= 0.3"),
     )

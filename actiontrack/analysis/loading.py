@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from actiontrack.analysis.tables import check_score, label_classes, open_records, run_columns
 from actiontrack.errors import CorruptRecordError, NotFoundError, ParameterError
 from actiontrack.history import LossHistory, check_choice
+from actiontrack.record.losses import history_up_to
 from actiontrack.scores import score_table
 from actiontrack.store import Cache, RunInfo, RunQuery, Store, StoredRecord, choose_record
 from actiontrack.store.cache import PRIVATE_BYTES
@@ -302,21 +303,14 @@ def score_column(
 
 
 def _truncated(history: LossHistory, up_to_step: int) -> LossHistory:
-    up_to = history.steps <= up_to_step
-    if not up_to.any() or int(history.steps[-1]) < up_to_step:
+    if not (history.steps <= up_to_step).any() or int(history.steps[-1]) < up_to_step:
         raise ParameterError(
             "up_to_step",
             f"must be a recorded step, at most {int(history.steps[-1])}",
             up_to_step,
             "Choose a step that every run has reached.",
         )
-    grids = {name: values[up_to] for name, values in history.measures.items()}
-    parts = {name: values[up_to] for name, values in history.components.items()}
-    changes = {"measures": grids, "components": parts}
-    changes |= {
-        name: getattr(history, name)[up_to] for name in ("losses", "steps", "deltas", "seen")
-    }
-    return LossHistory(**{**vars(history), **changes})
+    return history_up_to(history, up_to_step)
 
 
 def concurrently(

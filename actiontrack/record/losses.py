@@ -38,6 +38,7 @@ from actiontrack.record.threads import in_threads
 __all__ = [
     "Grids",
     "block_steps",
+    "history_up_to",
     "measure_dtype",
     "read_blocks",
     "read_curve",
@@ -420,3 +421,17 @@ def _filled(column: pa.ChunkedArray, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
             missing = False if dtype.kind == "b" else -1
         column = column.fill_null(missing)
     return column_values(column, dtype)
+
+
+def history_up_to(history: LossHistory, last: int | None) -> LossHistory:
+    """A history without the steps after one of them; all of it for None."""
+    if last is None or not history.n_steps or int(history.steps[-1]) <= last:
+        return history
+    rows = history.steps <= last
+    grids = {
+        name: {column: grid[rows] for column, grid in getattr(history, name).items()}
+        for name in ("measures", "components")
+    }
+    names = ("losses", "steps", "deltas", "seen")
+    cut = {name: getattr(history, name)[rows] for name in names}
+    return LossHistory(**{**vars(history), **grids, **cut})

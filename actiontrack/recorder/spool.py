@@ -186,6 +186,7 @@ class Spool:
         self.log = StepLog(folder, manifest.log, durable=durable)
         self._steps: list[StepEntry] | None = None
         self._metrics: BinaryIO | None = None
+        self._lasting: Manifest | None = None  # holds nothing that a further step makes void
         numbers = self.log.numbers()
         if numbers:
             # Behind a frame that was cut short nothing could be read: begin another log.
@@ -336,12 +337,15 @@ class Spool:
         """Forget the steps from `step` on. Returns whether anything was forgotten."""
         steps = self.steps
         with self.lock:
+            if self.manifest is self._lasting and not (steps and steps[-1].step >= step):
+                return False
             # Of a model that trains on.
             lasting = self.manifest.without_files(MAPS, PICTURES)
             dropped = {SCORES, PROBABILITIES, BOXES}
             files = {name: entry for name, entry in lasting.files.items() if name not in dropped}
             cuts = bool(steps) and steps[-1].step >= step
             if not cuts and len(files) == len(self.manifest.files):
+                self._lasting = self.manifest
                 return False
             if cuts:
                 self.log.cut(step)

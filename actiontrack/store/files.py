@@ -6,12 +6,13 @@ import shutil
 import tempfile
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
-from actiontrack.errors import CorruptRecordError, NotFoundError
+from actiontrack.errors import CorruptRecordError, NotFoundError, StoreError
 from actiontrack.record.manifest import Manifest, read_manifest
 from actiontrack.record.paths import MANIFEST
 from actiontrack.store.artifacts import Artifacts
@@ -19,6 +20,7 @@ from actiontrack.store.runs import ARTIFACT_ROOT, RunInfo
 
 __all__ = ["RecordFiles", "read_below"]
 
+_Value = TypeVar("_Value")
 _DOWNLOAD_THREADS = 8
 _MANIFEST_ATTEMPTS = 3
 
@@ -80,6 +82,45 @@ class RecordFiles:
             _ = self.scratch  # made once, before the threads ask for it
             with ThreadPoolExecutor(_DOWNLOAD_THREADS) as pool:
                 list(pool.map(self.fetch, paths))
+
+    @contextlib.contextmanager
+    def naming_the_run(self) -> Iterator[None]:
+        """Name the run in errors about its files, and hide where this machine stores them."""
+        try:
+            yield
+        except (CorruptRecordError, StoreError) as error:
+            text = self.without_folder(str(error))
+            if self._run.run_id not in text:
+                text = f"run {self._run.run_id} ({self._run.name}): {text}"
+            raise type(error)(text) from error
+
+    def read_losses(self, manifest: Manifest, read: Callable[[Manifest], _Value]) -> _Value:
+        """Read losses of a record that may have gone on since its manifest was read.
+
+        A recorder merges files: those that a manifest names may be gone by now, and the newest
+        manifest names others that hold the same steps.
+
+        Args:
+            manifest: as it was read before.
+            read: reads the losses that a manifest names.
+
+        Raises:
+            CorruptRecordError: if a file is damaged that the newest manifest names, too.
+        """
+        try:
+            return read(manifest)
+        except CorruptRecordError:
+            newest = self._newest_manifest()
+            if newest is None or newest.blocks == manifest.blocks:
+                raise
+        return read(newest)
+
+    def _newest_manifest(self) -> Manifest | None:
+        if self._local is None:
+            (self.scratch / MANIFEST).unlink(missing_ok=True)
+        with contextlib.suppress(CorruptRecordError, NotFoundError):
+            return self.manifest()
+        return None
 
     def manifest(self) -> Manifest:
         """Read the manifest.

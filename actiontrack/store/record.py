@@ -1,7 +1,6 @@
 """A record in the tracking server, read through its manifest."""
 
-import contextlib
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -10,9 +9,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from actiontrack.errors import CorruptRecordError, NotFoundError, StoreError
+from actiontrack.errors import NotFoundError
 from actiontrack.history import LossHistory
-from actiontrack.record.losses import measure_dtype, read_curve, read_history, read_step
+from actiontrack.record.losses import (
+    history_up_to,
+    measure_dtype,
+    read_curve,
+    read_history,
+    read_step,
+)  # fmt: skip
 from actiontrack.record.manifest import Manifest, manifest_digest
 from actiontrack.record.maps import read_map, read_map_index
 from actiontrack.record.parquet import Fetch
@@ -82,7 +87,7 @@ class StoredRecord:
         self.store, self.run, self.name = store, run, name
         self.cache = Cache(PRIVATE_BYTES) if cache is None else cache
         self._files = RecordFiles(store, run, name)
-        with self._naming_the_run():
+        with self._files.naming_the_run():
             self.manifest = self._files.manifest() if manifest is None else manifest
         self._pictures: dict[str, Pictures] = {}
 
@@ -179,7 +184,7 @@ class StoredRecord:
     def _read_scores(self, names: tuple[str, ...]) -> pd.DataFrame:
         """Some scores: only their columns are read where the stored table has them."""
         try:
-            with self._naming_the_run():
+            with self._files.naming_the_run():
                 return read_scores(self.manifest, self.fetch, columns=names)
         except NotFoundError:  # not stored: to be computed
             frame = self.cached("scores", self._read_all_scores)
@@ -188,7 +193,7 @@ class StoredRecord:
 
     def _read_all_scores(self) -> pd.DataFrame:
         if SCORES in self.manifest.files:
-            with self._naming_the_run():
+            with self._files.naming_the_run():
                 stored = read_scores(self.manifest, self.fetch)
             if all(
                 name in stored.columns
@@ -212,12 +217,18 @@ class StoredRecord:
         """
         names = None if columns is None else tuple(columns)
 
-        def read() -> LossHistory:
-            self._files.prefetch([block.path for block in self.manifest.blocks])
-            with self._naming_the_run():
-                return read_history(self.manifest, self.fetch, columns=names, samples=self.samples)
+        def read(manifest: Manifest) -> LossHistory:
+            self._files.prefetch([block.path for block in manifest.blocks])
+            return read_history(manifest, self.fetch, columns=names, samples=self.samples)
 
-        return self.cached(("history", names), read)
+        return self.cached(
+            ("history", names),
+            lambda: history_up_to(self._read_losses(read), self.manifest.last_step),
+        )
+
+    def _read_losses(self, read: Callable[[Manifest], _Value]) -> _Value:
+        with self._files.naming_the_run():
+            return self._files.read_losses(self.manifest, read)
 
     def loss_curve(self, sample: int, columns: Sequence[str] = ("loss",)) -> pd.DataFrame:
         """All steps of the sample at a row position; of the losses only its pages are read.
@@ -228,10 +239,11 @@ class StoredRecord:
         Raises:
             CorruptRecordError: if what is read is damaged.
         """
-        with self._naming_the_run():
-            steps, grids, _ = read_curve(self.manifest, self.fetch, sample, columns)
+        steps, grids, _ = self._read_losses(
+            lambda manifest: read_curve(manifest, self.fetch, sample, columns)
+        )
         numbers = {"step": [step.step for step in steps], "delta": [step.delta for step in steps]}
-        return pd.DataFrame({**numbers, **grids})
+        return pd.DataFrame({**numbers, **grids}).head(self.manifest.n_steps)
 
     def losses_of_step(self, step: int, columns: Sequence[str] = ("loss",)) -> pd.DataFrame:
         """One step of all samples, one row per sample; only the file that holds it is read.
@@ -240,16 +252,15 @@ class StoredRecord:
             NotFoundError: if the step was not recorded.
             CorruptRecordError: if the file is damaged.
         """
-        with self._naming_the_run():
-            _, grids, _ = read_step(self.manifest, self.fetch, step, columns)
-        return pd.DataFrame(grids)
+        read = lambda manifest: read_step(manifest, self.fetch, step, columns)  # noqa: E731
+        return pd.DataFrame(self._read_losses(read)[1])
 
     @property
     def samples(self) -> Samples:
         """Ids, labels, paths and input digests of the samples."""
 
         def read() -> Samples:
-            with self._naming_the_run():
+            with self._files.naming_the_run():
                 return read_samples(self.manifest, self.fetch)
 
         return self.cached("samples", read)
@@ -285,7 +296,7 @@ class StoredRecord:
     def _vectors(
         self, read: Callable[[Manifest, Fetch], npt.NDArray[np.float32]]
     ) -> npt.NDArray[np.float32]:
-        with self._naming_the_run():
+        with self._files.naming_the_run():
             vectors = read(self.manifest, self.fetch)
         vectors.flags.writeable = False
         return vectors
@@ -314,7 +325,7 @@ class StoredRecord:
         return _own(self.cached("map index", self._read_map_index))
 
     def _read_map_index(self) -> pd.DataFrame:
-        with self._naming_the_run():
+        with self._files.naming_the_run():
             index = read_map_index(self.manifest, self.fetch)
         index.insert(1, "sample_id", self.samples.sample_ids)
         return index
@@ -330,7 +341,7 @@ class StoredRecord:
             CorruptRecordError: if it is damaged.
         """
         index = self.map_index
-        with self._naming_the_run():
+        with self._files.naming_the_run():
             return read_map(self.manifest, self.fetch, index, sample)
 
     @property
@@ -350,7 +361,7 @@ class StoredRecord:
 
     def _picture(self, path: str, sample: int) -> bytes:
         """One of the PNGs in a file, which is verified when it is first read from."""
-        with self._naming_the_run():
+        with self._files.naming_the_run():
             if path not in self._pictures:
                 self._pictures[path] = Pictures(self.manifest, self.fetch, path)
             return self._pictures[path].read(sample)
@@ -371,7 +382,7 @@ class StoredRecord:
         return _own(self.cached("boxes", self._read_boxes))
 
     def _read_boxes(self) -> pd.DataFrame:
-        with self._naming_the_run():
+        with self._files.naming_the_run():
             boxes = read_boxes(self.manifest, self.fetch)
         boxes.insert(0, "sample_id", self.samples.sample_ids[boxes.pop("sample").to_numpy()])
         return boxes
@@ -411,17 +422,6 @@ class StoredRecord:
     def prefetch(self, paths: Sequence[str]) -> None:
         """Download several files of the record at once, for `fetch`."""
         self._files.prefetch(paths)
-
-    @contextlib.contextmanager
-    def _naming_the_run(self) -> Iterator[None]:
-        """Name the run in errors about its files, and hide where this machine stores them."""
-        try:
-            yield
-        except (CorruptRecordError, StoreError) as error:
-            text = self._files.without_folder(str(error))
-            if self.run.run_id not in text:
-                text = f"run {self.run.run_id} ({self.run.name}): {text}"
-            raise type(error)(text) from error
 
 
 def _record(fields: dict[str, Any]) -> StoredRecord:

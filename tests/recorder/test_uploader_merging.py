@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from uploading import assert_whole, expected, timed_epoch, warnings_of
 
+from actiontrack.errors import CorruptRecordError
 from actiontrack.recorder import Recorder, packing, uploader
 
 
@@ -117,3 +118,29 @@ def test_what_is_merged_during_an_upload_is_still_uploaded(
         every_epoch(recorder, (3, 4))
     assert warnings_of(caplog) == []
     assert_whole(store, run_id, 4)
+
+
+def test_a_record_that_was_opened_before_its_files_were_merged_is_read_up_to_then(
+    store, run_id, every_epoch
+):
+    with Recorder(store=store, run_id=run_id) as recorder:
+        every_epoch(recorder, [1, 2])
+        opened = store.open_record(run_id)
+        every_epoch(recorder, [3, 4])
+    assert not any(opened.fetch(block.path).exists() for block in opened.manifest.blocks)
+    whole = store.open_record(run_id).history()
+    history = opened.history()
+    assert history.steps.tolist() == [1, 2]
+    np.testing.assert_array_equal(history.losses, whole.losses[:2])
+    assert opened.loss_curve(0)["loss"].tolist() == whole.losses[:2, 0].tolist()
+    np.testing.assert_array_equal(opened.losses_of_step(2)["loss"], whole.losses[1])
+
+
+def test_a_file_that_the_newest_manifest_names_must_be_there(store, run_id, every_epoch):
+    with Recorder(store=store, run_id=run_id) as recorder:
+        every_epoch(recorder, [1, 2])
+    opened = store.open_record(run_id)
+    [block] = opened.manifest.blocks
+    opened.fetch(block.path).unlink()
+    with pytest.raises(CorruptRecordError, match=f"{block.path} is named in the manifest"):
+        opened.history()

@@ -312,14 +312,30 @@ def of_a_newer_version(body):
     return json.dumps(json.loads(body) | {"version": 3}).encode()
 
 
+#: A list of runs takes the manifest of a complete record from the run's tags: it is whole there.
+DAMAGED_MANIFESTS = {
+    "cut short": (cut_short, "is damaged or half-written"),
+    "a newer version": (of_a_newer_version, "pip install -U actiontrack"),
+}
 DAMAGE = {
-    "a manifest cut short": ("manifest.json", cut_short, "is damaged or half-written"),
-    "a newer version": ("manifest.json", of_a_newer_version, "pip install -U actiontrack"),
     "losses cut short": ("losses/", cut_short, "losses/"),
     "a flipped bit": ("losses/", one_bit_flipped, "losses/"),
     "no samples": ("samples.parquet", None, "samples.parquet"),
     "no scores": ("scores.parquet", None, "scores.parquet"),
 }
+
+
+@pytest.mark.parametrize("damage", DAMAGED_MANIFESTS)
+def test_a_damaged_manifest_is_named_by_the_doctor_and_on_pages(team, finished, run_cli, damage):
+    change, wanted = DAMAGED_MANIFESTS[damage]
+    key = folder_of(team, finished) + "manifest.json"
+    team.s3.write(key, change(team.s3.read(key)))
+    code, out, _ = run_cli("doctor", "--run", finished, "--tracking-uri", team.uri)
+    assert code != 0
+    assert wanted in out
+    status, text = team.page(f"/actiontrack/api/curves?run={finished}&id=1")
+    assert status == 422
+    assert wanted in text
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
