@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import uuid
+from pathlib import Path
 
 import hypothesis
 import mlflow
@@ -14,7 +15,12 @@ import pytest
 import warm
 from filelock import FileLock
 from helpers import ROOT, Door, Server, copy_for_server, free_port, upload_threads
-from order import pytest_collection_modifyitems, pytest_xdist_make_scheduler  # noqa: F401
+from order import (  # noqa: F401
+    pytest_collection,
+    pytest_collection_modifyitems,
+    pytest_ignore_collect,
+    pytest_xdist_make_scheduler,
+)
 
 from actiontrack import cli
 from actiontrack.store import Store
@@ -29,17 +35,29 @@ EVALUATE_WARNINGS = (
     "ignore:.*Any type hint is inferred:UserWarning",
     "ignore::DeprecationWarning:mlflow",
 )
+# Where temporary files are written in no time.
+MEMORY = Path("/dev/shm")  # noqa: S108
 # Python's options for a process in which warnings are errors.
 STRICT = ("-W", "error", "-W", MLFLOW_WARNING)
 
 
 def pytest_configure(config):
+    if not {"TMPDIR", "PYTEST_DEBUG_TEMPROOT"} & set(os.environ) and _holds_tests(MEMORY):
+        os.environ["PYTEST_DEBUG_TEMPROOT"] = str(MEMORY)  # many small files, written safely
     for warning in (MLFLOW_WARNING, STARLETTE_WARNING, *EVALUATE_WARNINGS):
         config.addinivalue_line("filterwarnings", warning)
     os.environ.setdefault("KERAS_BACKEND", "torch")  # without it Keras looks for TensorFlow
     # On a machine that others use, too, an example may take long by chance.
     hypothesis.settings.register_profile("untimed", deadline=None)
     hypothesis.settings.load_profile("untimed")
+
+
+def _holds_tests(folder):
+    """Whether a file system is there, has room for all tests and runs what they write."""
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        return False
+    system = os.statvfs(folder)
+    return system.f_bavail * system.f_frsize > 4e9 and not system.f_flag & os.ST_NOEXEC
 
 
 @pytest.fixture(scope="session")

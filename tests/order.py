@@ -1,5 +1,7 @@
 """In which order tests run, on which worker, and which of them `make test-fast` leaves out."""
 
+import gc
+
 import pytest
 
 #: Tests that start with one of these share what is costly, so one worker runs them all.
@@ -35,6 +37,24 @@ def pytest_xdist_make_scheduler(config, log):
 
     config.option.loadscopereorder = False  # else by the number of tests
     return Scheduling(config, log)
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Files of slow tests only are not even imported where slow tests are left out."""
+    if "not slow" in config.option.markexpr and config.rootpath in collection_path.parents:
+        file = collection_path.relative_to(config.rootpath).as_posix()
+        return True if file.startswith(SLOW_FILES) else None
+    return None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """What was imported stays: searched for garbage again and again it took half of the time."""
+    gc.disable()
+    result = yield
+    gc.freeze()
+    gc.enable()
+    return result
 
 
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their markers
