@@ -21,9 +21,11 @@ from order import (  # noqa: F401
     pytest_ignore_collect,
     pytest_xdist_make_scheduler,
 )
+from recorded_runs import RecordedRuns
 
 from actiontrack import cli
 from actiontrack.store import Store
+from actiontrack.testing import record_history
 
 # What MLflow's own code does with SQLAlchemy is not ours to mend.
 MLFLOW_WARNING = "ignore:The ``noload`` loader strategy is deprecated"
@@ -182,6 +184,36 @@ def new_run(tracking_uri, experiment):
 @pytest.fixture
 def run_id(new_run):
     return new_run()
+
+
+@pytest.fixture(scope="session")
+def recorded_runs(tracking_uri, tmp_path_factory):
+    client = mlflow.MlflowClient(tracking_uri=tracking_uri)
+    return RecordedRuns(tmp_path_factory.mktemp("recorded-runs"), client)
+
+
+@pytest.fixture
+def record_once(new_run, recorded_runs):
+    """A function that records into a new run, or copies a run into which the same was recorded.
+
+    It takes what is recorded, a function of a run's id that records it, and options of the run.
+    """
+    return lambda content, record, **options: recorded_runs.fill(
+        new_run(**options), content, record
+    )
+
+
+@pytest.fixture
+def recorded_history(record_once, store, spool):
+    """A function that records a history by `record_once` and returns the id of the run."""
+
+    def record(history, model="", **options):
+        def fill(run_id):
+            record_history(history, run_id, store, spool, model)
+
+        return record_once((history, model), fill, **options)
+
+    return record
 
 
 @pytest.fixture

@@ -16,13 +16,16 @@ SLOW_FIXTURES = {
     "server", "door", "address", "browser", "fort", "in_subprocess", "warm_python", "built_site",
     "stage", "executed", "train_once", "processes", "small_disk",
 }  # fmt: skip
-#: Files whose tests train with a framework or draw whole reports, where they use no such fixture.
+#: Files whose tests train with a framework, draw whole reports or need a service, where they use
+#: no such fixture.
 SLOW_FILES = (
-    "tests/analysis/cluster/", "tests/cli/", "tests/exports/test_exported_images",
-    "tests/projects/experiments/", "tests/projects/test_stacked", "tests/recorder/test_ending",
-    "tests/recorder/test_keras", "tests/recorder/test_lightning",
+    "tests/analysis/cluster/", "tests/cli/", "tests/docs/test_site", "tests/docs/test_surprises",
+    "tests/docs/test_tutorial", "tests/exports/test_exported_images",
+    "tests/projects/experiments/", "tests/projects/test_checkpoint", "tests/projects/test_stacked",
+    "tests/projects/test_train.", "tests/recorder/test_autolog", "tests/recorder/test_boosting",
+    "tests/recorder/test_ending", "tests/recorder/test_keras", "tests/recorder/test_lightning",
     "tests/recorder/test_partial_training", "tests/recorder/test_transformers",
-    "tests/reporting/", "tests/web/test_schema",
+    "tests/reporting/", "tests/server/", "tests/test_sbom", "tests/web/test_schema",
 )  # fmt: skip
 
 
