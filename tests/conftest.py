@@ -131,9 +131,13 @@ def door(server):
 
 
 @pytest.fixture(autouse=True)
-def _fence(tmp_path, monkeypatch, tracking_uri):
+def _fence(request, tmp_path_factory, monkeypatch, tracking_uri):
     """Spools in the test's folder; MLflow's global state and our threads are gone afterwards."""
-    monkeypatch.setenv("ACTIONTRACK_SPOOL", str(tmp_path / "spool"))
+    if "tmp_path" in request.fixturenames:
+        folder = request.getfixturevalue("tmp_path")
+    else:  # one that nobody has asked for is not made
+        folder = tmp_path_factory.getbasetemp() / uuid.uuid4().hex
+    monkeypatch.setenv("ACTIONTRACK_SPOOL", str(folder / "spool"))
     for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):
         monkeypatch.delenv(name, raising=False)
     mlflow.set_tracking_uri(tracking_uri)
@@ -159,13 +163,22 @@ def _no_figure_leaks():
         assert not left, f"figures left with pyplot: {left}"
 
 
+@pytest.fixture(scope="session")
+def mlflow_client(tracking_uri):
+    return mlflow.MlflowClient(tracking_uri=tracking_uri)
+
+
 @pytest.fixture
-def experiment(tracking_uri, tmp_path):
-    """Name of a new experiment in the SQLite store, whose artifacts lie in the test's folder."""
-    name = f"test {uuid.uuid4().hex[:8]}"
-    client = mlflow.MlflowClient(tracking_uri=tracking_uri)
-    client.create_experiment(name, artifact_location=(tmp_path / "artifacts").as_uri())
-    return name
+def new_experiment(mlflow_client, tmp_path):
+    """Name and id of a new experiment, whose artifacts lie in the test's folder."""
+    name, artifacts = f"test {uuid.uuid4().hex[:8]}", (tmp_path / "artifacts").as_uri()
+    return name, mlflow_client.create_experiment(name, artifact_location=artifacts)
+
+
+@pytest.fixture
+def experiment(new_experiment):
+    """Name of a new experiment in the SQLite store."""
+    return new_experiment[0]
 
 
 @pytest.fixture
@@ -174,11 +187,10 @@ def store(tracking_uri):
 
 
 @pytest.fixture
-def new_run(tracking_uri, experiment):
+def new_run(mlflow_client, new_experiment):
     """A function that starts a run in the test's experiment and returns its id."""
-    client = mlflow.MlflowClient(tracking_uri=tracking_uri)
-    experiment_id = client.get_experiment_by_name(experiment).experiment_id
-    return lambda **options: client.create_run(experiment_id, **options).info.run_id
+    _, experiment_id = new_experiment
+    return lambda **options: mlflow_client.create_run(experiment_id, **options).info.run_id
 
 
 @pytest.fixture
@@ -187,9 +199,8 @@ def run_id(new_run):
 
 
 @pytest.fixture(scope="session")
-def recorded_runs(tracking_uri, tmp_path_factory):
-    client = mlflow.MlflowClient(tracking_uri=tracking_uri)
-    return RecordedRuns(tmp_path_factory.mktemp("recorded-runs"), client)
+def recorded_runs(mlflow_client, tmp_path_factory):
+    return RecordedRuns(tmp_path_factory.mktemp("recorded-runs"), mlflow_client)
 
 
 @pytest.fixture

@@ -21,11 +21,12 @@ SLOW_FIXTURES = {
 SLOW_FILES = (
     "tests/analysis/cluster/", "tests/cli/", "tests/docs/test_site", "tests/docs/test_surprises",
     "tests/docs/test_tutorial", "tests/exports/test_exported_images",
-    "tests/projects/experiments/", "tests/projects/test_checkpoint", "tests/projects/test_stacked",
-    "tests/projects/test_train.", "tests/recorder/test_autolog", "tests/recorder/test_boosting",
-    "tests/recorder/test_ending", "tests/recorder/test_keras", "tests/recorder/test_lightning",
-    "tests/recorder/test_partial_training", "tests/recorder/test_transformers",
-    "tests/reporting/", "tests/server/", "tests/test_sbom", "tests/web/test_schema",
+    "tests/projects/experiments/", "tests/projects/tasks/test_detection.",
+    "tests/projects/test_checkpoint", "tests/projects/test_stacked", "tests/projects/test_train.",
+    "tests/recorder/test_autolog", "tests/recorder/test_boosting", "tests/recorder/test_ending",
+    "tests/recorder/test_keras", "tests/recorder/test_lightning",
+    "tests/recorder/test_partial_training", "tests/recorder/test_transformers", "tests/reporting/",
+    "tests/server/", "tests/test_sbom", "tests/web/test_schema",
 )  # fmt: skip
 
 
