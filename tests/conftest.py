@@ -204,14 +204,18 @@ def recorded_runs(mlflow_client, tmp_path_factory):
 
 
 @pytest.fixture
-def record_once(new_run, recorded_runs):
+def record_once(new_run, recorded_runs, tmp_path):
     """A function that records into a new run, or copies a run into which the same was recorded.
 
     It takes what is recorded, a function of a run's id that records it, and options of the run.
     """
-    return lambda content, record, **options: recorded_runs.fill(
-        new_run(**options), content, record
-    )
+
+    def fill(content, record, **options):
+        run_id = new_run(**options)
+        artifacts = tmp_path / "artifacts" / run_id / "artifacts"
+        return recorded_runs.fill(run_id, artifacts, content, record)
+
+    return fill
 
 
 @pytest.fixture
