@@ -22,7 +22,8 @@ test: $(DEV)
 
 # The loop of a contributor: no server, process, browser or training; see tests/order.py.
 test-fast: $(DEV)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m 'not slow and not long and not server'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -p no:schemathesis \
+		-m 'not slow and not long and not server'
 
 test-long: $(DEV)
 	$(BIN)/python -m pytest -m long

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import uuid
+from pathlib import Path
 
 import hypothesis
 import mlflow
@@ -14,10 +15,17 @@ import pytest
 import warm
 from filelock import FileLock
 from helpers import ROOT, Door, Server, copy_for_server, free_port, upload_threads
-from order import pytest_collection_modifyitems, pytest_xdist_make_scheduler  # noqa: F401
+from order import (  # noqa: F401
+    pytest_collection,
+    pytest_collection_modifyitems,
+    pytest_ignore_collect,
+    pytest_xdist_make_scheduler,
+)
+from recorded_runs import RecordedRuns
 
 from actiontrack import cli
 from actiontrack.store import Store
+from actiontrack.testing import record_history
 
 # What MLflow's own code does with SQLAlchemy is not ours to mend.
 MLFLOW_WARNING = "ignore:The ``noload`` loader strategy is deprecated"
@@ -29,17 +37,29 @@ EVALUATE_WARNINGS = (
     "ignore:.*Any type hint is inferred:UserWarning",
     "ignore::DeprecationWarning:mlflow",
 )
+# Where temporary files are written in no time.
+MEMORY = Path("/dev/shm")  # noqa: S108
 # Python's options for a process in which warnings are errors.
 STRICT = ("-W", "error", "-W", MLFLOW_WARNING)
 
 
 def pytest_configure(config):
+    if not {"TMPDIR", "PYTEST_DEBUG_TEMPROOT"} & set(os.environ) and _holds_tests(MEMORY):
+        os.environ["PYTEST_DEBUG_TEMPROOT"] = str(MEMORY)  # many small files, written safely
     for warning in (MLFLOW_WARNING, STARLETTE_WARNING, *EVALUATE_WARNINGS):
         config.addinivalue_line("filterwarnings", warning)
     os.environ.setdefault("KERAS_BACKEND", "torch")  # without it Keras looks for TensorFlow
     # On a machine that others use, too, an example may take long by chance.
     hypothesis.settings.register_profile("untimed", deadline=None)
     hypothesis.settings.load_profile("untimed")
+
+
+def _holds_tests(folder):
+    """Whether a file system is there, has room for all tests and runs what they write."""
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        return False
+    system = os.statvfs(folder)
+    return system.f_bavail * system.f_frsize > 4e9 and not system.f_flag & os.ST_NOEXEC
 
 
 @pytest.fixture(scope="session")
@@ -111,9 +131,13 @@ def door(server):
 
 
 @pytest.fixture(autouse=True)
-def _fence(tmp_path, monkeypatch, tracking_uri):
+def _fence(request, tmp_path_factory, monkeypatch, tracking_uri):
     """Spools in the test's folder; MLflow's global state and our threads are gone afterwards."""
-    monkeypatch.setenv("ACTIONTRACK_SPOOL", str(tmp_path / "spool"))
+    if "tmp_path" in request.fixturenames:
+        folder = request.getfixturevalue("tmp_path")
+    else:  # one that nobody has asked for is not made
+        folder = tmp_path_factory.getbasetemp() / uuid.uuid4().hex
+    monkeypatch.setenv("ACTIONTRACK_SPOOL", str(folder / "spool"))
     for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):
         monkeypatch.delenv(name, raising=False)
     mlflow.set_tracking_uri(tracking_uri)
@@ -139,13 +163,22 @@ def _no_figure_leaks():
         assert not left, f"figures left with pyplot: {left}"
 
 
+@pytest.fixture(scope="session")
+def mlflow_client(tracking_uri):
+    return mlflow.MlflowClient(tracking_uri=tracking_uri)
+
+
 @pytest.fixture
-def experiment(tracking_uri, tmp_path):
-    """Name of a new experiment in the SQLite store, whose artifacts lie in the test's folder."""
-    name = f"test {uuid.uuid4().hex[:8]}"
-    client = mlflow.MlflowClient(tracking_uri=tracking_uri)
-    client.create_experiment(name, artifact_location=(tmp_path / "artifacts").as_uri())
-    return name
+def new_experiment(mlflow_client, tmp_path):
+    """Name and id of a new experiment, whose artifacts lie in the test's folder."""
+    name, artifacts = f"test {uuid.uuid4().hex[:8]}", (tmp_path / "artifacts").as_uri()
+    return name, mlflow_client.create_experiment(name, artifact_location=artifacts)
+
+
+@pytest.fixture
+def experiment(new_experiment):
+    """Name of a new experiment in the SQLite store."""
+    return new_experiment[0]
 
 
 @pytest.fixture
@@ -154,16 +187,48 @@ def store(tracking_uri):
 
 
 @pytest.fixture
-def new_run(tracking_uri, experiment):
+def new_run(mlflow_client, new_experiment):
     """A function that starts a run in the test's experiment and returns its id."""
-    client = mlflow.MlflowClient(tracking_uri=tracking_uri)
-    experiment_id = client.get_experiment_by_name(experiment).experiment_id
-    return lambda **options: client.create_run(experiment_id, **options).info.run_id
+    _, experiment_id = new_experiment
+    return lambda **options: mlflow_client.create_run(experiment_id, **options).info.run_id
 
 
 @pytest.fixture
 def run_id(new_run):
     return new_run()
+
+
+@pytest.fixture(scope="session")
+def recorded_runs(mlflow_client, tmp_path_factory):
+    return RecordedRuns(tmp_path_factory.mktemp("recorded-runs"), mlflow_client)
+
+
+@pytest.fixture
+def record_once(new_run, recorded_runs, tmp_path):
+    """A function that records into a new run, or copies a run into which the same was recorded.
+
+    It takes what is recorded, a function of a run's id that records it, and options of the run.
+    """
+
+    def fill(content, record, **options):
+        run_id = new_run(**options)
+        artifacts = tmp_path / "artifacts" / run_id / "artifacts"
+        return recorded_runs.fill(run_id, artifacts, content, record)
+
+    return fill
+
+
+@pytest.fixture
+def recorded_history(record_once, store, spool):
+    """A function that records a history by `record_once` and returns the id of the run."""
+
+    def record(history, model="", **options):
+        def fill(run_id):
+            record_history(history, run_id, store, spool, model)
+
+        return record_once((history, model), fill, **options)
+
+    return record
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """In which order tests run, on which worker, and which of them `make test-fast` leaves out."""
 
+import gc
+
 import pytest
 
 #: Tests that start with one of these share what is costly, so one worker runs them all.
@@ -14,13 +16,17 @@ SLOW_FIXTURES = {
     "server", "door", "address", "browser", "fort", "in_subprocess", "warm_python", "built_site",
     "stage", "executed", "train_once", "processes", "small_disk",
 }  # fmt: skip
-#: Files whose tests train with a framework or draw whole reports, where they use no such fixture.
+#: Files whose tests train with a framework, draw whole reports or need a service, where they use
+#: no such fixture.
 SLOW_FILES = (
-    "tests/analysis/cluster/", "tests/cli/", "tests/exports/test_exported_images",
-    "tests/projects/experiments/", "tests/projects/test_stacked", "tests/recorder/test_ending",
+    "tests/analysis/cluster/", "tests/cli/", "tests/docs/test_site", "tests/docs/test_surprises",
+    "tests/docs/test_tutorial", "tests/exports/test_exported_images",
+    "tests/projects/experiments/", "tests/projects/tasks/test_detection.",
+    "tests/projects/test_checkpoint", "tests/projects/test_stacked", "tests/projects/test_train.",
+    "tests/recorder/test_autolog", "tests/recorder/test_boosting", "tests/recorder/test_ending",
     "tests/recorder/test_keras", "tests/recorder/test_lightning",
-    "tests/recorder/test_partial_training", "tests/recorder/test_transformers",
-    "tests/reporting/", "tests/web/test_schema",
+    "tests/recorder/test_partial_training", "tests/recorder/test_transformers", "tests/reporting/",
+    "tests/server/", "tests/test_sbom", "tests/web/test_schema",
 )  # fmt: skip
 
 
@@ -35,6 +41,24 @@ def pytest_xdist_make_scheduler(config, log):
 
     config.option.loadscopereorder = False  # else by the number of tests
     return Scheduling(config, log)
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Files of slow tests only are not even imported where slow tests are left out."""
+    if "not slow" in config.option.markexpr and config.rootpath in collection_path.parents:
+        file = collection_path.relative_to(config.rootpath).as_posix()
+        return True if file.startswith(SLOW_FILES) else None
+    return None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """What was imported stays: searched for garbage again and again it took half of the time."""
+    gc.disable()
+    result = yield
+    gc.freeze()
+    gc.enable()
+    return result
 
 
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their markers

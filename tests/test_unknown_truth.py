@@ -10,17 +10,17 @@ from actiontrack import analysis, plots
 from actiontrack.analysis.alignment import class_column
 from actiontrack.reporting.findings import holds_noise
 from actiontrack.reporting.pictures import noise_gallery
-from actiontrack.testing import make_history, record_history
+from actiontrack.testing import make_history
 
 N_SAMPLES = 40
 WRONG, UNKNOWN = slice(0, 6), slice(6, 16)
 
 
 @pytest.fixture
-def record(store, new_run, spool):
-    def make(name="a", **changes):
-        run_id, history = new_run(), make_history(n_steps=3, n_samples=N_SAMPLES, n_classes=3)
-        record_history(replace(history, **changes), run_id, store, spool / name, model="m")
+def record(store, recorded_history):
+    def make(**changes):
+        history = make_history(n_steps=3, n_samples=N_SAMPLES, n_classes=3)
+        run_id = recorded_history(replace(history, **changes), "m")
         return store.open_record(store.get_run(run_id), None)
 
     return make
@@ -69,7 +69,7 @@ def test_a_gallery_says_that_the_truth_is_unknown(half_known):
 def test_a_label_of_minus_one_is_unknown_and_not_the_last_class(record):
     labels = np.arange(N_SAMPLES) % 3
     labels[:4] = -1
-    runs = [record(name, labels=labels, measures={}) for name in "ab"]
+    runs = [record(labels=labels, measures={}) for _ in range(2)]
     names = class_column(analysis.align(runs))
     assert names[:4].tolist() == ["unknown"] * 4
     assert names[5] == "class 2"
@@ -85,7 +85,7 @@ def test_figures_of_a_record_by_wall_time_say_so(record):
 
 
 def test_scores_of_records_with_other_deltas_share_no_unit(record):
-    frame = analysis.score_frame([record("a"), record("b", delta_kind="wall_time")])
+    frame = analysis.score_frame([record(), record(delta_kind="wall_time")])
     assert plots.score_histogram(frame).get_xlabel() == "action (loss × Δn)"
 
 

@@ -21,14 +21,17 @@ LABELS = np.arange(N) % 3
 
 
 @pytest.fixture
-def record(new_run, store, spool, tmp_path):
-    run_id = new_run()
+def record(record_once, store, spool, tmp_path):
     Image.new("L", (8, 6)).save(tmp_path / "grey.png")
-    with Recorder("train", run_id=run_id, store=store, spool=spool, class_names=NAMES) as recorder:
-        recorder.update(np.arange(N), np.linspace(2, 1, N), labels=LABELS)
-        recorder.end_epoch()
-        recorder.log_thumbnails(np.arange(N), [(tmp_path / "grey.png").read_bytes()] * N)
-    return store.open_record(run_id)
+    options = {"store": store, "spool": spool, "class_names": NAMES}
+
+    def fill(run_id):
+        with Recorder("train", run_id=run_id, **options) as recorder:
+            recorder.update(np.arange(N), np.linspace(2, 1, N), labels=LABELS)
+            recorder.end_epoch()
+            recorder.log_thumbnails(np.arange(N), [(tmp_path / "grey.png").read_bytes()] * N)
+
+    return store.open_record(record_once("verdict files", fill))
 
 
 def said(record, path):

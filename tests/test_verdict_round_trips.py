@@ -35,18 +35,22 @@ def png():
 
 
 @pytest.fixture
-def make(new_run, store, spool):
+def make(record_once, store, spool):
     """A function that records one epoch of some ids, with thumbnails."""
 
     def record(ids=IDS, names=CLASSES, labels=None, boxes=None):
         labels = np.arange(len(ids)) % len(names) if labels is None and names else labels
-        run_id = new_run()
-        with Recorder(run_id=run_id, store=store, spool=spool, class_names=names) as recorder:
-            recorder.update(ids, np.arange(len(ids)) + 0.5, labels=labels)
-            recorder.end_epoch()
-            recorder.log_thumbnails(ids, [png()] * len(ids))
-            if boxes is not None:
-                recorder.log_boxes(boxes)
+
+        def fill(run_id):
+            options = {"store": store, "spool": spool, "class_names": names}
+            with Recorder(run_id=run_id, **options) as recorder:
+                recorder.update(ids, np.arange(len(ids)) + 0.5, labels=labels)
+                recorder.end_epoch()
+                recorder.log_thumbnails(ids, [png()] * len(ids))
+                if boxes is not None:
+                    recorder.log_boxes(boxes)
+
+        run_id = record_once(("round trip", ids, names, labels, boxes), fill)
         return store.open_record(run_id)
 
     return record

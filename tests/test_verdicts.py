@@ -21,9 +21,8 @@ GOOD = {
 
 
 @pytest.fixture
-def record(run_id, store, spool):
-    record_history(make_history(n_samples=30), run_id, store, spool)
-    return store.open_record(run_id)
+def record(recorded_history, store):
+    return store.open_record(recorded_history(make_history(n_samples=30)))
 
 
 def say(sample_id, verdict, who="ada", minutes=0, **more):

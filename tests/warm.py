@@ -32,6 +32,9 @@ COMMON = (
     "mlflow", "torch.utils.data", "pyarrow.parquet", "sklearn.datasets", "projects.train",
     "actiontrack", "actiontrack.cli", "actiontrack.reporting", "actiontrack.recorder.torch",
 )  # fmt: skip
+#: Threads of libraries that a forked process does well without: jemalloc's that gives memory back
+#: and that of Polars which deletes what others have spilt to disk.
+NOT_MISSED = ("jemalloc_bg_thd", "polars-ooc-clea")
 EXIT_CODE = []
 FILTERS = list(warnings.filters)
 TESTS = str(Path(__file__).parent)
@@ -265,7 +268,7 @@ def _preload(modules):
     for module in modules:
         importlib.import_module(module)
     names = {task.read_text().strip() for task in Path("/proc/self/task").glob("*/comm")}
-    lost = names - {Path("/proc/self/comm").read_text().strip(), "jemalloc_bg_thd"}
+    lost = names - {Path("/proc/self/comm").read_text().strip(), *NOT_MISSED}
     assert not lost, f"importing {modules} started threads, which do not survive a fork: {lost}"
 
 

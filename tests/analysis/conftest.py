@@ -6,19 +6,13 @@ import numpy as np
 import pytest
 from analysis_helpers import N_SAMPLES
 
-from actiontrack.testing import make_history, record_history
+from actiontrack.testing import make_history
 
 
 @pytest.fixture
-def record(new_run, store, spool):
+def record(recorded_history, store):
     """A function that records a history into a new run and opens the record."""
-
-    def make(history, model="", **options):
-        run_id = new_run(**options)
-        record_history(history, run_id, store, spool, model=model)
-        return store.open_record(run_id)
-
-    return make
+    return lambda *given, **options: store.open_record(recorded_history(*given, **options))
 
 
 @pytest.fixture

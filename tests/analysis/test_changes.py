@@ -12,7 +12,7 @@ from actiontrack import analysis, cli, reporting
 from actiontrack.analysis import changes
 from actiontrack.analysis.sentences import describe_changes
 from actiontrack.errors import NotComparableError, ParameterError, StoreError, ThresholdError
-from actiontrack.testing import make_history, record_history
+from actiontrack.testing import make_history
 
 N = 200
 BASE = make_history(3, N, 3)
@@ -24,16 +24,11 @@ def noisy(seed, spread=0.02, scale=1.0, **fields):
 
 
 @pytest.fixture
-def runs(new_run, store, spool):
+def runs(record):
     """A function that records histories into new runs, all of one tag."""
 
     def make(*histories, tag=""):
-        records = []
-        for history in histories:
-            run_id = new_run(tags={"set": tag})
-            record_history(history, run_id, store, spool, model="softmax")
-            records.append(store.open_record(run_id))
-        return records
+        return [record(history, "softmax", tags={"set": tag}) for history in histories]
 
     return make
 

@@ -32,18 +32,22 @@ def test_accuracy_of_records_without_predictions_is_refused(record, history):
 
 
 @pytest.fixture
-def members(new_run, store, spool):
+def members(record_once, store, spool):
     """A function that records models of an ensemble with given logits of their final state."""
 
     def make(logits, labels, names=("x", "y", "z")):
         records = []
         for seed, final in enumerate(logits):
-            run_id, ids = new_run(), np.arange(len(labels))
-            with Recorder(run_id=run_id, store=store, spool=spool, class_names=names) as recorder:
-                for scale in (0.1, 0.5 + 0.1 * seed, 1.0):
-                    recorder.update(ids, logits=final * scale, labels=labels)
-                    recorder.end_epoch()
-                recorder.log_probabilities(ids, special.softmax(final, axis=1))
+
+            def fill(run_id, seed=seed, final=final):
+                ids, options = np.arange(len(labels)), {"store": store, "spool": spool}
+                with Recorder(run_id=run_id, class_names=names, **options) as recorder:
+                    for scale in (0.1, 0.5 + 0.1 * seed, 1.0):
+                        recorder.update(ids, logits=final * scale, labels=labels)
+                        recorder.end_epoch()
+                    recorder.log_probabilities(ids, special.softmax(final, axis=1))
+
+            run_id = record_once(("member", seed, final, labels, names), fill)
             records.append(store.open_record(run_id))
         return records
 

@@ -30,23 +30,26 @@ def label_png():
 
 
 @pytest.fixture
-def record(store, new_run):
+def record(store, record_once):
     """A function that records maps of two samples of 2x4 pixels in a run of its own."""
 
     def go(seed=0, epochs=2, shape=(2, 4), **options):
-        rng = np.random.default_rng(seed)
-        run_id = new_run(run_name=f"seed {seed}")
         given = {"pixel_loss_name": "focal", "void": "counted", "model": "net"}
         given |= {"class_names": ("sky", "road", "void")} | options
-        with Recorder(store=store, run_id=run_id, **given) as recorder:
-            for _ in range(epochs):
-                maps = rng.exponential(size=(2, *shape))
-                recorder.update(IDS, maps.mean(axis=(1, 2)))
-                recorder.update_maps(IDS, maps)
-                recorder.end_epoch()
-            recorder.log_pictures("label", IDS, [label_png()] * 2)
-            recorder.log_thumbnails(IDS, [label_png()] * 2)
-        return store.open_record(run_id)
+
+        def fill(run_id):
+            rng = np.random.default_rng(seed)
+            with Recorder(store=store, run_id=run_id, **given) as recorder:
+                for _ in range(epochs):
+                    maps = rng.exponential(size=(2, *shape))
+                    recorder.update(IDS, maps.mean(axis=(1, 2)))
+                    recorder.update_maps(IDS, maps)
+                    recorder.end_epoch()
+                recorder.log_pictures("label", IDS, [label_png()] * 2)
+                recorder.log_thumbnails(IDS, [label_png()] * 2)
+
+        content = ("maps", seed, epochs, shape, given)
+        return store.open_record(record_once(content, fill, run_name=f"seed {seed}"))
 
     return go
 

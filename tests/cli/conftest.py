@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from actiontrack.testing import make_history, record_history
+from actiontrack.testing import make_history
 
 
 @pytest.fixture
@@ -13,9 +13,6 @@ def history():
 
 
 @pytest.fixture
-def two_runs(new_run, store, spool, history):
-    ids = [new_run(), new_run()]
+def two_runs(recorded_history, history):
     other = replace(history, losses=history.losses[:, ::-1].copy())
-    for run_id, each, model in zip(ids, (history, other), "ab", strict=True):
-        record_history(each, run_id, store, spool, model=model)
-    return ids
+    return [recorded_history(history, "a"), recorded_history(other, "b")]

@@ -36,24 +36,25 @@ def losses(step):
 
 
 @pytest.fixture
-def make(new_run, store, spool):
+def make(record_once, store, spool):
     """A function that records two epochs of 40 samples, with or without images in a folder."""
 
     def record(root=None, *, thumbnails=False, loss=losses, split="train", **options):
         ids = [f"part {each % 2}/{each:02d}.png" for each in range(N)] if root else list(range(N))
         source = {"kind": "folder", "root": str(root)} if root else None
-        run_id = new_run()
-        with Recorder(
-            split, run_id=run_id, store=store, spool=spool, class_names=NAMES, source=source,
-            **options,
-        ) as recorder:  # fmt: skip
-            recorder.describe_samples(ids, labels=LABELS, paths=ids if root else None)
-            for step in (1, 2):
-                recorder.update(ids, loss(step), labels=LABELS)
-                recorder.end_epoch()
-            if thumbnails:
-                recorder.log_thumbnails(ids, [png(each) for each in range(N)])
-        return store.open_record(run_id)
+        given = options | {"class_names": NAMES, "source": source}
+
+        def fill(run_id):
+            with Recorder(split, run_id=run_id, store=store, spool=spool, **given) as recorder:
+                recorder.describe_samples(ids, labels=LABELS, paths=ids if root else None)
+                for step in (1, 2):
+                    recorder.update(ids, loss(step), labels=LABELS)
+                    recorder.end_epoch()
+                if thumbnails:
+                    recorder.log_thumbnails(ids, [png(each) for each in range(N)])
+
+        content = ("exported", ids, [loss(step) for step in (1, 2)], split, thumbnails, given)
+        return store.open_record(record_once(content, fill))
 
     return record
 

@@ -4,6 +4,7 @@ An input is a file in `finds`: name of the target, then what was wrong with it. 
 copy it there from where `run.py` has put it, cut to what matters.
 """
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,10 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 @pytest.fixture(scope="module")
-def scratch(tmp_path_factory):
-    return tmp_path_factory.mktemp("finds")
+def scratch(tmp_path_factory, empty_database):
+    folder = tmp_path_factory.mktemp("finds")
+    shutil.copy(empty_database, folder / "mlflow.db")
+    return folder
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ Few inputs, in the default suite. `make fuzz` feeds a million, guided by coverag
 
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,8 +24,10 @@ EXAMPLES = {"command-line": 12, "filters": 20}
 
 
 @pytest.fixture(scope="module")
-def scratch(tmp_path_factory):
-    return tmp_path_factory.mktemp("fuzz")
+def scratch(tmp_path_factory, empty_database):
+    folder = tmp_path_factory.mktemp("fuzz")
+    shutil.copy(empty_database, folder / "mlflow.db")
+    return folder
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from scipy import special
 from actiontrack import analysis
 from actiontrack.recorder import Recorder
 from actiontrack.reporting.document import Report, Section
-from actiontrack.testing import make_history, record_history
+from actiontrack.testing import make_history
 
 
 @pytest.fixture
@@ -23,10 +23,8 @@ def history():
 
 
 @pytest.fixture
-def record(new_run, store, spool, history):
-    run_id = new_run()
-    record_history(history, run_id, store, spool, model="softmax")
-    return store.open_record(run_id)
+def record(recorded_history, store, history):
+    return store.open_record(recorded_history(history, "softmax"))
 
 
 @pytest.fixture
@@ -62,17 +60,14 @@ def with_features(new_run, store, spool):
 
 
 @pytest.fixture
-def noisy(new_run, store, spool, history):
+def noisy(recorded_history, store, history):
     """A record of each split, of which the training labels of the first 4 samples are wrong."""
     truth = history.labels.copy()
     truth[:4] = (truth[:4] + 1) % 3
-    kept = []
-    for split, changes in (("train", {"true_labels": truth}), ("test", {})):
-        run_id = new_run()
-        changed = replace(history, split=split, **changes)
-        record_history(changed, run_id, store, spool, model="softmax")
-        kept.append(store.open_record(run_id))
-    return kept
+    histories = (
+        replace(history, split="train", true_labels=truth), replace(history, split="test")
+    )  # fmt: skip
+    return [store.open_record(recorded_history(split, "softmax")) for split in histories]
 
 
 @pytest.fixture
@@ -98,27 +93,24 @@ def ensemble(new_run, store, spool):
 
 
 @pytest.fixture
-def comparison(new_run, store, spool, history):
+def comparison(recorded_history, history):
     rng = np.random.default_rng(0)
     for model, spread in (("a", 0.1), ("a", 0.1), ("b", 3.0), ("b", 3.0)):
         noise = rng.gamma(1.0, spread, size=history.losses.shape).astype(np.float32)
-        record_history(
-            replace(history, losses=history.losses + noise), new_run(), store, spool, model=model
-        )
+        recorded_history(replace(history, losses=history.losses + noise), model)
     return analysis.load_records
 
 
 @pytest.fixture
-def mixed(new_run, store, spool, history):
+def mixed(recorded_history, store, history):
     """Two runs of a, two of b, one of a shorter training and one on other labels."""
     rng = np.random.default_rng(0)
     for model, spread in (("a", 0.1), ("a", 0.1), ("b", 3.0), ("b", 3.0)):
         noise = rng.gamma(1.0, spread, size=history.losses.shape).astype(np.float32)
-        changed = replace(history, losses=history.losses + noise)
-        record_history(changed, new_run(), store, spool, model=model)
+        recorded_history(replace(history, losses=history.losses + noise), model)
     others = (make_history(3, 40, 3), replace(history, labels=(history.labels + 1) % 3))
     for other in others:
-        record_history(other, new_run(), store, spool, model="a")
+        recorded_history(other, "a")
     return store
 
 

@@ -265,12 +265,11 @@ def test_a_damaged_record_is_unprocessable(make_client, new_run, store, spool):
 
 
 @pytest.fixture
-def reviewed(make_client, new_run, store, spool):
+def reviewed(make_client, recorded_history, store):
     """A client, the id of a run without verdicts, and a token for its forms."""
-    from actiontrack.testing import make_history, record_history
+    from actiontrack.testing import make_history
 
-    run_id = new_run()
-    record_history(make_history(n_samples=30), run_id, store, spool)
+    run_id = recorded_history(make_history(n_samples=30))
     client = make_client(store)
     return client, run_id, client.get("/actiontrack/api/me").get_json()["csrf_token"]
 

@@ -75,13 +75,15 @@ def test_contrasts_are_those_of_the_api(page, get, runs):
 
 
 @pytest.fixture
-def two_records(new_run, store, spool):
+def two_records(record_once, store, spool):
     """Two runs with a record of the test data and one of the training data each."""
-    run_ids = [new_run(run_name=name) for name in ("first", "second")]
-    for run_id in run_ids:
-        for split in ("test", "train"):
-            record_history(make_history(split=split), run_id, store, spool)
-    return run_ids
+    histories = [make_history(split=split) for split in ("test", "train")]
+
+    def fill(run_id):
+        for history in histories:
+            record_history(history, run_id, store, spool)
+
+    return [record_once(histories, fill, run_name=name) for name in ("first", "second")]
 
 
 def test_picked_rows_are_compared_by_the_record_that_was_picked(two_records, store, make_client):
@@ -116,13 +118,9 @@ def test_rows_of_different_records_are_not_compared(two_records, store, make_cli
 
 
 @pytest.fixture
-def of_two_lengths(new_run, store, spool):
+def of_two_lengths(recorded_history):
     """Two runs on the same samples, of four and of six epochs."""
-    run_ids = [new_run(), new_run()]
-    for run_id, n_steps in zip(run_ids, (4, 6), strict=True):
-        history = make_history(n_steps=n_steps, n_samples=40)
-        record_history(history, run_id, store, spool)
-    return run_ids
+    return [recorded_history(make_history(n_steps=steps, n_samples=40)) for steps in (4, 6)]
 
 
 def test_runs_of_different_lengths_are_compared_up_to_a_step(

@@ -28,10 +28,9 @@ def refusal(answer):
 
 
 @pytest.fixture
-def reviewed(make_client, new_run, store, spool):
+def reviewed(make_client, recorded_history, store):
     """A client, the address that takes verdicts on a run, and a token."""
-    run_id = new_run()
-    record_history(make_history(n_samples=30), run_id, store, spool)
+    run_id = recorded_history(make_history(n_samples=30))
     client = make_client(store)
     token = client.get(f"{API}me").get_json()["csrf_token"]
     return client, f"{API}verdicts?run={run_id}", token

@@ -32,7 +32,7 @@ from actiontrack.errors import (
 )
 from actiontrack.recorder import Recorder
 from actiontrack.store import RunQuery
-from actiontrack.testing import make_history, record_history
+from actiontrack.testing import make_history
 
 N_SAMPLES = 400
 _ENVIRONMENT = {
@@ -55,7 +55,7 @@ def client(local_cluster):
 
 
 @pytest.fixture
-def runs(store, new_run, spool, experiment):
+def runs(store, recorded_history, experiment):
     """Records of five runs of two models: ties, a rare class, and samples that are not finite."""
     base = make_history(n_steps=3, n_samples=N_SAMPLES, n_classes=5)
     labels = np.where(base.labels == 4, 3, base.labels)
@@ -65,8 +65,7 @@ def runs(store, new_run, spool, experiment):
         losses = np.round(base.losses + rng.gamma(1.0, 0.2, base.losses.shape), 2)
         losses[2, number] = np.nan
         history = replace(base, losses=losses.astype(np.float32), labels=labels)
-        run_id = new_run(run_name=f"run {number}")
-        record_history(history, run_id, store, spool, model=f"model {number % 2}")
+        recorded_history(history, f"model {number % 2}", run_name=f"run {number}")
     return analysis.load_records(RunQuery(experiments=(experiment,)), store=store)
 
 

@@ -10,7 +10,6 @@ from PIL import Image
 from sklearn.metrics import mean_squared_error
 
 from actiontrack import analysis, plots, reporting
-from projects import train as training
 from projects import train_autoencoder
 from projects.loading import Normalisation
 from projects.models.autoencoder import Autoencoder
@@ -24,21 +23,10 @@ VALUES = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def trained():
-    return {}
-
-
 @pytest.fixture
-def record(trained, store, experiment):
-    """The record of a training on digits, done once."""
-    if "record" not in trained:
-        mlflow.set_experiment(experiment)
-        params = validate(AutoencoderParams, VALUES)
-        run, synced = training.train(params, store, task=Autoencoding())
-        assert synced
-        trained["record"] = store.open_record(run.run_id)
-    return trained["record"]
+def record(train_once):
+    """The record of a training on digits."""
+    return train_once(validate(AutoencoderParams, VALUES), Autoencoding).record()
 
 
 @pytest.fixture

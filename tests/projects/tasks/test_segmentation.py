@@ -81,17 +81,14 @@ def trained_logits(record, folder, **values):
         return model(Normalisation.of(train_split).apply(test_split.images)), test_split
 
 
-@pytest.fixture(scope="module")
-def everything():
-    """What the first test has trained, for the tests that only read it."""
-    return {}
+@pytest.fixture
+def trained(train_once, camvid):
+    return train_once(parameters(camvid), Segmentation)
 
 
 @pytest.fixture
-def counted(train, everything):
-    if "record" not in everything:
-        everything["record"], everything["task"] = train()
-    return everything["record"]
+def counted(trained):
+    return trained.record()
 
 
 def test_the_record_names_loss_pixel_loss_and_void(counted):
@@ -125,12 +122,12 @@ def test_predictions_and_labels_are_kept_as_pictures_of_classes(counted, camvid)
         np.testing.assert_array_equal(predicted, logits[row].argmax(dim=0))
 
 
-def test_the_metrics_are_those_of_scikit_learn(counted, camvid, everything):
+def test_the_metrics_are_those_of_scikit_learn(trained, counted, camvid):
     logits, split = trained_logits(counted, camvid)
     truth, predicted = split.targets.numpy().ravel(), logits.argmax(dim=1).numpy().ravel()
     labelled = truth != 11
     truth, predicted = truth[labelled], predicted[labelled]
-    metrics = everything["task"].latest_metrics
+    metrics = trained.task.latest_metrics
     present = sorted(set(truth) | set(predicted) - {11})
     expected = jaccard_score(truth, predicted, average="macro", labels=present)
     assert metrics["test-probe/miou"] == pytest.approx(expected)
