@@ -1,16 +1,12 @@
 """No password, token or salt in what actiontrack says, logs, stores or reports."""
 
 import logging
-import os
 import stat
-import subprocess
-import sys
 import time
 
 import mlflow
 import numpy as np
 import pytest
-from helpers import ROOT
 
 from actiontrack import reporting
 from actiontrack.errors import ActionTrackError, ParameterError, RedactingFilter, StoreError, redact
@@ -176,7 +172,7 @@ def test_neither_record_nor_run_nor_report_holds_the_password_of_the_server(reco
     assert SECRET not in store._repr_html_() + record._repr_html_()
 
 
-def test_the_server_for_a_local_store_is_not_given_a_password_by_words(tmp_path, monkeypatch):
+def test_the_server_for_a_local_store_is_not_given_a_password_by_words(in_warm_process):
     """Every user of a machine sees the words of its processes."""
     code = (
         "import os, sys; from actiontrack.cli import main; from actiontrack.store import Store\n"
@@ -186,11 +182,6 @@ def test_the_server_for_a_local_store_is_not_given_a_password_by_words(tmp_path,
         "Store.ping = lambda self: None\n"
         "main(['ui', '--tracking-uri', sys.argv[1]])\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, DEAD[1]],
-        capture_output=True, text=True, check=True, cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-    words, uri = done.stdout.splitlines()
+    words, uri = in_warm_process(code, DEAD[1]).stdout.splitlines()
     assert SECRET not in words
     assert uri == DEAD[1]

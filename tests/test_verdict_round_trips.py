@@ -203,15 +203,15 @@ def test_a_task_without_labels_or_names_reads_back_as_nothing(make, tmp_path, na
     assert {tag.get("label") for tag in root.iter("tag")} <= described
 
 
-@pytest.mark.parametrize("text", [*IDS, "\x01", "x" * 300, "\ufffd", "../a", "con", "a\tb"])
-def test_every_id_comes_back_from_cvat(make, tmp_path, text):
-    record = make([text, "\x02other"], ("cat",))
+def test_every_id_comes_back_from_cvat(make, tmp_path):
+    ids = [*IDS, "\x01", "\x02other", "x" * 300, "\ufffd", "../a", "con", "a\tb"]
+    record = make(ids, ("cat",))
     root = ET.fromstring(exports.cvat_xml(record, ALL))  # noqa: S314 - ours
     for image in root.findall("image"):
         ET.SubElement(image, "tag", label="fine")
     (tmp_path / "a.xml").write_bytes(ET.tostring(root))
-    judged = {verdict.sample_id for verdict in read(record, tmp_path / "a.xml")}
-    assert judged == {text, "\x02other"}
+    judged = [verdict.sample_id for verdict in read(record, tmp_path / "a.xml")]
+    assert sorted(judged) == sorted(ids)
 
 
 def test_an_image_without_boxes_is_told_by_its_name(make, tmp_path):
