@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from actiontrack.errors import (
@@ -16,6 +16,7 @@ from actiontrack.errors import (
 
 __all__ = [
     "ForbiddenError",
+    "UnauthenticatedError",
     "translated",
     "translated_artifacts",
 ]
@@ -24,41 +25,88 @@ _ERROR_OF_CODE: Mapping[str, Callable[[str], ActionTrackError]] = {
     "RESOURCE_DOES_NOT_EXIST": NotFoundError,
     "NOT_FOUND": NotFoundError,
     "ENDPOINT_NOT_FOUND": StoreError,
-    "PERMISSION_DENIED": StoreError,
-    "UNAUTHENTICATED": StoreError,
 }
+# How servers and object stores say, in place of a status of HTTP, that they do not know a user …
+_UNAUTHENTICATED = frozenset({
+    "401", "UNAUTHENTICATED", "UNAUTHORIZED", "CUSTOMER_UNAUTHORIZED",  # MLflow, Databricks
+    "AUTHENTICATIONFAILED", "AUTHENTICATIONERROR", "INVALIDAUTHENTICATIONTOKEN",  # Azure
+    "EXPIREDAUTHENTICATIONTOKEN", "AUTHENTICATIONTOKENMISSING",
+    "INVALIDACCESSKEYID", "SIGNATUREDOESNOTMATCH", "EXPIREDTOKEN", "INVALIDTOKEN",  # AWS
+    "MISSINGAUTHENTICATIONTOKENEXCEPTION", "UNRECOGNIZEDCLIENTEXCEPTION",
+})  # fmt: skip
+# … or do not admit one.
+_FORBIDDEN = frozenset({
+    "403", "PERMISSION_DENIED", "FORBIDDEN",
+    "AUTHORIZATIONFAILED", "AUTHORIZATIONERROR", "AUTHORIZATIONPERMISSIONMISMATCH",
+    "LINKEDAUTHORIZATIONFAILED", "INSUFFICIENTACCOUNTPERMISSIONS",
+    "ACCESSDENIED", "ACCESSDENIEDEXCEPTION",
+})  # fmt: skip
+# Errors of the libraries that look for credentials on this machine and find none that work.
+_NO_CREDENTIALS = frozenset({
+    "ClientAuthenticationError", "NoCredentialsError", "PartialCredentialsError",
+    "CredentialRetrievalError", "TokenRetrievalError", "DefaultCredentialsError", "RefreshError",
+})  # fmt: skip
+_IN_WORDS = (
+    ("401", re.compile(r"(?i)credential configuration failed|missing authentication token")),
+    ("401", re.compile(r"(?i)security token included in the request is (invalid|expired)")),
+    ("401", re.compile(r"(?i)cannot configure default credentials")),
+    ("403", re.compile(r"(?i)is not authorized to perform")),
+)
 
 
 @contextlib.contextmanager
 def translated(what: str) -> Iterator[None]:
     """Turn errors of MLflow and of the libraries below it into ours."""
-    import requests  # noqa: PLC0415
-    from mlflow.exceptions import MlflowException  # noqa: PLC0415
-    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 - comes with MLflow
-
     try:
         yield
-    except MlflowException as error:
-        raise _from_mlflow(what, error) from error
-    except SQLAlchemyError as error:
+    except ActionTrackError:
+        raise
+    except Exception as error:
+        ours = _ours(what, error)
+        if ours is None:
+            raise
+        raise ours from error
+
+
+def _ours(what: str, error: Exception) -> ActionTrackError | None:
+    """Our error for one of MLflow's or of a library below it; None for any other."""
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+    from requests import RequestException  # noqa: PLC0415
+    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 - comes with MLflow
+
+    if isinstance(error, MlflowException):
+        return _from_mlflow(what, error)
+    if isinstance(error, RequestException):
+        return _from_requests(what, error)
+    if status := _status_in_words(error):
+        return _refusal(what, status, reason_of(error))
+    if isinstance(error, SQLAlchemyError):
         reason = str(error).splitlines()[0]
-        raise StoreError(f"{what}: the tracking database failed: {reason}") from error
-    except requests.HTTPError as error:
-        status = error.response.status_code if error.response is not None else None
-        if status == 404:
-            raise NotFoundError(f"{what}: not found on the tracking server.") from error
-        raise StoreError(f"{what}: the tracking server refused: {error}") from error
-    except requests.RequestException as error:
-        raise StoreError(f"{what}: the tracking server does not answer: {error}") from error
-    except ImportError as error:
-        raise MissingDependencyError(
+        return StoreError(f"{what}: the tracking database failed: {reason}")
+    if isinstance(error, ImportError):
+        return MissingDependencyError(
             f"{what}: its driver is not installed: {error}. Install it with pip, such as "
             "'psycopg[binary]' for PostgreSQL."
-        ) from error
-    except OSError as error:
-        if isinstance(error, FileNotFoundError):
-            raise NotFoundError(f"{what}: not found: {error.filename}.") from error
-        raise StoreError(f"{what}: {error.strerror or error}.") from error
+        )
+    return _from_system(what, error) if isinstance(error, OSError) else None
+
+
+def _from_requests(what: str, error: Any) -> ActionTrackError:
+    """Of a request whose answer MLflow does not read: a download, or an upload."""
+    if error.response is None:
+        return StoreError(f"{what}: the tracking server does not answer: {error}")
+    status = error.response.status_code
+    if status == 404:
+        return NotFoundError(f"{what}: not found on the tracking server.")
+    if status in {401, 403}:
+        return _refusal(what, str(status), _answer_of(error))
+    return StoreError(f"{what}: the tracking server refused: {error}")
+
+
+def _from_system(what: str, error: OSError) -> ActionTrackError:
+    if isinstance(error, FileNotFoundError):
+        return NotFoundError(f"{what}: not found: {error.filename}.")
+    return StoreError(f"{what}: {error.strerror or error}.")
 
 
 @contextlib.contextmanager
@@ -72,6 +120,8 @@ def translated_artifacts(what: str) -> Iterator[None]:
     except Exception as error:
         if _status(error) in {"404", "NoSuchKey", "NoSuchBucket"}:
             raise NotFoundError(f"{what}: not found in the artifact store.") from error
+        if status := _refused_status([_status(error)]):
+            raise _refusal(what, status, reason_of(error)) from error
         raise StoreError(f"{what}: the artifact store failed: {reason_of(error)}.") from error
 
 
@@ -83,21 +133,61 @@ def _status(error: Exception) -> str:
     return str(getattr(error, "status_code", getattr(error, "code", "")))
 
 
-def _refusal(status: str, words: str) -> str:
-    """The message for a user whom the server does not know, or does not admit."""
-    if status == "401":
-        return (
-            "the tracking server wants a login. Set MLFLOW_TRACKING_USERNAME and "
-            "MLFLOW_TRACKING_PASSWORD to yours."
-        )
-    return (
-        f"the tracking server refuses: {words}. Ask its administrator for the permission, or "
-        "check that the id is right."
-    )
+class UnauthenticatedError(StoreError):
+    """The server wants a login, or does not take the one that was sent."""
 
 
 class ForbiddenError(StoreError):
     """The server does not allow that to this user, or does not say whether the run exists."""
+
+
+def _refusal(what: str, status: str, words: str) -> StoreError:
+    """The error for a user whom the server does not know, or does not admit."""
+    if status == "401":
+        return UnauthenticatedError(f"{what}: {_login_wanted(words)}")
+    return ForbiddenError(
+        f"{what}: the tracking server refuses: {words}. Ask its administrator for the permission, "
+        "or check that the id is right."
+    )
+
+
+def _login_wanted(words: str) -> str:
+    """What to do where no login was sent, or one that is not taken."""
+    if re.search("(?i)databricks", words):
+        return "Databricks wants a login. Run: databricks auth login, or set DATABRICKS_TOKEN."
+    return (
+        "the tracking server wants a login. Set MLFLOW_TRACKING_USERNAME and "
+        "MLFLOW_TRACKING_PASSWORD to yours."
+    )
+
+
+def _refused_status(codes: Iterable[object]) -> str:
+    """Of all the codes of an answer: "401", "403", or "" for none of both."""
+    names = {str(code).upper() for code in codes}
+    return "401" if names & _UNAUTHENTICATED else "403" if names & _FORBIDDEN else ""
+
+
+def _codes_of(answer: object) -> Iterator[object]:
+    """Every code in an answer as JSON: services nest them, and each calls them otherwise."""
+    if isinstance(answer, Mapping):
+        for name, value in answer.items():
+            if str(name).lower() in {"error_code", "code", "statuscode", "status", "__type"}:
+                yield value
+            yield from _codes_of(value)
+
+
+def _status_in_words(error: BaseException) -> str:
+    """The same of an error that only words, or its class, tell."""
+    if _NO_CREDENTIALS & {parent.__name__ for parent in type(error).__mro__}:
+        return "401"
+    text = str(error)
+    return next((status for status, pattern in _IN_WORDS if pattern.search(text)), "")
+
+
+def _answer_of(error: Any) -> str:
+    """The first line of what a server answered, else of what the request says of it."""
+    lines = [line.strip() for line in error.response.text.splitlines() if line.strip()]
+    return str((lines or [error])[0]).rstrip(".")
 
 
 def _reason(message: str) -> str:
@@ -116,9 +206,12 @@ def _reason(message: str) -> str:
 def _from_mlflow(what: str, error: Any) -> ActionTrackError:
     message = (str(error.message).strip() or error.error_code).splitlines()[0]
     message = message.removeprefix(f"{error.error_code}: ")
-    refused = re.search(r"failed with error code (401|403) .*Response body: '(.*?)\.?'", message)
-    if refused:
-        return ForbiddenError(f"{what}: {_refusal(*refused.groups())}")
+    pattern = r"failed with error code (401|403) .*Response body: '(.*?)\.?(?:'|$)"
+    if refused := re.search(pattern, message):
+        return _refusal(what, *refused.groups())
+    codes = [error.error_code, *_codes_of(getattr(error, "json", None))]
+    if status := _refused_status(codes) or _status_in_words(error):
+        return _refusal(what, status, message.rstrip("."))
     if message.startswith("API request to"):
         return StoreError(f"{what}: {_reason(message)}")
     if error.error_code == "INVALID_PARAMETER_VALUE" and what.startswith("filter "):

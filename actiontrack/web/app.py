@@ -27,6 +27,7 @@ from actiontrack.errors import (
     ParameterError,
 )
 from actiontrack.store import Store
+from actiontrack.store import translation as store_errors
 from actiontrack.web import access, pages
 from actiontrack.web.access import ForbiddenError
 from actiontrack.web.api.answers import error_answer
@@ -47,6 +48,8 @@ _STATIC = Path(__file__).parent / "static"
 
 _STATUS: tuple[tuple[type[ActionTrackError], int], ...] = (
     (ForbiddenError, 403),
+    (store_errors.UnauthenticatedError, 401),
+    (store_errors.ForbiddenError, 403),
     (ParameterError, 400),
     (NotFoundError, 404),
     (NotComparableError, 409),

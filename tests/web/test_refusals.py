@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from actiontrack.store import Store
+from actiontrack.store.translation import ForbiddenError, UnauthenticatedError
 from actiontrack.testing import make_history, record_history
 from actiontrack.web.api.endpoints import ENDPOINTS
 from actiontrack.web.messages import without_paths
@@ -184,3 +186,20 @@ def test_a_path_that_the_reader_has_sent_stays():
     text = "no sample '/photos/cat/1.png'. See /srv/records/7/samples.parquet"
     expected = "no sample '/photos/cat/1.png'. See samples.parquet"
     assert without_paths(text, said="/photos/cat/1.png") == expected
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"), [(UnauthenticatedError, 401), (ForbiddenError, 403)]
+)
+def test_what_the_store_refuses_is_refused_and_no_failure(
+    make_client, recorded, runs, monkeypatch, error, expected
+):
+    store = Store(recorded[0])
+
+    def refuse(*_arguments, **_options):
+        raise error("artifact 'x': the tracking server says no.")
+
+    monkeypatch.setattr(store, "get_run", refuse)
+    monkeypatch.setattr(store, "open_record", refuse)
+    status, text = refusal(make_client(store).get(f"{API}scores?run={runs['mlp-0']}"))
+    assert (status, text) == (expected, "artifact 'x': the tracking server says no.")
