@@ -4,6 +4,7 @@
 - Modules import each other in no cycle, and nothing imports the face of its own package.
 - The top of the package holds ten packages at most, and the public words.
 - Under one stored name in a hundred says nothing of what it holds.
+- One module alone touches MLflow's server: import-linter knows no parts of other packages.
 
 Which layer may import which is checked by import-linter, see pyproject.toml.
 """
@@ -32,6 +33,8 @@ VAGUE = {
     *("other", "own", "place", "said", "seen", "shown", "there", "told", "wanted"),
 }
 MOST_VAGUE = 0.01
+#: The inside of MLflow's server, and who may touch it.
+SERVER, INSIDE = "mlflow.server", "actiontrack/web/inside.py"
 
 
 def problems(root: Path = ROOT) -> list[str]:
@@ -46,6 +49,7 @@ def problems(root: Path = ROOT) -> list[str]:
         *cycles_and_faces(sources, root),
         *crowded_top(root / "actiontrack"),
         *vague_names(sources),
+        *server_users(sources, root),
     ]
 
 
@@ -149,6 +153,25 @@ def vague_names(trees: dict[Path, ast.Module]) -> Iterator[str]:
         most = sorted(set(vague), key=vague.count, reverse=True)[:5]
         share = f"{len(vague)} of {len(names)} stored names are vague"
         yield f"{share}, at most {MOST_VAGUE:.0%}: {', '.join(most)}, ..."
+
+
+def server_users(trees: dict[Path, ast.Module], root: Path) -> Iterator[str]:
+    """Modules beside `INSIDE` that import MLflow's server, by a statement or by its name."""
+    for path, tree in trees.items():
+        for node in ast.walk(tree):
+            names: list[str] = []
+            if isinstance(node, ast.Import):
+                names = [name.name for name in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [f"{node.module}.{name.name}" for name in node.names]
+            elif isinstance(node, ast.Attribute):
+                names = [ast.unparse(node)]
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                names = [node.value]
+            touches = any(f"{name}.".startswith(f"{SERVER}.") for name in names)
+            if touches and path != root / INSIDE:
+                where = f"{path.relative_to(root)}:{node.lineno}"
+                yield f"{where}: touches {SERVER}, which is for {INSIDE} alone"
 
 
 if __name__ == "__main__":

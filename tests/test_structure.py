@@ -78,3 +78,26 @@ def test_vague_names_are_counted_where_values_are_stored(tree):
     text = "def run(each):\n    found = each\n    return found\n"
     (problem,) = tree({"actiontrack/errors.py": text})
     assert problem.startswith("2 of 2 stored names are vague, at most 1%: ")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import mlflow.server\n",
+        "from mlflow.server import auth\n",
+        "from mlflow import server\n",
+        "def run():\n    from mlflow.server.handlers import _add_static_prefix\n",
+        'import_module("mlflow.server.auth")\n',
+        "import mlflow\nprint(mlflow.server.app)\n",
+    ],
+)
+def test_one_module_alone_touches_the_server_of_mlflow(tree, statement):
+    problems = tree({"actiontrack/web/app.py": statement})
+    assert problems
+    assert all("touches mlflow.server" in problem for problem in problems)
+    assert tree({"actiontrack/web/app.py": "", "actiontrack/web/inside.py": statement}) == []
+
+
+def test_what_only_sounds_like_the_server_of_mlflow_is_allowed(tree):
+    text = '"""As `mlflow.server` does."""\nfrom mlflow.server_info import version\n'
+    assert tree({"actiontrack/web/app.py": text}) == []

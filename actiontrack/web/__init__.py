@@ -2,10 +2,10 @@
 
 ::
 
-    app.py           the `mlflow.app` entry point: our routes in MLflow's server, errors as answers
+    app.py           our routes on any Flask application, errors as answers
+    inside.py        the same in MLflow's server, behind its basic auth
     serve.py         what `mlflow server` imports, in its own process and in each worker
     routes.py        what a route is: a path, what a user needs for it, the function that answers
-    login.py         MLflow's basic auth, as far as our routes need it
     permissions.py   what a login allows
     access.py        who may read and write what, and the defence against forged requests
     messages.py      messages without the folders of this server

@@ -1,15 +1,11 @@
-"""The MLflow server with our pages: what `mlflow server --app-name actiontrack` starts.
-
-Together with `login` the only module here that touches MLflow's server, whose inside is not a
-public interface: the versions that it is known to work with are checked when the server starts.
-"""
+"""Our pages and API on any Flask application, with errors as answers."""
 
 import contextlib
 import hashlib
 import logging
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +30,17 @@ from actiontrack.web.api.answers import error_answer
 from actiontrack.web.api.routes import ROUTES as API_ROUTES
 from actiontrack.web.body import sent_fields
 from actiontrack.web.images import ImageRoots
-from actiontrack.web.login import BasicAuth, check_version, protect, wants_auth
 from actiontrack.web.messages import without_paths
-from actiontrack.web.permissions import Everybody, Permissions
+from actiontrack.web.permissions import Permissions
 from actiontrack.web.records import Records
 from actiontrack.web.routes import NAME, PREFIX, Route, Site, current_site
 
-__all__ = ["create_app", "install", "prepare", "routes"]
+__all__ = ["STATIC", "install", "routes", "shared_key"]
 
 logger = logging.getLogger("actiontrack")
 
-_STATIC = Path(__file__).parent / "static"
+#: Folder of the files below static/.
+STATIC = Path(__file__).parent / "static"
 
 _STATUS: tuple[tuple[type[ActionTrackError], int], ...] = (
     (ForbiddenError, 403),
@@ -74,58 +70,6 @@ _HEADERS = {
 }
 
 
-def create_app() -> Any:
-    """The server's application: MLflow's own with our pages, behind its login where that is on.
-
-    Raises:
-        ParameterError: if the environment contradicts itself.
-        MissingDependencyError: if basic auth is wanted from a version of MLflow that is not known.
-    """
-    from mlflow.server import app  # noqa: PLC0415 - a server's modules, in a server only
-
-    if not wants_auth():
-        install(app, Everybody())
-        return _served(app)
-    check_version()
-    from mlflow.server import auth  # noqa: PLC0415
-
-    install(app, BasicAuth(auth), key=auth.get_flask_server_secret_key().encode())
-    protect(app, auth, routes(), _STATIC, _prefixed(PREFIX))
-    return auth.create_app(app)
-
-
-def prepare() -> None:
-    """Check the configuration before any worker exists, as MLflow does for its own login.
-
-    A wrong one is then one error, instead of workers that are started again without end.
-
-    Raises:
-        ParameterError: if the environment contradicts itself, or asks for what is not supported.
-    """
-    from mlflow.environment_variables import MLFLOW_ENABLE_WORKSPACES  # noqa: PLC0415
-
-    ImageRoots.from_environment()
-    if MLFLOW_ENABLE_WORKSPACES.get():  # type: ignore[no-untyped-call]
-        raise ParameterError(
-            "MLFLOW_ENABLE_WORKSPACES",
-            "must be off: the pages do not know workspaces and would show runs of all of them",
-            "true",
-            "Serve workspaces by a server without --app-name actiontrack.",
-        )
-    os.environ.setdefault(settings.FORM_KEY.name, secrets.token_hex(32))
-    if wants_auth():
-        check_version()
-        from mlflow.environment_variables import (  # noqa: PLC0415
-            _MLFLOW_INTERNAL_GATEWAY_AUTH_TOKEN,
-        )
-        from mlflow.server import auth  # noqa: PLC0415
-
-        auth.get_flask_server_secret_key()
-        auth.bootstrap_admin_user()
-        # What `mlflow server` does for its own app of this kind: jobs and workers share a token.
-        os.environ.setdefault(_MLFLOW_INTERNAL_GATEWAY_AUTH_TOKEN.name, secrets.token_hex(32))
-
-
 def routes() -> tuple[Route, ...]:
     """Every route of ours: pages and API."""
     return (*pages.ROUTES, *API_ROUTES)
@@ -135,31 +79,38 @@ def install(
     app: flask.Flask,
     permissions: Permissions,
     *,
-    store: Store | None = None,
+    store: Store,
     image_roots: ImageRoots | None = None,
     key: bytes | None = None,
+    prefix: str = "",
+    mlflow_url: str = "/",
+    origins: Sequence[str] = (),
 ) -> None:
     """Add our pages to a Flask application, below `PREFIX`.
 
     Args:
-        app: MLflow's.
+        app: MLflow's, or one of our own.
         permissions: what users may do.
-        store: where the runs are. Default: the server's own backend store.
+        store: where the runs are.
         image_roots: see `images.ImageRoots`. Default: as the environment says.
-        key: secret for form tokens. Default: the one that `prepare` has made.
+        key: secret for form tokens. Default: one that the workers of this server share.
+        prefix: path in front of `PREFIX`, such as "/tools/mlflow".
+        mlflow_url: address of MLflow's own first page.
+        origins: other origins from which forms may come, such as "https://mlflow.example.org".
     """
     app.extensions[NAME] = Site(
-        records=Records(store or _server_store(), permissions=permissions),
+        records=Records(store, permissions=permissions),
         image_roots=image_roots or ImageRoots.from_environment(),
-        key=hashlib.sha256(b"actiontrack" + (key or _shared_key())).digest(),
-        origins=_allowed_origins(),
-        mlflow_url=_prefixed("/"),
+        key=hashlib.sha256(b"actiontrack" + (key or shared_key())).digest(),
+        origins=tuple(origins),
+        mlflow_url=mlflow_url,
+        base=prefix + PREFIX,
     )
     blueprint = flask.Blueprint(
         NAME,
         __name__,
-        url_prefix=_prefixed(PREFIX),
-        static_folder=str(_STATIC),
+        url_prefix=prefix + PREFIX,
+        static_folder=str(STATIC),
         static_url_path="/static",
     )
     for route in routes():
@@ -173,7 +124,6 @@ def install(
     blueprint.after_request(_finish)
     app.register_blueprint(blueprint)
     app.after_request(_refuse_in_our_words)
-    app.after_request(_link_from_mlflow)
 
 
 def _answering(route: Route) -> Callable[[], Any]:
@@ -224,13 +174,13 @@ def _error(kind: str, message: str, status: int) -> flask.Response:
 
 
 def _is_for_api() -> bool:
-    return flask.request.path.startswith(_prefixed(f"{PREFIX}/api/"))
+    return flask.request.path.startswith(f"{current_site().base}/api/")
 
 
 def _refuse_in_our_words(response: flask.Response) -> flask.Response:
     """A refusal that is not from a route of ours, as JSON for the API and as a page for people."""
     refusal = _REFUSALS.get(response.status_code)
-    is_page = flask.request.path.startswith(_prefixed(f"{PREFIX}/"))
+    is_page = flask.request.path.startswith(f"{current_site().base}/")
     if refusal is None or not is_page or "actiontrack_refusal" in flask.g:
         return response
     if _is_for_api():
@@ -253,58 +203,9 @@ def _finish(response: flask.Response) -> flask.Response:
     return response
 
 
-def _link_from_mlflow(response: flask.Response) -> flask.Response:
-    """A link to our pages on MLflow's own, which is one page for everything."""
-    request = flask.request
-    if request.endpoint != "serve" or response.status_code != 200:
-        return response
-    if response.mimetype != "text/html" or request.method != "GET":
-        return response
-    response.direct_passthrough = False
-    text = response.get_data(as_text=True)
-    base = _prefixed(PREFIX)
-    link = (
-        f'<link rel="stylesheet" href="{base}/static/mlflow-link.css">'
-        f'<a id="actiontrack-link" href="{base}/" title="Per-sample losses and action scores">'
-        f'actiontrack</a><script src="{base}/static/mlflow-link.js" defer></script>'
-    )
-    head, end, tail = text.rpartition("</body>")
-    response.set_data(head + link + end + tail if end else text + link)
-    response.set_etag(hashlib.sha256(response.get_data()).hexdigest()[:32])
-    response.make_conditional(request)
-    return response
+def shared_key() -> bytes:
+    """The secret for form tokens in the environment of this process, made where there is none.
 
-
-def _served(app: flask.Flask) -> Any:
-    """The application as the web server wants it: ASGI under uvicorn, else WSGI."""
-    from mlflow.environment_variables import _MLFLOW_SGI_NAME  # noqa: PLC0415
-    from mlflow.server.fastapi_app import create_fastapi_app  # noqa: PLC0415
-
-    interface = _MLFLOW_SGI_NAME.get()  # type: ignore[no-untyped-call]
-    return create_fastapi_app(app) if interface == "uvicorn" else app
-
-
-def _server_store() -> Store:
-    """The store behind this server, read without a request to itself."""
-    from mlflow.server import constants  # noqa: PLC0415
-
-    destination = os.environ.get(constants.ARTIFACTS_DESTINATION_ENV_VAR)
-    return Store(
-        os.environ.get(constants.BACKEND_STORE_URI_ENV_VAR), artifacts_destination=destination
-    )
-
-
-def _shared_key() -> bytes:
-    """The secret that `prepare` has made, or one of this process alone."""
+    Processes that are started later inherit it: the workers of a server make the same tokens.
+    """
     return os.environ.setdefault(settings.FORM_KEY.name, secrets.token_hex(32)).encode()
-
-
-def _allowed_origins() -> tuple[str, ...]:
-    text = os.environ.get("MLFLOW_SERVER_CORS_ALLOWED_ORIGINS", "")
-    return tuple(part.strip() for part in text.split(",") if part.strip() not in {"", "*"})
-
-
-def _prefixed(path: str) -> str:
-    from mlflow.server.handlers import _add_static_prefix  # noqa: PLC0415
-
-    return str(_add_static_prefix(path))

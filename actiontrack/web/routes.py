@@ -60,7 +60,8 @@ class Site:
         image_roots: folders that images may be read from, beside the thumbnails of records.
         key: secret by which form tokens are made, shared by all workers of the server.
         origins: other origins from which forms may come, such as "https://mlflow.example.org".
-        mlflow_url: path of MLflow's own first page, such as "/".
+        mlflow_url: address of MLflow's own first page, such as "/".
+        base: path below which everything of ours is.
     """
 
     records: Records
@@ -68,6 +69,7 @@ class Site:
     key: bytes
     origins: tuple[str, ...] = ()
     mlflow_url: str = "/"
+    base: str = PREFIX
 
     @property
     def permissions(self) -> Permissions:

@@ -1,85 +1,16 @@
-"""The application: when it has a login, what it refuses to start with, and `actiontrack ui`."""
+"""The application: its addresses, with and without a prefix, and `actiontrack ui`."""
 
-import os
 import re
 import urllib.request
 from urllib.parse import parse_qsl, urlsplit
 
-import flask
-import pytest
 from helpers import ROOT
 from werkzeug.datastructures import MultiDict
 
-from actiontrack import settings
-from actiontrack.errors import MissingDependencyError, ParameterError
 from actiontrack.store import Store
-from actiontrack.web import login
 from actiontrack.web.api.endpoints import ENDPOINTS
-from actiontrack.web.app import install, prepare, routes
-from actiontrack.web.login import wants_auth
+from actiontrack.web.app import routes
 from actiontrack.web.parameters import parse
-from actiontrack.web.permissions import Everybody
-
-
-@pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch):
-    for name in list(os.environ):
-        if name.startswith(("MLFLOW_AUTH_", "ACTIONTRACK_AUTH", "_ACTIONTRACK")):
-            monkeypatch.delenv(name)
-
-
-@pytest.mark.parametrize(
-    ("environment", "expected"),
-    [
-        ({}, False),
-        ({settings.AUTH.name: "basic-auth"}, True),
-        ({settings.AUTH.name: "none"}, False),
-        ({"MLFLOW_AUTH_CONFIG_PATH": "/etc/auth.ini"}, True),
-        ({"MLFLOW_AUTH_ADMIN_PASSWORD": "x" * 20}, True),
-        ({"MLFLOW_AUTH_ADMIN_PASSWORD": ""}, False),
-        ({"MLFLOW_AUTH_CONFIG_PATH": "/etc/auth.ini", settings.AUTH.name: "none"}, False),
-    ],
-)
-def test_any_sign_of_a_login_switches_it_on(monkeypatch, environment, expected):
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    assert wants_auth() is expected
-
-
-@pytest.mark.parametrize("value", ["basic", "yes", "NONE", "oidc"])
-def test_a_login_that_does_not_exist_is_refused(monkeypatch, value):
-    monkeypatch.setenv(settings.AUTH.name, value)
-    with pytest.raises(ParameterError, match=settings.AUTH.name):
-        wants_auth()
-
-
-def test_workspaces_are_refused_before_there_are_workers(monkeypatch):
-    monkeypatch.setenv("MLFLOW_ENABLE_WORKSPACES", "true")
-    with pytest.raises(ParameterError, match="workspaces"):
-        prepare()
-
-
-def test_a_wrong_folder_of_images_is_refused_before_there_are_workers(monkeypatch):
-    monkeypatch.setenv("ACTIONTRACK_IMAGE_ROOTS", "relative/folder")
-    with pytest.raises(ParameterError, match="absolute"):
-        prepare()
-
-
-@pytest.mark.parametrize("installed", ["3.16.1", "3.18.0", "4.0.0"])
-def test_a_login_of_another_version_of_mlflow_is_refused(monkeypatch, installed):
-    monkeypatch.setattr(login, "version", lambda _name: installed)
-    monkeypatch.setenv(settings.AUTH.name, "basic-auth")
-    with pytest.raises(MissingDependencyError, match=re.escape(installed)):
-        prepare()
-
-
-def test_workers_share_the_secret_that_the_command_has_made(monkeypatch):
-    prepare()
-    made = os.environ["_ACTIONTRACK_FORM_KEY"]
-    prepare()
-    assert os.environ["_ACTIONTRACK_FORM_KEY"] == made
-    assert len(made) == 64
-    monkeypatch.delenv("_ACTIONTRACK_FORM_KEY")
 
 
 def test_paths_and_endpoints_are_unique_and_without_parameters():
@@ -88,28 +19,14 @@ def test_paths_and_endpoints_are_unique_and_without_parameters():
     assert not any("<" in path for path, _ in found)
 
 
-def test_under_a_static_prefix_everything_moves(monkeypatch, recorded):
-    monkeypatch.setenv("_MLFLOW_STATIC_PREFIX", "/tools/mlflow")
-    app = flask.Flask("prefixed")
-    install(app, Everybody(), store=Store(recorded[0]), key=b"k")
-    client = app.test_client()
+def test_under_a_prefix_everything_moves(make_client, recorded):
+    client = make_client(Store(recorded[0]), prefix="/tools/mlflow")
     body = client.get("/tools/mlflow/actiontrack/api/runs?per_page=2").get_json()
     assert body["next"].startswith("/tools/mlflow/actiontrack/api/runs?")
     assert client.get("/actiontrack/api/runs").status_code == 404
     assert client.get("/tools/mlflow/actiontrack/api/nothing").status_code == 404
     error = client.get("/tools/mlflow/actiontrack/api/scores")
     assert error.get_json()["error"]["type"] == "ParameterError"
-
-
-def test_the_link_is_put_into_mlflows_page_only(recorded):
-    app = flask.Flask("link")
-    app.add_url_rule("/", "serve", lambda: "<html><body><div id='root'></div></body></html>")
-    app.add_url_rule("/other", "other", lambda: "<html><body></body></html>")
-    install(app, Everybody(), store=Store(recorded[0]), key=b"k")
-    page = app.test_client().get("/").get_data(as_text=True)
-    assert page.index("actiontrack-link") < page.index("</body>")
-    assert "onclick" not in page
-    assert "actiontrack-link" not in app.test_client().get("/other").get_data(as_text=True)
 
 
 def test_the_addresses_of_the_guide_are_ones_that_the_api_knows():
@@ -141,6 +58,27 @@ def test_a_local_store_is_served_by_one_command(address, runs):
     assert 'href="/actiontrack/"' in get("/")
 
 
-def test_pages_load_no_plotting_library(in_subprocess):
-    code = "import sys, actiontrack.web.app\nprint({'matplotlib', 'seaborn'} & set(sys.modules))"
+def test_the_link_to_mlflow_leads_where_it_is_told_to(make_client, recorded):
+    client = make_client(Store(recorded[0]), mlflow_url="https://mlflow.example.org/")
+    assert 'href="https://mlflow.example.org/' in client.get("/actiontrack/").text
+
+
+def test_forms_of_other_origins_pass_where_they_are_named(make_client, recorded, runs):
+    def status(origin):
+        client = make_client(Store(recorded[0]), origins=["https://mlflow.example.org"])
+        token = client.get("/actiontrack/api/me").get_json()["csrf_token"]
+        answer = client.post(
+            "/actiontrack/api/verdicts",
+            query_string={"run": runs["mlp-0"]},
+            headers={"Origin": origin, "X-CSRF-Token": token},
+        )
+        return answer.status_code
+
+    assert status("https://mlflow.example.org") == 400  # let in, and told that it says nothing
+    assert status("https://other.example.org") == 403
+
+
+def test_pages_load_neither_a_plotting_library_nor_the_server_of_mlflow(in_subprocess):
+    code = "import sys, actiontrack.web.app\n"
+    code += "print({'matplotlib', 'seaborn', 'mlflow.server'} & set(sys.modules))"
     assert in_subprocess(code).stdout == "set()\n"
