@@ -22,6 +22,7 @@ __all__ = [
     "MODEL",
     "SETTINGS",
     "SPOOL",
+    "UPGRADE_STORE",
     "USER",
     "Setting",
 ]
@@ -77,6 +78,10 @@ def _one_of(*choices: str) -> Callable[[str], str]:
         return text
 
     return parse
+
+
+def _yes_or_no(text: str) -> bool:
+    return _one_of("yes", "no")(text) == "yes"
 
 
 def _positive(text: str) -> int:
@@ -186,6 +191,18 @@ USER: Setting[str] = Setting(
     sentence="Name of the reviewer on a server without login.",
 )
 
+UPGRADE_STORE: Setting[bool] = Setting(
+    name="ACTIONTRACK_UPGRADE_STORE",
+    kind="`yes` or `no`",
+    parse=_yes_or_no,
+    fallback=False,
+    default="`no`",
+    sentence="Whether a database of an older MLflow is migrated, after which that MLflow can't "
+    "read it, or refused: see [servers](servers.md#databases).",
+    rule="must be yes or no",
+    remedy="Choose one of these.",
+)
+
 #: Handed from the command that starts the pages to its workers, which sign forms with it.
 FORM_KEY: Setting[str] = Setting(
     name="_ACTIONTRACK_FORM_KEY",
@@ -200,4 +217,5 @@ FORM_KEY: Setting[str] = Setting(
 #: What a user may set, in the order of their page.
 SETTINGS: tuple[Setting[Any], ...] = (
     SPOOL, ID_SALT, IMAGES, MAX_BYTES, MODEL, AUTH, IMAGE_ROOTS, CACHE_MB, USER,
+    UPGRADE_STORE,
 )  # fmt: skip

@@ -61,6 +61,7 @@ def test_a_setting_says_what_it_takes_and_does(setting):
 
 
 VALUES = {
+    "ACTIONTRACK_UPGRADE_STORE": ("yes", True),
     "ACTIONTRACK_SPOOL": ("/data/spool", Path("/data/spool")),
     "ACTIONTRACK_ID_SALT": ("a long secret", "a long secret"),
     "ACTIONTRACK_IMAGES": ("never", "never"),

@@ -11,10 +11,10 @@ from actiontrack.cli.options import (
     PLOT,
     RECORD,
     SCORE,
-    TRACKING_URI,
     UP_TO,
     output_options,
     query_options,
+    store_options,
 )
 from actiontrack.cli.output import save_plot, write
 from actiontrack.cli.root import cli
@@ -102,7 +102,7 @@ def compare(
 
 
 @cli.command()
-@TRACKING_URI
+@store_options
 @click.option("--before", required=True, metavar="QUERY", help="The runs to start from.")
 @click.option("--after", required=True, metavar="QUERY", help="The runs to look at.")
 @RECORD

@@ -1,10 +1,13 @@
 """Options that several commands share."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+
+from actiontrack import settings
 
 __all__ = [
     "DASK",
@@ -15,19 +18,37 @@ __all__ = [
     "RECORD",
     "SAMPLES",
     "SCORE",
-    "TRACKING_URI",
+    "UPGRADE",
     "UP_TO",
     "figure_option",
     "number_option",
     "output_options",
     "query_options",
     "run_options",
+    "store_options",
 ]
 
 FORMATS = ("table", "csv", "json", "parquet")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
-TRACKING_URI = click.option("--tracking-uri", metavar="URI", help="Tracking server or local store.")
+
+def _upgrade_stores(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    """Let every store of this command, and of processes that it starts, be migrated."""
+    name = settings.UPGRADE_STORE.name
+    before = os.environ.get(name)
+    if value and before != "yes":
+        os.environ[name] = "yes"
+        restore = {name: before} if before is not None else {}
+        context.call_on_close(lambda: (os.environ.pop(name), os.environ.update(restore)))
+
+
+UPGRADE = click.option(
+    "--upgrade-store",
+    is_flag=True,
+    expose_value=False,
+    callback=_upgrade_stores,
+    help="Migrate a database of an older MLflow, which that MLflow can't read afterwards.",
+)
 RECORD = click.option("--record", help='Record to read, such as "test-probe".')
 SAMPLES = click.option("--sample", "samples", multiple=True, metavar="ID", help="Sample id.")
 EASIEST = click.option(
@@ -54,6 +75,12 @@ PLOT = click.option(
 )
 
 
+def store_options(command: _Command) -> _Command:
+    """The options by which a store is named."""
+    uri = click.option("--tracking-uri", metavar="URI", help="Tracking server or local store.")
+    return uri(UPGRADE(command))
+
+
 def number_option(default: int) -> Callable[[_Command], _Command]:
     """How many samples a command looks at."""
     return click.option(
@@ -73,7 +100,7 @@ def figure_option(stem: str) -> Callable[[_Command], _Command]:
 def run_options(command: _Command) -> _Command:
     """The options by which runs are chosen."""
     options = [
-        TRACKING_URI,
+        store_options,
         click.option(
             "--run", "run_ids", multiple=True, metavar="ID", help="Run id, its start, or a name."
         ),

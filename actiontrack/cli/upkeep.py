@@ -9,7 +9,7 @@ from click.shell_completion import get_completion_class
 
 from actiontrack import settings
 from actiontrack._version import __version__
-from actiontrack.cli.options import RECORD, TRACKING_URI, output_options, run_options
+from actiontrack.cli.options import RECORD, UPGRADE, output_options, run_options, store_options
 from actiontrack.cli.output import write
 from actiontrack.cli.root import cli
 from actiontrack.errors import (
@@ -30,6 +30,7 @@ _SHELLS = ("bash", "zsh", "fish")
 
 
 @cli.command("sync")
+@UPGRADE
 @click.argument(
     "folder", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path)
 )
@@ -46,7 +47,7 @@ def sync_command(folder: Path | None) -> None:
 
 @cli.command("compact")
 @click.argument("run")
-@TRACKING_URI
+@store_options
 @RECORD
 @click.option(
     "--ended",

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from actiontrack import settings
 from actiontrack.errors import NotFoundError, redact
 from actiontrack.record.manifest import Manifest
 from actiontrack.store.active import active_run, active_run_id, set_parent
@@ -24,6 +25,7 @@ from actiontrack.store.runs import (
     choose_record,
     without_record,
 )
+from actiontrack.store.schema import check_schema
 from actiontrack.store.search import RunSearch
 from actiontrack.store.tags import listed_manifest, record_tags
 from actiontrack.store.translation import translated, translated_artifacts
@@ -41,6 +43,8 @@ class Store:
         client: an MlflowClient to use instead.
         artifacts_destination: where a server keeps the artifacts that it proxies. With it they are
             read there, as the server itself does, and not by a request to the server.
+        upgrade: migrate a database of an older MLflow, which otherwise is refused: the older
+            MLflow can't read it afterwards. Default: as ACTIONTRACK_UPGRADE_STORE says.
 
     Raises:
         StoreError: if the server does not answer.
@@ -52,12 +56,15 @@ class Store:
         *,
         client: Any = None,
         artifacts_destination: str | None = None,
+        upgrade: bool | None = None,
     ) -> None:
         import mlflow  # noqa: PLC0415 - two seconds that a mere import should not cost
 
         self.tracking_uri: str = str(tracking_uri or mlflow.get_tracking_uri())
         self._given_client = client
         self._artifacts_destination = artifacts_destination
+        self._upgrade = settings.UPGRADE_STORE.value() if upgrade is None else upgrade
+        self._has_fitting_schema = False
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the addresses only: another process opens a client of its own."""
@@ -71,6 +78,7 @@ class Store:
             return self._given_client
         import mlflow  # noqa: PLC0415
 
+        self._is_there()
         with translated(f"tracking store {self.tracking_uri}"):
             return mlflow.MlflowClient(tracking_uri=self.tracking_uri)
 
@@ -88,19 +96,28 @@ class Store:
         """Check that the store answers, within seconds (MLflow itself retries for minutes).
 
         Raises:
-            StoreError: if the server does not answer.
+            StoreError: if the server does not answer, or a database has the schema of another
+                version of MLflow.
             NotFoundError: if a local store does not exist.
         """
-        scheme = urlsplit(self.tracking_uri).scheme
-        if scheme in {"http", "https"}:
+        if self._is_remote:
             ping_server(self.tracking_uri)
-        elif scheme == "sqlite":
-            path = Path(self.tracking_uri.removeprefix("sqlite:///"))
-            if not path.is_file():
-                raise NotFoundError(
-                    f"no tracking store at {self.tracking_uri}. Record a run first, or name the "
-                    "store with --tracking-uri or MLFLOW_TRACKING_URI."
-                )
+        elif not self._is_there():
+            raise NotFoundError(
+                f"no tracking store at {self.tracking_uri}. Record a run first, or name the "
+                "store with --tracking-uri or MLFLOW_TRACKING_URI."
+            )
+
+    @property
+    def _is_remote(self) -> bool:
+        return urlsplit(self.tracking_uri).scheme in {"http", "https"}
+
+    def _is_there(self) -> bool:
+        """Whether a database holds a store, checked before MLflow opens it; see `check_schema`."""
+        if self._given_client is None and not self._has_fitting_schema:
+            self._has_fitting_schema = check_schema(self.tracking_uri, upgrade=self._upgrade)
+            return self._has_fitting_schema
+        return True
 
     def find_runs(self, query: RunQuery) -> list[RunInfo]:
         """Runs of a query that hold a record, newest first, run ids in the order given.
@@ -333,8 +350,9 @@ class Store:
         Adopts the run that `mlflow run` has started (MLFLOW_RUN_ID). If the server is gone when
         the run ends, a warning says that its status was not saved.
         """
-        if urlsplit(self.tracking_uri).scheme in {"http", "https"}:
+        if self._is_remote:
             self.ping()
+        self._is_there()
         with active_run(self.tracking_uri, run_id=run_id, name=name, nested=nested) as run:
             yield self._search.info(run)
 
