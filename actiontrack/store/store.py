@@ -10,13 +10,14 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from actiontrack import settings
-from actiontrack.errors import NotFoundError, redact
+from actiontrack.errors import NotFoundError, StoreError, redact
 from actiontrack.record.manifest import Manifest
 from actiontrack.store.active import active_run, active_run_id, set_parent
 from actiontrack.store.cache import Cache
 from actiontrack.store.claims import begin_changes, check_claim, claim_record, release_record
 from actiontrack.store.logging import log_dataset, log_params, log_steps, set_tags
 from actiontrack.store.notebook import facts_html
+from actiontrack.store.patience import limited
 from actiontrack.store.ping import ping_server
 from actiontrack.store.record import StoredRecord
 from actiontrack.store.runs import (
@@ -218,11 +219,29 @@ class Store:
         target = folder / (name or PurePosixPath(path).name)
         # No progress bar of MLflow's own for each small file, unless it was asked for.
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        try:
+            with limited(retries=0):
+                self._fetch(run, path, target)
+        except StoreError as error:
+            if type(error) is not StoreError:  # the login is missing, or the permission
+                raise
+            # Many a server calls it its own failure that there is no such artifact, and MLflow's
+            # client asks for it again for minutes. What is there is worth that, a missing one not.
+            self._check_listed(run, path)
+            self._fetch(run, path, target)
+        return target
+
+    def _fetch(self, run: RunInfo, path: str, target: Path) -> None:
         with translated_artifacts(f"artifact {path!r} of run {run.run_id}"):
             # What MLflow's client does asks for the run, its models and the kind of path before:
             # four requests, and no error of any store comes through.
             self._repository(run)._download_file(path, str(target))  # noqa: SLF001
-        return target
+
+    def _check_listed(self, run: RunInfo, path: str) -> None:
+        """Refuse an artifact that its folder lacks; a folder that can't be listed lacks none."""
+        with contextlib.suppress(StoreError), limited(retries=0):
+            if path not in self.list_files(run, str(PurePosixPath(path).parent)):
+                raise NotFoundError(f"artifact {path!r} of run {run.run_id}: not in its folder.")
 
     def list_files(self, run: RunInfo, folder: str) -> list[str]:
         """Paths of the files in an artifact folder of the run, ascending; none if it is missing.

@@ -2,6 +2,7 @@
 
 import mlflow
 import pytest
+from forwarder import Forwarder
 
 from actiontrack.testing import make_history, record_history
 
@@ -22,3 +23,11 @@ def recorded(store, new_run, spool):
         return run_id
 
     return record
+
+
+@pytest.fixture
+def forwarder(server):
+    """A proxy before the server that counts requests."""
+    proxy = Forwarder(server)
+    yield proxy
+    proxy.stop()
