@@ -39,7 +39,7 @@ __all__ = ["NAMES", "BasicAuth", "PrivateName", "check_names", "create_app", "pr
 
 _BASIC_AUTH = "basic-auth"
 #: Minor versions whose login is known, by the tests of access that pass there.
-_KNOWN_MLFLOW = ((3, 17),)
+_KNOWN_MLFLOW = ((3, 17), (3, 18))
 _SERVER = "mlflow.server"
 _AUTH = "mlflow.server.auth"
 #: The way without the inside of MLflow's server.

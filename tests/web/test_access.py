@@ -1,7 +1,8 @@
-"""Who may see and do what, on a real server behind MLflow's login, with two users and an admin.
+"""Who may see and do what, on a real server behind MLflow's login, with four users and an admin.
 
-alice may edit the open and the closed experiment, bob may read the open one only. Every route is
-taken from the application's own URL map.
+alice may edit the open and the closed experiment, bob may read the open one only, carol every one
+but the closed one, and dave the open one without its runs. Every route is taken from the
+application's own URL map.
 """
 
 import base64
@@ -69,7 +70,7 @@ class Fort:
         """Two experiments with a run each, written through the login as trainings would be."""
         client = mlflow.MlflowClient(tracking_uri=self.uri)
         users = get_app_client("basic-auth", tracking_uri=self.uri)
-        self.runs = {}
+        self.runs, self.experiments = {}, {}
         for name in ("open", SECRET):
             experiment = client.create_experiment(name)
             run_id = client.create_run(
@@ -77,12 +78,22 @@ class Fort:
             ).info.run_id
             client.log_param(run_id, "dataset", f"{name} data")
             record_history(make_history(n_samples=20), run_id, Store(self.uri), spool, name)
-            self.runs[name] = run_id
+            self.runs[name], self.experiments[name] = run_id, experiment
             users_of = {"alice": "EDIT"} | ({"bob": "READ"} if name == "open" else {})
             for user, permission in users_of.items():
                 if name == "open":
                     users.create_user(user, PASSWORD)
                 users.grant_user_permission(user, "experiment", experiment, permission)
+        self.narrow(users)
+
+    def narrow(self, users):
+        """Two users to whom something is denied that a wider right allows."""
+        for user in ("carol", "dave"):
+            users.create_user(user, PASSWORD)
+        users.grant_user_permission("carol", "experiment", "*", "READ")
+        users.grant_user_permission("carol", "experiment", self.experiments[SECRET], "DENY")
+        users.grant_user_permission("dave", "experiment", self.experiments["open"], "READ")
+        users.grant_user_permission("dave", "run", "*", "DENY")
 
     def ask(self, url, user=None, method="GET", data=None, **headers):
         if user:
@@ -97,6 +108,16 @@ class Fort:
             return Answer(urllib.request.build_opener(NoRedirect).open(request, timeout=60))
         except urllib.error.HTTPError as error:
             return Answer(error)
+
+    def ask_json(self, url, user, **fields):
+        """What an address of MLflow answers to a JSON object."""
+        token = base64.b64encode(f"{user}:{PASSWORD}".encode()).decode()
+        headers = {"Authorization": f"Basic {token}", "Content-Type": "application/json"}
+        request = urllib.request.Request(  # noqa: S310 - our own server
+            self.uri + url, json.dumps(fields).encode(), headers
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+            return json.load(answer)
 
     def token(self, user):
         """A form token of a user and the cookie that belongs to it."""
@@ -211,6 +232,49 @@ def test_no_route_without_a_run_tells_of_what_is_closed(fort, path, method):
     text = fort.ask(path, "bob", method).text
     assert SECRET not in text
     assert fort.runs[SECRET] not in text
+
+
+def test_one_experiment_can_be_denied_to_a_reader_of_all(fort):
+    rows = fort.ask("/actiontrack/api/runs", "carol").json()["rows"]
+    assert [row[1] for row in rows] == ["open run"]
+    assert fort.ask("/actiontrack/api/scores" + query(fort.runs["open"]), "carol").status == 200
+    assert fort.ask("/actiontrack/api/scores" + query(fort.runs[SECRET]), "carol").status == 403
+
+
+def test_runs_can_be_denied_to_a_reader_of_their_experiment(fort):
+    assert fort.ask("/actiontrack/api/runs", "dave").json()["rows"] == []
+    assert fort.ask("/actiontrack/api/scores" + query(fort.runs["open"]), "dave").status == 403
+
+
+# What MLflow's public addresses say
+
+
+@pytest.mark.parametrize("user", ["alice", "bob", "carol", "dave", "admin"])
+def test_users_and_their_lists_are_those_of_mlflows_public_addresses(fort, user):
+    current = fort.ask("/api/2.0/mlflow/users/current", user).json()["user"]
+    assert fort.ask("/actiontrack/api/me", user).json()["user"] == current["username"] == user
+    found = fort.ask_json(
+        "/api/2.0/mlflow/runs/search", user, experiment_ids=[*fort.experiments.values()]
+    )
+    ours = fort.ask("/actiontrack/api/runs", user).json()
+    column = ours["columns"].index("run_id")
+    theirs = {run["info"]["run_id"] for run in found.get("runs", [])}
+    assert {row[column] for row in ours["rows"]} == theirs
+
+
+@pytest.mark.parametrize("name", ["open", SECRET])
+@pytest.mark.parametrize("user", ["alice", "bob", "carol"])
+def test_rights_are_those_of_mlflows_public_addresses(fort, user, name):
+    words = {"resource_type": "experiment", "resource_id": fort.experiments[name]}
+    address = f"/api/3.0/mlflow/users/permissions/get?{urllib.parse.urlencode(words)}"
+    permission = fort.ask(f"{address}&username={user}", user).json()["permission"]
+    token, cookie = fort.token(user)
+    data = {"csrf_token": token, "run": fort.runs[name]}
+    reads = fort.ask("/actiontrack/api/scores" + query(fort.runs[name]), user).status
+    writes = fort.ask("/actiontrack/api/verdicts", user, "POST", data, Cookie=cookie).status
+    assert (reads == 200) == (permission in {"READ", "USE", "EDIT", "MANAGE"})
+    assert (writes == 400) == (permission in {"EDIT", "MANAGE"})  # let in, and nothing said
+    assert {reads, writes} <= {200, 400, 403}
 
 
 def test_an_admin_sees_everything(fort):
