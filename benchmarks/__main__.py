@@ -31,6 +31,7 @@ ALL = (
     "growth",
     "imagenet",
     "web",
+    "anyserver",
     "start",
 )
 PACKAGES = (

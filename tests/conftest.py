@@ -14,6 +14,7 @@ import mlflow
 import pytest
 import warm
 from filelock import FileLock
+from forwarder import Forwarder
 from helpers import ROOT, Door, Server, copy_for_server, free_port, upload_threads
 from order import (  # noqa: F401
     pytest_collection,
@@ -128,6 +129,14 @@ def door(server):
     relay = Door(server)
     yield relay
     relay.shut()
+
+
+@pytest.fixture
+def forwarder(server):
+    """A proxy before the server that counts requests."""
+    proxy = Forwarder(server)
+    yield proxy
+    proxy.stop()
 
 
 @pytest.fixture(autouse=True)

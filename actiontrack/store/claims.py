@@ -1,7 +1,8 @@
 """Which process writes a record: each one puts up a tag of its own, so that no two write it.
 
 Two processes that record the same run on different machines would otherwise replace each other's
-files.
+files. Some services show a tag seconds after it was set: whoever has set one waits until it sees
+it, since only then can it be seen by a process that sets its own later.
 """
 
 import contextlib
@@ -10,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from actiontrack.errors import NotFoundError, RecordingError
+from actiontrack.errors import NotFoundError, RecordingError, StoreError
 from actiontrack.store.logging import set_tags
 from actiontrack.store.runs import writer_tag, writers_in
 from actiontrack.store.tags import manifest_tag
@@ -18,6 +19,7 @@ from actiontrack.store.translation import translated
 
 __all__ = ["begin_changes", "check_claim", "claim_record", "release_record"]
 
+_PAUSES_S = (0.1, 0.2, 0.4, 0.8, 1.6)  # between looks for a tag that was set a moment ago
 _ATTEMPTS = 4  # to become the only writer, where two begin at the same time
 
 
@@ -29,11 +31,17 @@ def claim_record(client: Any, run_id: str, record: str, writers: Sequence[str]) 
 
     Raises:
         RecordingError: if a process that is not among the writers writes the record.
+        StoreError: if the server does not show what was written.
     """
     this_process = writers[-1]
     for attempt in range(1, _ATTEMPTS + 1):
         set_tags(client, run_id, {writer_tag(record, this_process): this_process})
-        tags = _tags(client, run_id)
+        tags = _tags_with(client, run_id, record, this_process)
+        if this_process not in writers_in(tags, record):
+            raise StoreError(
+                f"run {run_id}: the tracking server does not show the tag that was just set, so "
+                "nobody can tell who writes the record. Try again later."
+            )
         others = [name for name in writers_in(tags, record) if name != this_process]
         unknown = [name for name in others if name not in writers]
         if not unknown:
@@ -53,7 +61,7 @@ def check_claim(client: Any, run_id: str, record: str, writer: str) -> None:
     Raises:
         RecordingError: if another process has taken over.
     """
-    writers = writers_in(_tags(client, run_id), record)
+    writers = writers_in(_tags_with(client, run_id, record, writer), record)
     if writer not in writers:
         raise _written_by(run_id, record, writers[0] if writers else "one that has ended")
 
@@ -69,6 +77,17 @@ def begin_changes(client: Any, run_id: str, record: str, tags: Mapping[str, str]
     changed = manifest_tag(record, None)
     if any(tags.get(name, text) != text for name, text in changed.items()):
         set_tags(client, run_id, changed)
+
+
+def _tags_with(client: Any, run_id: str, record: str, writer: str) -> Mapping[str, str]:
+    """Tags of a run, asked for again for some seconds where they don't name the writer yet."""
+    tags = _tags(client, run_id)
+    for pause in _PAUSES_S:
+        if writer in writers_in(tags, record):
+            break
+        time.sleep(pause)
+        tags = _tags(client, run_id)
+    return tags
 
 
 def _tags(client: Any, run_id: str) -> Mapping[str, str]:

@@ -1,40 +1,40 @@
 """Whether a tracking server answers, within seconds: MLflow itself retries for minutes."""
 
-import os
-from urllib.parse import urlsplit, urlunsplit
-
 from actiontrack.errors import StoreError
 
 __all__ = ["ping_server"]
 
-_TIMEOUT_S = 5.0
+_TIMEOUT_S = 5
 
 
 def ping_server(tracking_uri: str) -> None:
     """Check that a tracking server answers; any status will do.
 
+    Asked by MLflow's own function: with the login, headers, certificates and proxy of its client.
+
     Raises:
         StoreError: if it does not answer.
     """
-    import requests  # noqa: PLC0415 - MLflow brings it; a local store needs none
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+    from mlflow.utils.credentials import get_default_host_creds  # noqa: PLC0415
+    from mlflow.utils.rest_utils import http_request  # noqa: PLC0415
+    from requests import RequestException  # noqa: PLC0415 - comes with MLflow
 
-    parts = urlsplit(tracking_uri)
-    host = parts.netloc.rpartition("@")[2]  # the real request logs in, this one need not
-    url = urlunsplit((parts.scheme, host, f"{parts.path.rstrip('/')}/health", "", ""))
     try:
-        requests.get(url, timeout=_TIMEOUT_S, stream=True, verify=_verification()).close()
-    except (requests.RequestException, ValueError) as error:  # ValueError: no address at all
+        http_request(  # type: ignore[no-untyped-call]
+            get_default_host_creds(tracking_uri),  # type: ignore[no-untyped-call]
+            "/health",
+            "GET",
+            max_retries=0,
+            timeout=_TIMEOUT_S,
+            raise_on_status=False,
+            stream=True,
+        ).close()
+    except (MlflowException, RequestException, ValueError) as error:  # ValueError: no address
         raise StoreError(
             f"the tracking server {tracking_uri} does not answer: {_reason(error)}. "
             "Start it, or correct --tracking-uri or MLFLOW_TRACKING_URI."
         ) from error
-
-
-def _verification() -> bool | str:
-    """How the server's certificate is checked: as MLflow's own client does."""
-    if os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in {"1", "true"}:
-        return False
-    return os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or True
 
 
 def _reason(error: BaseException) -> BaseException:

@@ -1,9 +1,18 @@
-"""Runs of a tracking server: by id, by the start of an id, by name, or by a filter."""
+"""Runs of a tracking server: by id, by the start of an id, by name, or by a filter.
 
-from collections.abc import Mapping, Sequence
+Not every service that speaks MLflow's language takes every filter of it: Databricks documents no
+LIKE. What a service refuses is looked for among all runs of the query, and remembered.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import islice
 from typing import Any
 
-from actiontrack.errors import NotFoundError
+from actiontrack.errors import NotFoundError, ParameterError
+from actiontrack.store.experiments import Experiments
 from actiontrack.store.runs import (
     FORMAT_TAG,
     MODEL_TAG,
@@ -19,12 +28,34 @@ __all__ = ["NoRunsError", "RunSearch"]
 _ID_LENGTH = 32
 _MIN_PREFIX = 6
 _PAGE = 1000
+_BATCH = 500  # experiments in one search: databases bear so many values in a query
 _DELETED = "deleted"  # MLflow's stage of what lies in the trash
 _LIST_RUNS = "List what there is with: actiontrack runs"
 
 
 class NoRunsError(NotFoundError):
     """No run with a record matches a query."""
+
+
+@dataclass(frozen=True)
+class _Condition:
+    """What is looked for: by a filter of MLflow, and where a service refuses that, here.
+
+    Attributes:
+        kind: under which a refusal is remembered.
+        text: the filter; "" where none can spell it.
+        holds: the same of a run.
+    """
+
+    kind: str
+    text: str
+    holds: Callable[[RunInfo], bool]
+
+
+# "!=" finds the runs that have the tag, as LIKE '%' does.
+_WITH_RECORD = _Condition(
+    "record", f"tags.`{FORMAT_TAG}` != ''", lambda run: FORMAT_TAG in run.tags
+)
 
 
 class RunSearch:
@@ -37,7 +68,8 @@ class RunSearch:
 
     def __init__(self, client: Any, tracking_uri: str) -> None:
         self._client, self._tracking_uri = client, tracking_uri
-        self._experiments: dict[str, str] = {}
+        self._experiments = Experiments(client, tracking_uri)
+        self._refused: set[str] = set()
 
     def run(self, run_id: str, *, deleted: bool = False) -> RunInfo:
         """One run by its full id, see `Store.get_run`."""
@@ -53,13 +85,13 @@ class RunSearch:
     def find(self, query: RunQuery) -> list[RunInfo]:
         """The runs of a query, see `Store.find_runs`."""
         if query.run_ids:
-            runs = [self.named(text, query) for text in query.run_ids]
+            everywhere = cache(lambda: self._experiment_ids(query))
+            runs = [self._named(text, query, everywhere) for text in query.run_ids]
             for run in runs:
                 if not run.records:
                     raise NotFoundError(without_record(run))
         else:
-            conditions = (query.filter_string, f"tags.`{FORMAT_TAG}` LIKE '%'")
-            runs = self._search(query, " AND ".join(filter(None, conditions)))
+            runs = self._search(query, self._experiment_ids(query), _WITH_RECORD)
         runs = [run for run in runs if not query.record or query.record in run.records]
         if not runs:
             raise NoRunsError(
@@ -78,12 +110,17 @@ class RunSearch:
         Raises:
             NotFoundError: if there is no such run, or several.
         """
+        return self._named(text, query, cache(lambda: self._experiment_ids(query)))
+
+    def _named(self, text: str, query: RunQuery, everywhere: Callable[[], list[str]]) -> RunInfo:
+        """The same, in experiments that are asked for once however many texts there are."""
         try:
             return self.run(text, deleted=query.deleted)
         except (NotFoundError, ForbiddenError):
             if len(text) == _ID_LENGTH and set(text) <= set("0123456789abcdef"):
                 raise
-        matches = self._of_name(text, query) or self._of_prefix(text, query)
+        matches = self._of_name(text, query, everywhere())
+        matches = matches or self._of_prefix(text, query, everywhere())
         if len(matches) > 1:
             runs = ", ".join(f"{run.run_id} ({run.name})" for run in matches)
             raise NotFoundError(
@@ -113,7 +150,7 @@ class RunSearch:
         return RunInfo(
             run_id=run.info.run_id,
             name=run.info.run_name or run.info.run_id[:8],
-            experiment=self._experiment_name(run.info.experiment_id),
+            experiment=self._experiments.name(run.info.experiment_id),
             status=run.info.status,
             records=tuple(sorted(records)),
             model=tags.get(MODEL_TAG) or params.get("model", "").strip("'") or "unnamed",
@@ -126,74 +163,87 @@ class RunSearch:
             deleted=run.info.lifecycle_stage == _DELETED,
         )
 
-    def _of_name(self, name: str, query: RunQuery) -> list[RunInfo]:
+    def _of_name(self, name: str, query: RunQuery, experiment_ids: list[str]) -> list[RunInfo]:
         """Runs of a name: those with a record if there are any."""
         quote = '"' if "'" in name else "'"
-        if quote in name or "\\" in name:  # MLflow's filters can't spell it
-            runs = [run for run in self._search(query, "") if run.name == name]
-        else:
-            runs = self._search(query, f"attributes.run_name = {quote}{name}{quote}")
+        can_be_spelt = quote not in name and "\\" not in name
+        text = f"attributes.run_name = {quote}{name}{quote}" if can_be_spelt else ""
+        condition = _Condition("name", text, lambda run: run.name == name)
+        runs = self._search(query, experiment_ids, condition, by_filter=False)
         return [run for run in runs if run.records] or runs
 
-    def _of_prefix(self, prefix: str, query: RunQuery) -> list[RunInfo]:
-        if not _MIN_PREFIX <= len(prefix) < _ID_LENGTH:
+    def _of_prefix(self, prefix: str, query: RunQuery, experiment_ids: list[str]) -> list[RunInfo]:
+        if not _MIN_PREFIX <= len(prefix) < _ID_LENGTH or not re.fullmatch(r"[\w-]+", prefix):
             return []
-        return [run for run in self._search(query, "") if run.run_id.startswith(prefix)]
-
-    def _search(self, query: RunQuery, filters: str) -> list[RunInfo]:
-        ids = self._experiment_ids(query)
-        view = self._view(query)
-        runs: list[Any] = []
-        token: str | None = None
-        with translated(f"filter {query.filter_string}"):
-            while len(runs) < query.max_runs:
-                size = min(_PAGE, query.max_runs - len(runs))
-                page = self._client.search_runs(
-                    ids, filters, run_view_type=view, max_results=size, page_token=token
-                )
-                runs += page
-                token = page.token
-                if not token:
-                    break
-        return [self.info(run) for run in runs]
-
-    @staticmethod
-    def _view(query: RunQuery) -> int:
-        """MLflow's constant for whether to search the trash too."""
-        from mlflow.entities import ViewType  # noqa: PLC0415
-
-        return int(ViewType.ALL if query.deleted else ViewType.ACTIVE_ONLY)
+        text = f"attributes.run_id LIKE '{prefix}%'"
+        condition = _Condition("id", text, lambda run: run.run_id.startswith(prefix))
+        return self._search(query, experiment_ids, condition, by_filter=False)
 
     def _experiment_ids(self, query: RunQuery) -> list[str]:
-        experiments: list[Any] = []
-        token: str | None = None
-        with translated("experiments"):
-            while True:
-                page = self._client.search_experiments(
-                    view_type=self._view(query), max_results=_PAGE, page_token=token
+        return self._experiments.ids(query.experiments, deleted=query.deleted)
+
+    def _search(
+        self,
+        query: RunQuery,
+        experiment_ids: list[str],
+        condition: _Condition,
+        *,
+        by_filter: bool = True,
+    ) -> list[RunInfo]:
+        """The runs for which a condition holds, newest first.
+
+        Args:
+            query: which runs.
+            experiment_ids: where to look.
+            condition: what must hold beside.
+            by_filter: whether the query's own filter counts.
+        """
+        own = query.filter_string if by_filter else ""
+        if condition.text and condition.kind not in self._refused:
+            both = " AND ".join(filter(None, (own, condition.text)))
+            try:
+                return self._pages(
+                    query, experiment_ids, both, condition.holds, size=min(_PAGE, query.max_runs)
                 )
-                experiments += page
-                token = page.token
-                if not token:
-                    break
-        names = {item.experiment_id: item.name for item in experiments}
-        self._experiments |= names
-        return _ids_of_names(query.experiments, names, self._tracking_uri)
+            except ParameterError:
+                runs = self._pages(query, experiment_ids, own, condition.holds)
+                self._refused.add(condition.kind)  # it was not the filter of the query
+                return runs
+        return self._pages(query, experiment_ids, own, condition.holds)
 
-    def _experiment_name(self, experiment_id: str) -> str:
-        if experiment_id not in self._experiments:
-            with translated(f"experiment {experiment_id}"):
-                experiment = self._client.get_experiment(experiment_id)
-            self._experiments[experiment_id] = experiment.name
-        return self._experiments[experiment_id]
+    def _pages(
+        self,
+        query: RunQuery,
+        experiment_ids: list[str],
+        filters: str,
+        holds: Callable[[RunInfo], bool],
+        *,
+        size: int = _PAGE,
+    ) -> list[RunInfo]:
+        runs: list[RunInfo] = []
+        batches = range(0, len(experiment_ids), _BATCH)
+        with translated(f"filter {query.filter_string}"):
+            for first in batches:
+                batch = experiment_ids[first : first + _BATCH]
+                matching = map(self.info, self._batch(query, batch, filters, size))
+                runs += islice(filter(holds, matching), query.max_runs)
+        if len(batches) > 1:
+            runs.sort(key=lambda run: (-run.start_time, run.run_id))
+        return runs[: query.max_runs]
 
+    def _batch(
+        self, query: RunQuery, experiment_ids: Sequence[str], filters: str, size: int
+    ) -> Iterator[Any]:
+        """Runs of MLflow's own kind, from pages of so many."""
+        from mlflow.entities import ViewType  # noqa: PLC0415
 
-def _ids_of_names(names: Sequence[str], by_id: Mapping[str, str], uri: str) -> list[str]:
-    """Ids of experiments by their names; of all of them without a name."""
-    ids = {name: experiment_id for experiment_id, name in by_id.items()}
-    for name in names:
-        if name not in ids:
-            raise NotFoundError(
-                f"no experiment {name!r} at {uri}. There are: {', '.join(sorted(ids)) or 'none'}."
+        view = int(ViewType.ALL if query.deleted else ViewType.ACTIVE_ONLY)
+        token: str | None = None
+        while True:
+            page = self._client.search_runs(
+                experiment_ids, filters, run_view_type=view, max_results=size, page_token=token
             )
-    return [ids[name] for name in names] if names else list(by_id)
+            yield from page
+            token = page.token
+            if not token:
+                return

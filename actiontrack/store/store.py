@@ -2,7 +2,9 @@
 
 import contextlib
 import logging
+import math
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -34,6 +36,7 @@ from actiontrack.store.translation import translated, translated_artifacts
 __all__ = ["Store"]
 
 logger = logging.getLogger("actiontrack")
+_RECENT_S = 1.0  # for how long an answer of the server stands for the next
 
 
 class Store:
@@ -66,11 +69,12 @@ class Store:
         self._artifacts_destination = artifacts_destination
         self._upgrade = settings.UPGRADE_STORE.value() if upgrade is None else upgrade
         self._has_fitting_schema = False
+        self._answered = -math.inf  # when the server did so last, on this process's clock
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the addresses only: another process opens a client of its own."""
         state = {k: value for k, value in vars(self).items() if k not in {"_client", "_search"}}
-        return state | {"_given_client": None}
+        return state | {"_given_client": None, "_answered": -math.inf}
 
     @cached_property
     def _client(self) -> Any:
@@ -103,11 +107,17 @@ class Store:
         """
         if self._is_remote:
             ping_server(self.tracking_uri)
+            self._answered = time.monotonic()
         elif not self._is_there():
             raise NotFoundError(
                 f"no tracking store at {self.tracking_uri}. Record a run first, or name the "
                 "store with --tracking-uri or MLFLOW_TRACKING_URI."
             )
+
+    def _check_answers(self) -> None:
+        """Do the same, unless a server has answered a moment ago."""
+        if not self._is_remote or time.monotonic() - self._answered > _RECENT_S:
+            self.ping()
 
     @property
     def _is_remote(self) -> bool:
@@ -129,7 +139,7 @@ class Store:
             ParameterError: if MLflow refuses the filter.
             StoreError: if the server does not answer.
         """
-        self.ping()
+        self._check_answers()
         return self._search.find(query)
 
     def get_run(self, run_id: str, *, deleted: bool = False) -> RunInfo:
@@ -143,7 +153,7 @@ class Store:
             NotFoundError: if there is no such run, or it is in the trash.
             StoreError: if the server does not answer.
         """
-        self.ping()
+        self._check_answers()
         return self._search.run(run_id, deleted=deleted)
 
     def find_finished(self, experiment_id: str, tags: Mapping[str, str]) -> RunInfo | None:
@@ -178,7 +188,7 @@ class Store:
         if isinstance(run, RunInfo):
             info = run
         else:
-            self.ping()
+            self._check_answers()
             info = self._search.named(run, RunQuery())
         name = choose_record(info, record)
         if isinstance(run, RunInfo) and record is None and not info.records:

@@ -15,7 +15,7 @@ from actiontrack.record.manifest import Manifest, read_manifest, write_manifest
 from actiontrack.record.paths import MANIFEST
 from actiontrack.store.runs import FORMAT_TAG, MODEL_TAG, RECORD_TAG, RunInfo
 
-__all__ = ["MANIFEST_TAG", "listed_manifest", "manifest_tag", "record_tags"]
+__all__ = ["MANIFEST_TAG", "listed_manifest", "listed_text", "manifest_tag", "record_tags"]
 
 MANIFEST_TAG = "actiontrack.manifest."
 #: What the tag says where the manifest is too long for it, or may still change.
@@ -53,14 +53,21 @@ def listed_manifest(run: RunInfo, record: str) -> Manifest | None:
     Returns:
         None where there is none, or it is no whole manifest of that record: its file then tells.
     """
-    text = run.tags.get(f"{MANIFEST_TAG}{record}", ELSEWHERE)
-    if run.record_state(record) != "complete" or not 0 < len(text) <= _MAX_CHARACTERS:
+    text = listed_text(run, record)
+    if not text:
         return None
     try:
         manifest = _unpacked(text)
     except (ActionTrackError, binascii.Error, ValueError, zlib.error):
         return None
     return manifest if manifest.name == record and manifest.complete else None
+
+
+def listed_text(run: RunInfo, record: str) -> str:
+    """The tag that holds the manifest of a complete record; "" where there is none."""
+    text = run.tags.get(f"{MANIFEST_TAG}{record}", ELSEWHERE)
+    whole = run.record_state(record) == "complete" and len(text) <= _MAX_CHARACTERS
+    return text if whole and text != ELSEWHERE else ""
 
 
 def _packed(manifest: Manifest) -> str:

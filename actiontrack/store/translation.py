@@ -41,6 +41,12 @@ _FORBIDDEN = frozenset({
     "LINKEDAUTHORIZATIONFAILED", "INSUFFICIENTACCOUNTPERMISSIONS",
     "ACCESSDENIED", "ACCESSDENIEDEXCEPTION",
 })  # fmt: skip
+# What services say to a filter that they don't take, MLflow's first.
+_REFUSED_FILTER = frozenset({
+    "INVALID_PARAMETER_VALUE", "NOT_IMPLEMENTED",
+    "400", "USERERROR", "VALIDATIONERROR", "BADREQUEST", "BADARGUMENT",  # Azure
+    "VALIDATIONEXCEPTION",  # AWS
+})  # fmt: skip
 # Errors of the libraries that look for credentials on this machine and find none that work.
 _NO_CREDENTIALS = frozenset({
     "ClientAuthenticationError", "NoCredentialsError", "PartialCredentialsError",
@@ -184,6 +190,13 @@ def _status_in_words(error: BaseException) -> str:
     return next((status for status, pattern in _IN_WORDS if pattern.search(text)), "")
 
 
+def _is_refused_filter(codes: Iterable[object], message: str) -> bool:
+    """Whether a search failed since the server does not understand, or take, its filter."""
+    if "failed with error code 400" in message:
+        return True
+    return bool({str(code).upper() for code in codes} & _REFUSED_FILTER)
+
+
 def _answer_of(error: Any) -> str:
     """The first line of what a server answered, else of what the request says of it."""
     lines = [line.strip() for line in error.response.text.splitlines() if line.strip()]
@@ -212,15 +225,15 @@ def _from_mlflow(what: str, error: Any) -> ActionTrackError:
     codes = [error.error_code, *_codes_of(getattr(error, "json", None))]
     if status := _refused_status(codes) or _status_in_words(error):
         return _refusal(what, status, message.rstrip("."))
-    if message.startswith("API request to"):
-        return StoreError(f"{what}: {_reason(message)}")
-    if error.error_code == "INVALID_PARAMETER_VALUE" and what.startswith("filter "):
+    if what.startswith("filter ") and _is_refused_filter(codes, message):
         return ParameterError(
             "filter",
             "must be a filter that MLflow understands",
             what.removeprefix("filter "),
             f"MLflow says: {message}",
         )
+    if message.startswith("API request to"):
+        return StoreError(f"{what}: {_reason(message)}")
     kind = _ERROR_OF_CODE.get(error.error_code, StoreError)
     absent = ("No such file", "does not exist", "for parameter 'run_id'")
     if any(phrase in message for phrase in absent):

@@ -27,6 +27,7 @@ from actiontrack.store import (
     StoredRecord,
     choose_record,
 )
+from actiontrack.store.tags import listed_text
 from actiontrack.web.permissions import Everybody, Permissions
 
 __all__ = ["Records"]
@@ -66,7 +67,7 @@ class Records:
             settings.CACHE_MB.value() * 2**20 if cache_bytes is None else cache_bytes
         )
         self._opened = Cache(disk_bytes, _bytes_on_disk)
-        self._keys: dict[tuple[str, str], tuple[object, tuple[str, ...]]] = {}
+        self._keys: dict[tuple[str, str, bool], tuple[object, tuple[str, ...]]] = {}
         self._infos: dict[str, tuple[float, RunInfo]] = {}
         self._listed: tuple[float, list[RunInfo]] | None = None
         self._lock = threading.Lock()
@@ -137,20 +138,29 @@ class Records:
             raise ParameterError("run", "must name each run once", run_ids, "Drop the repeats.")
         return [self.open(run_id, record) for run_id in run_ids]
 
-    def open_of(self, info: RunInfo, name: str) -> StoredRecord:
-        """A record of a run that the user may read: as it was opened before, if unchanged."""
+    def open_of(self, info: RunInfo, name: str, *, as_listed: bool = False) -> StoredRecord:
+        """A record of a run that the user may read: as it was opened before, if unchanged.
+
+        Args:
+            info: the run.
+            name: of the record.
+            as_listed: take the manifest from the tags of the run, where they hold it: a list of
+                many runs then asks for no file of any.
+        """
+        listed = listed_text(info, name) if as_listed and not self.store.local_root(info) else ""
 
         def read() -> StoredRecord:
-            return self.store.open_record(info, name, cache=self._cache)
+            return self.store.open_record(info, name, cache=self._cache, as_listed=bool(listed))
 
-        stamp = self._stamp(info, name)
-        noted = self._keys.get((info.run_id, name))
+        stamp = listed or self._stamp(info, name)
+        key = (info.run_id, name, bool(listed))
+        noted = self._keys.get(key)
         if noted is not None and noted[0] == stamp:
             opened = self._opened.get(noted[1], read)
         else:
             fresh = read()
             opened = self._opened.get(fresh.key, lambda: fresh)
-            self._note(self._keys, (info.run_id, name), (stamp, fresh.key))
+            self._note(self._keys, key, (stamp, fresh.key))
         return opened.with_run(info)
 
     def version(self, run_ids: Sequence[str], record: str | None = None) -> str:

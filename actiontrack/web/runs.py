@@ -226,7 +226,7 @@ def siblings(records: Records, run_id: str, record: str | None = None) -> pd.Dat
         if info.run_id == run_id or opened.name not in info.records:
             continue
         try:
-            other = records.open_of(info, opened.name)
+            other = records.open_of(info, opened.name, as_listed=True)
         except (NotFoundError, CorruptRecordError):
             continue
         digests = opened.manifest.digests, other.manifest.digests
@@ -261,7 +261,7 @@ def _run_row(records: Records, info: RunInfo, record: str) -> dict[str, object]:
     times = {"experiment_id": info.experiment_id, "start_time": info.start_time}
     times |= {"end_time": info.end_time, "problem": ""}
     try:
-        opened = records.open_of(info, record)
+        opened = records.open_of(info, record, as_listed=True)
     except (NotFoundError, CorruptRecordError, StoreError) as error:
         problem = without_paths(str(error))
         head = {"run_id": info.run_id, "run_name": info.name, "experiment": info.experiment}

@@ -2,7 +2,6 @@
 
 import mlflow
 import pytest
-from forwarder import Forwarder
 
 from actiontrack.testing import make_history, record_history
 
@@ -23,11 +22,3 @@ def recorded(store, new_run, spool):
         return run_id
 
     return record
-
-
-@pytest.fixture
-def forwarder(server):
-    """A proxy before the server that counts requests."""
-    proxy = Forwarder(server)
-    yield proxy
-    proxy.stop()

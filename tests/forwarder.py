@@ -1,5 +1,6 @@
 """A proxy before a real server that counts requests and can answer as other servers do."""
 
+import contextlib
 import http.client
 import threading
 from collections import Counter
@@ -16,6 +17,7 @@ class Forwarder(ThreadingHTTPServer):
     Attributes:
         asked: method and path of every request, without what is asked for beside it.
         headers: of every request, in the same order.
+        sent: what came with each of them.
         answer: takes a request and the status and body of its answer, and returns those that are
             sent; it may change any.
     """
@@ -26,13 +28,14 @@ class Forwarder(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.target = ("127.0.0.1", server.port)
         self.uri = f"http://127.0.0.1:{self.server_port}"
-        self.asked, self.headers = [], []
+        self.asked, self.headers, self.sent = [], [], []
         self.answer = lambda _request, status, body: (status, body)
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
 
     def forget(self):
         self.asked.clear()
         self.headers.clear()
+        self.sent.clear()
 
     def count(self):
         """How often each path was asked for."""
@@ -54,11 +57,16 @@ def missing_is_a_failure(request, status, body):
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
+    def handle(self):
+        with contextlib.suppress(ConnectionError):  # the client goes when it has what it wants
+            super().handle()
+
     def _pass_on(self):
         request = (self.command, unquote(urlsplit(self.path).path))
         self.server.asked.append(request)
         self.server.headers.append(dict(self.headers))
         sent = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.server.sent.append(sent)
         far = http.client.HTTPConnection(*self.server.target, timeout=30)
         far.request(self.command, self.path, sent or None, dict(self.headers))
         answer = far.getresponse()
