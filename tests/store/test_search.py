@@ -149,9 +149,18 @@ def test_a_run_without_a_record_says_what_to_do(store, new_run):
         store.open_record(store.get_run(run_id))
 
 
-def test_an_experiment_that_does_not_exist_is_named_with_those_that_do(store, experiment):
+def test_an_experiment_that_does_not_exist_is_named_with_those_that_do(
+    store, experiment, monkeypatch
+):
+    monkeypatch.setattr("actiontrack.store.experiments._MOST_NAMED", 10_000)
     text = re.escape(f"no experiment 'nope' at {store.tracking_uri}. There are: ")
     with pytest.raises(NotFoundError, match=f"^{text}.*{re.escape(experiment)}.*\\.$"):
+        store.find_runs(RunQuery(experiments=("nope",)))
+
+
+def test_of_many_experiments_the_first_are_named(store, experiment, new_run, monkeypatch):
+    monkeypatch.setattr("actiontrack.store.experiments._MOST_NAMED", 1)
+    with pytest.raises(NotFoundError, match=r"There are: [^,]+ and \d+ more\.$"):
         store.find_runs(RunQuery(experiments=("nope",)))
 
 
