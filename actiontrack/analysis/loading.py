@@ -15,6 +15,7 @@ from actiontrack.analysis.tables import check_score, label_classes, open_records
 from actiontrack.errors import CorruptRecordError, NotFoundError, ParameterError
 from actiontrack.history import LossHistory, check_choice
 from actiontrack.record.losses import history_up_to
+from actiontrack.record.threads import in_this_context
 from actiontrack.scores import score_table
 from actiontrack.store import Cache, RunInfo, RunQuery, Store, StoredRecord, choose_record
 from actiontrack.store.cache import PRIVATE_BYTES
@@ -318,6 +319,6 @@ def concurrently(
 ) -> list[_Result]:
     """Apply a function that mostly waits, in order, with one progress bar for many items."""
     with ThreadPoolExecutor(_THREADS) as pool:
-        results = pool.map(function, items)
+        results = pool.map(in_this_context(function), items)
         quiet = len(items) < _PROGRESS_FROM
         return list(tqdm(results, total=len(items), desc=f"loading {what}", disable=quiet))

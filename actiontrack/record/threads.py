@@ -2,11 +2,20 @@
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import TypeVar
 
-__all__ = ["in_threads"]
+__all__ = ["in_this_context", "in_threads"]
 
 _Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+def in_this_context(function: Callable[[_Item], _Result]) -> Callable[[_Item], _Result]:
+    """A function for threads: it works with the context variables that are set here and now."""
+    context = copy_context()
+    # A copy for each call: a context can be entered by one thread at a time.
+    return lambda item: context.copy().run(function, item)
 
 
 def in_threads(function: Callable[[_Item], None], items: Iterable[_Item], n_threads: int) -> None:
@@ -24,6 +33,7 @@ def in_threads(function: Callable[[_Item], None], items: Iterable[_Item], n_thre
         Exception: the first error of a call.
     """
     remaining = list(items)
+    function = in_this_context(function)
     with ThreadPoolExecutor(n_threads) as pool:
         calls = []
         try:

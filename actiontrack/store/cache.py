@@ -11,11 +11,14 @@ from typing import Any, TypeVar, cast
 import numpy as np
 import pandas as pd
 
+from actiontrack.store.translation import ForbiddenError, UnauthenticatedError
+
 __all__ = ["PRIVATE_BYTES", "Cache", "size_of"]
 
 #: Room of the cache of one report, of the records that are loaded together, or of a lone record.
 PRIVATE_BYTES = 256 * 2**20
 
+_REFUSALS = (ForbiddenError, UnauthenticatedError)
 _Value = TypeVar("_Value")
 
 
@@ -65,7 +68,10 @@ class Cache:
                 result: Future[Any] = Future()
                 self._pending[key] = result
         if pending is not None:
-            return cast("_Value", pending.result())
+            try:
+                return cast("_Value", pending.result())
+            except _REFUSALS:  # of the one who computes: whoever waits may have the right
+                return self.get(key, compute)
         try:
             value = compute()
             # Where nothing has room, to measure a frame would take longer than to make it.

@@ -15,6 +15,7 @@ from typing import TypeVar
 from actiontrack.errors import CorruptRecordError, NotFoundError, StoreError
 from actiontrack.record.manifest import Manifest, read_manifest
 from actiontrack.record.paths import MANIFEST
+from actiontrack.record.threads import in_this_context
 from actiontrack.store.artifacts import Artifacts
 from actiontrack.store.runs import ARTIFACT_ROOT, RunInfo
 
@@ -81,7 +82,7 @@ class RecordFiles:
         if self._local is None and paths:
             _ = self.scratch  # made once, before the threads ask for it
             with ThreadPoolExecutor(_DOWNLOAD_THREADS) as pool:
-                list(pool.map(self.fetch, paths))
+                list(pool.map(in_this_context(self.fetch), paths))
 
     @contextlib.contextmanager
     def naming_the_run(self) -> Iterator[None]:

@@ -21,6 +21,7 @@ from actiontrack.store.logging import log_dataset, log_params, log_steps, set_ta
 from actiontrack.store.notebook import facts_html
 from actiontrack.store.patience import limited
 from actiontrack.store.ping import ping_server
+from actiontrack.store.reach import Reach
 from actiontrack.store.record import StoredRecord
 from actiontrack.store.runs import (
     RunInfo,
@@ -49,6 +50,7 @@ class Store:
             read there, as the server itself does, and not by a request to the server.
         upgrade: migrate a database of an older MLflow, which otherwise is refused: the older
             MLflow can't read it afterwards. Default: as ACTIONTRACK_UPGRADE_STORE says.
+        reach: which artifacts may be read and written. Default: all that this account may.
 
     Raises:
         StoreError: if the server does not answer.
@@ -61,6 +63,7 @@ class Store:
         client: Any = None,
         artifacts_destination: str | None = None,
         upgrade: bool | None = None,
+        reach: Reach | None = None,
     ) -> None:
         import mlflow  # noqa: PLC0415 - two seconds that a mere import should not cost
 
@@ -70,6 +73,7 @@ class Store:
         self._upgrade = settings.UPGRADE_STORE.value() if upgrade is None else upgrade
         self._has_fitting_schema = False
         self._answered = -math.inf  # when the server did so last, on this process's clock
+        self._reach = reach
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the addresses only: another process opens a client of its own."""
@@ -201,8 +205,10 @@ class Store:
         """Where the run's artifacts are: their URI, resolved where this store is the server's.
 
         Raises:
-            NotFoundError: if the URI points out of the server's artifacts.
+            NotFoundError: if the URI points out of the server's artifacts, or of what may be read.
         """
+        if self._reach is not None:
+            self._reach.check(run.artifact_uri)
         parts = urlsplit(run.artifact_uri)
         if parts.scheme != "mlflow-artifacts" or self._artifacts_destination is None:
             return run.artifact_uri
@@ -279,8 +285,11 @@ class Store:
     def upload(self, run_id: str, local: Path, folder: str) -> None:
         """Upload one file into an artifact folder of the run."""
         with translated(f"upload of {local.name} to run {run_id}"):
-            if self._artifacts_destination is not None:
-                self._repository(self.get_run(run_id)).log_artifact(str(local), folder)
+            if self._artifacts_destination is not None or self._reach is not None:
+                run = self.get_run(run_id)
+                if self._reach is not None:
+                    self._reach.check(run.artifact_uri, writing=True)
+                self._repository(run).log_artifact(str(local), folder)
             else:
                 self._client.log_artifact(run_id, str(local), folder)
 
