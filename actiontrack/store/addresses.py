@@ -1,10 +1,10 @@
 """Tracking URIs: which kind of place each one names, and the package that a kind needs."""
 
 import string
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from actiontrack.errors import MissingDependencyError, redact
 
@@ -39,6 +39,12 @@ class Address:
     def is_local(self) -> bool:
         """Whether MLflow's own server can be started for it."""
         return self.kind in {"database", "folder"}
+
+    def without_login(self) -> "Address":
+        """The same place without a name and a password in its URI."""
+        parts = urlsplit(self.uri)
+        bare = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+        return replace(self, uri=bare)
 
 
 def address_of(tracking_uri: str) -> Address:

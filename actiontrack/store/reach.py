@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from actiontrack.errors import NotFoundError, redact
 from actiontrack.store.addresses import origin_of
+from actiontrack.store.runs import RunInfo
 
 __all__ = ["Reach"]
 
@@ -30,16 +31,19 @@ class Reach:
     server: str
     roots: Sequence[str] = ()
 
-    def check(self, uri: str, *, writing: bool = False) -> None:
+    def check(self, run: RunInfo, *, writing: bool = False) -> None:
         """Refuse the artifacts of a run that are out of reach.
 
         Args:
-            uri: of the run's artifacts.
+            run: the run.
             writing: only what the server itself takes will do: it alone knows who may write.
 
         Raises:
             NotFoundError: says what to do.
         """
+        uri = run.artifact_uri
+        if run.run_id not in urlsplit(uri).path.split("/"):  # as in every address that MLflow makes
+            raise NotFoundError(f"the artifacts of run {run.run_id} are not in its own folder.")
         if self._is_of_the_server(uri):
             return
         if writing:

@@ -134,6 +134,16 @@ class Store:
             return self._has_fitting_schema
         return True
 
+    def check(self) -> None:
+        """Check that the store answers, and that it knows this account where it has a login.
+
+        Raises:
+            StoreError: if it does not.
+        """
+        self.ping()
+        with translated(f"tracking store {redact(self.tracking_uri)}"):
+            self._client.search_experiments(max_results=1)
+
     def find_runs(self, query: RunQuery) -> list[RunInfo]:
         """Runs of a query that hold a record, newest first, run ids in the order given.
 
@@ -208,7 +218,7 @@ class Store:
             NotFoundError: if the URI points out of the server's artifacts, or of what may be read.
         """
         if self._reach is not None:
-            self._reach.check(run.artifact_uri)
+            self._reach.check(run)
         parts = urlsplit(run.artifact_uri)
         if parts.scheme != "mlflow-artifacts" or self._artifacts_destination is None:
             return run.artifact_uri
@@ -288,7 +298,7 @@ class Store:
             if self._artifacts_destination is not None or self._reach is not None:
                 run = self.get_run(run_id)
                 if self._reach is not None:
-                    self._reach.check(run.artifact_uri, writing=True)
+                    self._reach.check(run, writing=True)
                 self._repository(run).log_artifact(str(local), folder)
             else:
                 self._client.log_artifact(run_id, str(local), folder)

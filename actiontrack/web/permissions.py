@@ -14,6 +14,12 @@ class Permissions(Protocol):
     def user(self) -> str | None:
         """Name of the user, or None where there is no login."""
 
+    def audience(self) -> str:
+        """For whom answers of the store may be remembered: "" if they are the same for everybody.
+
+        Answers are filtered by `may_read_experiment` after they were remembered.
+        """
+
     def may_use_run(self, run_id: str, right: str) -> bool:
         """Whether the user has a right, `READ` or `EDIT`, on a run. False for an unknown one."""
 
@@ -27,6 +33,10 @@ class Everybody:
     def user(self) -> str | None:
         """Nobody is logged in."""
         return None
+
+    def audience(self) -> str:
+        """Everybody."""
+        return ""
 
     def may_use_run(self, run_id: str, right: str) -> bool:  # noqa: ARG002 - the protocol's names
         """Always."""

@@ -6,6 +6,7 @@ are stored under the checksum of the record's manifest, so that a record that gr
 Frames are shared between threads. Derive new ones, and never change one in place.
 """
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
@@ -34,6 +35,7 @@ __all__ = ["Records"]
 
 _DISK_BYTES = 4 * 2**30
 _MAX_NOTES = 4096  # runs, and records that were opened, of which something is remembered
+_MAX_LISTS = 64  # users whose list of runs is remembered
 _LIST_S = 3.0  # for how long a list of runs is shown again without asking the store
 _RUN_S = 1.0  # the same for a single run
 _MANIFEST_S = 10.0  # the same for the manifest of a record on another machine
@@ -67,22 +69,31 @@ class Records:
             settings.CACHE_MB.value() * 2**20 if cache_bytes is None else cache_bytes
         )
         self._opened = Cache(disk_bytes, _bytes_on_disk)
+<<<<<<< HEAD
         self._keys: dict[tuple[str, str, bool], tuple[object, tuple[str, ...]]] = {}
         self._infos: dict[str, tuple[float, RunInfo]] = {}
         self._listed: tuple[float, list[RunInfo]] | None = None
+=======
+        self._keys: dict[tuple[str, str], tuple[object, tuple[str, ...]]] = {}
+        # By audience: what the store answers one user is not for another.
+        self._infos: dict[tuple[str, str], tuple[float, RunInfo]] = {}
+        self._listed: dict[str, tuple[float, list[RunInfo]]] = {}
+>>>>>>> 694a8a4 (Stand-alone pages: gate, visitors, server)
         self._lock = threading.Lock()
 
     # Runs
 
     def runs(self) -> list[RunInfo]:
         """Runs with a record that the user may read, newest first, without those in the trash."""
-        listed = self._listed
+        audience = self.permissions.audience()
+        listed = self._listed.get(audience)
         if listed is None or time.monotonic() - listed[0] > _LIST_S:
             try:
                 infos = self.store.find_runs(RunQuery())
             except NotFoundError:  # no run holds a record yet
                 infos = []
-            listed = self._listed = (time.monotonic(), infos)
+            listed = (time.monotonic(), infos)
+            self._note(self._listed, audience, listed, _MAX_LISTS)
         ids = {info.experiment_id for info in listed[1]}
         readable = {one for one in ids if self.permissions.may_read_experiment(one)}
         return [info for info in listed[1] if info.experiment_id in readable]
@@ -97,11 +108,7 @@ class Records:
         Raises:
             NotFoundError: if there is none, the user may not read it, or it is in the trash.
         """
-        noted = self._infos.get(run_id)
-        if at_once or noted is None or time.monotonic() - noted[0] > _RUN_S:
-            noted = (time.monotonic(), self.store.get_run(run_id, deleted=True))
-            self._note(self._infos, run_id, noted)
-        info = noted[1]
+        info = self.look_up(run_id, at_once=at_once)
         if not self.permissions.may_read_experiment(info.experiment_id):
             raise NotFoundError(f"run {run_id!r}: not found.")
         if info.deleted:
@@ -110,10 +117,28 @@ class Records:
             )
         return info
 
+    def look_up(self, run_id: str, *, at_once: bool = False) -> RunInfo:
+        """A run as the store shows it to the user, be it in the trash; see `run`.
+
+        Raises:
+            NotFoundError: if there is none.
+            ForbiddenError: if the store does not show it.
+        """
+        key = (self.permissions.audience(), run_id)
+        noted = self._infos.get(key)
+        if at_once or noted is None or time.monotonic() - noted[0] > _RUN_S:
+            noted = (time.monotonic(), self.store.get_run(run_id, deleted=True))
+            self._note(self._infos, key, noted)
+        return noted[1]
+
     def folders_of(self, run_ids: Sequence[str]) -> list[Path]:
         """Folders on this machine with artifacts of runs that were looked at before."""
-        infos = [self._infos[run_id][1] for run_id in run_ids if run_id in self._infos]
-        roots = [self.store.local_root(info) for info in infos]
+        audience = self.permissions.audience()
+        noted = (self._infos.get((audience, run_id)) for run_id in run_ids)
+        roots = []
+        for _, info in filter(None, noted):
+            with contextlib.suppress(NotFoundError):  # out of what may be read
+                roots.append(self.store.local_root(info))
         return [root for root in roots if root is not None]
 
     # Records
@@ -188,11 +213,14 @@ class Records:
         """
         return self._cache.get(key, compute)
 
-    def _note(self, notes: dict[_Key, _Value], key: _Key, value: _Value) -> None:
+    def _note(
+        self, notes: dict[_Key, _Value], key: _Key, value: _Value, most: int = _MAX_NOTES
+    ) -> None:
         """Remember a value, and forget those that were noted first when there are many."""
         with self._lock:
+            notes.pop(key, None)
             notes[key] = value
-            while len(notes) > _MAX_NOTES:
+            while len(notes) > most:
                 del notes[next(iter(notes))]
 
     def _stamp(self, info: RunInfo, name: str) -> object:
