@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+import getpass
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ __all__ = [
     "SCORE",
     "UPGRADE",
     "UP_TO",
+    "account_name",
     "figure_option",
     "number_option",
     "output_options",
@@ -144,3 +146,11 @@ def output_options(command: _Command) -> _Command:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def account_name() -> str:
+    """Name of the account that runs this process, "" where it has none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # as in some containers
+        return ""

@@ -1,27 +1,18 @@
-"""Looking at samples by hand: the pages of a local store, and what people said there."""
+"""What people said of samples that they looked at."""
 
-import getpass
-import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import click
 
-from actiontrack import settings
-from actiontrack.cli.options import SCORE, output_options, query_options
+from actiontrack.cli.options import SCORE, account_name, output_options, query_options
 from actiontrack.cli.output import write
 from actiontrack.cli.root import cli
-from actiontrack.errors import ParameterError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ui", "verdicts"]
-
-_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
-
+__all__ = ["verdicts"]
 
 @cli.command()
 @query_options
@@ -58,7 +49,7 @@ def verdicts(
     if file is not None:
         from actiontrack.analysis.verdict_files import read_verdict_file
 
-        imported = read_verdict_file(record, file, who=who or _account() or "unnamed")
+        imported = read_verdict_file(record, file, who=who or account_name() or "unnamed")
         stored.add(record, imported)
         click.echo(f"{len(imported)} verdicts kept", err=True)
     every_verdict = stored.read(record)
@@ -70,50 +61,6 @@ def verdicts(
         table = at_k
     write(_with_texts(table, kind), kind, output)
     click.echo(_summary(current, at_k, score), err=True)
-
-
-@cli.command()
-@click.option("--tracking-uri", metavar="URI", help="Local store, a database.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
-@click.option(
-    "--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="Port to serve."
-)
-@click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Processes that answer.",
-)
-def ui(tracking_uri: str | None, host: str, port: int, workers: int) -> None:
-    """Serve a local store: MLflow's own pages, and those of actiontrack below /actiontrack/.
-
-    On a loopback address images may be read from wherever a record says they are, and verdicts
-    carry your account's name. ACTIONTRACK_IMAGE_ROOTS and ACTIONTRACK_USER say otherwise.
-    """
-    from actiontrack.store import Store
-
-    store = Store(tracking_uri)
-    if urlsplit(store.tracking_uri).scheme in {"http", "https", "databricks"}:
-        raise ParameterError(
-            "--tracking-uri",
-            "must be a local store",
-            store.tracking_uri,
-            "Where that server runs, start it with: mlflow server --app-name actiontrack",
-        )
-    store.ping()
-    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    if host in _LOOPBACK:
-        environment |= {settings.IMAGE_ROOTS.name: "recorded", settings.USER.name: _account()}
-    command = [sys.executable, "-m", "mlflow", "server", "--app-name", "actiontrack"]
-    command += ["--host", host, "--port", str(port)]
-    command += ["--workers", str(workers)]
-    click.echo(f"http://{host}:{port}/actiontrack/  (Ctrl-C ends it)", err=True)
-    sys.stderr.flush()
-    # This process becomes the server: a signal to it reaches the server.
-    environment |= os.environ
-    environment["MLFLOW_BACKEND_STORE_URI"] = store.tracking_uri  # everybody sees a command's words
-    os.execve(sys.executable, command, environment)  # noqa: S606 - no shell is meant
 
 
 def _summary(current: "pd.DataFrame", precision: "pd.DataFrame", score: str) -> str:
@@ -137,10 +84,3 @@ def _with_texts(frame: "pd.DataFrame", kind: str) -> "pd.DataFrame":
     if kind == "parquet" or "when" not in frame.columns:
         return frame
     return frame.assign(when=[time.isoformat() for time in frame["when"]])
-
-
-def _account() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # an account without a name, as in some containers
-        return ""

@@ -146,5 +146,6 @@ def _nonce() -> str:
 
 
 def _cookie_path() -> str:
-    path = flask.request.path
+    """Path of our pages as a browser has it."""
+    path = flask.request.root_path.rstrip("/") + flask.request.path
     return path[: path.index(PREFIX) + len(PREFIX)] if PREFIX in path else "/"

@@ -21,6 +21,7 @@ __all__ = [
     "api_link",
     "count_of",
     "fixed",
+    "here",
     "here_with",
     "link",
     "moment",
@@ -31,6 +32,7 @@ __all__ = [
     "sentence",
 ]
 
+_DATABRICKS = "/ml/"  # where a workspace has its experiments
 _THIN = "\u202f"  # no-break space between thousands
 _EXACT = 1_000  # from here on a float is shown without decimals
 _GROUPED = 10_000  # and from here on in groups of three digits
@@ -53,7 +55,12 @@ def link(page: str, /, **parameters: Any) -> str:
 def here_with(**changes: Any) -> str:
     """The present address with other parameters; None removes one."""
     query = flask.request.args.to_dict(flat=False) | changes
-    return flask.request.path + _query(query)
+    return here() + _query(query)
+
+
+def here() -> str:
+    """The present address without its query, as a browser has it: with the path of a proxy."""
+    return flask.request.root_path.rstrip("/") + flask.request.path
 
 
 def api_link(path: str, /, **parameters: Any) -> str:
@@ -71,7 +78,9 @@ def _with_format(address: str, kind: str) -> str:
 
 
 def _mlflow_run(experiment_id: str, run_id: str) -> str:
-    return f"{current_site().mlflow_url}#/experiments/{experiment_id}/runs/{run_id}"
+    home = current_site().mlflow_url
+    inside = "" if home.endswith(_DATABRICKS) else "#/"
+    return f"{home}{inside}experiments/{experiment_id}/runs/{run_id}"
 
 
 def _static(filename: str) -> str:

@@ -21,6 +21,7 @@ from actiontrack.web import access
 from actiontrack.web.api.endpoint import MEDIA_TYPES, Content, Endpoint
 from actiontrack.web.body import sent_fields
 from actiontrack.web.parameters import TableOptions, parse
+from actiontrack.web.rendering import here
 from actiontrack.web.routes import current_site
 from actiontrack.web.runs import Page
 
@@ -88,7 +89,7 @@ def _format(values: TableOptions) -> str:
 def _etag(values: Any, kind: str) -> str:
     run_ids = [values.run] if isinstance(values.run, str) else values.run
     version = current_site().records.version(run_ids, values.record)
-    parts = [__version__, flask.request.full_path, kind, version]
+    parts = [__version__, here(), flask.request.full_path, kind, version]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 
@@ -139,7 +140,7 @@ def _next_url(page: Page) -> str | None:
     if page.page >= page.n_pages:
         return None
     pairs = [pair for pair in flask.request.args.items(multi=True) if pair[0] != "page"]
-    return f"{flask.request.path}?{urlencode([*pairs, ('page', page.page + 1)])}"
+    return f"{here()}?{urlencode([*pairs, ('page', page.page + 1)])}"
 
 
 def _rows(frame: pd.DataFrame) -> list[list[Any]]:
