@@ -64,11 +64,15 @@ class Server:
         port: Default: a free one.
         app_name: of its application. Default: MLflow's own.
         environment: further variables.
+        python: of the environment whose MLflow is to serve. Default: this one.
     """
 
-    def __init__(self, folder, port=None, *, app_name=None, environment=None):
+    def __init__(
+        self, folder, port=None, *, app_name=None, environment=None, python=sys.executable
+    ):
         self.folder = Path(folder)
         self._app_name, self._environment = app_name, environment or {}
+        self._python = python
         self.port = port or free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
         self._process = None
@@ -85,9 +89,11 @@ class Server:
         environment["TMPDIR"] = str(self.folder)  # for what it leaves when it is killed
         environment |= self._environment
         environment.pop("MLFLOW_RUN_ID", None)
+        if self._python != sys.executable:
+            environment.pop("PYTHONPATH", None)
         with (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "mlflow", "server", *self.command(), *address],
+                [self._python, "-m", "mlflow", "server", *self.command(), *address],
                 cwd=self.folder,
                 env=environment,
                 stdout=log,
