@@ -9,4 +9,14 @@ it runs: help pages, completion and wrong usage answer at once.
 from actiontrack.cli import comparing, pictures, reports, reviewing, serving, tables, upkeep
 from actiontrack.cli.root import cli, main
 
-__all__ = ["cli", "comparing", "main", "pictures", "reports", "reviewing", "tables", "upkeep"]
+__all__ = [
+    "cli",
+    "comparing",
+    "main",
+    "pictures",
+    "reports",
+    "reviewing",
+    "serving",
+    "tables",
+    "upkeep",
+]

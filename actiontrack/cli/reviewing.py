@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["verdicts"]
 
+
 @cli.command()
 @query_options
 @output_options

@@ -97,7 +97,7 @@ def _knows_inside() -> bool:
     from actiontrack.web.inside import check_names
 
     try:
-        check_names()
+        check_names(login=False)
     except MissingDependencyError as error:
         click.echo(f"{error} Serving the pages without MLflow's own.", err=True)
         return False

@@ -12,7 +12,7 @@ from actiontrack.store.credentials import AUTH_NAME, VisitorAuth
 __all__ = ["VisitorAuthProvider"]
 
 
-class VisitorAuthProvider(RequestAuthProvider):  # type: ignore[misc]
+class VisitorAuthProvider(RequestAuthProvider):
     """What MLflow's client finds by its name and asks for the credentials of each request."""
 
     def get_name(self) -> str:

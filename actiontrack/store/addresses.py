@@ -3,7 +3,7 @@
 import string
 from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
 from actiontrack.errors import MissingDependencyError, redact
@@ -97,7 +97,8 @@ def databricks_host(address: Address) -> str:
     from mlflow.utils.databricks_utils import get_databricks_host_creds  # noqa: PLC0415
 
     uri = "databricks" + address.uri.removeprefix(address.scheme)
-    return str(get_databricks_host_creds(uri).host).rstrip("/")
+    workspace: Any = get_databricks_host_creds(uri)  # type: ignore[no-untyped-call]
+    return str(workspace.host).rstrip("/")
 
 
 def origin_of(url: str) -> str:

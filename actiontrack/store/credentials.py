@@ -144,8 +144,8 @@ def _check_plugin() -> None:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        ours = isinstance(fetch_auth(AUTH_NAME), VisitorAuth)
-    if not ours:
+        auth: object = fetch_auth(AUTH_NAME)  # type: ignore[no-untyped-call]
+    if not isinstance(auth, VisitorAuth):
         raise MissingDependencyError(
             "MLflow does not find actiontrack's plug-in for logins: the package was installed "
             "before it had one. Install it again with: pip install --force-reinstall --no-deps "

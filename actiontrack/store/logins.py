@@ -47,10 +47,11 @@ def takes_login(tracking_uri: str) -> bool:
 def login_name(tracking_uri: str) -> str | None:
     """Name of the present visitor, as the server tells; None where it does not."""
     answer = _get(tracking_uri, _CURRENT_USER)
+    if answer.status_code != 200:  # an older server, or another one than MLflow's
+        return None
     try:
-        body = answer.json() if answer.status_code == 200 else None
-        return str(body["user"]["username"])
-    except (ValueError, TypeError, KeyError):  # an older server, or another one than MLflow's
+        return str(answer.json()["user"]["username"])
+    except (ValueError, TypeError, KeyError):
         return None
 
 

@@ -285,7 +285,7 @@ def _server(app: flask.Flask, listening: Listening) -> Any:
     server = wsgi.Server((listening.host, listening.port), app, numthreads=_THREADS)
     server.max_request_body_size = _MAX_BODY
     server.max_request_header_size = _MAX_HEADERS
-    server.error_log = _log
+    server.error_log = _log  # type: ignore[method-assign, assignment]
     if listening.certificate and listening.key:
         server.ssl_adapter = BuiltinSSLAdapter(str(listening.certificate), str(listening.key))
     return server

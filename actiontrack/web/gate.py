@@ -105,8 +105,12 @@ class Gate:
                 "If it is one, start the pages with --allowed-host.",
             )
         if not _PREFIX.fullmatch(request.root_path.rstrip("/")):
-            rule = "must be a path such as /tools/mlflow"
-            raise ParameterError("X-Forwarded-Prefix", rule, request.root_path, "Correct the proxy.")
+            raise ParameterError(
+                "X-Forwarded-Prefix",
+                "must be a path such as /tools/mlflow",
+                request.root_path,
+                "Correct the proxy.",
+            )
 
     def _check_token(self) -> flask.typing.ResponseReturnValue | None:
         """Refuse a request without the token; one that brings it in its address gets a cookie."""
@@ -127,7 +131,7 @@ class Gate:
         expected = (self.token or "").encode()
         return bool(text) and hmac.compare_digest((text or "").encode(), expected)
 
-    def _with_cookie(self) -> flask.Response:
+    def _with_cookie(self) -> flask.typing.ResponseReturnValue:
         """The same address without the token, which then is in no history and in no link."""
         request = flask.request
         pairs = [pair for pair in request.args.items(multi=True) if pair[0] != TOKEN]
@@ -144,5 +148,3 @@ class Gate:
             samesite="Lax",
         )
         return response
-
-
