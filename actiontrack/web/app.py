@@ -35,7 +35,7 @@ from actiontrack.web.permissions import Permissions
 from actiontrack.web.records import Records
 from actiontrack.web.routes import NAME, PREFIX, Route, Site, current_site
 
-__all__ = ["STATIC", "install", "routes", "shared_key"]
+__all__ = ["STATIC", "answer_error", "install", "routes", "shared_key"]
 
 logger = logging.getLogger("actiontrack")
 
@@ -136,14 +136,19 @@ def _answering(route: Route) -> Callable[[], Any]:
                 access.check_forgery()
             return route.function()
         except ActionTrackError as error:
-            status = next((code for kind, code in _STATUS if isinstance(error, kind)), 500)
-            if status == 500:
-                logger.exception("%s failed", flask.request.path)
-            elif status == 422:
-                logger.warning("%s: %s", flask.request.path, error)
-            return _error(type(error).__name__, _for_readers(error), status)
+            return answer_error(error)
 
     return answer
+
+
+def answer_error(error: ActionTrackError) -> flask.Response:
+    """The answer that an error is for whoever sent the present request."""
+    status = next((code for kind, code in _STATUS if isinstance(error, kind)), 500)
+    if status == 500:
+        logger.error("%s failed", flask.request.path, exc_info=error)
+    elif status == 422:
+        logger.warning("%s: %s", flask.request.path, error)
+    return _error(type(error).__name__, _for_readers(error), status)
 
 
 def _for_readers(error: ActionTrackError) -> str:
