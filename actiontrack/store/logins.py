@@ -5,7 +5,7 @@ from typing import Any
 
 from actiontrack.errors import StoreError, reason_of
 from actiontrack.store.addresses import origin_of
-from actiontrack.store.credentials import Visitor, VisitorAuth, in_the_name_of
+from actiontrack.store.credentials import Visitor, VisitorAuth, in_the_name_of, present_visitor
 
 __all__ = ["has_login", "login_name", "takes_login"]
 
@@ -39,7 +39,9 @@ def takes_login(tracking_uri: str) -> bool:
         StoreError: if it does not answer.
     """
     status = _get(tracking_uri, _SEARCH, max_results="1").status_code
-    if status >= 500:
+    visitor = present_visitor()
+    scheme = ((visitor and visitor.authorization) or "").partition(" ")[0].lower()
+    if status >= 500 and scheme == "basic":  # by which MLflow's own login answers any other
         raise StoreError(f"the tracking server {tracking_uri} fails: it answers by {status}.")
     return bool(status in {200, 403})  # 403: known, and allowed nothing
 
