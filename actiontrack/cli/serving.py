@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from actiontrack import settings
-from actiontrack.cli.options import account_name
+from actiontrack.cli.options import UPGRADE, account_name
 from actiontrack.cli.root import cli
 from actiontrack.errors import MissingDependencyError, ParameterError
 
@@ -38,6 +38,7 @@ def _path(_context: click.Context, _parameter: click.Parameter, value: str) -> s
     metavar="URI",
     help="Any that MLflow knows: https://…, databricks, azureml://…, a database.",
 )
+@UPGRADE
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
 @click.option(
     "--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="Port to serve."
