@@ -39,7 +39,7 @@ def overhearing():
             self.end_headers()
             self.wfile.write(heard.body)
 
-        do_GET = do_POST = do_PUT = answer
+        do_GET = do_POST = do_PUT = answer  # noqa: N815 - as http.server calls them
 
         def log_message(self, *_arguments):
             pass

@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,29 +88,17 @@ def ui(tracking_uri: str | None, **options: Any) -> None:
     from actiontrack.store.addresses import address_of
 
     address = address_of(Store(tracking_uri).tracking_uri)
+    if address.is_local and not options["alone"]:
+        Store(address.uri).ping()
+        _check_options(options)
     if address.is_local and not options["alone"] and _knows_inside():
         _serve_inside(address, options)
     else:
         _serve_alone(address, options)
 
 
-def _knows_inside() -> bool:
-    """Whether our pages fit into the MLflow server that is installed."""
-    from actiontrack.web.inside import check_names
-
-    try:
-        check_names(login=False)
-    except MissingDependencyError as error:
-        click.echo(f"{error} Serving the pages without MLflow's own.", err=True)
-        return False
-    return True
-
-
-def _serve_inside(address: "Address", options: dict[str, Any]) -> None:
-    """Become MLflow's own server with our pages in it."""
-    from actiontrack.store import Store
-    from actiontrack.web.gate import is_loopback
-
+def _check_options(options: dict[str, Any]) -> None:
+    """Refuse what MLflow's own server can't do for our pages."""
     for name in _ALONE_ONLY:
         if options[name]:
             option = f"--{name.removesuffix('s') if name.endswith(('hosts', 'roots')) else name}"
@@ -119,7 +108,26 @@ def _serve_inside(address: "Address", options: dict[str, Any]) -> None:
                 options[name],
                 "Add --alone, or leave it out.",
             )
-    Store(address.uri).ping()
+
+
+def _knows_inside() -> bool:
+    """Whether our pages fit into the MLflow server that is installed."""
+    from actiontrack.web.inside import check_names
+
+    try:
+        with warnings.catch_warnings():  # of MLflow's server, which says them again
+            warnings.simplefilter("ignore")
+            check_names(login=False)
+    except MissingDependencyError as error:
+        click.echo(f"{error} Serving the pages without MLflow's own.", err=True)
+        return False
+    return True
+
+
+def _serve_inside(address: "Address", options: dict[str, Any]) -> None:
+    """Become MLflow's own server with our pages in it."""
+    from actiontrack.web.gate import is_loopback
+
     environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     host, port = options["host"], str(options["port"])
     if is_loopback(host):

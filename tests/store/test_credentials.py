@@ -139,7 +139,7 @@ def test_a_login_is_not_sent_on_to_where_a_server_points(sealed, heard):
 
 def test_a_login_is_for_one_server_only(sealed, heard):
     with overhearing() as other:
-        with visitor(heard), pytest.raises(Exception, match="for http.* alone"):
+        with visitor(heard), pytest.raises(Exception, match=r"for http.* alone"):
             search(other.uri)
         assert not other.requests
 
@@ -171,7 +171,7 @@ def test_logins_that_no_visitor_has_are_refused(home, monkeypatch):
 
 
 def test_an_installation_that_mlflow_does_not_know_is_refused(sealed, monkeypatch):
-    monkeypatch.setattr("mlflow.tracking.request_auth.registry.fetch_auth", lambda name: None)
+    monkeypatch.setattr("mlflow.tracking.request_auth.registry.fetch_auth", lambda _name: None)
     with pytest.raises(MissingDependencyError, match="pip install"):
         forget_own_credentials()
 
@@ -191,10 +191,10 @@ def test_visitors_are_told_apart_by_the_whole_login():
 def test_every_pool_of_threads_works_in_the_visitors_name():
     seen = []
     with in_the_name_of(Visitor("http://h:80", ALICE)):
-        in_threads(lambda item: seen.append(present_visitor()), range(8), 4)
-        seen += concurrently(lambda item: present_visitor(), range(8), "things")
+        in_threads(lambda _item: seen.append(present_visitor()), range(8), 4)
+        seen += concurrently(lambda _item: present_visitor(), range(8), "things")
         threads = threading.Thread(
-            target=in_this_context(lambda i: seen.append(present_visitor())), args=(1,)
+            target=in_this_context(lambda _item: seen.append(present_visitor())), args=(1,)
         )
         threads.start()
         threads.join()
@@ -208,9 +208,9 @@ def test_visitors_that_come_at_once_are_not_mixed_up(sealed, heard):
     def work(authorization):
         with visitor(heard, authorization):
             barrier.wait(10)
-            for turn in range(5):
+            for _ in range(5):
                 concurrently(
-                    lambda item: search(f"{heard.uri}/{authorization[-4:]}"), range(4), "x"
+                    lambda _item: search(f"{heard.uri}/{authorization[-4:]}"), range(4), "x"
                 )
 
     workers = [threading.Thread(target=work, args=(one,)) for one in (ALICE, BOB)]
