@@ -205,6 +205,7 @@ def serve(pages: Pages, listening: Listening, tell: Any) -> None:
     try:
         server.prepare()
     except OSError as error:
+        server.stop()
         place = f"{listening.host}:{listening.port}"
         raise StoreError(
             f"cannot listen at {place}: {error.strerror or error}. Choose another --port."
