@@ -69,16 +69,10 @@ class Records:
             settings.CACHE_MB.value() * 2**20 if cache_bytes is None else cache_bytes
         )
         self._opened = Cache(disk_bytes, _bytes_on_disk)
-<<<<<<< HEAD
         self._keys: dict[tuple[str, str, bool], tuple[object, tuple[str, ...]]] = {}
-        self._infos: dict[str, tuple[float, RunInfo]] = {}
-        self._listed: tuple[float, list[RunInfo]] | None = None
-=======
-        self._keys: dict[tuple[str, str], tuple[object, tuple[str, ...]]] = {}
         # By audience: what the store answers one user is not for another.
         self._infos: dict[tuple[str, str], tuple[float, RunInfo]] = {}
         self._listed: dict[str, tuple[float, list[RunInfo]]] = {}
->>>>>>> 694a8a4 (Stand-alone pages: gate, visitors, server)
         self._lock = threading.Lock()
 
     # Runs
