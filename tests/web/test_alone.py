@@ -407,6 +407,8 @@ def test_options_of_one_way_are_refused_by_the_other(refused, tmp_path, database
     assert code == 2
 
 
+# cheroot leaves the socket open that it could not bind.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_port_that_is_taken_is_said_to_be(refused, database, private):
     port = str(private.port)
     code, message = refused("--tracking-uri", database, "--alone", "--port", port)
