@@ -14,7 +14,7 @@ FIRST = (
 #: Fixtures that start a server, a process or a browser, build the site, or train.
 SLOW_FIXTURES = {
     "server", "door", "address", "browser", "fort", "in_subprocess", "warm_python", "built_site",
-    "stage", "executed", "train_once", "processes", "small_disk",
+    "stage", "executed", "train_once", "small_disk",
 }  # fmt: skip
 #: Files whose tests train with a framework, draw whole reports or need a service, where they use
 #: no such fixture.

@@ -1,7 +1,6 @@
 """Trainings that several tests read, each done once, and processes that start in no time."""
 
 import functools
-import multiprocessing
 
 import mlflow
 import pytest
@@ -36,23 +35,15 @@ def train_once(tracking_uri, tmp_path_factory):
     return go
 
 
-@pytest.fixture(scope="session")
-def processes():
-    """A context whose processes are forked from one that has imported what trains."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["projects.train", "processes"])
-    return context
-
-
 @pytest.fixture
-def start_training(processes, tmp_path):
+def start_training(warm_python, tmp_path):
     """A function that starts `python -m projects.train` with an environment of its own."""
     started = []
 
     def start(argv, **environment):
-        started.append(Process(processes, argv, environment, tmp_path / f"err{len(started)}.txt"))
+        started.append(Process(warm_python, argv, tmp_path, environment))
         return started[-1]
 
     yield start
     for process in started:
-        process.kill()
+        process.close()

@@ -40,7 +40,7 @@ ARGUMENTS += ["--device", "cpu", "--report", "false"]
 
 
 @pytest.fixture(scope="module")
-def together(processes, empty_database, tmp_path_factory):
+def together(warm_python, empty_database, tmp_path_factory):
     """The store in which two processes have trained together, with the variables of torchrun."""
     folder = tmp_path_factory.mktemp("ddp")
     shutil.copy(empty_database, folder / "ddp.db")
@@ -53,12 +53,13 @@ def together(processes, empty_database, tmp_path_factory):
         "ACTIONTRACK_SPOOL": str(folder / "spool"),
     }  # fmt: skip
     ranks = [
-        Process(processes, ARGUMENTS, environment | {"RANK": str(rank)}, folder / f"{rank}.txt")
+        Process(warm_python, ARGUMENTS, folder, environment | {"RANK": str(rank)})
         for rank in range(2)
     ]
     for rank in ranks:
         code, printed = rank.wait()
         assert code == 0, printed
+        rank.close()
     return Store(uri)
 
 

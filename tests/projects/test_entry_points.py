@@ -98,13 +98,12 @@ def test_an_unknown_parameter_is_refused_with_the_nearest_name(module, capsys):
     assert f"Did you mean --{name}?" in capsys.readouterr().err
 
 
-def mlflow_run(tracking_uri, *arguments, timeout=300):
+def mlflow_run(tracking_uri, *arguments, commands=Path(sys.executable).parent, timeout=300):
     environment = os.environ | {
-        "MLFLOW_TRACKING_URI": tracking_uri,
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-    }
+        "MLFLOW_TRACKING_URI": tracking_uri, "PATH": f"{commands}:{os.environ['PATH']}",
+    }  # fmt: skip
     done = subprocess.run(
-        [sys.executable, "-m", "mlflow", "run", str(ROOT), *arguments],
+        [commands / "python", "-m", "mlflow", "run", str(ROOT), *arguments],
         env=environment,
         capture_output=True,
         text=True,
@@ -122,15 +121,15 @@ def with_warm_python(monkeypatch, warm_python, tmp_path):
     folder.mkdir()
     warm_python.install(folder)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    return folder
 
 
 SMALL = ["-P", "epochs=1", "-P", "subset=100", "-P", "test_subset=60", "-P", "model=cnn3"]
 
 
-def test_mlflow_run_train_records_through_a_real_server(server):
-    done = mlflow_run(
-        server.uri, "-e", "train", "--env-manager", "local", "--experiment-name", "e2e", *SMALL
-    )
+def test_mlflow_run_train_records_through_a_real_server(server, with_warm_python):
+    words = ["-e", "train", "--env-manager", "local", "--experiment-name", "e2e", *SMALL]
+    done = mlflow_run(server.uri, *words, commands=with_warm_python)
     store = Store(server.uri)
     (record,) = analysis.load_records(RunQuery(experiments=("e2e",)), store=store)
     assert record.run.status == "FINISHED"

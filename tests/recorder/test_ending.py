@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 
 import mlflow
@@ -66,7 +64,7 @@ with begin(), Recorder() as recorder:
 
 
 @pytest.fixture(scope="module")
-def ended(tracking_uri, tmp_path_factory):
+def ended(tracking_uri, tmp_path_factory, warm_python):
     """All programs, run at once: name -> (exit code, what it printed, status, its records)."""
     folder = tmp_path_factory.mktemp("programs")
     store = Store(tracking_uri)
@@ -77,21 +75,17 @@ def ended(tracking_uri, tmp_path_factory):
     runs, processes = {}, {}
     for name, program in PROGRAMS.items():
         runs[name] = client.create_run(experiment).info.run_id
-        processes[name] = subprocess.Popen(
-            [sys.executable, "-c", HEAD + program, runs[name]],
-            cwd=folder,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        script = folder / f"{name}.py"
+        script.write_text(HEAD + program)
+        processes[name] = warm_python.start([script, runs[name]], folder, environment)
     outcomes = {}
     for name, process in processes.items():
-        printed = process.communicate(timeout=240)
+        code, printed = process.wait(240), (process.stdout, process.stderr)
+        process.close()
         status = client.get_run(runs[name]).info.status
         info = store.get_run(runs[name])
         records = {record: store.open_record(info, record) for record in info.records}
-        outcomes[name] = process.returncode, printed, status, records
+        outcomes[name] = code, printed, status, records
     assert not [path for path in (folder / "spool").rglob("*") if path.is_file()]
     return outcomes
 

@@ -21,7 +21,7 @@ class Window:
 
     def __init__(self, context, root):
         self.root, self.complaints, self.strangers = root, [], []
-        self.page = context.new_page()
+        self.context, self.page = context, context.new_page()
         self.page.set_default_timeout(15_000)
         self.page.on("console", self._on_console)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
@@ -33,6 +33,18 @@ class Window:
         query = f"?{urlencode(parameters, doseq=True)}" if parameters else ""
         self.page.goto(f"{self.root}/actiontrack/{name}{query}")
         return self.settled()
+
+    def renew(self):
+        """Be as a new window: nothing of what went before is stored, shown or remembered."""
+        if self.page.url.startswith(self.root):
+            self.page.unroute_all()
+            self.page.evaluate("() => localStorage.clear()")
+            self.context.clear_cookies()
+            self.page.goto("about:blank")
+            self.page.set_viewport_size(DESKTOP)
+            self.page.mouse.move(0, 0)
+        self.complaints.clear()
+        self.strangers.clear()
 
     def settled(self):
         expect(self.page.locator("html[data-ready=true]")).to_be_attached()

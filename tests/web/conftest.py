@@ -137,20 +137,37 @@ def browser():
         running.close()
 
 
-@pytest.fixture
-def window(browser, address):
-    """A function that opens a window; at the end none of them may have complained."""
-    contexts, windows = [], []
+@pytest.fixture(scope="module")
+def first_window(browser, address):
+    """The first window of every test: each new one makes Chromium start two more processes."""
+    context = browser.new_context(viewport=DESKTOP)
+    yield Window(context, address)
+    context.close()
 
-    def make(viewport=None, **options):
-        contexts.append(browser.new_context(viewport=viewport or DESKTOP, **options))
-        windows.append(Window(contexts[-1], address))
+
+@pytest.fixture
+def window(browser, address, first_window):
+    """A function that opens a window; at the end none of them may have complained.
+
+    A second one is that of another visitor, who shares nothing with the first.
+    """
+    windows = []
+
+    def make(color_scheme="light", **options):
+        if options or windows:
+            context = browser.new_context(viewport=DESKTOP, **options)
+            windows.append(Window(context, address))
+        else:
+            first_window.renew()
+            windows.append(first_window)
+        windows[-1].page.emulate_media(color_scheme=color_scheme)
         return windows[-1]
 
     yield make
     complaints = [text for one in windows for text in one.complaints + one.strangers]
-    for context in contexts:
-        context.close()
+    for one in windows:
+        if one is not first_window:
+            one.context.close()
     assert not complaints
 
 

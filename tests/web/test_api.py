@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from openapi_spec_validator import validate
 from werkzeug.datastructures import MultiDict
 
 from actiontrack.store import Store
@@ -337,6 +336,8 @@ def test_a_verdict_that_makes_no_sense_is_refused(reviewed, body, status, text):
 
 
 def test_the_description_is_valid_openapi(get):
+    from openapi_spec_validator import validate  # takes a second to import
+
     document = get("openapi.json")
     validate(document)
     assert document == json.loads(json.dumps(openapi(ENDPOINTS)))

@@ -126,7 +126,7 @@ def test_pages_work_without_scripts(window, runs):
     page.get_by_label("Order").select_option("easiest")
     page.get_by_role("button", name="Filter").click()
     assert "order=easiest" in page.url
-    assert page.locator("#results a.tile").count() > 0
+    expect(page.locator("#results a.tile").first).to_be_attached()
 
 
 def test_mlflow_and_our_pages_link_to_each_other(tab, runs):
