@@ -6,9 +6,10 @@ import pytest
 
 #: Tests that start with one of these share what is costly, so one worker runs them all.
 TOGETHER = ("tests/web/", "tests/docs/", "tests/projects/test_")
-#: What takes longest comes first, so that no worker is left with it at the end.
+#: What takes longest comes first, so that no worker is left with it at the end; and what searches
+#: the whole store, while it is small.
 FIRST = (
-    "tests/projects/test_", "tests/web/", "tests/recorder/test_lightning", "tests/test_examples",
+    "tests/projects/test_", "tests/store/test_search", "tests/web/", "tests/recorder/test_lightning", "tests/test_examples",
     "tests/docs/", "tests/projects/experiments/", "tests/recorder/", "tests/projects/",
 )  # fmt: skip
 #: Fixtures that start a server, a process or a browser, build the site, or train.
@@ -23,10 +24,12 @@ SLOW_FILES = (
     "tests/docs/test_tutorial", "tests/exports/test_exported_images",
     "tests/projects/experiments/", "tests/projects/tasks/test_detection.",
     "tests/projects/test_checkpoint", "tests/projects/test_stacked", "tests/projects/test_train.",
-    "tests/recorder/test_autolog", "tests/recorder/test_boosting", "tests/recorder/test_ending",
+    "tests/recorder/test_adapter_tests", "tests/recorder/test_autolog",
+    "tests/recorder/test_boosting", "tests/recorder/test_ending", "tests/recorder/test_format_1",
     "tests/recorder/test_keras", "tests/recorder/test_lightning",
-    "tests/recorder/test_partial_training", "tests/recorder/test_transformers", "tests/reporting/",
-    "tests/server/", "tests/test_sbom", "tests/web/test_schema",
+    "tests/recorder/test_partial_training", "tests/recorder/test_sklearn",
+    "tests/recorder/test_transformers", "tests/reporting/", "tests/server/", "tests/test_audit",
+    "tests/test_sbom", "tests/web/test_charts", "tests/web/test_schema",
 )  # fmt: skip
 
 

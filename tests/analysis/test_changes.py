@@ -238,6 +238,7 @@ def test_the_figure_of_changes_has_a_row_per_class():
     plt.close(axes.figure)
 
 
+@pytest.mark.slow
 def test_real_trainings_of_another_model_are_told_apart_from_another_seed(store, experiment):
     """Two models by scikit-learn on its digits: the weaker one is harder, a third seed is not."""
     from sklearn.datasets import load_digits

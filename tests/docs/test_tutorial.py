@@ -13,11 +13,13 @@ MAX_BYTES = 300_000
 
 
 @pytest.fixture(scope="module")
-def executed(tmp_path_factory):
-    """The notebook after a run in a folder of its own."""
+def executed(tmp_path_factory, warm_python):
+    """The notebook after a run in a folder of its own, by a kernel that starts at once."""
     folder = tmp_path_factory.mktemp("tutorial")
+    warm_python.install(folder)
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}})
+    client.create_kernel_manager().kernel_spec.argv[0] = str(folder / "python")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ACTIONTRACK_SPOOL", str(folder / "spool"))
         patch.setenv("OMP_NUM_THREADS", "1")

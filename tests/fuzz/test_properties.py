@@ -109,6 +109,7 @@ def test_the_contract_tells_refusals_from_failures(error, caught):
         check(Target(), b"")
 
 
+@pytest.mark.slow
 def test_the_contract_counts_memory():
     """In a process of its own, whose peak is not inherited from this one."""
     code = (

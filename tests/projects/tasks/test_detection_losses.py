@@ -70,6 +70,7 @@ def test_the_three_losses_of_a_batch_add_up_to_torchvisions(small, targets):
     torch.testing.assert_close(ours.batch, theirs["classification"] + theirs["bbox_regression"])
 
 
+@pytest.mark.slow
 def test_the_losses_of_ssd300_add_up_to_torchvisions():
     detector, side = packed("ssd300_vgg16"), DETECTORS["ssd300_vgg16"].side
     seen = {}
