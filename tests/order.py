@@ -9,8 +9,9 @@ TOGETHER = ("tests/web/", "tests/docs/", "tests/projects/test_")
 #: What takes longest comes first, so that no worker is left with it at the end; and what searches
 #: the whole store, while it is small.
 FIRST = (
-    "tests/projects/test_", "tests/store/test_search", "tests/web/", "tests/recorder/test_lightning", "tests/test_examples",
-    "tests/docs/", "tests/projects/experiments/", "tests/recorder/", "tests/projects/",
+    "tests/projects/test_", "tests/store/test_search", "tests/web/",
+    "tests/recorder/test_lightning", "tests/test_examples", "tests/docs/",
+    "tests/projects/experiments/", "tests/recorder/", "tests/projects/",
 )  # fmt: skip
 #: Fixtures that start a server, a process or a browser, build the site, or train.
 SLOW_FIXTURES = {
