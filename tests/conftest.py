@@ -15,7 +15,7 @@ import pytest
 import warm
 from filelock import FileLock
 from forwarder import Forwarder
-from helpers import ROOT, Door, copy_for_server, free_port, upload_threads
+from helpers import ROOT, Door, Server, copy_for_server, free_port, upload_threads
 from order import (  # noqa: F401
     pytest_collection,
     pytest_collection_modifyitems,
@@ -23,7 +23,6 @@ from order import (  # noqa: F401
     pytest_xdist_make_scheduler,
 )
 from recorded_runs import RecordedRuns
-from serving import WarmServer
 
 from actiontrack import cli
 from actiontrack.store import Store
@@ -109,7 +108,7 @@ def server(tmp_path_factory, empty_database, warm_python):
     """A real `mlflow server` in a process group of its own."""
     folder = tmp_path_factory.mktemp("server")
     copy_for_server(empty_database, folder / "server.db")
-    running = WarmServer(folder, warm_python)
+    running = Server(folder, warm_python=warm_python)
     yield running
     running.kill()
 

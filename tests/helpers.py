@@ -65,14 +65,22 @@ class Server:
         app_name: of its application. Default: MLflow's own.
         environment: further variables.
         python: of the environment whose MLflow is to serve. Default: this one.
+        warm_python: what starts it at once, see `serving`. Default: a new interpreter does.
     """
 
     def __init__(
-        self, folder, port=None, *, app_name=None, environment=None, python=sys.executable
+        self,
+        folder,
+        port=None,
+        *,
+        app_name=None,
+        environment=None,
+        python=sys.executable,
+        warm_python=None,
     ):
         self.folder = Path(folder)
         self._app_name, self._environment = app_name, environment or {}
-        self._python = python
+        self._python, self._warm_python = python, warm_python
         self.port = port or free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
         self._process = None
@@ -89,26 +97,38 @@ class Server:
         environment["TMPDIR"] = str(self.folder)  # for what it leaves when it is killed
         environment |= self._environment
         environment.pop("MLFLOW_RUN_ID", None)
+        self._process = self._open([*self.command(), *address], environment)
+        wait_until(self.answers, timeout=90, interval=0.05)
+
+    def _open(self, words, environment):
+        if self._warm_python is not None:
+            environment["PYTHONPATH"] = str(ROOT)
+            script = Path(__file__).with_name("serving.py")
+            return self._warm_python.start([script, *words], self.folder, environment)
         if self._python != sys.executable:
             environment.pop("PYTHONPATH", None)
         with (self.folder / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [self._python, "-m", "mlflow", "server", *self.command(), *address],
+            return subprocess.Popen(
+                [self._python, "-m", "mlflow", "server", *words],
                 cwd=self.folder,
                 env=environment,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
-        wait_until(self.answers, timeout=90, interval=0.1)
 
     def answers(self):
-        assert self._process.poll() is None, (self.folder / "server.log").read_text()
+        assert self._process.poll() is None, self._log()
         try:
             with urllib.request.urlopen(f"{self.uri}/health", timeout=2) as answer:  # noqa: S310
                 return answer.status == 200
         except OSError:
             return False
+
+    def _log(self):
+        if self._warm_python is not None:
+            return self._process.stderr
+        return (self.folder / "server.log").read_text()
 
     @property
     def alive(self):
@@ -132,6 +152,8 @@ class Server:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+            if self._warm_python is not None:
+                self._process.close()
             self._process = None
 
 

@@ -15,8 +15,8 @@ FIRST = (
 )  # fmt: skip
 #: Fixtures that start a server, a process or a browser, build the site, or train.
 SLOW_FIXTURES = {
-    "server", "door", "address", "browser", "fort", "in_subprocess", "warm_python", "built_site",
-    "stage", "executed", "train_once", "small_disk",
+    "server", "door", "forwarder", "address", "browser", "fort", "in_subprocess", "warm_python",
+    "built_site", "stage", "executed", "train_once", "small_disk",
 }  # fmt: skip
 #: Files whose tests train with a framework, draw whole reports or need a service, where they use
 #: no such fixture.
@@ -30,7 +30,7 @@ SLOW_FILES = (
     "tests/recorder/test_keras", "tests/recorder/test_lightning",
     "tests/recorder/test_partial_training", "tests/recorder/test_sklearn",
     "tests/recorder/test_transformers", "tests/reporting/", "tests/server/", "tests/test_audit",
-    "tests/test_sbom", "tests/web/test_charts", "tests/web/test_schema",
+    "tests/test_sbom", "tests/web/test_alone", "tests/web/test_charts", "tests/web/test_schema",
 )  # fmt: skip
 
 

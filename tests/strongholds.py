@@ -76,21 +76,21 @@ class Guarded(Server):
 
     Args:
         folder: for everything that it writes.
-        python: of the environment whose MLflow is to serve. Default: this one.
+        options: of `Server`.
     """
 
-    def __init__(self, folder, python=sys.executable):
+    def __init__(self, folder, **options):
         config = folder / "auth.ini"
         config.write_text(AUTH_INI.format(folder=folder, password=PASSWORD))
         super().__init__(
             folder,
             app_name="basic-auth",
-            python=python,
             environment={
                 "MLFLOW_AUTH_CONFIG_PATH": str(config),
                 "MLFLOW_FLASK_SERVER_SECRET_KEY": "a static key",
                 "MLFLOW_AUTH_ADMIN_PASSWORD": PASSWORD,
             },
+            **options,
         )
 
     def let(self, user, experiment, permission):

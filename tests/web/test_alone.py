@@ -219,10 +219,10 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def guarded(tmp_path_factory):
+def guarded(tmp_path_factory, warm_python):
     """A server with a login, and the runs in it."""
     folder = tmp_path_factory.mktemp("guarded")
-    server = Guarded(folder)
+    server = Guarded(folder, warm_python=warm_python)
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("MLFLOW_TRACKING_USERNAME", "admin")

@@ -29,9 +29,11 @@ SERVERS = [
 class Place:
     """A server with a login, and pages beside it that somebody else has started."""
 
-    def __init__(self, folder, version):
-        python = {} if version is None else {"python": python_with_mlflow(version)}
-        self.server = Guarded(folder, **python)
+    def __init__(self, folder, version, warm_python):
+        if version is None:
+            self.server = Guarded(folder, warm_python=warm_python)
+        else:
+            self.server = Guarded(folder, python=python_with_mlflow(version))
         self.folder = folder
 
     def open(self, spool):
@@ -50,9 +52,9 @@ class Place:
 
 
 @pytest.fixture(scope="module", params=SERVERS)
-def place(request, tmp_path_factory):
+def place(request, tmp_path_factory, warm_python):
     folder = tmp_path_factory.mktemp("place")
-    place = Place(folder, request.param)
+    place = Place(folder, request.param, warm_python)
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
