@@ -27,16 +27,19 @@ def openapi(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
         "info": {
             "title": "actiontrack",
             "version": __version__,
-            "description": "Action scores and per-sample losses of tracked runs. With MLflow's "
-            "basic auth, every route obeys the permissions on experiments.",
+            "description": "Action scores and per-sample losses of tracked runs. With a login, "
+            "every route obeys the permissions on experiments.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "paths": paths,
         "components": {
             "schemas": {"Table": _TABLE_SCHEMA, "Error": _ERROR_SCHEMA},
-            "securitySchemes": {"basic": {"type": "http", "scheme": "basic"}},
+            "securitySchemes": {
+                "basic": {"type": "http", "scheme": "basic"},
+                "bearer": {"type": "http", "scheme": "bearer"},
+            },
         },
-        "security": [{}, {"basic": []}],
+        "security": [{}, {"basic": []}, {"bearer": []}],
     }
 
 
@@ -121,7 +124,7 @@ def _responses(endpoint: Endpoint) -> dict[str, Any]:
 
 _ERRORS = {
     "400": "A parameter is wrong or unknown.",
-    "401": "Basic auth is on, and nobody is logged in.",
+    "401": "There is a login, and nobody has logged in.",
     "403": "You have no permission, or the request was made by another site's page.",
     "404": "No such run, record, sample or image.",
     "409": "The runs can't be compared.",
