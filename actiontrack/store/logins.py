@@ -9,7 +9,7 @@ from actiontrack.store.credentials import Visitor, VisitorAuth, in_the_name_of, 
 
 __all__ = ["has_login", "login_name", "takes_login"]
 
-_TIMEOUT_S = 5.0
+_TIMEOUT_S = 30.0  # a server under load takes long over the check of a password
 _SEARCH = "api/2.0/mlflow/experiments/search"
 _CURRENT_USER = "api/2.0/mlflow/users/current"  # since MLflow 3.14
 

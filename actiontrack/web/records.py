@@ -29,6 +29,7 @@ from actiontrack.store import (
     choose_record,
 )
 from actiontrack.store.tags import listed_text
+from actiontrack.web.notes import Notes
 from actiontrack.web.permissions import Everybody, Permissions
 
 __all__ = ["Records"]
@@ -39,7 +40,6 @@ _MAX_LISTS = 64  # users whose list of runs is remembered
 _LIST_S = 3.0  # for how long a list of runs is shown again without asking the store
 _RUN_S = 1.0  # the same for a single run
 _MANIFEST_S = 10.0  # the same for the manifest of a record on another machine
-_Key = TypeVar("_Key", bound=Hashable)
 _Value = TypeVar("_Value")
 
 
@@ -71,26 +71,24 @@ class Records:
         self._opened = Cache(disk_bytes, _bytes_on_disk)
         self._keys: dict[tuple[str, str, bool], tuple[object, tuple[str, ...]]] = {}
         # By audience: what the store answers one user is not for another.
-        self._infos: dict[tuple[str, str], tuple[float, RunInfo]] = {}
-        self._listed: dict[str, tuple[float, list[RunInfo]]] = {}
+        self._infos = Notes(_MAX_NOTES)
+        self._listed = Notes(_MAX_LISTS)
         self._lock = threading.Lock()
 
     # Runs
 
     def runs(self) -> list[RunInfo]:
         """Runs with a record that the user may read, newest first, without those in the trash."""
-        audience = self.permissions.audience()
-        listed = self._listed.get(audience)
-        if listed is None or time.monotonic() - listed[0] > _LIST_S:
-            try:
-                infos = self.store.find_runs(RunQuery())
-            except NotFoundError:  # no run holds a record yet
-                infos = []
-            listed = (time.monotonic(), infos)
-            self._note(self._listed, audience, listed, _MAX_LISTS)
-        ids = {info.experiment_id for info in listed[1]}
+        infos = self._listed.get(self.permissions.audience(), self._list, seconds=_LIST_S)
+        ids = {info.experiment_id for info in infos}
         readable = {one for one in ids if self.permissions.may_read_experiment(one)}
-        return [info for info in listed[1] if info.experiment_id in readable]
+        return [info for info in infos if info.experiment_id in readable]
+
+    def _list(self) -> list[RunInfo]:
+        try:
+            return self.store.find_runs(RunQuery())
+        except NotFoundError:  # no run holds a record yet
+            return []
 
     def run(self, run_id: str, *, at_once: bool = False) -> RunInfo:
         """A run as the store has it, or had it a second ago: a page asks for it many times.
@@ -119,18 +117,18 @@ class Records:
             ForbiddenError: if the store does not show it.
         """
         key = (self.permissions.audience(), run_id)
-        noted = self._infos.get(key)
-        if at_once or noted is None or time.monotonic() - noted[0] > _RUN_S:
-            noted = (time.monotonic(), self.store.get_run(run_id, deleted=True))
-            self._note(self._infos, key, noted)
-        return noted[1]
+
+        def ask() -> RunInfo:
+            return self.store.get_run(run_id, deleted=True)
+
+        return self._infos.renew(key, ask) if at_once else self._infos.get(key, ask, seconds=_RUN_S)
 
     def folders_of(self, run_ids: Sequence[str]) -> list[Path]:
         """Folders on this machine with artifacts of runs that were looked at before."""
         audience = self.permissions.audience()
-        noted = (self._infos.get((audience, run_id)) for run_id in run_ids)
+        noted = (self._infos.last((audience, run_id)) for run_id in run_ids)
         roots = []
-        for _, info in filter(None, noted):
+        for info in filter(None, noted):
             with contextlib.suppress(NotFoundError):  # out of what may be read
                 roots.append(self.store.local_root(info))
         return [root for root in roots if root is not None]
@@ -177,9 +175,10 @@ class Records:
         if noted is not None and noted[0] == stamp:
             opened = self._opened.get(noted[1], read)
         else:
-            fresh = read()
+            # In the user's own name: that another one is refused is nothing to him.
+            fresh = self._infos.together((self.permissions.audience(), *key, stamp), read)
             opened = self._opened.get(fresh.key, lambda: fresh)
-            self._note(self._keys, key, (stamp, fresh.key))
+            self._note(key, (stamp, fresh.key))
         return opened.with_run(info)
 
     def version(self, run_ids: Sequence[str], record: str | None = None) -> str:
@@ -207,15 +206,12 @@ class Records:
         """
         return self._cache.get(key, compute)
 
-    def _note(
-        self, notes: dict[_Key, _Value], key: _Key, value: _Value, most: int = _MAX_NOTES
-    ) -> None:
-        """Remember a value, and forget those that were noted first when there are many."""
+    def _note(self, key: tuple[str, str, bool], value: tuple[object, tuple[str, ...]]) -> None:
+        """Remember a record that was opened, of the last ones of many."""
         with self._lock:
-            notes.pop(key, None)
-            notes[key] = value
-            while len(notes) > most:
-                del notes[next(iter(notes))]
+            self._keys[key] = value
+            while len(self._keys) > _MAX_NOTES:
+                del self._keys[next(iter(self._keys))]
 
     def _stamp(self, info: RunInfo, name: str) -> object:
         """What changes when the manifest of a record may have changed."""

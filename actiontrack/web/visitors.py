@@ -7,10 +7,6 @@ answered is remembered for some seconds, for him alone.
 
 import base64
 import binascii
-import threading
-import time
-from collections.abc import Callable, Hashable
-from typing import Any
 
 import flask
 
@@ -19,13 +15,14 @@ from actiontrack.store.addresses import origin_of
 from actiontrack.store.credentials import Visitor, present_visitor
 from actiontrack.store.logins import login_name, takes_login
 from actiontrack.store.translation import ForbiddenError, UnauthenticatedError
+from actiontrack.web.notes import Notes
 from actiontrack.web.routes import current_site
 
 __all__ = ["CHALLENGE", "Visitors"]
 
 #: What asks a browser for name and password.
 CHALLENGE = 'Basic realm="MLflow", charset="UTF-8"'
-_LOGIN_S = 10.0  # for how long a login is taken that the server has taken
+_LOGIN_S = 30.0  # for how long a login is taken that the server has taken
 _RIGHT_S = 5.0  # and for how long a visitor may read a run that the server has let him read
 _MAX_NOTES = 4096
 _MAX_HEADER = 2**13
@@ -43,8 +40,7 @@ class Visitors:
     def __init__(self, tracking_uri: str) -> None:
         self._server = tracking_uri
         self._origin = origin_of(tracking_uri)
-        self._notes: dict[Hashable, tuple[float, Any]] = {}
-        self._lock = threading.Lock()
+        self._notes = Notes(_MAX_NOTES)
 
     # At the door
 
@@ -65,9 +61,12 @@ class Visitors:
         Raises:
             UnauthenticatedError: if it does not.
         """
-        key = ("login", self.audience())
-        if not self._remembered(key, _LOGIN_S, lambda: takes_login(self._server)):
-            raise UnauthenticatedError(_ASK)
+
+        def ask() -> None:
+            if not takes_login(self._server):
+                raise UnauthenticatedError(_ASK)
+
+        self._notes.get(("login", self.audience()), ask, seconds=_LOGIN_S)
 
     # Permissions
 
@@ -77,7 +76,7 @@ class Visitors:
         name = _name_in(visitor.authorization or "")
         if name is None:
             key = ("name", visitor.digest)
-            name = self._remembered(key, _LOGIN_S, lambda: login_name(self._server))
+            name = self._notes.get(key, lambda: login_name(self._server), seconds=_LOGIN_S)
         return str(name or f"token {visitor.digest[:8]}")
 
     def audience(self) -> str:
@@ -86,34 +85,16 @@ class Visitors:
 
     def may_use_run(self, run_id: str, right: str) -> bool:  # noqa: ARG002 - see below
         """Whether the server shows the visitor a run. Who may write, it says to what is written."""
-
-        def is_shown() -> bool:
-            try:
-                current_site().records.look_up(run_id)
-            except (NotFoundError, ForbiddenError):
-                return False
-            return True
-
-        return bool(self._remembered(("run", self.audience(), run_id), _RIGHT_S, is_shown))
+        key = ("run", self.audience(), run_id)
+        try:
+            self._notes.get(key, lambda: current_site().records.look_up(run_id), seconds=_RIGHT_S)
+        except (NotFoundError, ForbiddenError):
+            return False
+        return True
 
     def may_read_experiment(self, experiment_id: str) -> bool:  # noqa: ARG002
         """Always: what the server has listed or shown, it has shown to the visitor."""
         return True
-
-    def _remembered(self, key: Hashable, seconds: float, ask: Callable[[], Any]) -> Any:
-        """An answer that is not older than some seconds; a refusal is asked for again each time."""
-        noted = self._notes.get(key)
-        if noted is not None and time.monotonic() - noted[0] <= seconds:
-            return noted[1]
-        asked = time.monotonic()
-        answer = ask()
-        with self._lock:
-            self._notes.pop(key, None)
-            if answer:
-                self._notes[key] = (asked, answer)
-            while len(self._notes) > _MAX_NOTES:
-                del self._notes[next(iter(self._notes))]
-        return answer
 
 
 def _visitor() -> Visitor:
