@@ -28,9 +28,11 @@ test-fast: $(DEV)
 test-long: $(DEV)
 	$(BIN)/python -m pytest -m long
 
-# A team's server by real processes; needs what `make team-server` installs.
+# A team's server by real processes, which needs what `make team-server` installs, and pages beside
+# servers of other versions of MLflow, in environments that are made once.
 test-server: $(DEV)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'server and not long' tests/server
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'server and not long' tests/server \
+		tests/web/test_alone_access.py
 
 # Every benchmark, and benchmarks/RESULTS.md. Best on a machine that does nothing else.
 bench: $(DEV)
