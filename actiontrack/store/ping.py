@@ -2,15 +2,20 @@
 
 from actiontrack.errors import StoreError
 
-__all__ = ["ping_server"]
+__all__ = ["PING_S", "ping_server"]
 
-_TIMEOUT_S = 5
+#: Seconds within which a server answers a person at a terminal.
+PING_S = 5
 
 
-def ping_server(tracking_uri: str) -> None:
+def ping_server(tracking_uri: str, timeout_s: int = PING_S) -> None:
     """Check that a tracking server answers; any status will do.
 
     Asked by MLflow's own function: with the login, headers, certificates and proxy of its client.
+
+    Args:
+        tracking_uri: its address.
+        timeout_s: seconds that it may take.
 
     Raises:
         StoreError: if it does not answer.
@@ -26,7 +31,7 @@ def ping_server(tracking_uri: str) -> None:
             "/health",
             "GET",
             max_retries=0,
-            timeout=_TIMEOUT_S,
+            timeout=timeout_s,
             raise_on_status=False,
             stream=True,
         ).close()

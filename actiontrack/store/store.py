@@ -20,7 +20,7 @@ from actiontrack.store.claims import begin_changes, check_claim, claim_record, r
 from actiontrack.store.logging import log_dataset, log_params, log_steps, set_tags
 from actiontrack.store.notebook import facts_html
 from actiontrack.store.patience import limited
-from actiontrack.store.ping import ping_server
+from actiontrack.store.ping import PING_S, ping_server
 from actiontrack.store.reach import Reach
 from actiontrack.store.record import StoredRecord
 from actiontrack.store.runs import (
@@ -50,6 +50,7 @@ class Store:
             read there, as the server itself does, and not by a request to the server.
         upgrade: migrate a database of an older MLflow, which otherwise is refused: the older
             MLflow can't read it afterwards. Default: as ACTIONTRACK_UPGRADE_STORE says.
+        timeout_s: seconds within which a server has to answer the first question.
         reach: which artifacts may be read and written. Default: all that this account may.
 
     Raises:
@@ -63,6 +64,7 @@ class Store:
         client: Any = None,
         artifacts_destination: str | None = None,
         upgrade: bool | None = None,
+        timeout_s: int = PING_S,
         reach: Reach | None = None,
     ) -> None:
         import mlflow  # noqa: PLC0415 - two seconds that a mere import should not cost
@@ -73,7 +75,7 @@ class Store:
         self._upgrade = settings.UPGRADE_STORE.value() if upgrade is None else upgrade
         self._has_fitting_schema = False
         self._answered = -math.inf  # when the server did so last, on this process's clock
-        self._reach = reach
+        self._timeout_s, self._reach = timeout_s, reach
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the addresses only: another process opens a client of its own."""
@@ -110,7 +112,7 @@ class Store:
             NotFoundError: if a local store does not exist.
         """
         if self._is_remote:
-            ping_server(self.tracking_uri)
+            ping_server(self.tracking_uri, self._timeout_s)
             self._answered = time.monotonic()
         elif not self._is_there():
             raise NotFoundError(

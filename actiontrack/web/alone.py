@@ -25,6 +25,7 @@ from actiontrack.store import Store
 from actiontrack.store.addresses import Address, check_plugin, databricks_host, origin_of
 from actiontrack.store.credentials import Visitor, forget_own_credentials, set_visitor
 from actiontrack.store.logins import has_login
+from actiontrack.store.ping import PING_S
 from actiontrack.store.reach import Reach
 from actiontrack.web.app import install
 from actiontrack.web.gate import TOKEN, Gate, is_loopback, loopback_names
@@ -41,6 +42,7 @@ logger = logging.getLogger("actiontrack")
 Account = Literal["visitors", "nobody", "mine"]
 
 _THREADS = 16
+_BUSY_S = 30  # that a server may be busy with the passwords of other visitors
 _MAX_BODY = 2**20
 _MAX_HEADERS = 2**16
 
@@ -231,7 +233,7 @@ def make_app(
     if account != "mine":
         forget_own_credentials()
     reach = Reach(uri, tuple(pages.artifact_roots)) if visitors else None
-    store = Store(uri, reach=reach)
+    store = Store(uri, reach=reach, timeout_s=_BUSY_S if visitors else PING_S)
     nobody = Visitor(origin_of(uri)) if account == "nobody" else None
     if visitors is None:
         set_visitor(nobody)

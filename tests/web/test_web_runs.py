@@ -20,6 +20,9 @@ class OnlyExperiment:
     def user(self):
         return "reader"
 
+    def audience(self):
+        return ""
+
     def may_use_run(self, _run_id, right):
         return right == "read"
 
