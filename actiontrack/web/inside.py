@@ -35,11 +35,19 @@ from actiontrack.web.images import ImageRoots
 from actiontrack.web.permissions import READ, Everybody, Permissions
 from actiontrack.web.routes import NAME, PREFIX, Route, current_site
 
-__all__ = ["NAMES", "BasicAuth", "PrivateName", "check_names", "create_app", "prepare"]
+__all__ = [
+    "KNOWN_MLFLOW",
+    "NAMES",
+    "BasicAuth",
+    "PrivateName",
+    "check_names",
+    "create_app",
+    "prepare",
+]
 
 _BASIC_AUTH = "basic-auth"
 #: Minor versions whose login is known, by the tests of access that pass there.
-_KNOWN_MLFLOW = ((3, 17), (3, 18))
+KNOWN_MLFLOW = ((3, 17), (3, 18))
 _SERVER = "mlflow.server"
 _AUTH = "mlflow.server.auth"
 #: The way without the inside of MLflow's server.
@@ -304,8 +312,8 @@ def check_version() -> None:
     """
     installed = version("mlflow")
     minor = tuple(int(part) for part in installed.split(".")[:2])
-    if minor not in _KNOWN_MLFLOW:
-        minors = " and ".join(f"{major}.{small}" for major, small in _KNOWN_MLFLOW)
+    if minor not in KNOWN_MLFLOW:
+        minors = " and ".join(f"{major}.{small}" for major, small in KNOWN_MLFLOW)
         raise MissingDependencyError(
             f"the inside of MLflow's login is known for MLflow {minors}, and MLflow {installed} is "
             f"installed. {_ALONE}"
