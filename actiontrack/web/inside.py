@@ -211,6 +211,8 @@ def prepare() -> None:
         auth.get_flask_server_secret_key()
         auth.bootstrap_admin_user()
         # What `mlflow server` does for its own app of this kind: jobs and workers share a token.
+        # The key by which the Assistant of 3.18 acts for a user is not made: it must not reach
+        # jobs, and whatever is set here does.
         os.environ.setdefault(_MLFLOW_INTERNAL_GATEWAY_AUTH_TOKEN.name, secrets.token_hex(32))
 
 
