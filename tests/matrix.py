@@ -97,12 +97,10 @@ _SERVER_NEWEST, _SERVER_3_18 = Server(("mlflow",)), Server((_BEFORE_3_18,), (_3_
 
 ENVIRONMENTS = (
     Environment("newest, pandas 2", pins=("pandas<3",)),
-    Environment("newest, pandas 3", pins=("pandas>=3",)),
     Environment("newest, Python 3.12", "3.12"),
     Environment("newest, Python 3.13", "3.13"),
     Environment("newest, Python 3.14", "3.14"),
     Environment("newest, PyArrow 26", pins=("mlflow>=3.18", "pyarrow==26.*"), may_be_unmet=True),
-    Environment("MLflow 3.18", pins=(_BEFORE_3_18,), later=(_3_18,)),
     Environment("MLflow 3.18, PyArrow 26", pins=(_BEFORE_3_18,), later=(_3_18, "pyarrow==26.*")),
     Environment("oldest MLflow", pins=_OLDEST),
     Environment("oldest of everything", lowest=True),
