@@ -266,7 +266,7 @@ def _report(end, selector, running, ends):
 
 
 def _preload(modules, *, may_be_absent=False):
-    absent = ModuleNotFoundError if may_be_absent else ()  # make matrix has no PyTorch
+    absent = ImportError if may_be_absent else ()  # `make matrix` has no PyTorch
     for module in modules:
         with contextlib.suppress(absent):
             importlib.import_module(module)
