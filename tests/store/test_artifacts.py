@@ -1,10 +1,12 @@
 """Artifacts on this machine, behind a server, and behind a proxy."""
 
+import os
 from dataclasses import replace
 
 import mlflow
 import pytest
 import requests
+from helpers import SERVER_PYTHON
 
 from actiontrack.errors import (
     NotFoundError,
@@ -87,6 +89,8 @@ def test_an_artifact_is_fetched_by_one_request(server, tmp_path, monkeypatch):
     monkeypatch.setattr(requests.Session, "send", counted)
     found = store.download(run, "actiontrack/notes/note.txt", tmp_path / "here")
     assert found.read_text() == "text"
+    if SERVER_PYTHON in os.environ:  # one that can't tell its version is asked for each run
+        sent = [url for url in sent if not url.endswith("/server-info")]
     assert len(sent) == 1
     with pytest.raises(NotFoundError, match=r"other\.txt' of run"):
         store.download(run, "actiontrack/notes/other.txt", tmp_path / "here")
