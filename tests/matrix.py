@@ -34,7 +34,7 @@ CORE = (
     "--ignore=tests/analysis/cluster",  # it needs Dask
 )  # fmt: skip
 TOOLS = (
-    "pytest>=9", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "hypothesis>=6.100",
+    "pytest>=8.2", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "hypothesis>=6.100",
     "scikit-learn>=1.4", "duckdb>=1.1",
 )  # fmt: skip
 #: What speaks with a server.

@@ -1,6 +1,7 @@
 """Artifacts on this machine, behind a server, and behind a proxy."""
 
 import os
+import uuid
 from dataclasses import replace
 
 import mlflow
@@ -29,7 +30,7 @@ def proxied(tracking_uri, tmp_path):
     """The store of a server that keeps artifacts in a folder, and a run that it proxies."""
     client = mlflow.MlflowClient(tracking_uri=tracking_uri)
     location = f"mlflow-artifacts:/{tmp_path.name}"
-    experiment = client.create_experiment(f"proxied {tmp_path}", artifact_location=location)
+    experiment = client.create_experiment(f"proxied {uuid.uuid4()}", artifact_location=location)
     run_id = client.create_run(experiment).info.run_id
     store = Store(tracking_uri, artifacts_destination=str(tmp_path / "kept"))
     return store, store.get_run(run_id)
