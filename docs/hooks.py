@@ -3,6 +3,7 @@
 - The README of the experiments, the table of the models and the changelog become pages.
 - The tutorial notebook becomes a page with its outputs as images; the notebook itself is beside it.
 - The pages of the commands, the scores and the settings get a table of all of them.
+- The page of the compatibility gets tables of what `make matrix` has seen.
 - A block of code whose title is a file of examples/ is filled with that file.
 - Each public module of the package gets a page of the API reference.
 - A name in backticks, such as `actiontrack.scores.action`, becomes a link to its entry.
@@ -11,6 +12,7 @@
 
 import ast
 import inspect
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,8 +52,15 @@ _OFFERED = (
     "`import actiontrack` offers the names in the first table; it loads neither MLflow nor a "
     "training library until one of them is used."
 )
+_VERSIONS = {
+    "python": "Python",
+    "mlflow": "MLflow",
+    "pandas": "pandas",
+    "numpy": "NumPy",
+    "pyarrow": "PyArrow",
+}
 _EXAMPLE = re.compile(r'```python title="(?P<file>examples/\w+\.py)"\n```')
-_MADE = re.compile("<!-- (?P<what>commands|scores|settings): [^>]* -->")
+_MADE = re.compile("<!-- (?P<what>commands|scores|settings|environments|servers|inside): [^>]* -->")
 _NAME = re.compile(r"<code>(actiontrack(?:\.\w+)+)</code>")
 
 
@@ -87,7 +96,14 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
         code = (ROOT / title["file"]).read_text(encoding="utf-8")
         return f'```python title="{title["file"]}"\n{code}```'
 
-    makers = {"commands": _commands, "scores": scores_table, "settings": settings_table}
+    makers = {
+        "commands": _commands,
+        "scores": scores_table,
+        "settings": settings_table,
+        "environments": lambda: matrix_table("environment"),
+        "servers": lambda: matrix_table("server"),
+        "inside": lambda: matrix_table("inside"),
+    }
     markdown = _EXAMPLE.sub(block, markdown)
     return _MADE.sub(lambda comment: makers[comment["what"]](), markdown)
 
@@ -146,6 +162,31 @@ def settings_table() -> str:
     ]
     head = ["| variable | value | default | what it does |", "|---|---|---|---|"]
     return "\n".join(head + rows)
+
+
+def matrix_table(what: str) -> str:
+    """A row per environment of `make matrix`, as its latest run has left it.
+
+    Args:
+        what: its tests: "environment", "server" or "inside".
+    """
+    columns = {
+        "environment": {"name": "environment"} | _VERSIONS | {"result": "tests"},
+        "server": {"server": "server", "mlflow": "client", "python": "Python", "result": "tests"},
+        "inside": {"mlflow": "MLflow", "python": "Python", "result": "tests"},
+    }[what]
+    results = json.loads((ROOT / "tests" / "matrix.json").read_text(encoding="utf-8"))
+    rows = [
+        f"| {' | '.join(_cell(result.get(name, '')) for name in columns)} |"
+        for result in results
+        if result["what"] == what
+    ]
+    head = [f"| {' | '.join(columns.values())} |", f"|{'---|' * len(columns)}"]
+    return "\n".join(head + rows)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", r"\|") or "–"
 
 
 def _commands() -> str:

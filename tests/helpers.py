@@ -1,6 +1,7 @@
 """What several test files need beside fixtures."""
 
 import contextlib
+import importlib.util
 import os
 import re
 import select
@@ -23,6 +24,8 @@ import mlflow
 from actiontrack.record.losses import read_steps
 
 ROOT = Path(__file__).parents[1]
+#: Variable with the Python of another MLflow, whose server the tests speak with; see matrix.py.
+SERVER_PYTHON = "ACTIONTRACK_TEST_SERVER_PYTHON"
 
 
 def message(text):
@@ -36,6 +39,14 @@ def wait_until(condition, timeout=20.0, interval=0.02):
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true in time"
         time.sleep(interval)
+
+
+def load_script(path):
+    """A script that is in no package, as a module."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def steps_of(record):
@@ -64,8 +75,9 @@ class Server:
         port: Default: a free one.
         app_name: of its application. Default: MLflow's own.
         environment: further variables.
-        python: of the environment whose MLflow is to serve. Default: this one.
-        warm_python: what starts it at once, see `serving`. Default: a new interpreter does.
+        python: of the environment whose MLflow is to serve. Default: that which the matrix
+            names, else this one.
+        warm_python: what starts this one at once, see `serving`. Default: a new interpreter does.
     """
 
     def __init__(
@@ -75,12 +87,13 @@ class Server:
         *,
         app_name=None,
         environment=None,
-        python=sys.executable,
+        python=None,
         warm_python=None,
     ):
         self.folder = Path(folder)
         self._app_name, self._environment = app_name, environment or {}
-        self._python, self._warm_python = python, warm_python
+        self._python = python or os.environ.get(SERVER_PYTHON, sys.executable)
+        self._warm_python = warm_python if self._python == sys.executable else None
         self.port = port or free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
         self._process = None
@@ -105,7 +118,7 @@ class Server:
             environment["PYTHONPATH"] = str(ROOT)
             script = Path(__file__).with_name("serving.py")
             return self._warm_python.start([script, *words], self.folder, environment)
-        if self._python != sys.executable:
+        if self._python != sys.executable:  # an MLflow that knows nothing of us
             environment.pop("PYTHONPATH", None)
         with (self.folder / "server.log").open("ab") as log:
             return subprocess.Popen(
@@ -255,7 +268,12 @@ def remote_run(server, name="remote"):
 
 
 def copy_for_server(empty_database, path):
-    """A copy of a database whose first experiment has its artifacts behind the server."""
+    """A copy of a database whose first experiment has its artifacts behind the server.
+
+    A server of another MLflow makes its own: its tables differ.
+    """
+    if SERVER_PYTHON in os.environ:
+        return
     shutil.copy(empty_database, path)
     with contextlib.closing(sqlite3.connect(path)) as database:
         database.execute("UPDATE experiments SET artifact_location = 'mlflow-artifacts:/0'")

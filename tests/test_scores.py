@@ -1,13 +1,11 @@
-import importlib.util
 import itertools
 import math
-from pathlib import Path
 
 import hypothesis.extra.numpy as hnp
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import message, with_peak
+from helpers import ROOT, load_script, message, with_peak
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
@@ -365,12 +363,8 @@ def test_a_new_entry_has_its_hard_side_label_and_row_in_the_documentation(extra_
 
 
 def hooks():
-    """What makes the pages of the site: a script beside them, in no package."""
-    path = Path(__file__).parents[1] / "docs" / "hooks.py"
-    spec = importlib.util.spec_from_file_location("docs_hooks", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    """What makes the pages of the site."""
+    return load_script(ROOT / "docs" / "hooks.py")
 
 
 def test_the_documentation_has_a_row_for_every_score():

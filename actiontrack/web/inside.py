@@ -35,11 +35,19 @@ from actiontrack.web.images import ImageRoots
 from actiontrack.web.permissions import READ, Everybody, Permissions
 from actiontrack.web.routes import NAME, PREFIX, Route, current_site
 
-__all__ = ["NAMES", "BasicAuth", "PrivateName", "check_names", "create_app", "prepare"]
+__all__ = [
+    "KNOWN_MLFLOW",
+    "NAMES",
+    "BasicAuth",
+    "PrivateName",
+    "check_names",
+    "create_app",
+    "prepare",
+]
 
 _BASIC_AUTH = "basic-auth"
 #: Minor versions whose login is known, by the tests of access that pass there.
-_KNOWN_MLFLOW = ((3, 17), (3, 18))
+KNOWN_MLFLOW = ((3, 17), (3, 18))
 _SERVER = "mlflow.server"
 _AUTH = "mlflow.server.auth"
 #: The way without the inside of MLflow's server.
@@ -203,6 +211,8 @@ def prepare() -> None:
         auth.get_flask_server_secret_key()
         auth.bootstrap_admin_user()
         # What `mlflow server` does for its own app of this kind: jobs and workers share a token.
+        # The key by which the Assistant of 3.18 acts for a user is not made: it must not reach
+        # jobs, and whatever is set here does.
         os.environ.setdefault(_MLFLOW_INTERNAL_GATEWAY_AUTH_TOKEN.name, secrets.token_hex(32))
 
 
@@ -304,8 +314,8 @@ def check_version() -> None:
     """
     installed = version("mlflow")
     minor = tuple(int(part) for part in installed.split(".")[:2])
-    if minor not in _KNOWN_MLFLOW:
-        minors = " and ".join(f"{major}.{small}" for major, small in _KNOWN_MLFLOW)
+    if minor not in KNOWN_MLFLOW:
+        minors = " and ".join(f"{major}.{small}" for major, small in KNOWN_MLFLOW)
         raise MissingDependencyError(
             f"the inside of MLflow's login is known for MLflow {minors}, and MLflow {installed} is "
             f"installed. {_ALONE}"

@@ -1,5 +1,7 @@
 """Runs of a server are loaded by few requests: what a table needs comes with the list of runs."""
 
+import uuid
+
 import pandas as pd
 import pytest
 import requests
@@ -23,12 +25,13 @@ def remote(server):
 
 
 @pytest.fixture
-def runs(server, remote, spool, tmp_path):
+def runs(server, remote, spool):
     """The query of an experiment of three runs behind the server."""
+    name = f"listed {uuid.uuid4()}"
     for _ in range(N_RUNS):
-        run_id = remote_run(server, tmp_path.name)
+        run_id = remote_run(server, name)
         record_history(make_history(n_samples=20), run_id, remote, spool)
-    return RunQuery(experiments=(tmp_path.name,))
+    return RunQuery(experiments=(name,))
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from scipy.stats import pearsonr, spearmanr
 
 from actiontrack import analysis, plots, reporting
 from actiontrack.analysis import pixels
-from actiontrack.cli import cli
+from actiontrack.cli import cli, main
 from actiontrack.errors import NotComparableError, NotFoundError, ParameterError
 from actiontrack.recorder import Recorder
 
@@ -240,13 +240,14 @@ def test_the_command_draws_given_samples_and_ranks_the_classes(run, record, tmp_
     assert found.stdout.splitlines()[0].split()[:4] == ["run_name", "model", "class", "n_pixels"]
 
 
-def test_the_command_correlates_several_runs(run, record):
+def test_the_command_correlates_several_runs(tracking_uri, record, capsys):
     ids = [record(seed).run.run_id for seed in (0, 1)]
-    found = run("maps", "--run", ids[0], "--run", ids[1], "--format", "csv")
-    assert found.exit_code == 0, found.output
-    frame = pd.read_csv(io.StringIO(found.stdout))
-    assert len(frame) == 4
-    assert "Spearman's ρ of the pixel actions" in found.stderr
+    capsys.readouterr()
+    words = ["--run", ids[0], "--run", ids[1], "--format", "csv", "--tracking-uri", tracking_uri]
+    main(["maps", *words])
+    printed = capsys.readouterr()
+    assert len(pd.read_csv(io.StringIO(printed.out))) == 4
+    assert "Spearman's ρ of the pixel actions" in printed.err
 
 
 def test_export_writes_the_ranking_of_classes(run, record, tmp_path):

@@ -27,6 +27,11 @@ HARD_TO_SORT = {
 }
 
 
+def ranks_of_scipy(row):
+    """Of whole numbers in the same order: scipy 1.12 takes two infinities for a NaN."""
+    return stats.rankdata(np.unique(row, return_inverse=True)[1])
+
+
 @pytest.fixture(params=["few", "many"])
 def way(request, monkeypatch):
     """Sorted by comparison, or by the bits whatever the number of scores."""
@@ -42,7 +47,7 @@ def test_scores_come_in_the_order_of_numpy_and_with_the_ranks_of_scipy(name, dty
     np.testing.assert_array_equal(np.sort(order), np.arange(5000))
     np.testing.assert_array_equal(row[order], placed)
     np.testing.assert_array_equal(placed, np.sort(row, kind="stable"))
-    np.testing.assert_array_equal(mid_ranks(row), stats.rankdata(row))
+    np.testing.assert_array_equal(mid_ranks(row), ranks_of_scipy(row))
 
 
 @given(arrays(np.float32, st.integers(0, 40), elements=SCORES))
@@ -51,7 +56,7 @@ def test_ranks_of_few_scores_are_those_of_scipy_either_way(row):
         for few in (0, 1000):
             patch.setattr(sorting, "_FEW", few)
             for scores in (row, row.astype(np.float64) * (1 + 2.0**-40)):
-                np.testing.assert_array_equal(mid_ranks(scores), stats.rankdata(scores))
+                np.testing.assert_array_equal(mid_ranks(scores), ranks_of_scipy(scores))
 
 
 @pytest.mark.parametrize("nan", [np.nan, -np.nan])
@@ -82,10 +87,10 @@ def test_one_sort_gives_the_ranks_overall_and_within_each_class(way, n_samples, 
     classes = rng.choice([0, highest // 2, highest], n_samples)  # and the others are empty
     overall, within = ranks_by_class(values, columns, classes)
     for run, row in enumerate(values[:, columns]):
-        np.testing.assert_array_equal(overall[run], stats.rankdata(row) - (n_samples + 1) / 2)
+        np.testing.assert_array_equal(overall[run], ranks_of_scipy(row) - (n_samples + 1) / 2)
         for code in np.unique(classes):
             own = row[classes == code]
-            expected = stats.rankdata(own) - (own.size + 1) / 2
+            expected = ranks_of_scipy(own) - (own.size + 1) / 2
             np.testing.assert_array_equal(within[run, classes == code], expected)
 
 

@@ -1,10 +1,13 @@
 """Artifacts on this machine, behind a server, and behind a proxy."""
 
+import os
+import uuid
 from dataclasses import replace
 
 import mlflow
 import pytest
 import requests
+from helpers import SERVER_PYTHON
 
 from actiontrack.errors import (
     NotFoundError,
@@ -27,7 +30,7 @@ def proxied(tracking_uri, tmp_path):
     """The store of a server that keeps artifacts in a folder, and a run that it proxies."""
     client = mlflow.MlflowClient(tracking_uri=tracking_uri)
     location = f"mlflow-artifacts:/{tmp_path.name}"
-    experiment = client.create_experiment(f"proxied {tmp_path}", artifact_location=location)
+    experiment = client.create_experiment(f"proxied {uuid.uuid4()}", artifact_location=location)
     run_id = client.create_run(experiment).info.run_id
     store = Store(tracking_uri, artifacts_destination=str(tmp_path / "kept"))
     return store, store.get_run(run_id)
@@ -87,6 +90,8 @@ def test_an_artifact_is_fetched_by_one_request(server, tmp_path, monkeypatch):
     monkeypatch.setattr(requests.Session, "send", counted)
     found = store.download(run, "actiontrack/notes/note.txt", tmp_path / "here")
     assert found.read_text() == "text"
+    if SERVER_PYTHON in os.environ:  # one that can't tell its version is asked for each run
+        sent = [url for url in sent if not url.endswith("/server-info")]
     assert len(sent) == 1
     with pytest.raises(NotFoundError, match=r"other\.txt' of run"):
         store.download(run, "actiontrack/notes/other.txt", tmp_path / "here")
