@@ -1,5 +1,6 @@
 """Types of parameters that several entry points share, each with the rule that a message shows."""
 
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field
@@ -14,6 +15,7 @@ __all__ = [
     "Names",
     "SplitName",
     "Splits",
+    "label_file",
     "rule",
     "to_tuple",
 ]
@@ -33,6 +35,18 @@ def rule(text: str) -> Any:  # pydantic types it so
 def to_tuple(value: object) -> object:
     """Split a comma list; other values stay as they are."""
     return tuple(value.split(",")) if isinstance(value, str) else value
+
+
+def label_file(text: str) -> tuple[Path, str]:
+    """Path and label set of ``FILE`` or ``FILE#SET``; the set is empty where none is named.
+
+    A file that is there under the whole text is that file, whatever # its name holds.
+    """
+    whole = Path(text).expanduser()
+    path, mark, label_set = text.rpartition("#")
+    if not mark or whole.is_file():
+        return whole, ""
+    return Path(path).expanduser(), label_set
 
 
 def _to_bool(value: object) -> object:

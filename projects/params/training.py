@@ -7,7 +7,7 @@ import platformdirs
 from pydantic import Field, model_validator
 
 from actiontrack.errors import ParameterError
-from projects.params.fields import MAX_SEED, Bool, Dataset, ModelName, Splits
+from projects.params.fields import MAX_SEED, Bool, Dataset, ModelName, Splits, label_file
 from projects.params.reading import Params
 
 __all__ = ["AdamWParams", "LoopParams", "TrainParams", "fit_warmup"]
@@ -173,7 +173,9 @@ class TrainParams(LoopParams):
         -1, ge=-1, le=MAX_SEED, description="which labels are wrong; -1 = as seed"
     )
     noisy_labels: str = Field(
-        "", description="CSV file of id,label: training labels to replace; empty = none"
+        "",
+        description="file of training labels, CSV of id,label, .npy or .pt: FILE or FILE#SET;"
+        " empty = none",
     )
     image_size: int = Field(0, ge=0, description="resize and centre-crop to it; 0 = as stored")
     save_features: Bool = Field(
@@ -216,7 +218,12 @@ class TrainParams(LoopParams):
     @property
     def noisy_labels_path(self) -> Path:
         """File of wrong labels. It has no meaning where `noisy_labels` is empty."""
-        return Path(self.noisy_labels).expanduser()
+        return label_file(self.noisy_labels)[0]
+
+    @property
+    def noisy_labels_set(self) -> str:
+        """Which label set of the file; empty where it holds only one."""
+        return label_file(self.noisy_labels)[1]
 
     @property
     def data_path(self) -> Path:
