@@ -36,7 +36,8 @@ def read_label_sets(path: Path) -> dict[str, LabelSet]:
         Name to labels (N,); a file that holds nothing but one set has the empty name.
 
     Raises:
-        DataError: A missing or damaged file, one that would have to be unpickled, or without labels.
+        DataError: A missing or damaged file, one that would have to be unpickled, or one without
+            labels.
     """
     if not path.is_file():
         raise DataError(f"noisy_labels: {path} is not a file.")
@@ -68,7 +69,7 @@ def _as_labels(values: Any) -> LabelSet | None:
 
 def _read_npy(path: Path) -> Any:
     try:
-        return np.load(path, allow_pickle=False)
+        return np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
     except (OSError, ValueError, EOFError, SyntaxError, MemoryError) as error:
         if "allow_pickle" in str(error):
             raise _needs_unpickling(path, "objects of Python") from error
@@ -81,7 +82,7 @@ def _read_pt(path: Path) -> Any:
             warnings.simplefilter("ignore")  # about old formats of PyTorch
             # From memory: a file that is mapped could shrink under its reader.
             return torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 - whatever a damaged file makes PyTorch raise
+    except Exception as error:  # whatever a damaged file makes PyTorch raise
         reason = str(error)
         if "GLOBAL" in reason or "weights_only" in reason.casefold().replace(" ", "_"):
             raise _needs_unpickling(path, _forbidden(reason)) from error
@@ -102,7 +103,7 @@ def _forbidden(reason: str) -> str:
     """Name of the first thing that PyTorch has refused to load."""
     for words in ("GLOBAL ", "Unsupported class "):
         with contextlib.suppress(IndexError):
-            return reason.split(words, 1)[1].split()[0]
+            return reason.split(words, 1)[1].split(maxsplit=1)[0]
     return "objects of Python"
 
 

@@ -8,11 +8,13 @@ from pydantic import BeforeValidator, Field
 __all__ = [
     "DATASETS",
     "MAX_SEED",
+    "NOISE_KINDS",
     "Bool",
     "Dataset",
     "ModelName",
     "ModelNames",
     "Names",
+    "Noises",
     "SplitName",
     "Splits",
     "label_file",
@@ -21,10 +23,11 @@ __all__ = [
 ]
 
 DATASETS = ("digits", "mnist", "fashion_mnist", "kmnist", "cifar10", "ferplus")
+NOISE_KINDS = ("symmetric", "asymmetric")
 MAX_SEED = 2**32 - 1  # the largest seed that PyTorch, NumPy and scikit-learn all take
 
 SplitName = Literal["test", "train"]
-ModelName = Literal["cnn_keras", "resnet_v2", "xception_mini", "vgg5", "cnn3"]
+ModelName = Literal["cnn_keras", "resnet_v2", "xception_mini", "vgg5", "cnn3", "speednet"]
 
 
 def rule(text: str) -> Any:  # pydantic types it so
@@ -82,6 +85,16 @@ def _to_names(value: object) -> object:
     return names
 
 
+def _to_noises(value: object) -> object:
+    """Split a comma list of kinds of noise and of files, each once."""
+    noises = _to_names(value)
+    if isinstance(noises, tuple) and not all(
+        noise in NOISE_KINDS or noise.removeprefix("file:") not in ("", noise) for noise in noises
+    ):
+        raise ValueError(value)
+    return noises
+
+
 Bool = Annotated[bool, BeforeValidator(_to_bool)]
 Dataset = Annotated[
     str,
@@ -98,6 +111,12 @@ Names = Annotated[
     tuple[str, ...],
     BeforeValidator(_to_names),
     rule("must be a comma list of names without repeats"),
+]
+Noises = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_to_noises),
+    Field(min_length=1),
+    rule(f"must be a comma list of {', '.join(NOISE_KINDS)}, file:FILE without repeats"),
 ]
 Splits = Annotated[
     tuple[SplitName, ...],
