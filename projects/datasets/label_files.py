@@ -2,7 +2,9 @@
 
 NumPy's ``.npy``, and the ``.pt`` of PyTorch in which CIFAR-10N is published: a dictionary of label
 sets. Nothing in them is run: ``.npy`` is read without pickled objects, and of a ``.pt`` only
-numbers, text, containers, tensors and NumPy arrays are made; whatever else it names is refused.
+numbers, text, containers and tensors are made; whatever else it names is refused. NumPy arrays in
+a ``.pt`` are pickled, too. What their pickle calls are stand-ins of ours, which take its bytes for
+numbers: NumPy's own would believe what a file says of its memory.
 """
 
 import contextlib
@@ -55,6 +57,8 @@ def read_label_sets(path: Path) -> dict[str, LabelSet]:
 
 def _as_labels(values: Any) -> LabelSet | None:
     """The values as labels (N,), None if they are none."""
+    if isinstance(values, _Array):
+        values = values.values
     if isinstance(values, Tensor):
         values = values.detach().cpu().numpy()
     if not isinstance(values, np.ndarray | list | tuple):
@@ -69,8 +73,8 @@ def _as_labels(values: Any) -> LabelSet | None:
 
 def _read_npy(path: Path) -> Any:
     try:
-        return np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
-    except (OSError, ValueError, EOFError, SyntaxError, MemoryError) as error:
+        return np.lib.format.read_array(io.BytesIO(path.read_bytes()), allow_pickle=False)
+    except Exception as error:  # a damaged header is read as an expression of Python
         if "allow_pickle" in str(error):
             raise _needs_unpickling(path, "objects of Python") from error
         raise _damaged(path, "a NumPy file", error) from error
@@ -78,7 +82,7 @@ def _read_npy(path: Path) -> Any:
 
 def _read_pt(path: Path) -> Any:
     try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals(_numpy_globals()):
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_stand_ins()):
             warnings.simplefilter("ignore")  # about old formats of PyTorch
             # From memory: a file that is mapped could shrink under its reader.
             return torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
@@ -89,14 +93,44 @@ def _read_pt(path: Path) -> Any:
         raise _damaged(path, "a PyTorch file", error) from error
 
 
-def _numpy_globals() -> list[Any]:
-    """What a pickled NumPy array of numbers or text calls, under the names of NumPy 1 and 2."""
-    array = np.empty(0)
-    reconstruct = array.__reduce__()[0]  # numpy._core.multiarray._reconstruct
-    kinds = {type(np.dtype(code)) for code in (*np.typecodes["AllInteger"], "U", "?")}
+class _Kind:
+    """Stands for a `numpy.dtype` in a pickle: its code and its byte order."""
+
+    def __init__(self, code: str, *_: object) -> None:
+        self._code, self._order = code, "="
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self._order = "=" if state[1] == "|" else str(state[1])
+
+    def numbers(self, content: bytes) -> LabelSet:
+        """The bytes as an array of one dimension."""
+        kind = np.dtype(self._code).newbyteorder(self._order)
+        if kind.kind not in "biufU":
+            raise TypeError(f"GLOBAL {kind.name}")
+        return np.frombuffer(content, dtype=kind)
+
+
+class _Array:
+    """Stands for a `numpy.ndarray` in a pickle."""
+
+    values: LabelSet = np.empty(0)
+
+    def __setstate__(self, state: tuple[int, tuple[int, ...], _Kind, bool, bytes]) -> None:
+        _, shape, kind, is_fortran, content = state
+        if not isinstance(content, bytes):
+            raise TypeError("GLOBAL object")
+        self.values = kind.numbers(content).reshape(shape, order="F" if is_fortran else "C")
+
+
+def _reconstruct(*_: object) -> _Array:
+    return _Array()
+
+
+def _stand_ins() -> list[Any]:
+    """What a pickled NumPy array calls, under the names of NumPy 1 and 2."""
     modules = ("numpy._core.multiarray", "numpy.core.multiarray")
-    named = [(reconstruct, f"{module}._reconstruct") for module in modules]
-    return [*named, np.ndarray, np.dtype, *kinds]
+    named = [(_reconstruct, f"{module}._reconstruct") for module in modules]
+    return [*named, (_Array, "numpy.ndarray"), (_Kind, "numpy.dtype")]
 
 
 def _forbidden(reason: str) -> str:
