@@ -52,10 +52,17 @@ class Course:
 def main(argv: Sequence[str]) -> int:
     """Train both, and print how many times as long the ResNet takes."""
     given = options(
-        __doc__, argv, dataset="cifar10", epochs=2, resnet_epochs=12, resnet_subset=10_000,
-        accuracy=0.65,
+        __doc__, argv, dataset="cifar10", width=32, epochs=1, subset=0, resnet_epochs=12,
+        resnet_subset=10_000, accuracy=0.65,
     )  # fmt: skip
-    fast = _train(given.accuracy, model="speednet", epochs=given.epochs, dataset=given.dataset)
+    fast = _train(
+        given.accuracy,
+        model="speednet",
+        width=given.width,
+        epochs=given.epochs,
+        subset=given.subset,
+        dataset=given.dataset,
+    )
     slow = _train(
         given.accuracy,
         model="resnet_v2",

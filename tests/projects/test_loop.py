@@ -193,6 +193,13 @@ def test_deterministic_algorithms_are_used_unless_told_otherwise():
     seed_everything(params())
 
 
+def test_memory_is_not_written_over_before_its_use():
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    seed_everything(params())
+    assert not torch.utils.deterministic.fill_uninitialized_memory
+    assert torch.are_deterministic_algorithms_enabled()
+
+
 def test_the_rate_of_an_epoch_is_set_on_every_group_of_weights():
     model = nn.Linear(1, 1)
     optimizer = torch.optim.SGD([{"params": [model.weight]}, {"params": [model.bias]}], lr=1.0)
