@@ -89,7 +89,7 @@ def seed_everything(params: LoopParams) -> torch.Generator:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(params.deterministic)
     # PyTorch would write over memory before each use. Nothing here reads what it has not written.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.manual_seed(params.seed)
     return torch.Generator().manual_seed(params.seed)
 

@@ -97,10 +97,11 @@ class _Kind:
     """Stands for a `numpy.dtype` in a pickle: its code and its byte order."""
 
     def __init__(self, code: str, *_: object) -> None:
-        self._code, self._order = code, "="
+        self._code = code
+        self._order: Any = "="  # whatever the file says
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self._order = "=" if state[1] == "|" else str(state[1])
+        self._order = "=" if state[1] == "|" else state[1]
 
     def numbers(self, content: bytes) -> LabelSet:
         """The bytes as an array of one dimension."""
