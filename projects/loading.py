@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -13,7 +13,11 @@ from projects.distributed import ALONE, Group
 
 __all__ = ["Augment", "Batch", "Normalisation", "Split", "batches", "flip_and_crop"]
 
-Augment = Literal["none", "flip_crop"]
+Augment = Literal["none", "flip_crop", "flip_shift"]
+_SHIFTS: dict[str, dict[str, Any]] = {
+    "flip_crop": {},
+    "flip_shift": {"divisor": 16, "padding": "reflect"},
+}
 Batch = tuple[Ids, Tensor, Tensor]
 
 
@@ -74,33 +78,37 @@ class Normalisation:
         return images.float() * scale - shift
 
 
-def _padding(images: Tensor) -> int:
-    """4 pixels at 32 as in He et al. 2016, in proportion at other sizes, at least 1."""
-    return max(1, round(min(images.shape[2:]) / 8))
+def _padding(images: Tensor, divisor: int) -> int:
+    """A part of the shorter side, at least 1 pixel."""
+    return max(1, round(min(images.shape[2:]) / divisor))
 
 
 def _random(high: int, count: int, generator: torch.Generator, device: torch.device) -> Tensor:
     return torch.randint(high, (count, 1), generator=generator).to(device)
 
 
-def flip_and_crop(images: Tensor, generator: torch.Generator) -> Tensor:
+def flip_and_crop(
+    images: Tensor, generator: torch.Generator, *, divisor: int = 8, padding: str = "constant"
+) -> Tensor:
     """Shift each image at random and mirror every other one, the whole batch at once.
 
-    Images are padded with zeros (the mean colour once normalised), 4 pixels a side at 32x32 and
-    in proportion at other sizes, cropped at a random place and, with probability 1/2, mirrored
-    left to right (He et al. 2016). Mirrored digits or letters are other signs: choose this for
-    photographs.
+    Images are padded, by default with zeros (the mean colour once normalised), 4 pixels a side at
+    32x32 and in proportion at other sizes, cropped at a random place and, with probability 1/2,
+    mirrored left to right (He et al. 2016). Mirrored digits or letters are other signs: choose
+    this for photographs.
 
     Args:
         images: float (B, C, H, W).
         generator: On the CPU, so that a seed gives the same crops on every device.
+        divisor: How many times the shift at most goes into the shorter side.
+        padding: Mode of `torch.nn.functional.pad`, such as ``reflect``.
 
     Returns:
         float (B, C, H, W) in channels_last memory.
     """
     count, _, height, width = images.shape
-    pad, device = _padding(images), images.device
-    padded = torch.nn.functional.pad(images, (pad, pad, pad, pad))
+    pad, device = _padding(images, divisor), images.device
+    padded = torch.nn.functional.pad(images, (pad, pad, pad, pad), mode=padding)
     top, left = (_random(2 * pad + 1, count, generator, device) for _ in range(2))
     mirror = _random(2, count, generator, device).bool()
     rows = top + torch.arange(height, device=device)  # (B, H)
@@ -147,7 +155,8 @@ def batches(
         shuffle: In random order instead of the split's.
         generator: On the CPU; needed to shuffle or augment, advanced by doing so.
         device: Where the images, which travel as uint8, and the targets go.
-        augment: ``flip_crop`` applies `flip_and_crop` to the normalised images.
+        augment: ``flip_crop`` applies `flip_and_crop` to the normalised images; ``flip_shift``
+            too, with half the shift, into the mirrored edge.
         group: Processes that share each batch, see `Group.share`.
 
     Returns:
@@ -164,8 +173,8 @@ def batches(
 
     def load(index: Tensor) -> Batch:
         images = normalisation.apply(split.images[index].to(device))
-        if augment == "flip_crop" and generator is not None:
-            images = flip_and_crop(images, generator)
+        if augment != "none" and generator is not None:
+            images = flip_and_crop(images, generator, **_SHIFTS[augment])
         images = images.contiguous(memory_format=torch.channels_last)
         return split.ids[index.numpy()], images, split.targets[index].to(device)
 

@@ -3,9 +3,11 @@
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -42,6 +44,9 @@ Augmentation = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]
 PROBE_BATCH = 512
 _STEP_DECAY = 0.1
 _STEP_AT = (0.5, 0.75)
+_PEAK_AT = 0.23  # of a triangular schedule: where it peaks, and its factors at start and end
+_FIRST, _LAST = 0.2, 0.07
+_FACTOR = "factor"  # of a group of weights, on the learning rate
 
 
 @dataclass(frozen=True)
@@ -83,13 +88,15 @@ def seed_everything(params: LoopParams) -> torch.Generator:
     if params.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(params.deterministic)
+    # PyTorch would write over memory before each use. Nothing here reads what it has not written.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.manual_seed(params.seed)
     return torch.Generator().manual_seed(params.seed)
 
 
 def make_optimizer(model: nn.Module, params: LoopParams) -> Optimizer:
     """The optimiser that the parameters name."""
-    weights, rate, decay = model.parameters(), params.learning_rate, params.weight_decay
+    weights, rate, decay = _weights(model, params), params.learning_rate, params.weight_decay
     if params.optimizer == "sgd":
         momentum = params.momentum
         return torch.optim.SGD(
@@ -99,11 +106,30 @@ def make_optimizer(model: nn.Module, params: LoopParams) -> Optimizer:
     return kind(weights, lr=rate, weight_decay=decay)
 
 
-def learning_rate_factor(params: LoopParams, epoch: int) -> float:
-    """Factor on the learning rate in `epoch`, counted from 0.
+def _weights(model: nn.Module, params: LoopParams) -> Iterable[Any]:
+    """What the optimiser updates: the biases by themselves where they learn faster.
 
-    Linear warm-up, then constant, cosine to 0, or a tenth after 50 % and again after 75 %.
+    Their penalty is divided by the factor on their learning rate, so that all decay alike.
     """
+    factor = params.bias_factor if isinstance(params, TrainParams) else 1.0
+    if factor == 1:
+        return model.parameters()
+    named = list(model.named_parameters())
+    biases = [weight for name, weight in named if name.endswith("bias")]
+    others = [weight for name, weight in named if not name.endswith("bias")]
+    decay = params.weight_decay / factor
+    return [{"params": others}, {"params": biases, _FACTOR: factor, "weight_decay": decay}]
+
+
+def learning_rate_factor(params: LoopParams, epoch: float) -> float:
+    """Factor on the learning rate after `epoch` epochs, whole ones and a part of the next.
+
+    Linear warm-up, then constant, cosine to 0, or a tenth after 50 % and again after 75 %: these
+    change between epochs only. Triangular: with every update, up to the peak and down again.
+    """
+    if params.schedule == "triangular":
+        return float(np.interp(epoch / params.epochs, (0, _PEAK_AT, 1), (_FIRST, 1, _LAST)))
+    epoch = math.floor(epoch)
     if epoch < params.warmup_epochs:
         return (epoch + 1) / (params.warmup_epochs + 1)
     done = (epoch - params.warmup_epochs) / (params.epochs - params.warmup_epochs)
@@ -114,11 +140,11 @@ def learning_rate_factor(params: LoopParams, epoch: int) -> float:
     return 1.0
 
 
-def set_learning_rate(optimizer: Optimizer, params: LoopParams, epoch: int) -> float:
-    """Set the learning rate of `epoch`, counted from 0, and return it."""
+def set_learning_rate(optimizer: Optimizer, params: LoopParams, epoch: float) -> float:
+    """Set the learning rate after `epoch` epochs, see `learning_rate_factor`, and return it."""
     rate = params.learning_rate * learning_rate_factor(params, epoch)
     for weights in optimizer.param_groups:
-        weights["lr"] = rate
+        weights["lr"] = rate * weights.get(_FACTOR, 1.0)
     return rate
 
 
@@ -135,8 +161,12 @@ def train_epoch(
     group: Group = ALONE,
     loss_function: LossFunction = nn.functional.cross_entropy,
     augment: Augmentation | None = None,
+    epoch: int | None = None,
 ) -> float:
     """Update the model on every training image once, each batch shared by the group.
+
+    With the number of the `epoch`, from 0, every update has the learning rate of the schedule;
+    without, that which the optimiser has.
 
     The default loss is the cross-entropy with the labels or, where there are some, with the soft
     labels: eq. 6, the KL divergence of eq. 4 plus the soft label's entropy, which training doesn't
@@ -147,7 +177,8 @@ def train_epoch(
     """
     model.train()
     start = time.monotonic()
-    for ids, *batch in batches(
+    n_batches = group.n_batches(len(split), params.batch_size)
+    order = batches(
         split,
         batch_size=params.batch_size,
         normalisation=normalisation,
@@ -156,7 +187,10 @@ def train_epoch(
         device=compute.device,
         augment=_augment(params),
         group=group,
-    ):
+    )
+    for position, (ids, *batch) in enumerate(order):
+        if epoch is not None:
+            set_learning_rate(optimizer, params, epoch + position / n_batches)
         images, targets = augment(batch[0], batch[1], generator) if augment else batch
         logits = compute.forward(model, images)
         loss = loss_function(logits, targets)

@@ -88,7 +88,12 @@ class Session:
         return self.train if name == "train" else self.test
 
     def train_epoch(
-        self, optimizer: Optimizer, observe: Observe = _ignore, *, model: Any = None
+        self,
+        optimizer: Optimizer,
+        observe: Observe = _ignore,
+        *,
+        model: Any = None,
+        epoch: int | None = None,
     ) -> float:
         """Update the model on every training sample once, see `loop.train_epoch`.
 
@@ -96,6 +101,7 @@ class Session:
             optimizer: of the model's weights.
             observe: sees the outputs of each batch.
             model: called instead of `model`, such as its wrapper for a group of processes.
+            epoch: its number, from 0, for the learning rate. Default: as the optimiser has it.
 
         Returns:
             Seconds that the epoch took.
@@ -110,16 +116,16 @@ class Session:
             generator=self.generator,
             observe=observe,
             group=self.group,
-            loss_function=self.task.loss,
+            loss_function=self.task.training_loss(self.params),
             augment=self.task.augment,
+            epoch=epoch,
         )
 
     def fit(self, after_epoch: Callable[[], object] = lambda: None) -> None:
         """Train to the last epoch without evaluation passes."""
         optimizer = make_optimizer(self.model, self.params)
         for epoch in range(self.params.epochs):
-            set_learning_rate(optimizer, self.params, epoch)
-            self.train_epoch(optimizer)
+            self.train_epoch(optimizer, epoch=epoch)
             after_epoch()
 
     def evaluate(self, images: Any, observe: Observe, *, group: Group = ALONE) -> None:
@@ -176,7 +182,9 @@ class Trainer:
     def _epoch(self, epoch: int) -> None:
         params = self._session.params
         rate = set_learning_rate(self._optimizer, params, epoch - 1)
-        seconds = self._session.train_epoch(self._optimizer, self._observe, model=self._model)
+        seconds = self._session.train_epoch(
+            self._optimizer, self._observe, model=self._model, epoch=epoch - 1
+        )
         delta = {"epoch": 1.0, "batch": float(self._per_epoch), "wall_time": seconds}[
             params.delta_n
         ]

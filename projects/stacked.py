@@ -52,7 +52,9 @@ class StackedModels(nn.Module):
         super().__init__()
         weights, buffers = stack_module_state(list(models))
         self._names = tuple(weights)
-        self.weights = nn.ParameterList(_row_major(weight.detach()) for weight in weights.values())
+        self.weights = nn.ParameterDict(
+            {_key(name): _row_major(weight.detach()) for name, weight in weights.items()}
+        )
         self._statistics = {name: _row_major(statistic) for name, statistic in buffers.items()}
         # In a list, so that its weights, which have no numbers, are not this module's own.
         self._template = [copy.deepcopy(models[0]).to("meta")]
@@ -73,7 +75,7 @@ class StackedModels(nn.Module):
             logits: Tensor = functional_call(template, (weights, buffers), (x,))
             return logits
 
-        weights = dict(zip(self._names, self.weights, strict=True))
+        weights = {name: self.weights[_key(name)] for name in self._names}
         image_axis = 0 if images.ndim == 5 else None
         stacked = vmap(call, in_dims=(0, 0, image_axis), randomness="different")
         logits: Tensor = stacked(weights, self._statistics, _row_major(images))
@@ -81,10 +83,15 @@ class StackedModels(nn.Module):
 
     def unstacked(self) -> list[dict[str, Tensor]]:
         """The state of each model, as `nn.Module.load_state_dict` takes it."""
-        weights = dict(zip(self._names, (weight.detach() for weight in self.weights), strict=True))
+        weights = {name: self.weights[_key(name)].detach() for name in self._names}
         stacked = weights | self._statistics
         n_models = len(next(iter(weights.values())))
         return [{name: tensor[k] for name, tensor in stacked.items()} for k in range(n_models)]
+
+
+def _key(name: str) -> str:
+    """The name of a weight as a key of `nn.ParameterDict`, which takes no dots; its end stays."""
+    return name.replace(".", "/")
 
 
 def _row_major(tensor: Tensor) -> Tensor:
@@ -132,7 +139,7 @@ class StackedTrainer:
 
     def _epoch(self, epoch: int, bar: "tqdm[Any]") -> EpochSummary | None:
         rate = set_learning_rate(self._optimizer, self._params, epoch - 1)
-        self._update(bar)
+        self._update(epoch - 1, bar)
         delta = 1.0 if self._params.delta_n == "epoch" else float(self._per_epoch)
         metrics = [
             {"train/loss": running.take(), "learning_rate": rate} for running in self._running
@@ -142,16 +149,22 @@ class StackedTrainer:
                 inline.end_epoch(epoch, delta=delta, metrics=of_model)
         return self._probe(epoch=epoch, delta=delta, metrics=metrics)
 
-    def _update(self, bar: "tqdm[Any]") -> None:
-        """One pass of updates of every model."""
+    def _update(self, epoch: int, bar: "tqdm[Any]") -> None:
+        """One pass of updates of every model, the pass with the number `epoch`, from 0."""
         self._models.train()
-        for step in zip(*(self._batches(session) for session in self._sessions), strict=True):
+        smoothing = self._params.label_smoothing
+        steps = zip(*(self._batches(session) for session in self._sessions), strict=True)
+        for position, step in enumerate(steps):
+            set_learning_rate(self._optimizer, self._params, epoch + position / self._per_epoch)
             images = torch.stack([batch[1] for batch in step])
             labels = torch.stack([batch[2] for batch in step])
             logits = self._compute.forward(self._models, images)
             # The sum over the models of the mean over each one's batch.
             total = nn.functional.cross_entropy(
-                logits.flatten(0, 1), labels.flatten(0, 1), reduction="sum"
+                logits.flatten(0, 1),
+                labels.flatten(0, 1),
+                reduction="sum",
+                label_smoothing=smoothing,
             )
             self._optimizer.zero_grad(set_to_none=True)
             (total / labels.shape[1]).backward()  # type: ignore[no-untyped-call]

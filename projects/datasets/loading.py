@@ -59,7 +59,8 @@ def _load(source: Source, params: TrainParams, *, argument: str) -> ImageSplit:
 def _with_labels_of_file(train: ImageSplit, source: Source, params: TrainParams) -> ImageSplit:
     """Replace labels by those of the user's file; rows outside the subset are ignored."""
     path = params.noisy_labels_path
-    noisy = read_noisy_labels(path, source)[np.isin(source.ids, train.ids)]
+    whole = read_noisy_labels(path, source, label_set=params.noisy_labels_set)
+    noisy = whole[np.isin(source.ids, train.ids)]
     if np.array_equal(noisy, train.labels.numpy()):
         raise DataError(
             f"noisy_labels: {path} changes the label of none of the {len(train)} training images. "

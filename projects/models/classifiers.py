@@ -5,6 +5,7 @@ from projects.models.cnn3 import Cnn3
 from projects.models.cnn_keras import CnnKeras
 from projects.models.layers import Classifier, Size
 from projects.models.resnet_v2 import ResNetV2
+from projects.models.speednet import SpeedNet
 from projects.models.vgg5 import Vgg5
 from projects.models.xception_mini import XceptionMini
 
@@ -16,6 +17,7 @@ MODELS: dict[str, type[Classifier]] = {
     "xception_mini": XceptionMini,
     "vgg5": Vgg5,
     "cnn3": Cnn3,
+    "speednet": SpeedNet,
 }
 
 
@@ -38,7 +40,12 @@ def _check(name: str, *, in_channels: int, size: Size, n_classes: int) -> None:
 
 
 def build_model(
-    name: str, *, in_channels: int, image_size: int | Size, n_classes: int
+    name: str,
+    *,
+    in_channels: int,
+    image_size: int | Size,
+    n_classes: int,
+    width: int | None = None,
 ) -> Classifier:
     """Build a classifier with fresh weights from PyTorch's global generator.
 
@@ -47,6 +54,7 @@ def build_model(
         in_channels: Channels of the images, e.g. 1 or 3.
         image_size: Side of square images, or height and width, in pixels.
         n_classes: Number of logits.
+        width: Channels of the first stage of speednet; the other models have none to choose.
 
     Returns:
         A float32 module in training mode on the CPU, with ``features(x) -> (B, D)`` and
@@ -57,6 +65,9 @@ def build_model(
     """
     size = _as_size(image_size)
     _check(name, in_channels=in_channels, size=size, n_classes=n_classes)
+    options = {} if width is None else {"width": width}
     # Each subclass takes the same three keywords; nn.Module's own __init__ does not show them.
-    model: Classifier = MODELS[name](in_channels=in_channels, image_size=size, n_classes=n_classes)
+    model: Classifier = MODELS[name](
+        in_channels=in_channels, image_size=size, n_classes=n_classes, **options
+    )
     return model

@@ -16,8 +16,16 @@ class Classifier(nn.Module):
     """
 
     min_size: ClassVar[int] = 8  # pixels of the shorter side
+    fitted_images: ClassVar[int] = 0  # how many training images `fit_input` asks for
     trunk: nn.Module
     head: nn.Module
+
+    def fit_input(self, images: Tensor) -> None:
+        """Fit what of the first layers follows from images without training; most have nothing.
+
+        Args:
+            images: of the training split, float (N, C, H, W), normalised.
+        """
 
     def features(self, x: Tensor) -> Tensor:
         """Compute the last feature layer.

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from projects.params.fields import Dataset
 from projects.params.reading import Params, validate
+from projects.params.recipes import recipe_of
 from projects.params.training import TrainParams
 
 __all__ = ["AUTO", "ExperimentParams", "Scale", "ScaledParams", "auto"]
@@ -82,13 +83,21 @@ class ScaledParams(Params):
     def training(self, **changes: object) -> TrainParams:
         """One training of this experiment: the parameters of the same name, and `changes`.
 
-        It makes no report of its own: the experiment makes one.
+        Where a model has a recipe, it takes the place of what the scale fills in. The training has
+        all of it by name and follows no recipe of its own, so that it stays the same in a process
+        of its own. It makes no report: the experiment makes one.
 
         Raises:
             ParameterError: The training can't have these values.
         """
         shared = {name: value for name, value in self if name in TrainParams.model_fields}
-        return validate(TrainParams, shared | {"report": False} | changes)
+        recipe = recipe_of(str((shared | changes).get("model", "")))
+        shared |= {name: value for name, value in recipe.items() if not self._has_chosen(name)}
+        recipes = {"recipe": "none"} if recipe else {}
+        return validate(TrainParams, shared | recipes | {"report": False} | changes)
+
+    def _has_chosen(self, name: str) -> bool:
+        return name in type(self).model_fields and self.is_given(name)
 
 
 class ExperimentParams(ScaledParams):

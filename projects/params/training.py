@@ -7,23 +7,31 @@ import platformdirs
 from pydantic import Field, model_validator
 
 from actiontrack.errors import ParameterError
-from projects.params.fields import MAX_SEED, Bool, Dataset, ModelName, Splits
+from projects.params.fields import MAX_SEED, Bool, Dataset, ModelName, Splits, label_file
 from projects.params.reading import Params
+from projects.params.recipes import recipe_of
 
 __all__ = ["AdamWParams", "LoopParams", "TrainParams", "fit_warmup"]
 
 
-def fit_warmup(params: Params, *, epochs: int, warmup_epochs: int) -> None:
-    """Shorten a default warm-up that is not shorter than the training.
+def fit_warmup(params: Params, *, epochs: int, warmup_epochs: int, schedule: str) -> None:
+    """Shorten a default warm-up that is not shorter than the training, or that has no place in it.
 
     Args:
         params: with the field ``warmup_epochs``.
         epochs: of the training.
         warmup_epochs: of linear warm-up.
+        schedule: of the learning rate after it; a triangular one rises by itself.
 
     Raises:
-        ParameterError: The user chose a warm-up of all epochs or more.
+        ParameterError: The user chose a warm-up that does not fit.
     """
+    if schedule == "triangular" and warmup_epochs:
+        if params.is_given("warmup_epochs"):
+            rule = "must be 0 with schedule triangular, which rises by itself"
+            raise ParameterError("warmup_epochs", rule, warmup_epochs, "Leave it out.")
+        params.adapt("warmup_epochs", 0)
+        return
     if warmup_epochs < epochs:
         return
     if params.is_given("warmup_epochs"):
@@ -47,8 +55,8 @@ class LoopParams(Params):
     learning_rate: float = Field(1e-3, gt=0, description="step size at its peak")
     momentum: float = Field(0.9, ge=0, le=1, description="of sgd; the others ignore it")
     weight_decay: float = Field(0.0, ge=0, description="L2 penalty (adamw: decoupled)")
-    schedule: Literal["constant", "cosine", "step"] = Field(
-        "constant", description="learning rate over the epochs"
+    schedule: Literal["constant", "cosine", "step", "triangular"] = Field(
+        "constant", description="learning rate over the epochs; triangular: over the updates"
     )
     warmup_epochs: int = Field(0, ge=0, description="epochs of linear warm-up, fewer than epochs")
     seed: int = Field(
@@ -90,7 +98,7 @@ class LoopParams(Params):
 
     @model_validator(mode="after")
     def _fit_warmup(self) -> Self:
-        fit_warmup(self, epochs=self.epochs, warmup_epochs=self.warmup_epochs)
+        self._check_warmup()
         return self
 
     @model_validator(mode="after")
@@ -130,6 +138,10 @@ class LoopParams(Params):
             )
         return self
 
+    def _check_warmup(self) -> None:
+        epochs, warmup_epochs = self.epochs, self.warmup_epochs
+        fit_warmup(self, epochs=epochs, warmup_epochs=warmup_epochs, schedule=self.schedule)
+
     @property
     def selection(self) -> dict[str, Any]:
         """The parameters that say which images of a dataset are used."""
@@ -142,7 +154,7 @@ class AdamWParams(LoopParams):
 
     optimizer: Literal["adam", "sgd", "adamw"] = Field("adamw", description="update rule")
     weight_decay: float = Field(0.01, ge=0, description="L2 penalty (adamw: decoupled)")
-    schedule: Literal["constant", "cosine", "step"] = Field(
+    schedule: Literal["constant", "cosine", "step", "triangular"] = Field(
         "cosine", description="learning rate over the epochs"
     )
     warmup_epochs: int = Field(1, ge=0, description="epochs of linear warm-up, fewer than epochs")
@@ -153,6 +165,12 @@ class TrainParams(LoopParams):
 
     dataset: Dataset = Field("digits", description="images to train on")
     model: ModelName = Field("cnn_keras", description="architecture, see projects/models/README.md")
+    width: int = Field(
+        32, ge=1, description="channels of the first stage of speednet; the others have none"
+    )
+    recipe: Literal["auto", "none"] = Field(
+        "auto", description="settings made for the model where yours are left out; none = as given"
+    )
     data_dir: str = Field(
         "auto",
         min_length=1,
@@ -162,9 +180,13 @@ class TrainParams(LoopParams):
     ferplus_labels: Literal["majority", "probability"] = Field(
         "majority", description="of ferplus: the class most voted for, or shares of the votes"
     )
-    augment: Literal["none", "flip_crop"] = Field(
-        "none", description="training images only: random crop and horizontal flip"
+    augment: Literal["none", "flip_crop", "flip_shift"] = Field(
+        "none", description="training images only: horizontal flip and random crop, or half of it"
     )
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="share of all classes in the labels; of training only"
+    )
+    bias_factor: float = Field(1.0, gt=0, description="times the learning rate, for biases")
     label_noise: float = Field(0.0, ge=0, lt=1, description="fraction of wrong training labels")
     noise_kind: Literal["symmetric", "asymmetric"] = Field(
         "symmetric", description="any other class, or the next class"
@@ -173,7 +195,9 @@ class TrainParams(LoopParams):
         -1, ge=-1, le=MAX_SEED, description="which labels are wrong; -1 = as seed"
     )
     noisy_labels: str = Field(
-        "", description="CSV file of id,label: training labels to replace; empty = none"
+        "",
+        description="file of training labels, CSV of id,label, .npy or .pt: FILE or FILE#SET;"
+        " empty = none",
     )
     image_size: int = Field(0, ge=0, description="resize and centre-crop to it; 0 = as stored")
     save_features: Bool = Field(
@@ -182,6 +206,15 @@ class TrainParams(LoopParams):
     save_probabilities: Bool = Field(
         default=False, description="log the trained model's class probabilities of each sample"
     )
+
+    @model_validator(mode="after")
+    def _follow_recipe(self) -> Self:
+        """Take the settings of the model's recipe that the user has not chosen."""
+        for name, value in recipe_of(self.model).items() if self.recipe == "auto" else ():
+            if not self.is_given(name) and getattr(self, name) != value:
+                self.adapt(name, value)
+        self._check_warmup()
+        return self
 
     @model_validator(mode="after")
     def _check_noisy_labels(self) -> Self:
@@ -216,7 +249,12 @@ class TrainParams(LoopParams):
     @property
     def noisy_labels_path(self) -> Path:
         """File of wrong labels. It has no meaning where `noisy_labels` is empty."""
-        return Path(self.noisy_labels).expanduser()
+        return label_file(self.noisy_labels)[0]
+
+    @property
+    def noisy_labels_set(self) -> str:
+        """Which label set of the file; empty where it holds only one."""
+        return label_file(self.noisy_labels)[1]
 
     @property
     def data_path(self) -> Path:

@@ -1,6 +1,7 @@
 """Classification: the cross-entropy of each image with its label or its soft label."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 
 from actiontrack.recorder import Recorder
 from projects.datasets import ImageSplit, load_dataset
+from projects.loading import Normalisation
+from projects.loop import LossFunction
 from projects.models import Classifier, build_model
 from projects.params.training import TrainParams
 from projects.tasks.task import Task, Trained, last_features
@@ -27,12 +30,15 @@ class Classification(Task):
 
     def build(self, params: TrainParams, train: ImageSplit) -> Classifier:
         """The classifier that the parameters name."""
-        return build_model(
-            params.model,
-            in_channels=train.in_channels,
-            image_size=train.image_size,
-            n_classes=train.n_classes,
-        )
+        model = build_model(params.model, **_shape(params, train))
+        if model.fitted_images:
+            every = -(-len(train) // model.fitted_images)
+            model.fit_input(Normalisation.of(train).apply(train.images[::every]))
+        return model
+
+    def training_loss(self, params: TrainParams) -> LossFunction:
+        """The cross-entropy, of smoothed labels where the parameters say so."""
+        return partial(nn.functional.cross_entropy, label_smoothing=params.label_smoothing)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Mean cross-entropy of logits (batch, n_classes) with labels or soft labels."""
@@ -58,9 +64,7 @@ class Classification(Task):
         """The arguments of `build_model`."""
         return {
             "name": params.model,
-            "in_channels": train.in_channels,
-            "image_size": train.image_size,
-            "n_classes": train.n_classes,
+            **_shape(params, train),
             "class_names": train.class_names,
         }
 
@@ -70,6 +74,16 @@ class Classification(Task):
             recorder.log_features(images.ids, last_features(session, images))
         if session.params.save_probabilities:
             recorder.log_probabilities(images.ids, class_probabilities(session, images))
+
+
+def _shape(params: TrainParams, train: ImageSplit) -> dict[str, Any]:
+    """What `build_model` needs to know beside the name."""
+    shape = {
+        "in_channels": train.in_channels,
+        "image_size": train.image_size,
+        "n_classes": train.n_classes,
+    }
+    return shape | ({"width": params.width} if params.model == "speednet" else {})
 
 
 def class_probabilities(session: Trained, images: ImageSplit) -> NDArray[np.float32]:

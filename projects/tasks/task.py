@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from actiontrack.recorder import Recorder
 from projects.datasets.split import SplitName
 from projects.loading import Normalisation, Split, batches
-from projects.loop import PROBE_BATCH, Compute, Observe
+from projects.loop import PROBE_BATCH, Compute, LossFunction, Observe
 
 __all__ = ["Task", "TaskSplit", "Trained", "last_features", "metric_name"]
 
@@ -97,7 +97,11 @@ class Task(ABC):
 
     @abstractmethod
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Mean loss of a batch, the scalar that training minimises."""
+        """Mean loss of a batch, as it is recorded."""
+
+    def training_loss(self, params: Any) -> LossFunction:  # noqa: ARG002 - a default
+        """The scalar that training minimises; `loss`, unless the parameters change it."""
+        return self.loss
 
     @abstractmethod
     def record(self, recorder: Recorder, ids: Any, outputs: Tensor, targets: Tensor) -> None:

@@ -184,3 +184,32 @@ class Tables:
         (self._folder / "fer2013new.csv").write_bytes(data[1:])
         for each in self._ferplus(self._folder, "majority"):
             each.read(np.arange(min(2, len(each.ids))))
+
+
+class LabelFiles:
+    """Labels in NumPy's and in PyTorch's format, old and new, one for each image."""
+
+    share = 20
+
+    def __init__(self, folder):
+        from projects.datasets.label_files import read_label_sets
+
+        self._read, self._folder = read_label_sets, folder
+
+    def seeds(self):
+        import torch
+
+        labels = np.arange(6) % 3
+        sets = {"people": labels, "names": ["cat", "dog"], "more": torch.tensor([1, 0, 2])}
+        files = [io.BytesIO() for _ in range(3)]
+        np.save(files[0], labels)
+        torch.save(sets, files[1])
+        torch.save(sets, files[2], _use_new_zipfile_serialization=False)
+        return [bytes([place > 0]) + file.getvalue() for place, file in enumerate(files)]
+
+    def run(self, data):
+        path = self._folder / ("labels.pt" if data and data[0] % 2 else "labels.npy")
+        path.write_bytes(data[1:])
+        for labels in self._read(path).values():
+            if labels.ndim != 1 or labels.dtype.kind not in "iuU":
+                raise BrokenContractError(f"labels {labels}")

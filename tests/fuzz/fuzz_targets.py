@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from fuzz_contract import BrokenContractError, check, spelt_words, words_of
-from fuzz_inputs import Annotations, Images, Parameters, Tables
+from fuzz_inputs import Annotations, Images, LabelFiles, Parameters, Tables
 from fuzz_records import Files, ManifestJson, StepsText
 from fuzz_stored import CommandLine, Filters, VerdictFiles, VerdictLines, WebQuery
 
@@ -40,6 +40,7 @@ TARGETS = {
     "annotations": Annotations,
     "images": Images,
     "tables": Tables,
+    "label-files": LabelFiles,
 }
 
 

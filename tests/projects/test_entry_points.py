@@ -30,7 +30,7 @@ from projects.experiments import curriculum, curves, ensemble, label_noise, mode
 from projects.experiments.curriculum import CurriculumParams
 from projects.experiments.curves import CurvesParams
 from projects.experiments.ensemble import EnsembleParams
-from projects.experiments.label_noise import LabelNoiseParams
+from projects.experiments.label_noise_params import LabelNoiseParams
 from projects.experiments.model_bias import ModelBiasParams
 from projects.params import CompareParams, DemoParams, TrainParams, defaults, run_main
 from projects.params.autoencoder import AutoencoderParams

@@ -98,7 +98,7 @@ def test_a_batch_has_ids_float_images_in_channels_last_and_int64_labels():
     assert images.is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize("augment", ["none", "flip_crop"])
+@pytest.mark.parametrize("augment", ["none", "flip_crop", "flip_shift"])
 def test_batches_of_one_image_keep_their_axes(augment):
     shapes = [
         b[1].shape for b in run(make_split(3), batch_size=1, generator=seeded(), augment=augment)
@@ -201,3 +201,14 @@ def test_images_on_another_device_go_where_they_are_wanted():
     split = make_split()
     _, images, labels = run(split, device="meta")[0]
     assert (images.device.type, labels.device.type) == ("meta", "meta")
+
+
+def test_flip_shift_moves_by_two_pixels_at_most_into_the_mirrored_edge():
+    rng = np.random.default_rng(0)
+    image = torch.from_numpy(rng.normal(size=(1, 3, 32, 32)).astype(np.float32))
+    padded = np.pad(image[0].numpy(), ((0, 0), (2, 2), (2, 2)), mode="reflect")
+    windows = [padded[:, top : top + 32, left : left + 32] for top in range(5) for left in range(5)]
+    expected = {each.tobytes() for window in windows for each in (window, window[..., ::-1])}
+    many = image.expand(2000, 3, 32, 32)
+    shifted = flip_and_crop(many, seeded(), divisor=16, padding="reflect").contiguous().numpy()
+    assert {one.tobytes() for one in shifted} == expected

@@ -193,6 +193,13 @@ def test_deterministic_algorithms_are_used_unless_told_otherwise():
     seed_everything(params())
 
 
+def test_memory_is_not_written_over_before_its_use():
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    seed_everything(params())
+    assert not torch.utils.deterministic.fill_uninitialized_memory
+    assert torch.are_deterministic_algorithms_enabled()
+
+
 def test_the_rate_of_an_epoch_is_set_on_every_group_of_weights():
     model = nn.Linear(1, 1)
     optimizer = torch.optim.SGD([{"params": [model.weight]}, {"params": [model.bias]}], lr=1.0)
@@ -206,3 +213,49 @@ def test_a_cosine_schedule_ends_near_zero_and_never_rises():
     factors = [learning_rate_factor(cosine, epoch) for epoch in range(2, 10)]
     assert factors == sorted(factors, reverse=True)
     assert 0 < factors[-1] < 0.05
+
+
+def test_a_triangular_schedule_rises_to_its_peak_and_falls_with_every_update():
+    triangle = params(epochs=10, schedule="triangular")
+    factors = [learning_rate_factor(triangle, epoch) for epoch in (0, 1.15, 2.3, 6.15, 10)]
+    assert factors == pytest.approx([0.2, 0.6, 1, 0.535, 0.07])
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "step"])
+def test_the_other_schedules_change_between_epochs_only(schedule):
+    chosen = params(epochs=8, schedule=schedule, warmup_epochs=2)
+    for epoch in range(8):
+        whole = learning_rate_factor(chosen, epoch)
+        assert learning_rate_factor(chosen, epoch + 0.999) == whole
+
+
+def test_every_update_of_an_epoch_has_the_rate_of_the_schedule(digits):
+    rates = []
+    chosen = params(batch_size=20, optimizer="sgd", schedule="triangular", epochs=4)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    optimizer = make_optimizer(model, chosen)
+    train_epoch(
+        model, optimizer, digits, params=chosen, compute=CPU, epoch=2,
+        normalisation=Normalisation.of(digits), generator=torch.Generator().manual_seed(1),
+        observe=lambda *_: rates.append(optimizer.param_groups[0]["lr"]),
+    )  # fmt: skip
+    factors = [learning_rate_factor(chosen, 2 + share) for share in (0, 1 / 3, 2 / 3)]
+    assert rates == pytest.approx([1e-3 * factor for factor in factors])
+
+
+def test_biases_learn_faster_and_decay_as_fast_as_the_weights():
+    model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    chosen = params(optimizer="sgd", learning_rate=0.5, weight_decay=0.08, bias_factor=4)
+    optimizer = make_optimizer(model, chosen)
+    set_learning_rate(optimizer, chosen, 0)
+    rates = {
+        id(weight): (group["lr"], group["weight_decay"])
+        for group in optimizer.param_groups
+        for weight in group["params"]
+    }
+    for name, weight in model.named_parameters():
+        assert rates[id(weight)] == ((2.0, 0.02) if name.endswith("bias") else (0.5, 0.08))
+
+
+def test_without_a_factor_all_weights_are_one_group():
+    assert len(make_optimizer(nn.Linear(1, 1), params()).param_groups) == 1

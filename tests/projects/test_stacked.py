@@ -41,6 +41,7 @@ def in_experiment(experiment):
         # In float32, batch norm amplifies the rounding of gradients that are zero in theory.
         ({"model": "resnet_v2", "optimizer": "sgd", "learning_rate": 0.01}, 1e-2),
         ({"record": "train", "mode": "both", "record_initial": True}, 1e-4),
+        ({"model": "speednet", "width": 4, "batch_size": 20, "learning_rate": 0.05}, 1e-2),
     ],
 )
 def test_losses_are_those_of_one_training_after_the_other(
@@ -91,10 +92,12 @@ def test_soft_labels_are_trained_on_and_recorded_as_one_after_the_other(
         ("resnet_v2", "adam"),
         ("resnet_v2", "sgd"),
         ("xception_mini", "sgd"),
+        ("speednet", "sgd"),
     ],
 )
 def test_updates_in_double_precision_are_those_of_each_model_alone(name, optimizer):
-    params = validate(TrainParams, {"optimizer": optimizer, "weight_decay": 0.01})
+    settings = {"optimizer": optimizer, "weight_decay": 0.01, "bias_factor": 2}
+    params = validate(TrainParams, settings)
     models = []
     for seed in SEEDS:
         torch.manual_seed(seed)

@@ -2,11 +2,13 @@
 
 import json
 import sys
+from pathlib import Path
 
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from helpers import message
 from sklearn import metrics
 
@@ -14,8 +16,8 @@ from actiontrack.errors import MissingDependencyError, ParameterError
 from actiontrack.store import RunQuery, Store
 from projects.cross_validation import OutOfFold
 from projects.datasets import load_dataset
-from projects.experiments import label_noise
-from projects.experiments.label_noise import LabelNoiseParams
+from projects.experiments import label_noise, label_noise_params
+from projects.experiments.label_noise_params import LabelNoiseParams
 from projects.params import parse
 
 SMALL = ["--models", "cnn3", "--seeds", "2", "--subset", "240", "--test_subset", "60",
@@ -63,7 +65,7 @@ def test_every_method_has_a_row_with_its_cost(results):
     assert (frame.loc[list(CLEANLAB), "runs"] == 1).all()
     assert (frame["trainings"] == 1).all()  # 2 folds: each on one half
     assert frame["AUROC"].is_monotonic_decreasing
-    assert " ± " in frame.loc["action", "P@24"]
+    assert " ± " in frame.loc["action", "P@wrong"]
 
 
 def test_the_action_is_measured_as_scikit_learn_does(results):
@@ -182,12 +184,43 @@ def test_a_user_s_own_wrong_labels_are_the_only_ones_and_cleanlab_may_be_missing
     split, _ = load_dataset(parse(LabelNoiseParams, ONE).training())
     labels = pd.DataFrame({"id": split.ids[:9], "label": (split.labels[:9].numpy() + 1) % 10})
     labels.to_csv(tmp_path / "labels.csv", index=False)
-    monkeypatch.setattr(label_noise, "has_cleanlab", lambda: False)
-    label_noise.main([*ONE, "--noisy_labels", str(tmp_path / "labels.csv")])
+    monkeypatch.setattr(label_noise_params, "has_cleanlab", lambda: False)
+    label_noise.main([*ONE, "--noise", f"file:{tmp_path / 'labels.csv'}"])
     printed = capsys.readouterr().out
     assert "no cleanlab, no comparison with it: pip install 'actiontrack[cleanlab]'" in printed
-    assert "With 9 of 120 training labels wrong (from a file), 2 epochs: cnn3: " in printed
+    assert "With 9 of 120 training labels wrong (from labels), 2 epochs: cnn3: " in printed
     assert "best of 10 scores is " in printed
+
+
+def test_several_noises_give_one_table_and_sections_of_their_own(own_experiment, tmp_path, capsys):
+    split, _ = load_dataset(parse(LabelNoiseParams, ONE).training())
+    whole, _ = load_dataset(parse(LabelNoiseParams, []).training(subset=0))
+    labels = whole.true_labels.numpy().copy()
+    wrong = np.isin(whole.ids, split.ids[:20])
+    labels[wrong] = (labels[wrong] + 3) % 10
+    torch.save({"people": labels, "others": labels}, tmp_path / "sets.pt")
+    noise = f"symmetric,file:{tmp_path / 'sets.pt'}#people"
+    label_noise.main([*ONE, "--seeds", "1", "--cleanlab", "true", "--noise", noise])
+    printed = capsys.readouterr().out
+    assert "With 12 of 120 training labels wrong (symmetric noise), 2 epochs: cnn3" in printed
+    assert "With 20 of 120 training labels wrong (from sets people), 2 epochs: cnn3" in printed
+    page = page_of(printed)
+    frame = table(page, "every-method")
+    assert set(frame["noise"]) == {"symmetric", "sets people"}
+    assert frame.groupby("noise")["wrong"].unique().map(list).to_dict() == {
+        "symmetric": [12], "sets people": [20],
+    }  # fmt: skip
+    side = table(page, "auroc-on-every-noise")
+    assert set(side["method"]) == SCORES | CLEANLAB
+    text = (page / "report.md").read_text().replace("\\", "")
+    for name in ("symmetric", "sets people"):
+        assert f"## {name}: Distributions of the action" in text
+
+
+def page_of(printed):
+    """The folder of the page that an experiment has printed."""
+    (line,) = [line for line in printed.splitlines() if line.startswith("report ")]
+    return Path(line.split(maxsplit=1)[1].removeprefix("file://")).parent
 
 
 def test_cleanlab_that_is_asked_for_and_missing_stops_before_any_training(
@@ -200,22 +233,20 @@ def test_cleanlab_that_is_asked_for_and_missing_stops_before_any_training(
 
 def test_no_noise_is_refused():
     text = (
-        "label_noise: must be above 0 without noisy_labels, got 0.0. "
+        "label_noise: must be above 0 for symmetric noise, got 0.0. "
         "Pass for instance --label_noise 0.1."
     )
     with pytest.raises(ParameterError, match=message(text)):
         parse(LabelNoiseParams, ["--label_noise", "0"])
 
 
-def test_a_file_and_a_fraction_are_refused():
-    params = parse(LabelNoiseParams, ["--noisy_labels", "labels.csv", "--label_noise", "0.2"])
-    with pytest.raises(ParameterError, match=r"^noisy_labels: must be empty with label_noise 0.2"):
-        params.trainings()
+def test_files_alone_need_no_fraction():
+    assert parse(LabelNoiseParams, ["--noise", "file:x.csv", "--label_noise", "0"]).label_noise == 0
 
 
 @pytest.mark.parametrize(("scale", "runs"), [("smoke", 2), ("cpu", 4), ("paper", 10)])
 def test_every_scale_trains_both_models_of_the_paper_on_one_tenth_of_wrong_labels(scale, runs):
-    trainings = parse(LabelNoiseParams, ["--scale", scale]).trainings()
+    trainings = parse(LabelNoiseParams, ["--scale", scale]).trainings("symmetric")
     assert len(trainings) == runs
     assert {training.model for training in trainings} == {"cnn3", "resnet_v2"}
     assert {training.label_noise for training in trainings} == {0.1}

@@ -6,8 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from projects.experiments import label_noise
-from projects.experiments.label_noise import LabelNoiseParams
+from actiontrack.errors import ParameterError
+from projects.experiments import label_noise, label_noise_params
+from projects.experiments import label_noise_report as report
+from projects.experiments.label_noise_params import LabelNoiseParams
 from projects.params import parse
 
 #: A row for each number of samples looked at; two runs of one model.
@@ -27,9 +29,11 @@ SUMMARY = pd.DataFrame(
 DETECTED = pd.DataFrame({"n_noisy": [10], "n_samples": [100], "score": ["action"]})
 
 
-def results(detected=DETECTED):
+def results(noise="symmetric", summary=SUMMARY):
     seconds = {"cnn3": (12.4, 30.6)}
-    return label_noise._Results(train=[], test=[], detected=detected, seconds=seconds)
+    made = report.NoiseResults(noise=noise, train=[], test=[], detected=DETECTED, seconds=seconds)
+    vars(made)["summary"] = summary  # instead of what follows from the detections
+    return made
 
 
 def params(*argv):
@@ -41,41 +45,43 @@ def run(start, end):
 
 
 def test_a_row_of_the_table_has_mean_and_spread_where_there_are_several_runs():
-    table = label_noise._table(SUMMARY, results(), params()).set_index("method")
+    table = report.noise_table([results()], params()).set_index("method")
     action = table.loc["action"]
     assert (action["AUROC"], action["AP"]) == ("0.900 ± 0.010", "0.800 ± 0.020")
-    assert (action["P@10"], action["P@100"]) == ("0.700 ± 0.030", "0.100 ± 0.000")
+    assert (action["P@wrong"], action["P@100"]) == ("0.700 ± 0.030", "0.100 ± 0.000")
     assert table.loc["cleanlab_self_confidence", "AUROC"] == "0.850"
 
 
 def test_a_row_of_the_table_has_the_cost_of_its_method():
-    table = label_noise._table(SUMMARY, results(), params("--folds", "4")).set_index("method")
+    table = report.noise_table([results()], params("--folds", "4")).set_index("method")
     assert table["runs"].tolist() == [2, 1]
     assert table["trainings"].tolist() == [1, 3]
     assert table["seconds"].tolist() == [12, 31]
 
 
 @pytest.mark.parametrize(
-    ("argv", "expected"),
+    ("noise", "argv", "expected"),
     [
-        ([], "With 10 of 100 training labels wrong (symmetric noise), 5 epochs"),
+        ("symmetric", [], "With 10 of 100 training labels wrong (symmetric noise), 5 epochs"),
         (
-            ["--noise_kind", "asymmetric", "--epochs", "9"],
+            "asymmetric",
+            ["--epochs", "9"],
             "With 10 of 100 training labels wrong (asymmetric noise), 9 epochs",
         ),
         (
-            ["--noisy_labels", "labels.csv"],
-            "With 10 of 100 training labels wrong (from a file), 5 epochs",
+            "cifar10n worse_label",
+            [],
+            "With 10 of 100 training labels wrong (from cifar10n worse_label), 5 epochs",
         ),
     ],
 )
-def test_the_noise_is_told_by_number_kind_and_epochs(argv, expected):
-    assert label_noise._noise(params(*argv), results()) == expected
+def test_the_noise_is_told_by_number_name_and_epochs(noise, argv, expected):
+    assert report._noise(results(noise), params(*argv)) == expected
 
 
 @pytest.mark.parametrize(("folds", "cost"), [("2", "1 training"), ("3", "2 trainings")])
 def test_the_finding_tells_the_price_of_cleanlab(folds, cost):
-    finding = label_noise._finding(SUMMARY, results(), params("--folds", folds))
+    finding = report.noise_finding([results()], params("--folds", folds))
     assert finding.endswith(
         f"cleanlab's self-confidence by {folds}-fold cross-validation, which costs {cost} more, "
         "reaches cnn3 0.850."
@@ -83,17 +89,17 @@ def test_the_finding_tells_the_price_of_cleanlab(folds, cost):
 
 
 def test_without_cleanlab_the_finding_does_not_name_it():
-    finding = label_noise._finding(SUMMARY[:2], results(), params())
+    finding = report.noise_finding([results(summary=SUMMARY[:2])], params())
     assert "cleanlab" not in finding
 
 
 def test_the_page_says_where_cleanlab_is_not_compared():
-    assert label_noise._about_methods(params(), results()).endswith("Not compared with cleanlab.")
+    assert report._about_methods(results(), params()).endswith("Not compared with cleanlab.")
 
 
 @pytest.mark.parametrize(("parallel", "expected"), [("1", False), ("2", True)])
 def test_the_page_says_how_many_trainings_share_the_machine(parallel, expected):
-    text = label_noise._about_methods(params("--parallel", parallel), results())
+    text = report._about_methods(results(), params("--parallel", parallel))
     assert ("2 at once" in text) is expected
 
 
@@ -135,10 +141,46 @@ def test_seconds_are_the_mean_of_the_runs_and_nan_of_none():
 def test_cleanlab_is_compared_on_request_or_where_it_is_installed(
     monkeypatch, choice, installed, expected
 ):
-    monkeypatch.setattr(label_noise, "has_cleanlab", lambda: installed)
+    monkeypatch.setattr(label_noise_params, "has_cleanlab", lambda: installed)
     assert params("--cleanlab", choice).with_cleanlab is expected
 
 
-def test_a_file_of_wrong_labels_turns_the_preset_s_noise_off():
-    assert params("--noisy_labels", "labels.csv").label_noise == 0
-    assert params().label_noise == 0.1
+def test_a_file_of_wrong_labels_has_no_others_beside_it():
+    chosen = params("--noise", "file:labels.csv,asymmetric")
+    (of_file,), (drawn,) = (chosen.trainings(noise) for noise in chosen.noise)
+    assert (of_file.noisy_labels, of_file.label_noise) == ("labels.csv", 0)
+    assert (drawn.noisy_labels, drawn.label_noise, drawn.noise_kind) == ("", 0.1, "asymmetric")
+
+
+@pytest.mark.parametrize(
+    ("noise", "titles"),
+    [
+        ("symmetric,asymmetric", ["symmetric", "asymmetric"]),
+        ("file:a/cifar10n.pt#worse_label", ["cifar10n worse_label"]),
+        ("file:a/x.csv,file:b/x.csv", ["file:a/x.csv", "file:b/x.csv"]),
+    ],
+)
+def test_a_noise_has_a_short_name_where_that_tells_it_from_the_others(noise, titles):
+    assert list(params("--noise", noise).noise_titles.values()) == titles
+
+
+@pytest.mark.parametrize("noise", ["", "pair", "file:", "symmetric,symmetric", "symmetric,"])
+def test_a_noise_that_is_no_kind_and_no_file_is_refused(noise):
+    rule = "must be a comma list of symmetric, asymmetric, file:FILE without repeats"
+    with pytest.raises(ParameterError, match=f"^noise: {rule}, got "):
+        params("--noise", noise)
+
+
+def test_all_noises_stand_in_one_table():
+    table = report.noise_table([results(), results("from people")], params())
+    assert table["noise"].tolist() == ["symmetric"] * 2 + ["from people"] * 2
+    assert table["method"].tolist() == ["action", "cleanlab_self_confidence"] * 2
+
+
+def test_side_by_side_the_methods_are_sorted_by_their_mean_over_the_noises():
+    better = SUMMARY.assign(auroc_mean=[0.5, 0.5, 0.97, 0.97])
+    table = report._side_by_side([results(), results("from people", better)])
+    assert table["method"].tolist() == ["cleanlab_self_confidence", "action"]
+    assert table["symmetric"].tolist() == ["0.850", "0.900 ± 0.010"]
+    assert table["from people"].tolist() == ["0.970", "0.500 ± 0.010"]
+    assert table["mean"].tolist() == ["0.910", "0.700"]

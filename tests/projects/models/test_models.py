@@ -11,7 +11,7 @@ from projects.models import MODELS, build_model
 from projects.models.xception_mini import _same_pool
 
 README = Path(__file__).parents[3] / "projects" / "models" / "README.md"
-WIDTH = {"cnn_keras": 512, "resnet_v2": 256, "xception_mini": 128, "vgg5": 128}
+WIDTH = {"cnn_keras": 512, "resnet_v2": 256, "xception_mini": 128, "vgg5": 128, "speednet": 256}
 
 
 @pytest.fixture(autouse=True)
@@ -68,6 +68,14 @@ def xception_mini(channels, classes):
     return stem + sum(xception_block(*pair) for pair in widths) + conv(3, 128, classes)
 
 
+def speednet(channels):
+    """Width 32: filters of the first layer are fixed, its biases and those of batch norms learn."""
+    first = 8 * channels
+    convolutions = [(first, 32), (32, 32), (32, 128), (128, 128), (128, 256), (256, 256)]
+    shifts = first + 2 * (32 + 128 + 256)
+    return shifts + sum(conv(3, *pair, 0) for pair in convolutions) + 256 * 10
+
+
 HAND = {
     # 32x32: 32 -> 32, 30, 15 -> 15, 13, 6; 8x8: 8 -> 8, 6, 3 -> 3, 1
     "cnn_keras": (cnn_keras(3, 36), cnn_keras(1, 1)),
@@ -79,6 +87,7 @@ HAND = {
         three_convs(1) + dense(128, 128) + dense(128, 10),
     ),
     "cnn3": (three_convs(3) + dense(128 * 16, 10), three_convs(1) + dense(128, 10)),
+    "speednet": (speednet(3), speednet(1)),
 }
 
 
@@ -231,8 +240,8 @@ def test_an_unknown_name_is_refused():
     with pytest.raises(ParameterError) as caught:
         build("resnet50")
     assert str(caught.value) == (
-        "model: must be one of cnn_keras, resnet_v2, xception_mini, vgg5, cnn3, got 'resnet50'. "
-        "Pass one of these names."
+        "model: must be one of cnn_keras, resnet_v2, xception_mini, vgg5, cnn3, speednet, got "
+        "'resnet50'. Pass one of these names."
     )
 
 

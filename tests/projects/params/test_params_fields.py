@@ -64,7 +64,7 @@ def test_a_value_is_read(name, value, expected):
             (
                 "models",
                 value,
-                "a comma list of cnn_keras, resnet_v2, xception_mini, vgg5, cnn3",
+                "a comma list of cnn_keras, resnet_v2, xception_mini, vgg5, cnn3, speednet",
                 "cnn3",
             )
             for value in ("", "cnn4", "cnn3,", "cnn3, vgg5")

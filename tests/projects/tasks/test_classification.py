@@ -123,3 +123,14 @@ def test_last_features_are_those_of_the_model_in_eval_mode(session):
     values = last_features(session, session.test)
     np.testing.assert_allclose(values, expected, rtol=1e-4, atol=1e-5)
     assert not session.model.training
+
+
+def test_smoothed_labels_are_trained_on_and_not_recorded():
+    logits, labels = torch.randn(6, 5), torch.arange(6) % 5
+    smooth = 0.7 * torch.nn.functional.one_hot(labels, 5) + 0.3 / 5
+    trained = TASK.training_loss(params(label_smoothing=0.3))(logits, labels)
+    torch.testing.assert_close(trained, cross_entropy(logits, smooth))
+    torch.testing.assert_close(TASK.loss(logits, labels), cross_entropy(logits, labels))
+    recorder = Recorded()
+    TASK.record(recorder, IDS, logits[:4], labels[:4])
+    assert recorder.calls[0][1] is None  # by the recorder itself, from logits and labels
