@@ -228,10 +228,3 @@ def test_the_command_reads_the_verdicts_once(record, tracking_uri, monkeypatch, 
     cli.main(["verdicts", "--tracking-uri", tracking_uri, "--run", record.run.run_id, option])
     files = verdicts.list_files(record)
     assert [path for path in fetched if path in files] == files
-
-
-def test_the_pages_refuse_a_remote_store(capsys):
-    with pytest.raises(SystemExit) as ended:
-        cli.main(["ui", "--tracking-uri", "http://127.0.0.1:9"])
-    assert ended.value.code == ParameterError.exit_code
-    assert "mlflow server --app-name actiontrack" in capsys.readouterr().err
