@@ -19,9 +19,9 @@ from actiontrack.web.permissions import Everybody
 
 SERVERS = [
     pytest.param(None, id="installed"),
-    pytest.param("2.22", id="2.22", marks=pytest.mark.server),
+    pytest.param("2.22", id="2.22", marks=pytest.mark.long),
     pytest.param("3.10", id="3.10", marks=pytest.mark.server),
-    pytest.param("3.14", id="3.14", marks=pytest.mark.server),
+    pytest.param("3.14", id="3.14", marks=pytest.mark.long),
     pytest.param("newest", id="newest", marks=pytest.mark.server),
 ]
 
