@@ -15,12 +15,15 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
+import flask
 import mlflow
 import requests
 from helpers import ROOT, Server, free_port, wait_until
 
 from actiontrack.store import Store
 from actiontrack.testing import make_history, record_history
+from actiontrack.web.app import install
+from actiontrack.web.permissions import Everybody
 
 PASSWORD = "correct horse battery staple"  # noqa: S105 - of servers that live for a test
 SECRET = "closed-to-bob"  # noqa: S105 - a name to look for
@@ -71,6 +74,40 @@ def ask(url, user=None, method="GET", data=None, context=None, **headers):
         return Answer(error)
 
 
+def url_map():
+    """Path and method of everything that an application with our pages serves."""
+    app = flask.Flask("map", static_folder=None)
+    install(app, Everybody(), store=Store("sqlite:///unused.db"), key=b"key")
+    static = Path(app.blueprints["actiontrack"].static_folder)
+    files = sorted(file.relative_to(static) for file in static.rglob("*") if file.is_file())[:3]
+    routes = []
+    for rule in app.url_map.iter_rules():
+        paths = [rule.rule]
+        if rule.arguments:
+            assert rule.endpoint == "actiontrack.static", "only static files may have arguments"
+            paths = [f"/actiontrack/static/{file.as_posix()}" for file in files]
+        routes += [(path, method) for path in paths for method in sorted(rule.methods)]
+    return routes
+
+
+ROUTES = url_map()
+READING = [route for route in ROUTES if route[1] in {"GET", "HEAD"}]
+WRITING = [route for route in ROUTES if route[1] not in {"GET", "HEAD", "OPTIONS"}]
+ABOUT_RUNS = [route for route in READING + WRITING if "/static/" not in route[0]]
+LISTS = [("/actiontrack/", "GET"), ("/actiontrack/api/runs", "GET")]
+
+
+def query(*run_ids):
+    """The query that names these runs."""
+    return "?" + urllib.parse.urlencode([("run", run_id) for run_id in run_ids])
+
+
+def form_token(ask, user):
+    """A form token of a user and the cookie that belongs to it."""
+    answer = ask("/actiontrack/api/me", user)
+    return answer.json()["csrf_token"], answer.headers["Set-Cookie"].partition(";")[0]
+
+
 class Guarded(Server):
     """An `mlflow server` with MLflow's own basic auth.
 
@@ -109,24 +146,29 @@ class Guarded(Server):
         )
 
 
+def experiment_with_run(uri, name, spool):
+    """Ids of a new experiment and of its run, which is recorded as a training would."""
+    client = mlflow.MlflowClient(tracking_uri=uri)
+    experiment = client.create_experiment(name)
+    run_id = client.create_run(
+        experiment, run_name=f"{name} run", tags={"project": f"{name} tag"}
+    ).info.run_id
+    client.log_param(run_id, "dataset", f"{name} data")
+    record_history(make_history(n_samples=20), run_id, Store(uri), spool, name)
+    return experiment, run_id
+
+
 def fill(server, spool):
     """Two experiments with a run each; run ids by the name of the experiment."""
-    client = mlflow.MlflowClient(tracking_uri=server.uri)
     for user in ("alice", "bob", "carol"):
         answer = server.post("2.0/mlflow/users/create", {"username": user, "password": PASSWORD})
         assert answer.status_code == 200, answer.text
     runs = {}
     for name in ("open", SECRET):
-        experiment = client.create_experiment(name)
-        run_id = client.create_run(
-            experiment, run_name=f"{name} run", tags={"project": f"{name} tag"}
-        ).info.run_id
-        client.log_param(run_id, "dataset", f"{name} data")
-        record_history(make_history(n_samples=20), run_id, Store(server.uri), spool, name)
+        experiment, runs[name] = experiment_with_run(server.uri, name, spool)
         server.let("alice", experiment, "EDIT")
         if name == "open":
             server.let("bob", experiment, "READ")
-        runs[name] = run_id
     return runs
 
 
@@ -170,9 +212,7 @@ class AlonePages:
         return ask(self.root + path, user, method, data, **headers)
 
     def token(self, user):
-        """A form token of a user and the cookie that belongs to it."""
-        answer = self.ask("/actiontrack/api/me", user)
-        return answer.json()["csrf_token"], answer.headers["Set-Cookie"].partition(";")[0]
+        return form_token(self.ask, user)
 
     def close(self):
         with contextlib.suppress(ProcessLookupError):

@@ -1,9 +1,11 @@
 """Experiments of a tracking server: their ids by name, and their names by id."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from actiontrack.errors import NotFoundError
+from actiontrack.store.paging import items, view_type
 from actiontrack.store.translation import translated
 
 __all__ = ["Experiments"]
@@ -58,20 +60,13 @@ class Experiments:
         return str(experiment.experiment_id)
 
     def _all(self, *, deleted: bool) -> list[Any]:
-        from mlflow.entities import ViewType  # noqa: PLC0415
-
-        view = int(ViewType.ALL if deleted else ViewType.ACTIVE_ONLY)
-        experiments: list[Any] = []
-        token: str | None = None
+        search = partial(
+            self._client.search_experiments,
+            view_type=view_type(deleted=deleted),
+            max_results=_PAGE,
+        )
         with translated("experiments"):
-            while True:
-                page = self._client.search_experiments(
-                    view_type=view, max_results=_PAGE, page_token=token
-                )
-                experiments += page
-                token = page.token
-                if not token:
-                    break
+            experiments = list(items(lambda token: search(page_token=token)))
         self._names |= {item.experiment_id: item.name for item in experiments}
         return experiments
 

@@ -7,12 +7,13 @@ LIKE. What a service refuses is looked for among all runs of the query, and reme
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from itertools import islice
 from typing import Any
 
 from actiontrack.errors import NotFoundError, ParameterError
 from actiontrack.store.experiments import Experiments
+from actiontrack.store.paging import items, view_type
 from actiontrack.store.runs import (
     FORMAT_TAG,
     MODEL_TAG,
@@ -235,15 +236,11 @@ class RunSearch:
         self, query: RunQuery, experiment_ids: Sequence[str], filters: str, size: int
     ) -> Iterator[Any]:
         """Runs of MLflow's own kind, from pages of so many."""
-        from mlflow.entities import ViewType  # noqa: PLC0415
-
-        view = int(ViewType.ALL if query.deleted else ViewType.ACTIVE_ONLY)
-        token: str | None = None
-        while True:
-            page = self._client.search_runs(
-                experiment_ids, filters, run_view_type=view, max_results=size, page_token=token
-            )
-            yield from page
-            token = page.token
-            if not token:
-                return
+        search = partial(
+            self._client.search_runs,
+            experiment_ids,
+            filters,
+            run_view_type=view_type(deleted=query.deleted),
+            max_results=size,
+        )
+        return items(lambda token: search(page_token=token))

@@ -5,7 +5,6 @@ but the closed one, and dave the open one without its runs. Every route is taken
 application's own URL map.
 """
 
-import base64
 import json
 import os
 import re
@@ -14,35 +13,27 @@ import urllib.parse
 import urllib.request
 
 import flask
-import mlflow
 import pytest
 from helpers import Server, copy_for_server
 from mlflow.server import get_app_client
+from strongholds import (
+    ABOUT_RUNS,
+    LISTS,
+    PASSWORD,
+    READING,
+    ROUTES,
+    SECRET,
+    WRITING,
+    ask,
+    basic,
+    experiment_with_run,
+    form_token,
+    query,
+)
 
-from actiontrack.store import Store
-from actiontrack.testing import make_history, record_history
-from actiontrack.web.app import install, routes
+from actiontrack.web.app import routes
 from actiontrack.web.inside import BasicAuth
-from actiontrack.web.permissions import EDIT, Everybody
-
-PASSWORD = "correct horse battery staple"  # noqa: S105 - of a server that lives for this test
-SECRET = "closed-to-bob"  # noqa: S105 - a name to look for
-
-
-class Answer:
-    """Status, headers and text of an answer, whatever the status is."""
-
-    def __init__(self, raw):
-        self.status, self.headers = raw.status, raw.headers
-        self.text = raw.read().decode(errors="replace")
-
-    def json(self):
-        return json.loads(self.text)
-
-
-class NoRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_arguments):
-        return None
+from actiontrack.web.permissions import EDIT
 
 
 class Fort:
@@ -68,17 +59,11 @@ class Fort:
 
     def fill(self, spool):
         """Two experiments with a run each, written through the login as trainings would be."""
-        client = mlflow.MlflowClient(tracking_uri=self.uri)
         users = get_app_client("basic-auth", tracking_uri=self.uri)
         self.runs, self.experiments = {}, {}
         for name in ("open", SECRET):
-            experiment = client.create_experiment(name)
-            run_id = client.create_run(
-                experiment, run_name=f"{name} run", tags={"project": f"{name} tag"}
-            ).info.run_id
-            client.log_param(run_id, "dataset", f"{name} data")
-            record_history(make_history(n_samples=20), run_id, Store(self.uri), spool, name)
-            self.runs[name], self.experiments[name] = run_id, experiment
+            experiment, self.runs[name] = experiment_with_run(self.uri, name, spool)
+            self.experiments[name] = experiment
             users_of = {"alice": "EDIT"} | ({"bob": "READ"} if name == "open" else {})
             for user, permission in users_of.items():
                 if name == "open":
@@ -95,24 +80,12 @@ class Fort:
         users.grant_user_permission("dave", "experiment", self.experiments["open"], "READ")
         users.grant_user_permission("dave", "run", "*", "DENY")
 
-    def ask(self, url, user=None, method="GET", data=None, **headers):
-        if user:
-            token = base64.b64encode(f"{user}:{PASSWORD}".encode()).decode()
-            headers["Authorization"] = f"Basic {token}"
-        headers = {key.replace("_", "-"): value for key, value in headers.items()}
-        body = None if data is None else urllib.parse.urlencode(data, doseq=True).encode()
-        request = urllib.request.Request(  # noqa: S310 - our own server
-            self.uri + url, body, headers, method=method
-        )
-        try:
-            return Answer(urllib.request.build_opener(NoRedirect).open(request, timeout=60))
-        except urllib.error.HTTPError as error:
-            return Answer(error)
+    def ask(self, path, user=None, method="GET", data=None, **headers):
+        return ask(self.uri + path, user, method, data, **headers)
 
     def ask_json(self, url, user, **fields):
         """What an address of MLflow answers to a JSON object."""
-        token = base64.b64encode(f"{user}:{PASSWORD}".encode()).decode()
-        headers = {"Authorization": f"Basic {token}", "Content-Type": "application/json"}
+        headers = {"Authorization": basic(user), "Content-Type": "application/json"}
         request = urllib.request.Request(  # noqa: S310 - our own server
             self.uri + url, json.dumps(fields).encode(), headers
         )
@@ -120,10 +93,7 @@ class Fort:
             return json.load(answer)
 
     def token(self, user):
-        """A form token of a user and the cookie that belongs to it."""
-        answer = self.ask("/actiontrack/api/me", user)
-        cookie = answer.headers["Set-Cookie"].partition(";")[0]
-        return answer.json()["csrf_token"], cookie
+        return form_token(self.ask, user)
 
 
 @pytest.fixture(scope="module")
@@ -138,40 +108,6 @@ def fort(tmp_path_factory, empty_database):
     assert before["MLFLOW_TRACKING_USERNAME"] == os.environ.get("MLFLOW_TRACKING_USERNAME")
     yield built
     built.server.kill()
-
-
-def url_map():
-    """Path and method of everything that the application serves below /actiontrack."""
-    app = flask.Flask("map")
-    install(app, Everybody(), store=Store("sqlite:///unused.db"), key=b"key")
-    found = []
-    for rule in app.url_map.iter_rules():
-        if not rule.rule.startswith("/actiontrack"):
-            continue
-        paths = [rule.rule]
-        if rule.arguments:
-            assert rule.endpoint == "actiontrack.static", "only static files may have arguments"
-            folder = app.blueprints["actiontrack"].static_folder
-            names = [
-                os.path.relpath(os.path.join(where, name), folder)  # noqa: PTH118
-                for where, _, files in os.walk(folder)
-                for name in files
-            ]
-            paths = [f"/actiontrack/static/{name}" for name in sorted(names)[:3]]
-        found += [(path, method) for path in paths for method in sorted(rule.methods)]
-    return found
-
-
-ROUTES = url_map()
-READING = [each for each in ROUTES if each[1] in {"GET", "HEAD"}]
-WRITING = [each for each in ROUTES if each[1] not in {"GET", "HEAD", "OPTIONS"}]
-ABOUT_RUNS = [each for each in READING + WRITING if "/static/" not in each[0]]
-LISTS = [("/actiontrack/", "GET"), ("/actiontrack/api/runs", "GET")]
-
-
-def query(*run_ids):
-    """A query with what any route may ask for; a route that doesn't know a name answers 400."""
-    return "?" + urllib.parse.urlencode([("run", each) for each in run_ids])
 
 
 def test_the_url_map_holds_pages_api_and_static_files():

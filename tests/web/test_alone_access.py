@@ -6,16 +6,23 @@ taken from the application's own URL map.
 
 import concurrent.futures
 import re
-import urllib.parse
 
-import flask
 import pytest
 from environments import python_with_mlflow
-from strongholds import PASSWORD, SECRET, AlonePages, Guarded, basic, fill
-
-from actiontrack.store import Store
-from actiontrack.web.app import install
-from actiontrack.web.permissions import Everybody
+from strongholds import (
+    ABOUT_RUNS,
+    LISTS,
+    PASSWORD,
+    READING,
+    ROUTES,
+    SECRET,
+    WRITING,
+    AlonePages,
+    Guarded,
+    basic,
+    fill,
+    query,
+)
 
 SERVERS = [
     pytest.param(None, id="installed"),
@@ -66,29 +73,7 @@ def place(request, tmp_path_factory, warm_python):
         place.server.kill()
 
 
-def url_map():
-    """Path and method of everything that the application serves below /actiontrack."""
-    app = flask.Flask("map", static_folder=None)
-    install(app, Everybody(), store=Store("sqlite:///unused.db"), key=b"key")
-    paths = [
-        (rule.rule.replace("<path:filename>", "app.css"), method)
-        for rule in app.url_map.iter_rules()
-        for method in sorted(rule.methods)
-    ]
-    assert all("<" not in path for path, _ in paths)
-    return paths
-
-
-ROUTES = url_map()
-READING = [route for route in ROUTES if route[1] in {"GET", "HEAD"}]
-WRITING = [route for route in ROUTES if route[1] not in {"GET", "HEAD", "OPTIONS"}]
-ABOUT_RUNS = [route for route in READING + WRITING if "/static/" not in route[0]]
-LISTS = [("/actiontrack/", "GET"), ("/actiontrack/api/runs", "GET")]
 SCORES = "/actiontrack/api/scores"
-
-
-def query(*run_ids):
-    return "?" + urllib.parse.urlencode([("run", run_id) for run_id in run_ids])
 
 
 @pytest.mark.parametrize(
