@@ -21,17 +21,17 @@ class LabelNoiseParams(ExperimentParams):
         "smoke": {
             "subset": 700, "seeds": 1, "label_noise": 0.1, "folds": 2, "cleanlab_seeds": 1,
             "epochs": 5, "augment": "none", "schedule": "constant", "warmup_epochs": 0,
-            "optimizer": "adam", "learning_rate": 1e-3, "weight_decay": 0.0,
+            "batch_size": 128, "optimizer": "adam", "learning_rate": 1e-3, "weight_decay": 0.0,
         },
         "cpu": {
             "seeds": 2, "label_noise": 0.1, "folds": 3, "cleanlab_seeds": 1,
             "epochs": 20, "augment": "flip_crop", "schedule": "constant", "warmup_epochs": 0,
-            "optimizer": "adam", "learning_rate": 1e-3, "weight_decay": 0.0,
+            "batch_size": 128, "optimizer": "adam", "learning_rate": 1e-3, "weight_decay": 0.0,
         },
         "paper": {
             "seeds": 5, "label_noise": 0.1, "folds": 5, "cleanlab_seeds": 5,
             "epochs": 85, "augment": "flip_crop", "schedule": "cosine", "warmup_epochs": 1,
-            "optimizer": "adam", "learning_rate": 1e-3, "weight_decay": 0.0,
+            "batch_size": 128, "optimizer": "adam", "learning_rate": 1e-3, "weight_decay": 0.0,
         },
     }  # fmt: skip
 
@@ -59,7 +59,7 @@ class LabelNoiseParams(ExperimentParams):
         description="learning rate over the epochs"
     )
     warmup_epochs: int = auto(ge=0, description="epochs of linear warm-up, fewer than epochs")
-    batch_size: int = Field(128, ge=1, description="images per update")
+    batch_size: int = auto(ge=1, description="images per update")
     optimizer: Literal["adam", "sgd", "adamw"] = auto(description="update rule")
     learning_rate: float = auto(gt=0, description="step size at its peak")
     weight_decay: float = auto(ge=0, description="L2 penalty (adamw: decoupled)")

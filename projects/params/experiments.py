@@ -1,9 +1,9 @@
 """Parameters that all experiments share: a scale, whose preset fills what the user leaves out."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
 
 from projects.params.fields import Dataset
 from projects.params.reading import Params, validate
@@ -45,6 +45,7 @@ class ScaledParams(Params):
     """
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {}
+    _chosen: frozenset[str] = PrivateAttr(default=frozenset())  # in the place of the preset's
 
     scale: Scale = Field(
         "smoke", description="digits in a minute, CIFAR-10 on 2 cores, or the paper's own settings"
@@ -67,25 +68,33 @@ class ScaledParams(Params):
         values = _DATA[existing] | _COMPUTE[existing] | dict(cls.presets.get(existing, {}))
         return {name: value for name, value in values.items() if name in cls.model_fields}
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")  # the validators of a subclass come after it
     @classmethod
-    def _fill(cls, values: Any) -> Any:
+    def _fill(cls, values: Any, check: ModelWrapValidatorHandler[Self]) -> Self:
         """Put the preset's values where the user gives none; an unknown scale is refused later."""
         chosen = {name: value for name, value in dict(values).items() if value != AUTO}
         left_to_preset = {name: AUTO for name, value in dict(values).items() if value == AUTO}
-        return left_to_preset | cls.preset(str(values.get("scale", "smoke"))) | chosen
+        preset = cls.preset(str(values.get("scale", "smoke")))
+        params = check(left_to_preset | preset | chosen)
+        params._chosen = frozenset(chosen.keys() & preset.keys())  # noqa: SLF001 - its own
+        return params
 
     def is_given(self, name: str) -> bool:
-        """Whether the value of a parameter differs from its preset or default."""
-        default = type(self).model_fields[name].default
-        return bool(getattr(self, name) != self.preset(self.scale).get(name, default))
+        """Whether the user chose the value of a parameter, be it equal to that of the preset.
+
+        Of what the preset fills only ``auto`` counts as not chosen: MLproject passes that.
+        """
+        if name in self.preset(self.scale):
+            return name in self._chosen
+        return super().is_given(name)
 
     def training(self, **changes: object) -> TrainParams:
         """One training of this experiment: the parameters of the same name, and `changes`.
 
-        Where a model has a recipe, it takes the place of what the scale fills in. The training has
-        all of it by name and follows no recipe of its own, so that it stays the same in a process
-        of its own. It makes no report: the experiment makes one.
+        Where a model has a recipe, it takes the place of what the scale fills in, and a triangular
+        schedule that of the scale's warm-up. The training has all of it by name and follows no
+        recipe of its own, so that it stays the same in a process of its own. It makes no report:
+        the experiment makes one.
 
         Raises:
             ParameterError: The training can't have these values.
@@ -93,6 +102,8 @@ class ScaledParams(Params):
         shared = {name: value for name, value in self if name in TrainParams.model_fields}
         recipe = recipe_of(str((shared | changes).get("model", "")))
         shared |= {name: value for name, value in recipe.items() if not self._has_chosen(name)}
+        if shared.get("schedule") == "triangular" and not self._has_chosen("warmup_epochs"):
+            shared["warmup_epochs"] = 0
         recipes = {"recipe": "none"} if recipe else {}
         return validate(TrainParams, shared | recipes | {"report": False} | changes)
 

@@ -40,6 +40,17 @@ def test_a_given_value_wins_over_the_preset():
     assert parse(Example, ["--scale", "paper", "--rounds", "4"]).rounds == 4
 
 
+@pytest.mark.parametrize(
+    ("argv", "is_given"),
+    [
+        *[([], False), (["--rounds", "auto"], False)],
+        *[(["--rounds", "20"], True), (["--rounds", "4"], True)],
+    ],
+)
+def test_a_value_is_chosen_though_it_is_that_of_the_preset(argv, is_given):
+    assert parse(Example, ["--scale", "paper", *argv]).is_given("rounds") is is_given
+
+
 def test_the_word_auto_is_the_preset():
     assert parse(Example, ["--scale", "paper", "--rounds", "auto"]).rounds == 20
 

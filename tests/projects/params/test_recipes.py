@@ -73,6 +73,32 @@ def test_in_an_experiment_what_the_user_chooses_stays():
     assert settings(training) == RECIPE | {"learning_rate": 0.1, "batch_size": 32}
 
 
+@pytest.mark.parametrize(
+    ("scale", "name", "value"),
+    [("smoke", "batch_size", 128), ("cpu", "optimizer", "adam"), ("paper", "schedule", "cosine")],
+)
+def test_in_an_experiment_a_choice_that_is_equal_to_the_preset_stays(scale, name, value):
+    assert LabelNoiseParams.preset(scale)[name] == value
+    chosen = parse(LabelNoiseParams, ["--scale", scale, f"--{name}", str(value)])
+    assert settings(chosen.training(model="speednet")) == RECIPE | {name: value}
+
+
+@pytest.mark.parametrize("scale", ["smoke", "cpu", "paper"])
+def test_the_triangular_schedule_of_the_recipe_has_no_warm_up_of_the_scale(scale):
+    params = parse(LabelNoiseParams, ["--models", "speednet,cnn3", "--scale", scale])
+    by_model = {training.model: training for training in params.trainings("symmetric")}
+    assert settings(by_model["speednet"]) == RECIPE
+    assert by_model["speednet"].warmup_epochs == 0
+    assert by_model["cnn3"].warmup_epochs == params.warmup_epochs == int(scale == "paper")
+
+
+@pytest.mark.parametrize("epochs", ["1", "2"])
+def test_a_warm_up_that_is_chosen_is_refused_beside_the_recipe_of_an_experiment(epochs):
+    chosen = parse(LabelNoiseParams, ["--scale", "paper", "--warmup_epochs", epochs])
+    with pytest.raises(ParameterError, match=r"^warmup_epochs: must be 0 with schedule triangular"):
+        chosen.training(model="speednet")
+
+
 @pytest.mark.parametrize("augment", ["none", "flip_crop"])
 def test_a_training_stays_the_same_in_a_process_of_its_own(augment):
     chosen = parse(LabelNoiseParams, ["--scale", "cpu", "--augment", augment])
