@@ -34,6 +34,7 @@ from projects.experiments.label_noise_report import (
     noise_report,
     noise_table,
 )
+from projects.params.fields import NOISE_KINDS
 from projects.params.reading import parse, run_main
 from projects.params.training import TrainParams
 from projects.run_log import lasting
@@ -57,8 +58,16 @@ def main(argv: Sequence[str]) -> None:
         results, start = [], 0
         for noise, of_noise in zip(params.noise, by_noise, strict=True):
             part = slice(start, start := start + len(of_noise))
-            title = params.noise_titles[noise]
-            results.append(_measure(current.store, title, of_noise, runs[part], validated[part]))
+            results.append(
+                _measure(
+                    current.store,
+                    of_noise,
+                    runs[part],
+                    validated[part],
+                    noise=params.noise_titles[noise],
+                    drawn=noise in NOISE_KINDS,
+                )
+            )
         table = noise_table(results, params)
         print(f"\n{table.to_string(index=False)}")
         current.finish(noise_report(results, table, params), noise_finding(results, params))
@@ -66,19 +75,22 @@ def main(argv: Sequence[str]) -> None:
 
 def _measure(
     store: Store,
-    noise: str,
     trainings: Sequence[TrainParams],
     runs: Sequence[RunInfo],
     validated: Sequence[RunInfo | None],
+    *,
+    noise: str,
+    drawn: bool,
 ) -> NoiseResults:
     """Measure every score on one noise.
 
     Args:
         store: that holds the runs.
-        noise: its short name.
         trainings: on the labels with this noise.
         runs: of the trainings.
         validated: the run with the out-of-fold probabilities of each, None where there is none.
+        noise: its short name.
+        drawn: whether it is drawn by chance.
     """
     ids = tuple(run.run_id for run in runs)
     train, test = (
@@ -98,7 +110,9 @@ def _measure(
         positions = [row for row, training in enumerate(trainings) if training.model == model]
         folds_of_model = [run for row in positions if (run := validated[row]) is not None]
         seconds[model] = _seconds([runs[row] for row in positions]), _seconds(folds_of_model)
-    return NoiseResults(noise=noise, train=train, test=test, detected=detected, seconds=seconds)
+    return NoiseResults(
+        noise=noise, drawn=drawn, train=train, test=test, detected=detected, seconds=seconds
+    )
 
 
 def _cross_validate(

@@ -13,6 +13,8 @@ from projects.params.training import TrainParams, fit_warmup
 
 __all__ = ["LabelNoiseParams"]
 
+_TAKEN = frozenset({*NOISE_KINDS, "model", "method", "mean"})  # the last are columns of a table
+
 
 class LabelNoiseParams(ExperimentParams):
     """Train on wrong labels and measure how well every score finds them, beside cleanlab."""
@@ -89,9 +91,15 @@ class LabelNoiseParams(ExperimentParams):
 
     @property
     def noise_titles(self) -> dict[str, str]:
-        """A short name for each noise: its kind, or the file's name with the label set."""
+        """A short name for each noise: its kind, or the file's name with the label set.
+
+        Where a short name would be that of another noise, or mean something else, all are as the
+        user wrote them.
+        """
         titles = {noise: _title(noise) for noise in self.noise}
-        return titles if len(set(titles.values())) == len(titles) else {n: n for n in self.noise}
+        of_files = {title for noise, title in titles.items() if noise not in NOISE_KINDS}
+        is_clear = len(set(titles.values())) == len(titles) and of_files.isdisjoint(_TAKEN)
+        return titles if is_clear else {noise: noise for noise in self.noise}
 
     def trainings(self, noise: str) -> list[TrainParams]:
         """A training of every model with every seed, which chooses the wrong labels too.

@@ -20,7 +20,6 @@ from actiontrack.reporting.document import Report, Section
 from actiontrack.scores import EL2N_STEPS
 from actiontrack.store import StoredRecord
 from projects.experiments.label_noise_params import LabelNoiseParams
-from projects.params.fields import NOISE_KINDS
 
 __all__ = ["K", "NoiseResults", "noise_finding", "noise_report", "noise_table"]
 
@@ -35,6 +34,7 @@ class NoiseResults:
 
     Attributes:
         noise: its short name.
+        drawn: whether its wrong labels are drawn by chance, with each seed others.
         train: records of the noisy training split, one per training.
         test: records of the test split.
         detected: frame of `analysis.noise_detection`.
@@ -42,6 +42,7 @@ class NoiseResults:
     """
 
     noise: str
+    drawn: bool
     train: list[StoredRecord]
     test: list[StoredRecord]
     detected: pd.DataFrame
@@ -112,7 +113,7 @@ def _first_seen(models: "pd.Series[Any]") -> "pd.Series[Any]":
 def _noise(results: NoiseResults, params: LabelNoiseParams) -> str:
     first = results.detected.iloc[0]
     counted = f"{first['n_noisy']} of {first['n_samples']} training labels wrong"
-    kind = f"{results.noise} noise" if results.noise in NOISE_KINDS else f"from {results.noise}"
+    kind = f"{results.noise} noise" if results.drawn else f"from {results.noise}"
     return f"With {counted} ({kind}), {params.epochs} epochs"
 
 
@@ -189,7 +190,7 @@ def _noises_section(results: Sequence[NoiseResults]) -> Section:
 
 
 def _about_methods(results: NoiseResults, params: LabelNoiseParams) -> str:
-    drawn = ": each seed draws other wrong labels too" if results.noise in NOISE_KINDS else ""
+    drawn = ": each seed draws other wrong labels too" if results.drawn else ""
     at_once = f", {params.parallel} at once" if params.parallel > 1 else ""
     text = (
         f"{_noise(results, params)}, mean ± standard deviation over the runs{drawn}. "

@@ -29,9 +29,11 @@ SUMMARY = pd.DataFrame(
 DETECTED = pd.DataFrame({"n_noisy": [10], "n_samples": [100], "score": ["action"]})
 
 
-def results(noise="symmetric", summary=SUMMARY):
+def results(noise="symmetric", summary=SUMMARY, *, drawn=True):
     seconds = {"cnn3": (12.4, 30.6)}
-    made = report.NoiseResults(noise=noise, train=[], test=[], detected=DETECTED, seconds=seconds)
+    made = report.NoiseResults(
+        noise=noise, drawn=drawn, train=[], test=[], detected=DETECTED, seconds=seconds
+    )
     vars(made)["summary"] = summary  # instead of what follows from the detections
     return made
 
@@ -60,23 +62,37 @@ def test_a_row_of_the_table_has_the_cost_of_its_method():
 
 
 @pytest.mark.parametrize(
-    ("noise", "argv", "expected"),
+    ("noise", "drawn", "argv", "expected"),
     [
-        ("symmetric", [], "With 10 of 100 training labels wrong (symmetric noise), 5 epochs"),
+        ("symmetric", True, [], "With 10 of 100 training labels wrong (symmetric noise), 5 epochs"),
         (
             "asymmetric",
+            True,
             ["--epochs", "9"],
             "With 10 of 100 training labels wrong (asymmetric noise), 9 epochs",
         ),
         (
             "cifar10n worse_label",
+            False,
             [],
             "With 10 of 100 training labels wrong (from cifar10n worse_label), 5 epochs",
         ),
+        (
+            "symmetric",
+            False,
+            [],
+            "With 10 of 100 training labels wrong (from symmetric), 5 epochs",
+        ),
     ],
 )
-def test_the_noise_is_told_by_number_name_and_epochs(noise, argv, expected):
-    assert report._noise(results(noise), params(*argv)) == expected
+def test_the_noise_is_told_by_number_name_and_epochs(noise, drawn, argv, expected):
+    assert report._noise(results(noise, drawn=drawn), params(*argv)) == expected
+
+
+@pytest.mark.parametrize("drawn", [True, False])
+def test_only_of_drawn_labels_the_page_says_that_seeds_differ_in_them(drawn):
+    text = report._about_methods(results(drawn=drawn), params())
+    assert ("each seed draws other wrong labels too" in text) is drawn
 
 
 @pytest.mark.parametrize(("folds", "cost"), [("2", "1 training"), ("3", "2 trainings")])
@@ -158,6 +174,12 @@ def test_a_file_of_wrong_labels_has_no_others_beside_it():
         ("symmetric,asymmetric", ["symmetric", "asymmetric"]),
         ("file:a/cifar10n.pt#worse_label", ["cifar10n worse_label"]),
         ("file:a/x.csv,file:b/x.csv", ["file:a/x.csv", "file:b/x.csv"]),
+        ("file:a/symmetric.npy", ["file:a/symmetric.npy"]),
+        ("symmetric,file:asymmetric.npy", ["symmetric", "file:asymmetric.npy"]),
+        ("file:model.csv,symmetric", ["file:model.csv", "symmetric"]),
+        ("file:method.csv,file:b/x.csv", ["file:method.csv", "file:b/x.csv"]),
+        ("file:mean.csv", ["file:mean.csv"]),
+        ("file:mean.pt#worst", ["mean worst"]),
     ],
 )
 def test_a_noise_has_a_short_name_where_that_tells_it_from_the_others(noise, titles):
