@@ -21,11 +21,22 @@ from torch import Tensor
 
 from actiontrack.errors import DataError
 
-__all__ = ["ARRAY_SUFFIXES", "CLEAN", "LabelSet", "read_label_sets"]
+__all__ = ["ARRAY_SUFFIXES", "CLEAN", "LabelSet", "check_is_file", "read_label_sets"]
 
 ARRAY_SUFFIXES = frozenset({".npy", ".pt", ".pth"})
 CLEAN = "clean_label"  # the set of CIFAR-10N that holds the true labels
 LabelSet = NDArray[Any]  # of one dimension, whole numbers or text
+_HOLDS_PICKLE = (b"\x80", b"PK")  # how a pickle begins, and the archive in which PyTorch has one
+
+
+def check_is_file(path: Path, remedy: str = "") -> None:
+    """Refuse a path where there is no file of labels.
+
+    Raises:
+        DataError: names the path and says what to do, the remedy.
+    """
+    if not path.is_file():
+        raise DataError(f"noisy_labels: {path} is not a file.{remedy and f' {remedy}.'}")
 
 
 def read_label_sets(path: Path) -> dict[str, LabelSet]:
@@ -41,10 +52,13 @@ def read_label_sets(path: Path) -> dict[str, LabelSet]:
         DataError: A missing or damaged file, one that would have to be unpickled, or one without
             labels.
     """
-    if not path.is_file():
-        raise DataError(f"noisy_labels: {path} is not a file.")
-    content = _read_npy(path) if path.suffix.lower() == ".npy" else _read_pt(path)
-    sets = content if isinstance(content, Mapping) else {"": content}
+    check_is_file(path)
+    read = _read_npy if path.suffix.lower() == ".npy" else _read_pt
+    try:
+        stored = read(path, path.read_bytes())  # a file that is mapped could shrink meanwhile
+    except OSError as error:
+        raise DataError(f"noisy_labels: {path} can't be read ({error.strerror}).") from error
+    sets = stored if isinstance(stored, Mapping) else {"": stored}
     labels = {str(name): _as_labels(values) for name, values in sets.items()}
     usable = {name: array for name, array in labels.items() if array is not None}
     if not usable:
@@ -59,38 +73,37 @@ def _as_labels(values: Any) -> LabelSet | None:
     """The values as labels (N,), None if they are none."""
     if isinstance(values, _Array):
         values = values.values
-    if isinstance(values, Tensor):
-        values = values.detach().cpu().numpy()
-    if not isinstance(values, np.ndarray | list | tuple):
+    if not isinstance(values, Tensor | np.ndarray | list | tuple):
         return None
     try:
-        labels = np.asarray(values)
-    except (ValueError, TypeError):  # a list of lists of several lengths
-        return None
+        labels = np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values)
+    except (ValueError, TypeError, RuntimeError):
+        return None  # a list of lists of several lengths, or a tensor that NumPy has nothing for
     is_label = labels.dtype.kind in "iuU" and labels.ndim == 1 and labels.size > 0
     return labels if is_label else None
 
 
-def _read_npy(path: Path) -> Any:
+def _read_npy(path: Path, content: bytes) -> Any:
     try:
-        return np.lib.format.read_array(io.BytesIO(path.read_bytes()), allow_pickle=False)
+        return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
     except Exception as error:  # a damaged header is read as an expression of Python
         if "allow_pickle" in str(error):
             raise _needs_unpickling(path, "objects of Python") from error
-        raise _damaged(path, "a NumPy file", error) from error
+        raise _damaged(path, "NumPy", str(error)) from error
 
 
-def _read_pt(path: Path) -> Any:
+def _read_pt(path: Path, content: bytes) -> Any:
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_stand_ins()):
             warnings.simplefilter("ignore")  # about old formats of PyTorch
-            # From memory: a file that is mapped could shrink under its reader.
-            return torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
+            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged file makes PyTorch raise
         reason = str(error)
-        if "GLOBAL" in reason or "weights_only" in reason.casefold().replace(" ", "_"):
+        is_refused = "weights_only" in reason.casefold().replace(" ", "_")
+        if "GLOBAL" in reason or (is_refused and content.startswith(_HOLDS_PICKLE)):
             raise _needs_unpickling(path, _forbidden(reason)) from error
-        raise _damaged(path, "a PyTorch file", error) from error
+        # PyTorch takes what it can't read for a pickle, and its reason is not to be followed.
+        raise _damaged(path, "PyTorch", "" if is_refused else reason) from error
 
 
 class _Kind:
@@ -149,6 +162,7 @@ def _needs_unpickling(path: Path, what: str) -> DataError:
     )
 
 
-def _damaged(path: Path, kind: str, error: Exception) -> DataError:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return DataError(f"noisy_labels: {path} can't be read as {kind} ({reason}).")
+def _damaged(path: Path, library: str, reason: str) -> DataError:
+    first = next(iter(reason.strip().splitlines()), "")
+    because = f" ({first})" if first else ""
+    return DataError(f"noisy_labels: {path} is damaged or is no file of {library}{because}.")

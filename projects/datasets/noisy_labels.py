@@ -10,7 +10,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from actiontrack.errors import DataError
-from projects.datasets.label_files import ARRAY_SUFFIXES, CLEAN, LabelSet, read_label_sets
+from projects.datasets.label_files import (
+    ARRAY_SUFFIXES,
+    CLEAN,
+    LabelSet,
+    check_is_file,
+    read_label_sets,
+)
 from projects.datasets.split import Ids, Labels, Source
 
 __all__ = ["digest_file", "read_noisy_labels"]
@@ -23,8 +29,7 @@ EXAMPLE = "Write one line id,label and one line per wrong label, e.g. 17,3"
 
 def _read(path: Path) -> pd.DataFrame:
     """Read ids and labels as text: "NA" is a class like any other."""
-    if not path.is_file():
-        raise DataError(f"noisy_labels: {path} is not a file. {EXAMPLE}.")
+    check_is_file(path, EXAMPLE)
     try:
         frame = pd.read_csv(
             path, usecols=COLUMNS, dtype=str, keep_default_na=False, encoding="utf-8-sig"
@@ -195,6 +200,11 @@ def _check_better_than_chance(labels: Labels, train: Source, path: Path) -> None
 
 
 def digest_file(path: Path) -> str:
-    """Digest of a file's content: sha256, 64 hex characters."""
+    """Digest of the content of a file of labels: sha256, 64 hex characters.
+
+    Raises:
+        DataError: There is no such file.
+    """
+    check_is_file(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

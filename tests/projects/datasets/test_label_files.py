@@ -59,6 +59,14 @@ class Exploit:
         return os.mkdir, (str(self.path),)
 
 
+def pickle_alone(content, path, protocol):
+    path.write_bytes(pickle.dumps(content, protocol=protocol))
+
+
+def torch_save(content, path, protocol):
+    torch.save(content, path, pickle_protocol=protocol)
+
+
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int64", ">i4"])
 def test_an_array_has_a_label_for_each_training_image(npy, dtype):
     train = load(npy(PEOPLE.astype(dtype)))
@@ -93,6 +101,20 @@ def test_a_pt_file_with_a_single_set_needs_no_choice(pt):
 def test_what_is_no_label_set_is_passed_over(pt):
     path = pt({"people": PEOPLE, "scores": np.ones(N), "author": "me", "pairs": np.ones((N, 2))})
     assert set(read_label_sets(path)) == {"people"}
+
+
+WITHOUT_NUMPY = [
+    torch.ones(N, dtype=torch.bfloat16), torch.ones(N, dtype=torch.int64).to_sparse(),
+    torch.ones((N, 2)).to_sparse(), torch.ones(N).to("meta"), [torch.ones(N).bfloat16()],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("other", WITHOUT_NUMPY, ids=lambda other: type(other).__name__)
+def test_tensors_that_numpy_has_nothing_for_are_no_label_sets(pt, other):
+    path = pt({"people": PEOPLE, "other": other})
+    assert load(path).labels.tolist() == load(f"{path}#people").labels.tolist() == PEOPLE.tolist()
+    assert fails(f"{path}#other").endswith("has no label set 'other'. There are: people.")
+    assert "holds no labels: they must be a list or an array" in fails(pt(other, "one.pt"))
 
 
 def test_a_file_whose_name_holds_the_mark_is_that_file(npy):
@@ -218,6 +240,24 @@ def test_a_damaged_file_is_named(tmp_path, name, content):
     path = tmp_path / name
     path.write_bytes(content)
     assert fails(path).startswith(f"noisy_labels: {path} ")
+
+
+@pytest.mark.parametrize(
+    "content", [b"id,label\n1,2\n", bytes(100), b"\x89PNG\r\n\x1a\n", b"\x93NUMPY\x01\x00\xff\xff{"]
+)
+def test_what_is_no_file_of_pytorch_is_not_said_to_need_unpickling(tmp_path, content):
+    path = tmp_path / "labels.pt"
+    path.write_bytes(content)
+    assert fails(path) == f"noisy_labels: {path} is damaged or is no file of PyTorch."
+
+
+@pytest.mark.parametrize("protocol", [0, 4, 5])
+@pytest.mark.parametrize("saved", [pickle_alone, torch_save], ids=["alone", "by PyTorch"])
+def test_what_needs_unpickling_is_said_to_by_every_protocol(tmp_path, saved, protocol):
+    path = tmp_path / "labels.pt"
+    saved(Exploit(tmp_path / "made"), path, protocol)
+    assert PICKLED in fails(path)
+    assert not (tmp_path / "made").exists()
 
 
 @pytest.mark.parametrize("name", ["no.npy", "no.pt"])

@@ -12,13 +12,13 @@ import torch
 from helpers import message
 from sklearn import metrics
 
-from actiontrack.errors import MissingDependencyError, ParameterError
+from actiontrack.errors import DataError, MissingDependencyError, ParameterError
 from actiontrack.store import RunQuery, Store
 from projects.cross_validation import OutOfFold
 from projects.datasets import load_dataset
 from projects.experiments import label_noise, label_noise_params
 from projects.experiments.label_noise_params import LabelNoiseParams
-from projects.params import parse
+from projects.params import parse, run_main
 
 SMALL = ["--models", "cnn3", "--seeds", "2", "--subset", "240", "--test_subset", "60",
          "--epochs", "3", "--cleanlab", "true"]  # fmt: skip
@@ -190,6 +190,15 @@ def test_a_user_s_own_wrong_labels_are_the_only_ones_and_cleanlab_may_be_missing
     assert "no cleanlab, no comparison with it: pip install 'actiontrack[cleanlab]'" in printed
     assert "With 9 of 120 training labels wrong (from labels), 2 epochs: cnn3: " in printed
     assert "best of 10 scores is " in printed
+
+
+def test_a_file_of_labels_that_is_not_there_is_named_in_one_sentence(
+    own_experiment, tmp_path, capsys
+):
+    words = [*ONE, "--cleanlab", "false", "--noise", f"file:{tmp_path / 'no.pt'}"]
+    assert run_main(label_noise.main, words) == DataError.exit_code
+    message = capsys.readouterr().err
+    assert f"error: noisy_labels: {tmp_path / 'no.pt'} is not a file.\n" in message
 
 
 def test_several_noises_give_one_table_and_sections_of_their_own(own_experiment, tmp_path, capsys):
