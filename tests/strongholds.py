@@ -200,6 +200,10 @@ class AlonePages:
         return "(Ctrl-C ends it)" in self.log
 
     @property
+    def process_id(self):
+        return self._process.pid
+
+    @property
     def log(self):
         return (self.folder / "ui.log").read_text()
 

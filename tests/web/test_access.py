@@ -141,9 +141,11 @@ def test_a_reader_is_let_in_where_he_may_read(fort, path, method):
 @pytest.mark.parametrize(("path", "method"), WRITING)
 def test_a_reader_may_not_write_even_with_a_token(fort, path, method):
     token, cookie = fort.token("bob")
-    data = {"csrf_token": token, "id": "1", "verdict": "fine", "run": fort.runs["open"]}
-    answer = fort.ask(path + query(fort.runs["open"]), "bob", method, data, Cookie=cookie)
-    assert answer.status == 403
+    data = {"csrf_token": token, "id": "1", "verdict": "fine"}
+    run = fort.runs["open"]
+    for address, form in ((path + query(run), data), (path, data | {"run": run})):
+        assert fort.ask(address, "bob", method, form, Cookie=cookie).status == 403
+    assert fort.ask("/actiontrack/api/verdicts" + query(run), "bob").json()["total"] == 0
 
 
 @pytest.mark.parametrize(("path", "method"), WRITING)
