@@ -1,15 +1,20 @@
-"""Environments with another MLflow, for tests against its server: made once, in a cache."""
+"""Environments with another MLflow, for tests against its server, kept in a cache.
+
+One is made anew when its requirements change, and that with the newest MLflow every week.
+"""
 
 import os
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import platformdirs
 import pytest
 
-#: What `uv pip install` is told for each. SQLAlchemy 2.1 is newer than MLflow 2 knows of.
+#: What `uv pip install` is told for each, here and by `make matrix`. SQLAlchemy 2.1 is newer than
+#: MLflow 2 knows of.
 REQUIREMENTS = {
     "2.22": ("mlflow[auth]>=2.22,<2.23", "sqlalchemy<2.1", "setuptools<81"),
     "3.10": ("mlflow[auth]>=3.10,<3.11",),
@@ -30,14 +35,23 @@ def python_with_mlflow(version):
         return os.environ[name]
     folder = Path(platformdirs.user_cache_dir("actiontrack-tests")) / f"mlflow-{version}"
     python = folder / "bin" / "python"
-    if not (folder / "complete").exists():
+    made_of, complete = _made_of(version, datetime.now(UTC)), folder / "complete"
+    if not complete.exists() or complete.read_text(encoding="utf-8") != made_of:
         try:
             _make(folder, python, REQUIREMENTS[version])
+            complete.write_text(made_of, encoding="utf-8")
         except (OSError, subprocess.CalledProcessError) as error:
             said = getattr(error, "stderr", "") or str(error)
             reason = f"no environment with MLflow {version} ({name}): {said[-300:]}"
             (pytest.fail if REQUIRED else pytest.skip)(reason)
     return str(python)
+
+
+def _made_of(version, now):
+    """What an environment is remembered by, in lines: the newest grows old with its week."""
+    year, week, _ = now.isocalendar()
+    weeks = [f"week {week} of {year}"] if version == "newest" else []
+    return "\n".join([*REQUIREMENTS[version], *weeks]) + "\n"
 
 
 def _make(folder, python, requirements):
@@ -50,4 +64,3 @@ def _make(folder, python, requirements):
         [uv, "pip", "install", "--python", str(python), *requirements],
     ):
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=900)
-    (folder / "complete").touch()

@@ -21,6 +21,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from environments import REQUIREMENTS
 from helpers import SERVER_PYTHON
 
 ROOT = Path(__file__).parents[1]
@@ -92,8 +93,9 @@ class Environment:
 # Two packages that MLflow 3.18.0 asks for are not published: it runs with those of 3.17.2.
 _BEFORE_3_18, _3_18 = "mlflow[auth]==3.17.2", "mlflow==3.18.0"
 
-_OLDEST = ("mlflow==3.10.*",)
-_SERVER_NEWEST, _SERVER_3_18 = Server(("mlflow",)), Server((_BEFORE_3_18,), (_3_18,))
+_OLDEST = REQUIREMENTS["3.10"]
+_SERVERS = {name: Server(pins) for name, pins in REQUIREMENTS.items()}
+_SERVERS["3.18"] = Server((_BEFORE_3_18,), (_3_18,))
 
 ENVIRONMENTS = (
     Environment("newest, pandas 2", pins=("pandas<3",)),
@@ -106,16 +108,14 @@ ENVIRONMENTS = (
     Environment("oldest of everything", lowest=True),
     *(
         Environment(f"newest, server {name}", server=server, tests=SERVED)
-        for name, server in (
-            ("2.22", Server(("mlflow==2.22.*", "sqlalchemy<2.1"))),
-            ("3.10", Server(_OLDEST)),
-            ("3.14", Server(("mlflow==3.14.*",))),
-            ("newest", _SERVER_NEWEST),
-            ("3.18", _SERVER_3_18),
-        )
+        for name, server in _SERVERS.items()
     ),
-    Environment("MLflow 3.10, server newest", pins=_OLDEST, server=_SERVER_NEWEST, tests=SERVED),
-    Environment("MLflow 3.10, server 3.18", pins=_OLDEST, server=_SERVER_3_18, tests=SERVED),
+    *(
+        Environment(
+            f"MLflow 3.10, server {name}", pins=_OLDEST, server=_SERVERS[name], tests=SERVED
+        )
+        for name in ("newest", "3.18")
+    ),
     Environment("inside MLflow 3.17", pins=("mlflow[auth]==3.17.*", *_FOR_INSIDE), tests=INSIDE),
     Environment(
         "inside MLflow 3.18", pins=(_BEFORE_3_18, *_FOR_INSIDE), later=(_3_18,), tests=INSIDE
