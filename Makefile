@@ -29,12 +29,12 @@ test-long: $(DEV)
 	$(BIN)/python -m pytest -m long
 
 # A team's server by real processes, which needs what `make team-server` installs, and pages beside
-# servers of other versions of MLflow, in environments that are made once.
+# servers of other versions of MLflow, in environments that are kept in the user's cache.
 test-server: $(DEV)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'server and not long' tests/server \
 		tests/web/test_alone_access.py
 
-# Every benchmark, and benchmarks/RESULTS.md. Best on a machine that does nothing else.
+# The benchmarks, and benchmarks/RESULTS.md. Best on a machine that does nothing else.
 bench: $(DEV)
 	$(BIN)/python -m pip install --quiet -e '.[bench]'
 	$(BIN)/python -m benchmarks
