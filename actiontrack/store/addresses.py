@@ -6,9 +6,17 @@ from importlib.metadata import entry_points
 from typing import Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
-from actiontrack.errors import MissingDependencyError, redact
+from actiontrack.errors import MissingDependencyError, ParameterError, redact
 
-__all__ = ["Address", "Kind", "address_of", "check_plugin", "databricks_host", "origin_of"]
+__all__ = [
+    "Address",
+    "Kind",
+    "address_of",
+    "check_address",
+    "check_plugin",
+    "databricks_host",
+    "origin_of",
+]
 
 Kind = Literal["server", "database", "folder", "databricks", "plugin"]
 
@@ -66,6 +74,25 @@ def address_of(tracking_uri: str) -> Address:
     if scheme.partition("+")[0] in _DATABASES:
         return Address(uri, scheme.partition("+")[0], "database")
     return Address(uri, scheme, "folder" if scheme == "file" else "plugin")
+
+
+def check_address(address: Address) -> None:
+    """Check that the address of a server can be read: its port a number, its brackets in pairs.
+
+    Raises:
+        ParameterError: if it can't be.
+    """
+    if address.kind != "server":
+        return
+    try:
+        origin_of(address.uri)
+    except ValueError as error:
+        raise ParameterError(
+            "--tracking-uri",
+            "must be a valid address",
+            address.uri,
+            "Correct it, or MLFLOW_TRACKING_URI: such as http://localhost:5000.",
+        ) from error
 
 
 def check_plugin(address: Address) -> None:

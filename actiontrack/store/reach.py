@@ -13,7 +13,7 @@ from actiontrack.errors import NotFoundError, redact
 from actiontrack.store.addresses import origin_of
 from actiontrack.store.runs import RunInfo
 
-__all__ = ["Reach"]
+__all__ = ["Reach", "no_address"]
 
 _PROXIED = "mlflow-artifacts"
 
@@ -41,6 +41,12 @@ class Reach:
         Raises:
             NotFoundError: says what to do.
         """
+        try:
+            self._check(run, writing=writing)
+        except ValueError as error:  # a port, a bracket or a character that no address has
+            raise no_address(run) from error
+
+    def _check(self, run: RunInfo, *, writing: bool) -> None:
         uri = run.artifact_uri
         if run.run_id not in urlsplit(uri).path.split("/"):  # as in every address that MLflow makes
             raise NotFoundError(f"the artifacts of run {run.run_id} are not in its own folder.")
@@ -65,6 +71,13 @@ class Reach:
             here = f"{urlsplit(self.server).scheme}://{parts.netloc}"
             return not parts.netloc or origin_of(here) == origin_of(self.server)
         return parts.scheme in {"http", "https"} and origin_of(uri) == origin_of(self.server)
+
+
+def no_address(run: RunInfo) -> NotFoundError:
+    """The error for a run whose artifacts have an address that can't be read."""
+    return NotFoundError(
+        f"run {run.run_id}: the address of its artifacts is not valid: {redact(run.artifact_uri)}."
+    )
 
 
 def _is_below(uri: str, root: str) -> bool:

@@ -8,14 +8,14 @@ from collections.abc import Callable, Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from actiontrack.errors import StoreError
+from actiontrack.store.addresses import address_of
 from actiontrack.store.translation import translated
 
 __all__ = ["check_schema"]
 
-_DATABASES = frozenset({"sqlite", "postgresql", "mysql", "mssql"})
 _TABLE = "experiments"  # which every database of MLflow has
 #: The newest revision of the schema in the versions of MLflow that we were tested with, ascending.
 _VERSIONS: Mapping[str, str] = {
@@ -40,7 +40,7 @@ def check_schema(tracking_uri: str, *, upgrade: bool) -> bool:
     Raises:
         StoreError: if its schema is another one than that of the installed MLflow.
     """
-    if urlsplit(tracking_uri).scheme.partition("+")[0] not in _DATABASES:
+    if address_of(tracking_uri).kind != "database":
         return True
     with translated(f"tracking store {tracking_uri}"):
         present = _revisions(tracking_uri)
@@ -65,9 +65,9 @@ def _refusal(uri: str, present: list[str], *, older: bool) -> str:
     if not older:
         return f"{both}, which is older. Read it with that MLflow, or upgrade this one with pip."
     return (
-        f"{both}, which is newer: to open it would migrate it, and its own MLflow could not read "
-        f"it any more. Read it with that MLflow; or make a backup and migrate it with: mlflow db "
-        f"upgrade {uri}, or by --upgrade-store or ACTIONTRACK_UPGRADE_STORE=yes."
+        f"{both}, which is newer: opening it would migrate it, and the MLflow that made it could "
+        f"no longer read it. Read it with that MLflow; or make a backup and migrate it with: "
+        f"mlflow db upgrade {uri}, or by --upgrade-store or ACTIONTRACK_UPGRADE_STORE=yes."
     )
 
 

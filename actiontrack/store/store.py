@@ -15,13 +15,14 @@ from actiontrack import settings
 from actiontrack.errors import NotFoundError, StoreError, redact
 from actiontrack.record.manifest import Manifest
 from actiontrack.store.active import active_run, active_run_id, set_parent
+from actiontrack.store.addresses import address_of
 from actiontrack.store.cache import Cache
 from actiontrack.store.claims import begin_changes, check_claim, claim_record, release_record
 from actiontrack.store.logging import log_dataset, log_params, log_steps, set_tags
 from actiontrack.store.notebook import facts_html
 from actiontrack.store.patience import limited
 from actiontrack.store.ping import PING_S, ping_server
-from actiontrack.store.reach import Reach
+from actiontrack.store.reach import Reach, no_address
 from actiontrack.store.record import StoredRecord
 from actiontrack.store.runs import (
     RunInfo,
@@ -32,7 +33,7 @@ from actiontrack.store.runs import (
 from actiontrack.store.schema import check_schema
 from actiontrack.store.search import RunSearch
 from actiontrack.store.tags import listed_manifest, record_tags
-from actiontrack.store.translation import translated, translated_artifacts
+from actiontrack.store.translation import REFUSALS, translated, translated_artifacts
 
 __all__ = ["Store"]
 
@@ -127,7 +128,7 @@ class Store:
 
     @property
     def _is_remote(self) -> bool:
-        return urlsplit(self.tracking_uri).scheme in {"http", "https"}
+        return address_of(self.tracking_uri).kind == "server"
 
     def _is_there(self) -> bool:
         """Whether a database holds a store, checked before MLflow opens it; see `check_schema`."""
@@ -221,7 +222,10 @@ class Store:
         """
         if self._reach is not None:
             self._reach.check(run)
-        parts = urlsplit(run.artifact_uri)
+        try:
+            parts = urlsplit(run.artifact_uri)
+        except ValueError as error:
+            raise no_address(run) from error
         if parts.scheme != "mlflow-artifacts" or self._artifacts_destination is None:
             return run.artifact_uri
         inside = PurePosixPath(unquote(parts.path).lstrip("/"))
@@ -250,9 +254,9 @@ class Store:
         try:
             with limited(retries=0):
                 self._fetch(run, path, target)
-        except StoreError as error:
-            if type(error) is not StoreError:  # the login is missing, or the permission
-                raise
+        except REFUSALS:
+            raise
+        except StoreError:
             # Many a server calls it its own failure that there is no such artifact, and MLflow's
             # client asks for it again for minutes. What is there is worth that, a missing one not.
             self._check_listed(run, path)
@@ -267,9 +271,15 @@ class Store:
 
     def _check_listed(self, run: RunInfo, path: str) -> None:
         """Refuse an artifact that its folder lacks; a folder that can't be listed lacks none."""
-        with contextlib.suppress(StoreError), limited(retries=0):
-            if path not in self.list_files(run, str(PurePosixPath(path).parent)):
-                raise NotFoundError(f"artifact {path!r} of run {run.run_id}: not in its folder.")
+        try:
+            with limited(retries=0):
+                names = self.list_files(run, str(PurePosixPath(path).parent))
+        except REFUSALS:
+            raise
+        except StoreError:
+            return
+        if path not in names:
+            raise NotFoundError(f"artifact {path!r} of run {run.run_id}: not in its folder.")
 
     def list_files(self, run: RunInfo, folder: str) -> list[str]:
         """Paths of the files in an artifact folder of the run, ascending; none if it is missing.

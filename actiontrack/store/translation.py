@@ -15,6 +15,7 @@ from actiontrack.errors import (
 )
 
 __all__ = [
+    "REFUSALS",
     "ForbiddenError",
     "UnauthenticatedError",
     "translated",
@@ -147,6 +148,10 @@ class ForbiddenError(StoreError):
     """The server does not allow that to this user, or does not say whether the run exists."""
 
 
+#: Errors about what one user may not do, though another may.
+REFUSALS = (ForbiddenError, UnauthenticatedError)
+
+
 def _refusal(what: str, status: str, words: str) -> StoreError:
     """The error for a user whom the server does not know, or does not admit."""
     if status == "401":
@@ -168,13 +173,13 @@ def _login_wanted(words: str) -> str:
 
 
 def _refused_status(codes: Iterable[object]) -> str:
-    """Of all the codes of an answer: "401", "403", or "" for none of both."""
+    """Of all the codes of an answer: "401", "403", or "" for neither."""
     names = {str(code).upper() for code in codes}
     return "401" if names & _UNAUTHENTICATED else "403" if names & _FORBIDDEN else ""
 
 
 def _codes_of(answer: object) -> Iterator[object]:
-    """Every code in an answer as JSON: services nest them, and each calls them otherwise."""
+    """Every code in an answer as JSON: services nest them, each by another name."""
     if isinstance(answer, Mapping):
         for name, value in answer.items():
             if str(name).lower() in {"error_code", "code", "statuscode", "status", "__type"}:
@@ -183,7 +188,7 @@ def _codes_of(answer: object) -> Iterator[object]:
 
 
 def _status_in_words(error: BaseException) -> str:
-    """The same of an error that only words, or its class, tell."""
+    """The same for an error that tells it only by its words or its class."""
     if _NO_CREDENTIALS & {parent.__name__ for parent in type(error).__mro__}:
         return "401"
     text = str(error)
@@ -191,7 +196,7 @@ def _status_in_words(error: BaseException) -> str:
 
 
 def _is_refused_filter(codes: Iterable[object], message: str) -> bool:
-    """Whether a search failed since the server does not understand, or take, its filter."""
+    """Whether a search failed because the server does not understand or accept its filter."""
     if "failed with error code 400" in message:
         return True
     return bool({str(code).upper() for code in codes} & _REFUSED_FILTER)

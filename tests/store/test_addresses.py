@@ -5,8 +5,14 @@ import importlib.metadata
 import pytest
 from overheard import overhearing
 
-from actiontrack.errors import MissingDependencyError
-from actiontrack.store.addresses import address_of, check_plugin, databricks_host, origin_of
+from actiontrack.errors import MissingDependencyError, ParameterError
+from actiontrack.store.addresses import (
+    address_of,
+    check_address,
+    check_plugin,
+    databricks_host,
+    origin_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -85,6 +91,22 @@ def test_a_scheme_that_an_installed_plug_in_teaches_is_taken(monkeypatch):
 @pytest.mark.parametrize("uri", ["http://h", "databricks", "sqlite:///x.db", "./mlruns"])
 def test_what_mlflow_knows_itself_needs_no_plug_in(uri):
     check_plugin(address_of(uri))
+
+
+@pytest.mark.parametrize(
+    "uri", ["http://localhost:500O", "https://ada:secret@h:99999", "http://[::1:5000"]
+)
+def test_what_is_no_address_of_a_server_is_refused_without_its_password(uri):
+    with pytest.raises(ParameterError, match="--tracking-uri: must be a valid address") as caught:
+        check_address(address_of(uri))
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "uri", ["http://h:5000", "http://[::1]:5000", "sqlite:///x:y.db", "databricks://a:b", "arn:a:b"]
+)
+def test_any_other_address_is_taken(uri):
+    check_address(address_of(uri))
 
 
 def test_a_login_in_an_address_can_be_left_out():

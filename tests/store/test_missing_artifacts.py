@@ -6,7 +6,7 @@ from helpers import message, remote_run
 
 from actiontrack.errors import CorruptRecordError, NotFoundError, StoreError
 from actiontrack.store import Store
-from actiontrack.store.translation import ForbiddenError
+from actiontrack.store.translation import ForbiddenError, UnauthenticatedError
 from actiontrack.testing import make_history, record_history
 
 
@@ -94,6 +94,23 @@ def test_a_folder_that_cannot_be_listed_lacks_nothing(old, server, monkeypatch):
     )
     with pytest.raises(StoreError, match="the tracking server fails"):
         store.open_record(run, "test-probe")
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_listing_that_is_refused_is_told_and_nothing_is_repeated(old, recorded_run, status):
+    store, run_id = recorded_run
+    record = store.open_record(run_id)
+
+    def answer(request, was, body):
+        if request[1].endswith("samples.parquet"):
+            return 500, b"away"
+        return (status, b"no") if request[1] == ARTIFACTS else (was, body)
+
+    old.answer = answer
+    old.forget()
+    with pytest.raises((ForbiddenError, UnauthenticatedError)):
+        _ = record.samples
+    assert len(of_artifacts(old)) == 2
 
 
 def test_a_missing_permission_is_told_after_one_request(old, recorded_run):

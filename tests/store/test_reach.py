@@ -104,6 +104,31 @@ def test_a_root_that_was_named_is_read(root, uri, inside):
             reach.check(run_at(uri))
 
 
+@pytest.mark.parametrize(
+    ("roots", "uri"),
+    [
+        ((), "mlflow-artifacts://ml.example.org:bad/1/RUN/artifacts"),
+        ((), "https://ml.example.org:99999/1/RUN/artifacts"),
+        ((), "s3://[bucket/RUN/artifacts"),
+        (("/srv",), "https://ml.example.org:99999/1/RUN/artifacts"),
+        (("/srv",), "file:///srv/%00/RUN/artifacts"),
+    ],
+)
+def test_an_address_that_cannot_be_read_is_out_of_reach(roots, uri):
+    with pytest.raises(NotFoundError, match=f"^run {RUN}: the address of its artifacts is not"):
+        Reach(SERVER, roots).check(run_at(uri))
+
+
+def test_without_a_reach_such_an_address_is_not_found_either():
+    with pytest.raises(NotFoundError, match="the address of its artifacts is not valid"):
+        Store(SERVER).local_root(run_at("s3://[bucket/RUN/artifacts"))
+
+
+def test_the_name_of_an_access_point_of_s3_is_an_address():
+    root = "s3://arn:aws:s3:eu-west-1:1:accesspoint/ml"
+    Reach(SERVER, (root,)).check(run_at(f"{root}/1/RUN/artifacts"))
+
+
 def test_a_link_that_leads_out_of_a_root_is_refused(tmp_path):
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "link").symlink_to(tmp_path)

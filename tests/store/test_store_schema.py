@@ -89,8 +89,8 @@ def test_the_refusal_names_both_versions_and_the_remedies(database, current):
     text = (
         f"tracking store {uri} has the database schema of MLflow 2.22 (revision {HEADS['2.22']}), "
         f"and the installed MLflow {mlflow.__version__} another one (revision {head}), which is "
-        "newer: to open it would migrate it, and its own MLflow could not read it any more. Read "
-        "it with that MLflow; or make a backup and migrate it with: mlflow db upgrade "
+        "newer: opening it would migrate it, and the MLflow that made it could no longer read it. "
+        "Read it with that MLflow; or make a backup and migrate it with: mlflow db upgrade "
         f"{uri}, or by --upgrade-store or ACTIONTRACK_UPGRADE_STORE=yes."
     )
     with pytest.raises(StoreError, match=message(text)):
