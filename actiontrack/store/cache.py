@@ -11,14 +11,13 @@ from typing import Any, TypeVar, cast
 import numpy as np
 import pandas as pd
 
-from actiontrack.store.translation import ForbiddenError, UnauthenticatedError
+from actiontrack.store.translation import REFUSALS
 
 __all__ = ["PRIVATE_BYTES", "Cache", "size_of"]
 
 #: Room of the cache of one report, of the records that are loaded together, or of a lone record.
 PRIVATE_BYTES = 256 * 2**20
 
-_REFUSALS = (ForbiddenError, UnauthenticatedError)
 _Value = TypeVar("_Value")
 
 
@@ -30,11 +29,20 @@ class Cache:
     Args:
         max_bytes: room for values. A single larger value is returned but not stored.
         size: bytes of a value. Default: `size_of`.
+        retried: errors that a thread does not share with those that wait for it: they try
+            themselves. Default: refusals, since whoever waits may have the right.
     """
 
-    def __init__(self, max_bytes: int, size: Callable[[Any], int] | None = None) -> None:
+    def __init__(
+        self,
+        max_bytes: int,
+        size: Callable[[Any], int] | None = None,
+        *,
+        retried: tuple[type[Exception], ...] = REFUSALS,
+    ) -> None:
         self.max_bytes = max_bytes
         self._size = size or size_of
+        self._retried = retried
         self._values: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
         self._pending: dict[Hashable, Future[Any]] = {}
         self._lock = threading.Lock()
@@ -56,8 +64,8 @@ class Cache:
     def get(self, key: Hashable, compute: Callable[[], _Value]) -> _Value:
         """The value of a key, computed unless it is stored or another thread is computing it.
 
-        An error of `compute`, or of what measures the value, reaches every thread that waits, and
-        is not stored.
+        An error of `compute`, or of what measures the value, reaches every thread that waits,
+        unless it is to be retried, and is not stored.
         """
         with self._lock:
             if key in self._values:
@@ -70,7 +78,7 @@ class Cache:
         if pending is not None:
             try:
                 return cast("_Value", pending.result())
-            except _REFUSALS:  # of the one who computes: whoever waits may have the right
+            except self._retried:
                 return self.get(key, compute)
         try:
             value = compute()

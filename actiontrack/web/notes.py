@@ -1,10 +1,11 @@
-"""What was asked a moment ago, so that a page with many images asks it once."""
+"""Answers from a moment ago, so that a page with many images asks for each of them once."""
 
 import threading
 import time
 from collections.abc import Callable, Hashable
-from concurrent.futures import Future
 from typing import Any, TypeVar
+
+from actiontrack.store.cache import Cache
 
 __all__ = ["Notes"]
 
@@ -12,7 +13,9 @@ _Value = TypeVar("_Value")
 
 
 class Notes:
-    """Answers by what was asked, each with its age. Of threads that ask the same, one does.
+    """Answers to questions, each with its age.
+
+    Of several threads with the same question, only one asks it.
 
     Args:
         most: answers that are kept; those that were noted first are forgotten.
@@ -21,7 +24,7 @@ class Notes:
     def __init__(self, most: int) -> None:
         self._most = most
         self._answers: dict[Hashable, tuple[float, Any]] = {}
-        self._pending: dict[Hashable, Future[Any]] = {}
+        self._flights = Cache(0, retried=())  # no room to keep anything: only to share it
         self._lock = threading.Lock()
 
     def get(self, key: Hashable, ask: Callable[[], _Value], *, seconds: float) -> _Value:
@@ -41,6 +44,9 @@ class Notes:
         asked = time.monotonic()
         answer = ask()
         with self._lock:
+            noted = self._answers.get(key)
+            if noted is not None and noted[0] > asked:  # asked for later, answered sooner
+                return answer
             self._answers.pop(key, None)
             self._answers[key] = (asked, answer)
             while len(self._answers) > self._most:
@@ -48,30 +54,10 @@ class Notes:
         return answer
 
     def together(self, key: Hashable, ask: Callable[[], _Value]) -> _Value:
-        """The answer for a key, which threads that ask at the same time share and nobody else."""
-        with self._lock:
-            pending = self._pending.get(key)
-            if pending is None:
-                mine: Future[Any] = Future()
-                self._pending[key] = mine
-        if pending is not None:
-            shared: _Value = pending.result()
-            return shared
-        try:
-            answer = ask()
-        except BaseException as error:
-            self._finish(key)
-            mine.set_exception(error)
-            raise
-        self._finish(key)
-        mine.set_result(answer)
-        return answer
+        """The answer for a key, shared by threads that ask at the same time and by no others."""
+        return self._flights.get(key, ask)
 
     def last(self, key: Hashable) -> Any:
         """The answer that was noted last for a key, None without one."""
         noted = self._answers.get(key)
         return None if noted is None else noted[1]
-
-    def _finish(self, key: Hashable) -> None:
-        with self._lock:
-            del self._pending[key]

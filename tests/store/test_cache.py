@@ -1,11 +1,13 @@
 """The cache: bounded by bytes, each value computed once, errors not stored."""
 
 import threading
+from concurrent.futures import Future
 
 import numpy as np
 import pytest
 
 from actiontrack.store.cache import Cache, size_of
+from actiontrack.store.translation import ForbiddenError
 from actiontrack.testing import make_history
 
 
@@ -55,6 +57,41 @@ def test_threads_that_want_the_same_value_compute_it_once():
         thread.join(10)
     assert len(made) == 1
     assert len(got) == 4
+
+
+@pytest.mark.parametrize(("retried", "n_computed"), [((), 1), ((ForbiddenError,), 3)])
+def test_threads_that_wait_share_a_refusal_or_try_themselves(monkeypatch, retried, n_computed):
+    cache, made, refused = Cache(0, retried=retried), [], []
+    inside, waiting = threading.Event(), threading.Semaphore(0)
+
+    class Announced(Future):
+        def result(self, timeout=None):
+            waiting.release()
+            return super().result(timeout)
+
+    monkeypatch.setattr("actiontrack.store.cache.Future", Announced)
+
+    def compute():
+        made.append(1)
+        if len(made) == 1:
+            inside.set()
+            assert waiting.acquire(timeout=10)
+            assert waiting.acquire(timeout=10)
+        raise ForbiddenError("refused")
+
+    def work():
+        with pytest.raises(ForbiddenError):
+            cache.get("k", compute)
+        refused.append(1)
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    threads[0].start()
+    assert inside.wait(10)
+    for thread in threads[1:]:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert (len(refused), len(made)) == (3, n_computed)
 
 
 def test_an_error_is_not_stored():

@@ -42,6 +42,19 @@ def test_the_age_counts_from_the_question(clock):
     assert notes.get("a", lambda: "new", seconds=3) == "new"
 
 
+def test_an_answer_does_not_replace_one_that_was_asked_for_later(clock):
+    notes = Notes(10)
+
+    def slow():
+        clock[0] += 1
+        notes.renew("a", lambda: "new")
+        return "old"
+
+    assert notes.get("a", slow, seconds=5) == "old"
+    assert notes.last("a") == "new"
+    assert notes.get("a", lambda: "newest", seconds=5) == "new"
+
+
 def test_an_error_is_not_noted():
     notes = Notes(10)
     with pytest.raises(ZeroDivisionError):
