@@ -2,6 +2,7 @@
 
 import os
 from typing import Any
+from urllib.parse import urljoin
 
 from actiontrack.errors import StoreError, reason_of
 from actiontrack.store.addresses import origin_of
@@ -21,11 +22,20 @@ def has_login(tracking_uri: str) -> bool:
         StoreError: if it does not answer, or refuses in another way than by asking for a login.
     """
     with in_the_name_of(Visitor(origin_of(tracking_uri))):
-        status = _get(tracking_uri, _SEARCH, max_results="1").status_code
+        answer = _get(tracking_uri, _SEARCH, max_results="1")
+    status, place = answer.status_code, answer.headers.get("Location")
     if status in {200, 401}:
         return bool(status == 401)
+    if status == 429 or status >= 500:
+        raise StoreError(f"{_failure(tracking_uri, status)} Try again later.")
+    if 300 <= status < 400 and place:
+        raise StoreError(
+            f"the tracking server {tracking_uri} redirects to {urljoin(answer.url, place)}. "
+            "Correct the address; or, if a login page is there, serve the pages to yourself alone, "
+            "by your own credentials, with --account mine."
+        )
     raise StoreError(
-        f"the tracking server {tracking_uri} answers a request without credentials by {status}: "
+        f"the tracking server {tracking_uri} answers a request without credentials with {status}: "
         "it neither serves everybody nor asks for a login with a name and a password. Correct the "
         "address, or serve the pages to yourself alone, by your own credentials, with "
         "--account mine."
@@ -36,14 +46,20 @@ def takes_login(tracking_uri: str) -> bool:
     """Whether a server knows the present visitor.
 
     Raises:
-        StoreError: if it does not answer.
+        StoreError: if it does not answer, or says nothing about the login.
     """
     status = _get(tracking_uri, _SEARCH, max_results="1").status_code
     visitor = present_visitor()
     scheme = ((visitor and visitor.authorization) or "").partition(" ")[0].lower()
-    if status >= 500 and scheme == "basic":  # by which MLflow's own login answers any other
-        raise StoreError(f"the tracking server {tracking_uri} fails: it answers by {status}.")
-    return bool(status in {200, 403})  # 403: known, and allowed nothing
+    if status in {200, 403}:  # 403: known, and allowed nothing
+        return True
+    if status != 401 and scheme == "basic":  # MLflow's own login answers other schemes with 500
+        raise StoreError(_failure(tracking_uri, status))
+    return False
+
+
+def _failure(tracking_uri: str, status: int) -> str:
+    return f"the tracking server {tracking_uri} fails: it answers with {status}."
 
 
 def login_name(tracking_uri: str) -> str | None:

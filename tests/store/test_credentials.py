@@ -235,10 +235,37 @@ def test_a_server_is_asked_once_without_any_login(home, heard, status, expected)
     assert heard.sent("Cookie") == [None]
 
 
-@pytest.mark.parametrize("status", [302, 403, 404, 500])
+@pytest.mark.parametrize("status", [403, 404])
 def test_a_server_that_is_neither_open_nor_asks_is_refused(home, heard, status):
     heard.status = status
-    with pytest.raises(StoreError, match=f"by {status}.*--account mine"):
+    with pytest.raises(StoreError, match=f"with {status}.*--account mine"):
+        has_login(heard.uri)
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+def test_a_server_that_fails_or_is_busy_is_to_be_asked_later(home, heard, status):
+    heard.status = status
+    with pytest.raises(StoreError, match=rf"fails: it answers with {status}\. Try again later\.$"):
+        has_login(heard.uri)
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_redirection_is_refused_and_says_where_to(home, heard, status):
+    heard.status, heard.headers = status, {"Location": "https://ada:secret@ml.example.org/login"}
+    with pytest.raises(
+        StoreError, match=r"redirects to https://\S+@ml\.example\.org/login\. Correct the address"
+    ) as caught:
+        has_login(heard.uri)
+    assert "secret" not in str(caught.value)
+    heard.headers = {"Location": "/login"}
+    with pytest.raises(StoreError, match=rf"redirects to {heard.uri}/login\. .*--account mine"):
+        has_login(heard.uri)
+    assert len(heard.requests) == 2
+
+
+def test_a_redirection_to_nowhere_is_refused_like_other_answers(home, heard):
+    heard.status = 302
+    with pytest.raises(StoreError, match=r"with 302.*--account mine"):
         has_login(heard.uri)
 
 
@@ -254,6 +281,15 @@ def test_whether_a_login_is_taken_is_the_servers_answer(heard, status, expected)
     with visitor(heard, BOB):
         assert takes_login(heard.uri) is expected
     assert heard.sent("Authorization") == [BOB]
+
+
+@pytest.mark.parametrize("status", [302, 404, 429, 500, 503])
+def test_no_other_answer_makes_a_password_wrong(heard, status):
+    heard.status = status
+    with visitor(heard, ALICE), pytest.raises(StoreError, match=f"answers with {status}"):
+        takes_login(heard.uri)
+    with visitor(heard, BOB):  # MLflow's login answers any other scheme with 500
+        assert not takes_login(heard.uri)
 
 
 def test_the_name_of_a_token_is_the_servers_answer(heard):
