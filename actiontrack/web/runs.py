@@ -33,6 +33,8 @@ _STATES = ("all", "complete", "incomplete")
 MAX_ROWS = 100_000
 
 _MAX_SIBLINGS = 12
+#: What one of many records may raise without harm to the others.
+_UNREADABLE = (NotFoundError, CorruptRecordError, StoreError)
 _RUN_COLUMNS = [
     *("run_id", "run_name", "experiment", "experiment_id", "model", "dataset", "seed", "record"),
     *("loss", "delta", "n_steps", "n_samples", "n_nonfinite", "status", "complete"),
@@ -227,7 +229,7 @@ def siblings(records: Records, run_id: str, record: str | None = None) -> pd.Dat
             continue
         try:
             other = records.open_of(info, opened.name, as_listed=True)
-        except (NotFoundError, CorruptRecordError):
+        except _UNREADABLE:
             continue
         digests = opened.manifest.digests, other.manifest.digests
         if all(digests[0].get(part) == digests[1].get(part) for part in ("ids", "labels")):
@@ -262,7 +264,7 @@ def _run_row(records: Records, info: RunInfo, record: str) -> dict[str, object]:
     times |= {"end_time": info.end_time, "problem": ""}
     try:
         opened = records.open_of(info, record, as_listed=True)
-    except (NotFoundError, CorruptRecordError, StoreError) as error:
+    except _UNREADABLE as error:
         problem = without_paths(str(error))
         head = {"run_id": info.run_id, "run_name": info.name, "experiment": info.experiment}
         head |= {"model": info.model, "dataset": info.dataset, "record": record}

@@ -1,10 +1,16 @@
 """Lists of runs: which records they hold, for whom, and what a record offers."""
 
+import contextlib
+import shutil
+import sqlite3
+
 import pytest
 from helpers import message
 
-from actiontrack.errors import NotFoundError
+from actiontrack.errors import NotFoundError, StoreError
 from actiontrack.store import Store
+from actiontrack.store.reach import Reach
+from actiontrack.store.translation import ForbiddenError
 from actiontrack.testing import make_history, record_history
 from actiontrack.web.images import ImageRoots
 from actiontrack.web.records import Records
@@ -102,6 +108,22 @@ def test_a_run_with_two_records_has_a_row_for_each(new_run, store, spool):
     assert rows["record"].tolist() == ["test-probe", "train-probe"]
 
 
+@pytest.mark.parametrize("authority", ["h:bad", "h:99999", "[h"])
+def test_an_artifact_address_that_cannot_be_read_costs_one_row(recorded, runs, tmp_path, authority):
+    shutil.copy(recorded[0].removeprefix("sqlite:///"), tmp_path / "mlflow.db")
+    uri = f"mlflow-artifacts://{authority}/{runs['mlp-0']}/artifacts"
+    with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as database, database:
+        values = (uri, runs["mlp-0"])
+        database.execute("UPDATE runs SET artifact_uri = ? WHERE run_uuid = ?", values)
+    folder = recorded[0].removeprefix("sqlite:///").removesuffix("/mlflow.db")
+    store = Store(f"sqlite:///{tmp_path / 'mlflow.db'}", reach=Reach("http://h", (folder,)))
+    frame = list_runs(Records(store)).frame.set_index("run_id")
+    assert set(frame.index) == set(runs.values())
+    problems = frame["problem"][frame["problem"] != ""]
+    assert list(problems.index) == [runs["mlp-0"]]
+    assert "the address of its artifacts is not valid" in problems.iloc[0]
+
+
 def test_the_view_of_a_run_says_what_its_record_offers(records, runs):
     def view(name):
         return view_run(records, ImageRoots(), runs[name])
@@ -115,6 +137,21 @@ def test_the_view_of_a_run_says_what_its_record_offers(records, runs):
     assert view("segmentation").pictures == ("label", "prediction")
     assert view("detection").has_boxes
     assert not view("regression").has_labels
+
+
+@pytest.mark.parametrize("refusal", [NotFoundError, StoreError, ForbiddenError])
+def test_a_run_whose_records_are_refused_is_no_sibling(recorded, runs, monkeypatch, refusal):
+    records = Records(Store(recorded[0]))
+    open_of = records.open_of
+
+    def refuse(info, name, **options):
+        if info.run_id == runs["linear-0"]:
+            raise refusal("its artifact store refuses")
+        return open_of(info, name, **options)
+
+    monkeypatch.setattr(records, "open_of", refuse)
+    others = set(siblings(records, runs["mlp-0"])["run_id"])
+    assert others == {runs["mlp-1"], runs["linear-1"]}
 
 
 def test_siblings_are_other_runs_on_the_same_samples(records, runs):
