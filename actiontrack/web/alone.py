@@ -5,8 +5,9 @@ is decided once, when it starts:
 
 - a server with a login: each visitor logs in with his account there, see `web.visitors`;
 - a server without one: everybody sees it, from this machine; requests carry no credentials;
-- what only an account's own credentials open (Databricks, Azure ML, SageMaker, a database), or on
-  demand: the pages show what the starter may see, from this machine, to whoever has the token.
+- what only an account's own credentials open (Databricks, Azure ML, SageMaker, a database), or any
+  server that is to be read by them: the pages show what the starter may see, from this machine, to
+  whoever has the token.
 """
 
 import logging
@@ -20,7 +21,7 @@ import flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from actiontrack import settings
-from actiontrack.errors import ParameterError, StoreError
+from actiontrack.errors import ParameterError, StoreError, reason_of
 from actiontrack.store import Store
 from actiontrack.store.addresses import Address, check_plugin, databricks_host, origin_of
 from actiontrack.store.credentials import Visitor, forget_own_credentials, set_visitor
@@ -28,7 +29,7 @@ from actiontrack.store.logins import has_login
 from actiontrack.store.ping import PING_S
 from actiontrack.store.reach import Reach
 from actiontrack.web.app import install
-from actiontrack.web.gate import TOKEN, Gate, is_loopback, loopback_names
+from actiontrack.web.gate import TOKEN, Gate, check_prefix, is_loopback, loopback_names
 from actiontrack.web.images import ROOTS_VARIABLE, ImageRoots
 from actiontrack.web.permissions import Everybody
 from actiontrack.web.routes import PREFIX
@@ -78,6 +79,7 @@ class Listening:
         if (self.certificate is None) != (self.key is None):
             missing = "--certificate" if self.certificate is None else "--key"
             raise ParameterError(missing, "must be given with the other", None, "Name both files.")
+        check_prefix("--prefix", self.prefix, "Choose letters, digits and any of _ . ~ -.")
         local = is_loopback(self.host)
         if account != "visitors":
             if local and not self.hops and not self.names:
@@ -281,7 +283,11 @@ def _lead_in(app: flask.Flask, prefix: str) -> None:
 
 
 def _server(app: flask.Flask, listening: Listening) -> Any:
-    """The web server, which ends at the next request of the kind SIGTERM or Ctrl-C."""
+    """The web server; Ctrl-C or SIGTERM ends it.
+
+    Raises:
+        ParameterError: if its certificate or key can't be used.
+    """
     from cheroot import wsgi  # noqa: PLC0415 - only where it is started
     from cheroot.ssl.builtin import BuiltinSSLAdapter  # noqa: PLC0415
 
@@ -290,7 +296,16 @@ def _server(app: flask.Flask, listening: Listening) -> Any:
     server.max_request_header_size = _MAX_HEADERS
     server.error_log = _log  # type: ignore[method-assign, assignment]
     if listening.certificate and listening.key:
-        server.ssl_adapter = BuiltinSSLAdapter(str(listening.certificate), str(listening.key))
+        files = str(listening.certificate), str(listening.key)
+        try:
+            server.ssl_adapter = BuiltinSSLAdapter(*files)
+        except (OSError, ValueError) as error:  # unreadable, or no PEM, or not of one pair
+            raise ParameterError(
+                "--certificate, --key",
+                "must be a certificate and its private key in PEM",
+                ", ".join(files),
+                f"Correct the files: {reason_of(error)}.",
+            ) from error
     return server
 
 

@@ -23,7 +23,7 @@ from actiontrack.web.access import ForbiddenError
 from actiontrack.web.app import answer_error
 from actiontrack.web.visitors import CHALLENGE, Visitors
 
-__all__ = ["TOKEN", "Gate", "is_loopback", "loopback_names"]
+__all__ = ["TOKEN", "Gate", "check_prefix", "is_loopback", "loopback_names"]
 
 #: Parameter of an address that holds the token.
 TOKEN = "token"  # noqa: S105 - its name
@@ -46,6 +46,16 @@ def is_loopback(host: str) -> bool:
 def loopback_names(host: str) -> tuple[str, ...]:
     """Names of this machine for itself."""
     return ("localhost", "127.0.0.1", "::1", host)
+
+
+def check_prefix(argument: str, path: str, remedy: str) -> None:
+    """Check a path that is put in front of all others.
+
+    Raises:
+        ParameterError: if it is none.
+    """
+    if not _PREFIX.fullmatch(path):
+        raise ParameterError(argument, "must be a path such as /tools/mlflow", path, remedy)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,13 +114,7 @@ class Gate:
                 name,
                 "If it is one, start the pages with --allowed-host.",
             )
-        if not _PREFIX.fullmatch(request.root_path.rstrip("/")):
-            raise ParameterError(
-                "X-Forwarded-Prefix",
-                "must be a path such as /tools/mlflow",
-                request.root_path,
-                "Correct the proxy.",
-            )
+        check_prefix("X-Forwarded-Prefix", request.root_path.rstrip("/"), "Correct the proxy.")
 
     def _check_token(self) -> flask.typing.ResponseReturnValue | None:
         """Refuse a request without the token; one that brings it in its address gets a cookie."""

@@ -151,6 +151,18 @@ def test_a_prefix_that_is_no_path_is_refused(make_gate, prefix):
 # What may be listened to
 
 
+@pytest.mark.parametrize("prefix", ["/<a", "/<a>", "/a b", "//evil.example", "/a?b", "a"])
+def test_pages_are_not_served_below_what_is_no_path(prefix):
+    for account in ("visitors", "nobody", "mine"):
+        with pytest.raises(ValueError, match="--prefix: must be a path such as"):
+            Listening(prefix=prefix).check(account)
+
+
+@pytest.mark.parametrize("prefix", ["", "/tools", "/tools/ml-flow_2.0~x"])
+def test_pages_are_served_below_a_path(prefix):
+    Listening(prefix=prefix).check("mine")
+
+
 OTHERS = {"host": "0.0.0.0", "names": ("ml.example.org",)}  # noqa: S104 - what is tested
 
 
