@@ -12,7 +12,7 @@ import click
 from actiontrack import settings
 from actiontrack.cli.options import UPGRADE, account_name
 from actiontrack.cli.root import cli
-from actiontrack.errors import MissingDependencyError, ParameterError
+from actiontrack.errors import ParameterError
 
 if TYPE_CHECKING:
     from actiontrack.store.addresses import Address
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["ui"]
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-#: What only a server of our own can do, by the name of the option.
+#: What only a server of our own can do, by the names of its parameters.
 _ALONE_ONLY = (
     *("account", "certificate", "key", "behind_proxy", "prefix", "allowed_hosts"),
     *("artifact_roots", "mlflow_url"),
@@ -85,9 +85,10 @@ def ui(tracking_uri: str | None, **options: Any) -> None:
     there. A database on this machine is served by MLflow's own server, with its pages beside ours.
     """
     from actiontrack.store import Store
-    from actiontrack.store.addresses import address_of
+    from actiontrack.store.addresses import address_of, check_address
 
     address = address_of(Store(tracking_uri).tracking_uri)
+    check_address(address)
     if address.is_local and not options["alone"]:
         Store(address.uri).ping()
         _check_options(options)
@@ -99,29 +100,29 @@ def ui(tracking_uri: str | None, **options: Any) -> None:
 
 def _check_options(options: dict[str, Any]) -> None:
     """Refuse what MLflow's own server can't do for our pages."""
-    for name in _ALONE_ONLY:
-        if options[name]:
-            option = f"--{name.removesuffix('s') if name.endswith(('hosts', 'roots')) else name}"
+    for option in ui.params:
+        if option.name in _ALONE_ONLY and options[option.name]:
             raise ParameterError(
-                option.replace("_", "-"),
+                option.opts[0],
                 "is for the pages without MLflow's own server",
-                options[name],
+                options[option.name],
                 "Add --alone, or leave it out.",
             )
 
 
 def _knows_inside() -> bool:
     """Whether our pages fit into the MLflow server that is installed."""
-    from actiontrack.web.inside import check_names
+    from actiontrack.web.inside import find_lack, is_known_version
 
-    try:
-        with warnings.catch_warnings():  # of MLflow's server, which says them again
-            warnings.simplefilter("ignore")
-            check_names(login=False)
-    except MissingDependencyError as error:
-        click.echo(f"{error} Serving the pages without MLflow's own.", err=True)
-        return False
-    return True
+    if is_known_version():  # then its server, which takes a second to load, need not be asked
+        return True
+    with warnings.catch_warnings():  # of MLflow's server, which says them again
+        warnings.simplefilter("ignore")
+        lack = find_lack(login=False)
+    if lack is None:
+        return True
+    click.echo(f"{lack[0]} The pages are served without MLflow's own.", err=True)
+    return False
 
 
 def _serve_inside(address: "Address", options: dict[str, Any]) -> None:

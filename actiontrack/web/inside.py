@@ -134,21 +134,31 @@ def check_names(*, login: bool) -> None:
     Raises:
         MissingDependencyError: names what is missing and what for, and the way without it.
     """
+    lack = find_lack(login=login)
+    if lack is not None:
+        raise MissingDependencyError(" ".join(lack))
+
+
+def find_lack(*, login: bool) -> tuple[str, str] | None:
+    """What MLflow's server lacks first, what for, and the remedy; None if it lacks nothing."""
     for private in NAMES:
         if private.for_login and not login:
             continue
         try:
             missing = private.missing()
         except ImportError as error:
-            raise MissingDependencyError(
+            reason = (
                 f"{private.module} of MLflow {version('mlflow')} can't be loaded: {error}. It is "
-                f"needed for {private.purpose}. Install it with: pip install 'actiontrack[web]'"
-            ) from error
-        if missing:
-            raise MissingDependencyError(
-                f"the server of MLflow {version('mlflow')} has no {missing}, which is needed for "
-                f"{private.purpose}. {_ALONE}"
+                f"needed for {private.purpose}."
             )
+            return reason, "Install it with: pip install 'actiontrack[web]'"
+        if missing:
+            reason = (
+                f"the server of MLflow {version('mlflow')} has no {missing}, which is needed for "
+                f"{private.purpose}."
+            )
+            return reason, _ALONE
+    return None
 
 
 # The application
@@ -306,15 +316,20 @@ def wants_auth() -> bool:
     return any(name.startswith("MLFLOW_AUTH_") and value for name, value in os.environ.items())
 
 
+def is_known_version() -> bool:
+    """Whether the inside of the installed MLflow's server is known, its login included."""
+    minor = tuple(int(part) for part in version("mlflow").split(".")[:2])
+    return minor in KNOWN_MLFLOW
+
+
 def check_version() -> None:
     """Refuse a version of MLflow whose login is not known.
 
     Raises:
         MissingDependencyError: names the versions that are known, and the way without them.
     """
-    installed = version("mlflow")
-    minor = tuple(int(part) for part in installed.split(".")[:2])
-    if minor not in KNOWN_MLFLOW:
+    if not is_known_version():
+        installed = version("mlflow")
         minors = " and ".join(f"{major}.{small}" for major, small in KNOWN_MLFLOW)
         raise MissingDependencyError(
             f"the inside of MLflow's login is known for MLflow {minors}, and MLflow {installed} is "
