@@ -42,7 +42,7 @@ _OWN = (
 _OF_THE_MACHINE = ("MLFLOW_TRACKING_CLIENT_CERT_PATH", "MLFLOW_TRACKING_AWS_SIGV4")
 _SET = {
     "MLFLOW_TRACKING_AUTH": AUTH_NAME,
-    # requests reads ~/.netrc for the address that it is sent on to, whatever it was told before.
+    # requests reads ~/.netrc for the address that it is redirected to, whatever it was told before.
     "MLFLOW_ALLOW_HTTP_REDIRECTS": "false",
     "NETRC": os.devnull,
     # Parts of large files travel by threads of MLflow's own, in nobody's name.

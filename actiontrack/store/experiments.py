@@ -72,7 +72,7 @@ class Experiments:
 
 
 def _listed(names: list[str]) -> str:
-    """Names with commas between, as many as a message bears."""
+    """Names with commas between, as many as a message holds."""
     if not names:
         return "none"
     more = len(names) - _MOST_NAMED

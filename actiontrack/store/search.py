@@ -29,7 +29,7 @@ __all__ = ["NoRunsError", "RunSearch"]
 _ID_LENGTH = 32
 _MIN_PREFIX = 6
 _PAGE = 1000
-_BATCH = 500  # experiments in one search: databases bear so many values in a query
+_BATCH = 500  # experiments per search: databases limit the values in a query
 _DELETED = "deleted"  # MLflow's stage of what lies in the trash
 _LIST_RUNS = "List what there is with: actiontrack runs"
 

@@ -1,8 +1,8 @@
 """Who may read and write what, and the defence against forged requests.
 
-MLflow's basic auth logs users in, and tells what they may do (`permissions.Permissions`). Every
-route of ours is checked here before its function runs. Without basic auth everybody may do
-everything, as in MLflow itself.
+A login tells who the user is, and what he may do (`permissions.Permissions`): MLflow's basic auth
+inside its server, or `visitors` beside it. Every route of ours is checked here before its function
+runs. Without a login everybody may do everything, as in MLflow itself.
 
 A form that writes carries a token that only a page of ours can know: made from a secret of the
 server, a random cookie of the browser, and the name of the user. A request that writes must also

@@ -175,7 +175,7 @@ class Records:
         if noted is not None and noted[0] == stamp:
             opened = self._opened.get(noted[1], read)
         else:
-            # In the user's own name: that another one is refused is nothing to him.
+            # In the user's own name: another visitor's refusal must not reach this one.
             fresh = self._infos.together((self.permissions.audience(), *key, stamp), read)
             opened = self._opened.get(fresh.key, lambda: fresh)
             self._note(key, (stamp, fresh.key))
