@@ -30,6 +30,9 @@ from actiontrack.analysis.curves import (
     loss_curves,
     stability,
 )
+from actiontrack.analysis.difficulty_files import (
+    read_difficulties,
+)
 from actiontrack.analysis.ensembles import (
     accuracy_by_threshold,
     accuracy_summary,
@@ -54,6 +57,11 @@ from actiontrack.analysis.noise import (
     noise_pairs,
     noise_scores,
     noise_summary,
+)
+from actiontrack.analysis.outside import (
+    OutsideAgreement,
+    agreement_with,
+    difficulty_ranks,
 )
 from actiontrack.analysis.pixels import (
     map_correlation,
@@ -83,8 +91,10 @@ __all__ = [
     "Alignment",
     "Comparison",
     "DamagedRecord",
+    "OutsideAgreement",
     "accuracy_by_threshold",
     "accuracy_summary",
+    "agreement_with",
     "align",
     "check_same_measure",
     "check_score",
@@ -96,6 +106,7 @@ __all__ = [
     "correlation_by_quantile",
     "correlation_table",
     "curve_clusters",
+    "difficulty_ranks",
     "disattenuated_correlations",
     "easiest",
     "ensemble_accuracy",
@@ -119,6 +130,7 @@ __all__ = [
     "pixel_classes",
     "pixel_regions",
     "positions",
+    "read_difficulties",
     "runs_frame",
     "save_frame",
     "score_column",

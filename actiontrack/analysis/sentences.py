@@ -1,15 +1,19 @@
 """Findings in plain sentences with numbers: pages, terminal and report take them from here."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
 from actiontrack.analysis.changes import OVERALL, Changes
 from actiontrack.analysis.comparison import Comparison
+from actiontrack.analysis.outside import OutsideAgreement
 from actiontrack.compare import HIGH_ACTION, HIGH_ENTROPY
 
 __all__ = [
     "REGIONS",
     "count_runs",
+    "describe_agreement",
     "describe_changes",
     "describe_clusters",
     "describe_comparison",
@@ -45,6 +49,66 @@ def span(values: "pd.Series[float]") -> str:
 def count_runs(count: int) -> str:
     """A number of runs in words."""
     return "1 run" if count == 1 else f"{count} runs"
+
+
+def describe_agreement(agreement: OutsideAgreement) -> str:
+    """The finding of `analysis.agreement_with` in plain sentences with numbers."""
+    overall = agreement.table.query("method == 'spearman' and `class` == 'overall'")
+    averaged = overall.loc[overall["kind"] == "mean", "model"]
+    rows = overall.loc[(overall["kind"] == "mean") | ~overall["model"].isin(averaged)]
+    direction = "high" if agreement.high_is_hard else "low"
+    sentences = []
+    for (outside, kind, model, _), part in rows.groupby(
+        ["outside", "kind", "model", "run_id"], sort=False
+    ):
+        first, n_samples = part.iloc[0], part["n_samples"].max()
+        name = f"the run {first['run_name']}"
+        where = f"{count_runs(first['n_runs'])} of {model}, on average," if kind == "mean" else name
+        values = ", ".join(_one_agreement(row, n_samples) for _, row in part.iterrows())
+        sentences.append(
+            f"Spearman's ρ with {outside}, of which {direction} is hard, over {n_samples} samples "
+            f"in {where} is {values}."
+        )
+    if sentences:
+        sentences.append("A positive ρ means that both find the same samples hard.")
+    if agreement.note:
+        sentences.append(agreement.note.capitalize() + ".")
+    return " ".join([*sentences, *_coverage_sentences(agreement.coverage)])
+
+
+def _one_agreement(row: "pd.Series[Any]", n_samples: int) -> str:
+    """Value, interval and ceiling of one score."""
+    if not np.isfinite(row["value"]):
+        return f"not defined for {row['score']} (fewer than 3 finite values, or all the same)"
+    facts = []
+    if np.isfinite(row["ci_low"]):
+        facts.append(f"95 % interval {row['ci_low']:.3f} to {row['ci_high']:.3f}")
+    if np.isfinite(row["same_model"]):
+        facts.append(f"between two of the runs {row['same_model']:.3f}")
+    if row["n_samples"] < n_samples:
+        facts.append(f"{row['n_samples']} samples")
+    return f"{row['value']:.3f} for {row['score']}" + (f" ({'; '.join(facts)})" if facts else "")
+
+
+def _coverage_sentences(coverage: pd.DataFrame) -> list[str]:
+    """Which samples have no outside difficulty, and which rows no sample."""
+    sentences = []
+    for _, row in coverage.iterrows():
+        reasons = []
+        if row["n_without_row"]:
+            reasons.append(f"{row['n_without_row']} without a row, such as {row['example']!r}")
+        if row["n_without_value"]:
+            reasons.append(f"{row['n_without_value']} without a finite value")
+        if reasons:
+            sentences.append(
+                f"Of {row['n_samples']} samples of the runs these are left out for "
+                f"{row['outside']}: {', '.join(reasons)}."
+            )
+    unused = int(coverage["n_unused"].max())
+    if unused:
+        rows = "row of the table is" if unused == 1 else "rows of the table are"
+        sentences.append(f"{unused} {rows} of no sample of the runs.")
+    return sentences
 
 
 def describe_clusters(clusters: pd.DataFrame) -> str:

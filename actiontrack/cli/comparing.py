@@ -16,7 +16,7 @@ from actiontrack.cli.options import (
     query_options,
     store_options,
 )
-from actiontrack.cli.output import save_plot, write
+from actiontrack.cli.output import for_terminal, save_plot, write
 from actiontrack.cli.root import cli
 from actiontrack.errors import ParameterError, ThresholdError
 
@@ -24,10 +24,18 @@ if TYPE_CHECKING:
     from actiontrack.compare import Method
     from actiontrack.store import RunQuery
 
-__all__ = ["changed", "compare"]
+__all__ = ["agreement", "changed", "compare"]
 
 # All of `Method`, whose module is slow to import; a test compares.
 _METHODS: tuple["Method", ...] = ("spearman", "pearson")
+_ALL = "all"
+_BOOTSTRAP = click.option(
+    "--bootstrap",
+    type=click.IntRange(min=0),
+    default=500,
+    show_default=True,
+    help="Resamples for the confidence intervals, 0 for none.",
+)
 
 
 @cli.command()
@@ -43,13 +51,7 @@ _METHODS: tuple["Method", ...] = ("spearman", "pearson")
     show_default=True,
     help="Correlation to print as a table.",
 )
-@click.option(
-    "--bootstrap",
-    type=click.IntRange(min=0),
-    default=500,
-    show_default=True,
-    help="Resamples for the confidence intervals, 0 for none.",
-)
+@_BOOTSTRAP
 @click.option("--tidy", is_flag=True, help="One row per value, with confidence intervals.")
 @click.option("--quantiles", is_flag=True, help="By quantile of the score (Fig. 14) instead.")
 @DASK
@@ -99,6 +101,83 @@ def compare(
         from actiontrack import plots
 
         save_plot(plot, plots.correlation_heatmap(table).figure)
+
+
+@cli.command()
+@query_options
+@output_options
+@click.option(
+    "--with",
+    "file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    required=True,
+    help="Table of ids and values, CSV or Parquet.",
+)
+@click.option("--id", "id_column", metavar="COLUMN", help="Of the ids; default: id or sample_id.")
+@click.option(
+    "--value", "columns", multiple=True, metavar="COLUMN", help="Of values; default: all others."
+)
+@click.option(
+    "--high-is-hard/--high-is-easy",
+    default=True,
+    show_default=True,
+    help="Whether a high value means a hard or an easy sample.",
+)
+@click.option(
+    "--score", "scores", multiple=True, default=("action",), show_default=True,
+    help='Score to use; repeat it, or say "all".',
+)  # fmt: skip
+@UP_TO
+@MISMATCH
+@_BOOTSTRAP
+@click.option("--pearson", is_flag=True, help="Also Pearson's r, beside Spearman's ρ.")
+@PLOT
+def agreement(
+    kind: str,
+    output: Path | None,
+    file: Path,
+    id_column: str | None,
+    columns: tuple[str, ...],
+    high_is_hard: bool,
+    scores: tuple[str, ...],
+    up_to_step: int | None,
+    on_mismatch: str,
+    bootstrap: int,
+    pearson: bool,
+    plot: Path | None,
+    **query: Any,
+) -> None:
+    """Correlate scores with difficulty from outside: of annotators, or of other methods.
+
+    A positive correlation means that both find the same samples hard. Rows are joined by id, never
+    by position. Of several runs of a model their mean is printed, too, with the correlation of the
+    runs among each other. --plot draws the ranks by the first value and the first score.
+    """
+    from actiontrack import analysis
+    from actiontrack.analysis import sentences
+    from actiontrack.cli.records import open_records
+
+    outside = analysis.read_difficulties(file, id_column=id_column, columns=columns)
+    records = open_records(query)
+    options: dict[str, Any] = {"on_mismatch": on_mismatch, "up_to_step": up_to_step}
+    options["high_is_hard"] = high_is_hard
+    result = analysis.agreement_with(
+        records,
+        outside,
+        scores=None if _ALL in scores else scores,
+        methods=_METHODS if pearson else _METHODS[:1],
+        n_bootstrap=bootstrap,
+        **options,
+    )
+    table = for_terminal(result.table, kind)
+    write(table.dropna(axis=1, how="all") if kind == "table" else table, kind, output)
+    click.echo(sentences.describe_agreement(result), err=True)
+    if plot is not None:
+        from actiontrack import plots
+
+        score = str(result.table["score"].iloc[0])
+        ranks = analysis.difficulty_ranks(records, outside, score=score, **options)
+        save_plot(plot, plots.difficulty_ranks(ranks).figure)
 
 
 @cli.command()

@@ -14,6 +14,7 @@ from actiontrack.plots.canvas import (
 )
 from actiontrack.plots.correlations import (
     correlation_heatmap,
+    difficulty_ranks,
     joint_distribution,
     model_scatter,
     quantile_curves,
@@ -51,6 +52,7 @@ __all__ = [
     "correlation_heatmap",
     "curve_clusters",
     "detection_scores",
+    "difficulty_ranks",
     "feature_scatter",
     "gallery",
     "joint_distribution",

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
@@ -35,6 +36,7 @@ from actiontrack.plots.canvas import (
 
 __all__ = [
     "correlation_heatmap",
+    "difficulty_ranks",
     "joint_distribution",
     "model_scatter",
     "quantile_curves",
@@ -42,6 +44,7 @@ __all__ = [
 ]
 
 _CELLS = 36  # hexagons along the side of a joint distribution
+_MANY = 10_000  # samples from which ranks are drawn as hexagons and not as points
 
 
 def model_scatter(
@@ -122,11 +125,7 @@ def joint_distribution(
     if not keep.any():
         return no_samples(axes)
     entropy, action = values[keep].T
-    cells = axes.hexbin(
-        entropy, action, gridsize=_CELLS, extent=(0, 1, 0, 1), mincnt=1, bins="log", cmap="Greys",
-        linewidths=0.1,
-    )  # fmt: skip
-    cells.set_clim(0.5, None)  # a single sample is grey, not white
+    cells = _hexagons(axes, entropy, action)
     axes.set(xlabel="entropy of the ensemble, normalised", ylabel="mean action, normalised")
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     above = _margins(axes, entropy, action)
@@ -142,6 +141,16 @@ def joint_distribution(
         placement = OUTSIDE | {"bbox_to_anchor": (1.17, 1.0)}
         axes.legend(list(legend.values()), list(legend), title="region", **placement)
     return axes
+
+
+def _hexagons(axes: Axes, x: NDArray[np.float64], y: NDArray[np.float64]) -> PolyCollection:
+    """Cells by number of samples, on a logarithmic scale; x and y lie in [0, 1]."""
+    cells = axes.hexbin(
+        x, y, gridsize=_CELLS, extent=(0, 1, 0, 1), mincnt=1, bins="log", cmap="Greys",
+        linewidths=0.1,
+    )  # fmt: skip
+    cells.set_clim(0.5, None)  # a single sample is grey, not white
+    return cells
 
 
 def _margins(axes: Axes, x: NDArray[np.float64], y: NDArray[np.float64]) -> Axes:
@@ -173,6 +182,47 @@ def _marked(axes: Axes, regions: pd.DataFrame) -> dict[str, Line2D]:
         label = ",\n".join(str(name).split(", "))
         legend[f"{label}\n{len(part)} samples"] = points
     return legend
+
+
+def difficulty_ranks(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Draw the ranks of samples by a score against those by an outside difficulty.
+
+    Args:
+        frame: As `actiontrack.analysis.difficulty_ranks` returns it: ``outside_rank`` and
+            ``score_rank``, from 0 (easiest) to 1 (hardest); ``attrs`` says of what they are.
+        ax: Where to draw; None makes a figure.
+
+    Returns:
+        The Axes: a point per sample, or hexagons by number of samples where there are many, the
+        diagonal on which both agree, and Spearman's ρ of what is drawn.
+
+    Raises:
+        ParameterError: A column is missing.
+    """
+    require_columns(frame, "frame", "outside_rank", "score_rank")
+    axes = axes_or_new(ax, width=5.6, height=4.8)
+    if frame.empty:
+        return no_samples(axes)
+    outside, score = frame[["outside_rank", "score_rank"]].to_numpy(np.float64).T
+    contrast = sns.color_palette("colorblind")[1]
+    axes.plot([0, 1], [0, 1], color=contrast, linewidth=1, linestyle="--", zorder=3)
+    if len(frame) < _MANY:
+        size = float(np.clip(30_000 / len(frame), 6, 30))
+        axes.scatter(
+            outside, score, s=size, alpha=float(np.clip(1_500 / len(frame), 0.25, 0.8)),
+            color=first_colour(), linewidth=0, rasterized=True,
+        )  # fmt: skip
+    else:
+        axes.figure.colorbar(_hexagons(axes, outside, score), ax=axes, label="samples in a cell")
+    rho = spearman_matrix(np.vstack([outside, score]))[0, 1]
+    write_note(axes, f"Spearman ρ = {rho:.3f}, {len(frame)} samples")
+    name = str(frame.attrs.get("score", "score")).replace("_", " ")
+    n_runs = int(frame.attrs.get("n_runs", 1))
+    over = f", mean of {n_runs} runs" if n_runs > 1 else ""
+    measure = wrap_label(frame.attrs.get("outside", "outside difficulty"))
+    axes.set(xlabel=f"rank by {measure}, 1 = hardest", ylabel=f"rank by {name}, 1 = hardest{over}")
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    return axes
 
 
 def correlation_heatmap(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
