@@ -27,6 +27,7 @@ __all__ = [
 _MAX_BYTES = 2**30
 _DELIMITERS = ",;\t"
 _ID_COLUMNS = ("id", "sample_id")
+_ABSENT = ["", "NA", "NaN", "nan", "null"]  # cells of CSV without a value
 _BY_POSITION = frozenset({".npy", ".npz"})
 
 
@@ -129,19 +130,20 @@ def _from_csv(path: Path, id_columns: Sequence[str]) -> pd.DataFrame:
         else:
             return head
         # A text such as "NA" is an id like any other, and no number of it loses its zeros.
+        absent = {str(name): _ABSENT for name in head.columns.drop(chosen[0])}
         table: pd.DataFrame = pd.read_csv(
-            path, sep=delimiter, converters={chosen[0]: unescape_cell},
-            float_precision="round_trip", low_memory=False, **options,
+            path, sep=delimiter, dtype={chosen[0]: str}, na_values=absent, keep_default_na=False,
+            low_memory=False, **options,
         )  # fmt: skip
-        return table
+    return table.assign(**{chosen[0]: table[chosen[0]].map(unescape_cell)})
 
 
 def _from_parquet(path: Path, _id_columns: Sequence[str]) -> pd.DataFrame:
     stored, read = path.stat().st_size, parquet_reader(path)
     footer = Footer.of(path.name, read, stored)
-    file = pq.ParquetFile(path)
-    schema = file.schema_arrow
-    texts = [field.name for field in schema if pa.types.is_string(field.type)]
+    schema = pq.read_schema(path)
+    is_text = (pa.types.is_string, pa.types.is_large_string)
+    texts = [field.name for field in schema if any(check(field.type) for check in is_text)]
     footer.check(path.name, read, stored, texts=texts)
     with pq.ParquetFile(path, read_dictionary=texts) as file:
         frame: pd.DataFrame = file.read().to_pandas(ignore_metadata=True)
