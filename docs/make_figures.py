@@ -19,6 +19,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 from sklearn.datasets import load_digits
+from sklearn.neighbors import NearestNeighbors
 from sklearn.neural_network import MLPClassifier
 
 from actiontrack import (
@@ -38,6 +39,7 @@ from actiontrack import (
     stability,
 )
 from actiontrack.analysis import (
+    difficulty_ranks,
     ensemble_regions,
     ensemble_scores,
     feature_map,
@@ -194,6 +196,15 @@ def _scores_of_two(runs: Runs) -> pd.DataFrame:
     return wide
 
 
+def _digit_ranks(runs: Runs) -> Figure:
+    """Ranks by action against the share of the 20 nearest digits that are another one."""
+    digits, labels = load_digits(return_X_y=True)
+    nearest = NearestNeighbors(n_neighbors=21).fit(digits).kneighbors(digits)[1][:, 1:]
+    other = (labels[nearest] != labels[:, None]).mean(axis=1)
+    outside = pd.DataFrame({"sample_id": range(len(digits)), "other_neighbours": other})
+    return plots.difficulty_ranks(difficulty_ranks(runs.one_model, outside)).figure
+
+
 def _joint(runs: Runs) -> Figure:
     scores = ensemble_scores(runs.one_model)
     return plots.joint_distribution(scores, ensemble_regions(scores, share=0.03)).figure
@@ -226,6 +237,7 @@ DRAWN: Mapping[str, Callable[[Runs], Figure]] = {
     "detection_scores": lambda runs: (
         plots.detection_scores(noise_summary(noise_detection(runs.noisy))).figure
     ),
+    "difficulty_ranks": _digit_ranks,
     "feature_scatter": lambda runs: plots.feature_scatter(feature_map(runs.models[0])).figure,
     "gallery": _of_hardest,
     "joint_distribution": _joint,

@@ -14,9 +14,9 @@ from actiontrack import cli, compare
 from actiontrack.testing import record_history
 
 COMMANDS = [
-    "accuracy", "card", "changed", "classes", "compact", "compare", "completion", "curves",
-    "doctor", "export", "gallery", "hash-ids", "maps", "neighbours", "noise", "report", "runs",
-    "scores", "stability", "sync", "ui", "verdicts",
+    "accuracy", "agreement", "card", "changed", "classes", "compact", "compare", "completion",
+    "curves", "doctor", "export", "gallery", "hash-ids", "maps", "neighbours", "noise", "report",
+    "runs", "scores", "stability", "sync", "ui", "verdicts",
 ]  # fmt: skip
 
 

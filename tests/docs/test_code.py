@@ -30,6 +30,9 @@ DOCUMENTS = [
 STAGED = {
     "http://localhost:5000": "{uri}",
     'experiments=("Default",)': 'experiments=("models",)',
+    'np.load("cifar10-cscores-orig-order.npz")': (
+        "dict(scores=np.linspace(0, 1, 10), labels=np.arange(10))"
+    ),
     'Client("tcp://10.0.0.1:8786")': 'Client(processes=False, dashboard_address=":0")',
 }
 

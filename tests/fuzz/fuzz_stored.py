@@ -1,4 +1,4 @@
-"""Targets beside a stored record: verdicts, commands, filters and requests."""
+"""Targets beside a stored record: verdicts, difficulties, commands, filters and requests."""
 
 import contextlib
 import io
@@ -113,6 +113,34 @@ class VerdictFiles(_Stored):
         self._read(self.record, path, who="fuzz")
 
 
+class DifficultyFiles(_Stored):
+    """Difficulties from outside: the first byte chooses CSV or Parquet."""
+
+    share = 30
+    _endings = (".csv", ".parquet")
+
+    def __init__(self, folder):
+        from actiontrack import analysis
+
+        super().__init__(folder)
+        self._analysis = analysis
+
+    def seeds(self):
+        import pandas as pd
+
+        frame = pd.DataFrame({"id": [str(row) for row in range(12)], "value": np.arange(12) / 8})
+        stream = io.BytesIO()
+        frame.to_parquet(stream)
+        texts = (frame.to_csv(index=False), "sample_id;a;b\n3;;1e5\n'=4;nan;2\n5;inf;3\n")
+        return [*(b"\0" + text.encode() for text in texts), b"\1" + stream.getvalue()]
+
+    def run(self, data):
+        path = self.folder / f"difficulty{self._endings[data[0] % 2] if data else '.csv'}"
+        path.write_bytes(data[1:])
+        outside = self._analysis.read_difficulties(path)
+        self._analysis.agreement_with([self.record], outside, n_bootstrap=2)
+
+
 class CommandLine(_Stored):
     """`actiontrack` with any words after it."""
 
@@ -145,6 +173,7 @@ class CommandLine(_Stored):
         run, experiment = ["--run", self.run_ids[0]], ["--experiment", "fuzz"]
         lines = [
             ["runs"], ["scores", *run], ["classes", *run], ["compare", *experiment],
+            ["agreement", *run, "--with", "out", "--high-is-easy"],
             ["curves", *run], ["stability", *experiment], ["noise", *run], ["accuracy",
             *experiment],
             ["verdicts", *run], ["maps", *run], ["neighbours", *run], ["export", *run, "--output",

@@ -14,7 +14,7 @@ from pathlib import Path
 from fuzz_contract import BrokenContractError, check, spelt_words, words_of
 from fuzz_inputs import Annotations, Images, LabelFiles, Parameters, Tables
 from fuzz_records import Files, ManifestJson, StepsText
-from fuzz_stored import CommandLine, Filters, VerdictFiles, VerdictLines, WebQuery
+from fuzz_stored import CommandLine, DifficultyFiles, Filters, VerdictFiles, VerdictLines, WebQuery
 
 __all__ = [
     "TARGETS",
@@ -33,6 +33,7 @@ TARGETS = {
     "manifest": ManifestJson,
     "verdict-lines": VerdictLines,
     "verdict-files": VerdictFiles,
+    "difficulty-files": DifficultyFiles,
     "command-line": CommandLine,
     "filters": Filters,
     "web-query": WebQuery,

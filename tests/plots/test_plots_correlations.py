@@ -124,3 +124,29 @@ def test_a_joint_distribution_counts_what_is_not_finite(joint):
     joint.loc[[0, 5], "action"] = [np.nan, np.inf]
     above = plots.joint_distribution(joint).child_axes[0]
     assert above.get_title(loc="left").startswith("2 samples not finite, not drawn\n")
+
+
+def ranks(n_samples, **attrs):
+    rng = np.random.default_rng(2)
+    frame = pd.DataFrame(rng.random((n_samples, 2)), columns=["outside_rank", "score_rank"])
+    frame.attrs |= attrs
+    return frame
+
+
+def test_ranks_of_few_samples_are_points_beside_the_diagonal():
+    frame = ranks(60, outside="entropy", score="final_loss", n_runs=3)
+    axes = plots.difficulty_ranks(frame)
+    np.testing.assert_array_equal(axes.collections[0].get_offsets(), frame.to_numpy())
+    assert axes.lines[0].get_xydata().tolist() == [[0, 0], [1, 1]]
+    rho = frame["outside_rank"].corr(frame["score_rank"], method="spearman")
+    assert axes.get_title(loc="left") == f"Spearman ρ = {rho:.3f}, 60 samples"
+    assert axes.get_xlabel() == "rank by entropy, 1 = hardest"
+    assert axes.get_ylabel() == "rank by final loss, 1 = hardest, mean of 3 runs"
+
+
+def test_ranks_of_many_samples_are_counted_in_cells():
+    axes = plots.difficulty_ranks(ranks(10_000))
+    assert axes.collections[0].get_array().sum() == 10_000
+    assert [bar.get_ylabel() for bar in axes.figure.axes[1:]] == ["samples in a cell"]
+    assert axes.get_xlabel() == "rank by outside difficulty, 1 = hardest"
+    assert_nothing_clipped(axes.figure)
