@@ -19,7 +19,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 from sklearn.datasets import load_digits
-from sklearn.neighbors import NearestNeighbors
+from sklearn.metrics import pairwise_distances
 from sklearn.neural_network import MLPClassifier
 
 from actiontrack import (
@@ -197,11 +197,13 @@ def _scores_of_two(runs: Runs) -> pd.DataFrame:
 
 
 def _digit_ranks(runs: Runs) -> Figure:
-    """Ranks by action against the share of the 20 nearest digits that are another one."""
+    """Ranks by action against how much nearer the nearest image of another digit is."""
     digits, labels = load_digits(return_X_y=True)
-    nearest = NearestNeighbors(n_neighbors=21).fit(digits).kneighbors(digits)[1][:, 1:]
-    other = (labels[nearest] != labels[:, None]).mean(axis=1)
-    outside = pd.DataFrame({"sample_id": range(len(digits)), "other_neighbours": other})
+    distances = pairwise_distances(digits)
+    np.fill_diagonal(distances, np.inf)
+    same = labels == labels[:, None]
+    own, other = (np.where(which, distances, np.inf).min(axis=1) for which in (same, ~same))
+    outside = pd.DataFrame({"sample_id": range(len(digits)), "distance_ratio": own / other})
     return plots.difficulty_ranks(difficulty_ranks(runs.one_model, outside)).figure
 
 

@@ -219,7 +219,7 @@ def difficulty_ranks(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     name = str(frame.attrs.get("score", "score")).replace("_", " ")
     n_runs = int(frame.attrs.get("n_runs", 1))
     over = f", mean of {n_runs} runs" if n_runs > 1 else ""
-    measure = wrap_label(frame.attrs.get("outside", "outside difficulty"))
+    measure = wrap_label(str(frame.attrs.get("outside", "outside difficulty")).replace("_", " "))
     axes.set(xlabel=f"rank by {measure}, 1 = hardest", ylabel=f"rank by {name}, 1 = hardest{over}")
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     return axes
