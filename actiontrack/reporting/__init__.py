@@ -1,6 +1,7 @@
 """Reports of runs: what the records hold, as tables, figures and plain sentences with numbers."""
 
 from actiontrack.analysis.sentences import (
+    describe_agreement,
     describe_changes,
     describe_clusters,
     describe_comparison,
@@ -33,6 +34,7 @@ from actiontrack.reporting.terminal import describe_run
 __all__ = [
     "change_report",
     "comparison_report",
+    "describe_agreement",
     "describe_changes",
     "describe_clusters",
     "describe_comparison",

@@ -10,6 +10,7 @@ from helpers import message
 from actiontrack.analysis import read_difficulties
 from actiontrack.analysis.difficulty_files import checked_difficulties
 from actiontrack.errors import DataError, ParameterError
+from actiontrack.record import limits
 from actiontrack.record.escaping import to_csv
 
 
@@ -150,6 +151,14 @@ def test_a_damaged_parquet_file_is_refused(written):
     path = written("PAR1 and nothing more PAR1", "difficulty.parquet")
     text = f"{path} is no Parquet file that can be read safely. Write it again, or as CSV."
     with pytest.raises(DataError, match=message(text)):
+        read_difficulties(path)
+
+
+def test_a_parquet_file_that_expands_is_refused_before_it_is_read(parquet, monkeypatch):
+    path = parquet(id=np.arange(10_000), value=np.zeros(10_000))
+    monkeypatch.setattr(limits, "FREE_BYTES", 1000)
+    monkeypatch.setattr(limits, "MOST_EXPANSION", 1)
+    with pytest.raises(DataError, match="is no Parquet file that can be read safely"):
         read_difficulties(path)
 
 

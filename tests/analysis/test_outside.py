@@ -78,6 +78,21 @@ def test_the_interval_is_that_of_resampled_samples(record, history, entropy):
     assert [row["ci_low"], row["ci_high"]] == pytest.approx(expected, abs=0.03)
 
 
+def test_the_interval_of_a_mean_resamples_all_runs_alike(four_runs, experiment, entropy):
+    records = analysis.load_records(RunQuery(experiments=(experiment,)))
+    aligned = analysis.align(records)
+    outside = table_of(aligned.sample_ids, entropy)
+    table = analysis.agreement_with(records, outside, n_bootstrap=2000).table
+    row = table.query("`class` == 'overall' and kind == 'mean' and model == 'b'").iloc[0]
+    draws = np.random.default_rng(12).integers(0, N_SAMPLES, (2000, N_SAMPLES))
+    means = [
+        np.mean([spearman(values[draw], entropy[draw]) for values in aligned.values[2:]])
+        for draw in draws
+    ]
+    expected = np.quantile(means, [0.025, 0.975])
+    assert [row["ci_low"], row["ci_high"]] == pytest.approx(expected, abs=0.03)
+
+
 def test_a_low_value_is_hard_on_request(record, history, entropy):
     stored, outside = record(history), table_of(history.sample_ids, entropy)
     hard = without_intervals([stored], outside)
