@@ -34,6 +34,7 @@ __all__ = [
     "RedactingFilter",
     "StoreError",
     "ThresholdError",
+    "check_choice",
     "reason_of",
     "redact",
     "writing",
@@ -181,6 +182,17 @@ def reason_of(error: BaseException) -> str:
     """
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0].rstrip(".")
+
+
+def check_choice(argument: str, value: str, choices: tuple[str, ...]) -> None:
+    """Refuse a value that is not one of the choices.
+
+    Raises:
+        ParameterError: names the argument, the choices and the value.
+    """
+    if value not in choices:
+        rule = f"must be one of {', '.join(choices)}"
+        raise ParameterError(argument, rule, value, "Choose one of these.")
 
 
 @contextmanager

@@ -11,8 +11,9 @@ Vocabulary:
 """
 
 import numbers
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -20,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from array_api_compat import array_namespace, device
 
-from actiontrack.errors import ParameterError
+from actiontrack.errors import ParameterError, check_choice
 
 __all__ = [
     "DELTA_KINDS",
@@ -62,6 +63,7 @@ MEASURES: Mapping[str, str] = MappingProxyType(
         "el2n": "L2 norm of softmax probabilities minus the one-hot label",
         "entropy": "entropy of the softmax probabilities, in nats",
         "predicted": "class index with the largest logit",
+        "largest_other": "class index with the largest logit other than the label's",
         "correct": "whether the predicted class is the label",
     }
 )
@@ -235,12 +237,7 @@ class Classes:
 
 
 def known_truth(labels: npt.ArrayLike, true_labels: npt.ArrayLike) -> BoolArray:
-    """For which samples both labels are known: a negative or missing index means unknown.
-
-    Args:
-        labels: (n_samples,) class indices.
-        true_labels: (n_samples,) likewise.
-    """
+    """For which of (n_samples,) samples both are known: negative or missing means unknown."""
     return np.asarray((np.asarray(labels) >= 0) & (np.asarray(true_labels) >= 0))
 
 
@@ -282,7 +279,7 @@ def id_array(
     if not array.size:
         return array.astype(np.int64)
     if array.dtype.kind in "iu":
-        _check_no_truth_value(ids, argument)
+        _check_no_truth_value(ids if isinstance(ids, list | tuple) else (), argument)
         _check_range(int(array.min()), int(array.max()), argument)
         return array.astype(np.int64)
     if array.dtype.kind == "U" and isinstance(ids, np.ndarray):
@@ -292,7 +289,8 @@ def id_array(
 
 def _ids_of_objects(values: list[Any], argument: str) -> IdArray:
     """Ids from Python's own strings or integers, which no NumPy type has changed yet."""
-    invalid = [value for value in values if not isinstance(value, str) and not _is_integer(value)]
+    kinds = str | numbers.Integral
+    invalid = [raw for raw in values if isinstance(raw, bool) or not isinstance(raw, kinds)]
     if invalid:
         examples = values[:3] if invalid[0] is values[0] else invalid[:3]
         rule = "must be integers or strings"
@@ -313,13 +311,7 @@ def _ids_of_objects(values: list[Any], argument: str) -> IdArray:
     return np.array(texts, dtype=np.str_)
 
 
-def _is_integer(value: object) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
-
-
-def _check_no_truth_value(ids: npt.ArrayLike, argument: str) -> None:
-    if not isinstance(ids, list | tuple):
-        return
+def _check_no_truth_value(ids: Sequence[Any], argument: str) -> None:
     for value in ids:
         if isinstance(value, bool | np.bool_):
             rule = "must be integers or strings"
@@ -336,17 +328,6 @@ def _check_range(lowest: int, highest: int, argument: str) -> None:
 
 def _set(history: LossHistory, name: str, value: object) -> None:
     object.__setattr__(history, name, value)
-
-
-def check_choice(argument: str, value: str, choices: tuple[str, ...]) -> None:
-    """Refuse a value that is not one of the choices.
-
-    Raises:
-        ParameterError: names the argument, the choices and the value.
-    """
-    if value not in choices:
-        rule = f"must be one of {', '.join(choices)}"
-        raise ParameterError(argument, rule, value, "Choose one of these.")
 
 
 def _check_shape(name: str, values: npt.NDArray[np.generic] | None, shape: tuple[int, ...]) -> None:
@@ -379,49 +360,68 @@ def classification_measures(logits: Any, labels: Any) -> dict[str, Any]:
     # be fast, and a sum over the classes is as exact as in any order.
     by_class = n_classes <= _FEW_CLASSES and str(device(logits)) == "cpu"
     axis = 0 if by_class else 1
-    if by_class:
-        logits = xp.reshape(xp.reshape(xp.permute_dims(logits, (1, 0)), (-1,)), (n_classes, -1))
     classes = xp.expand_dims(xp.arange(n_classes, device=device(logits)), axis=1 - axis)
     labels = xp.astype(labels, classes.dtype)
-    top = xp.max(logits, axis=axis, keepdims=True)
-    predicted = _argmax(logits, top, classes) if by_class else xp.argmax(logits, axis=axis)
-    return _softmax_measures(logits - top, labels, classes, axis) | {
-        "predicted": xp.astype(predicted, classes.dtype),
-        "correct": predicted == labels,
+    is_class = (labels >= 0) & (labels < n_classes)
+    index = labels * is_class
+    label, others, places = _parted(logits, index, is_class, classes, axis)
+    largest = xp.max(others, axis=axis, keepdims=True)
+    rival = _argmax(others, largest, classes) if by_class else xp.argmax(others, axis=axis)
+    largest, index = xp.reshape(largest, (-1,)), xp.astype(index, rival.dtype)
+    rival += (rival == index) & is_class  # where all others are −∞, as the place of the label is
+    top = xp.maximum(label, largest)
+    # As `argmax` of all logits has it: the first of the largest, or of those that are NaN.
+    is_top, rival_is_top = (label >= top) | xp.isnan(label), (largest >= top) | xp.isnan(largest)
+    correct = is_class & is_top & ((index < rival) | ~rival_is_top)
+    others -= xp.expand_dims(top, axis=axis)
+    if places is not None:
+        others.reshape(-1)[places] = xp.finfo(others.dtype).min  # −∞ takes longer
+    return _softmax_measures(label - top, others, largest - top, is_class, axis) | {
+        "predicted": xp.astype(rival + (index - rival) * correct, classes.dtype),
+        "largest_other": xp.astype((rival + 1) * is_class - 1, classes.dtype),
+        "correct": correct,
     }
 
 
-def _softmax_measures(shifted: Any, labels: Any, classes: Any, axis: int) -> dict[str, Any]:
+def _parted(logits: Any, index: Any, is_class: Any, classes: Any, axis: int) -> tuple[Any, ...]:
+    """Logits of the labels; a new array of the others', −∞ for the labels; NumPy's places of −∞."""
+    xp = array_namespace(logits)
+    n_classes, is_numpy = logits.shape[1], isinstance(logits, np.ndarray)
+    if is_numpy:
+        logits = np.array(logits.T if axis == 0 else logits, order="C")
+    elif axis == 0:
+        logits = xp.reshape(xp.reshape(xp.permute_dims(logits, (1, 0)), (-1,)), (n_classes, -1))
+    rows = xp.arange(index.shape[0], device=device(logits))
+    position = index * rows.shape[0] + rows if axis == 0 else rows * n_classes + index
+    label = xp.take(xp.reshape(logits, (-1,)), position)
+    if is_numpy:
+        places = position[is_class]
+        logits.reshape(-1)[places] = -np.inf
+        return label, logits, places
+    is_label = (classes == xp.expand_dims(index, axis=axis)) & xp.expand_dims(is_class, axis=axis)
+    # Filled on the device: a copy from the host would wait for it.
+    nothing = xp.full((), -float("inf"), dtype=logits.dtype, device=device(logits))
+    return label, xp.where(is_label, nothing, logits), None
+
+
+def _softmax_measures(
+    label: Any, others: Any, largest: Any, is_class: Any, axis: int
+) -> dict[str, Any]:
     """The measures that follow from logits minus their largest, whose classes lie along `axis`."""
-    xp = array_namespace(shifted)
-
-    def number(value: float) -> Any:
-        # Filled on the device: a copy from the host would wait for it.
-        return xp.full((), value, dtype=shifted.dtype, device=device(shifted))
-
-    n_classes, least = shifted.shape[axis], number(float(xp.finfo(shifted.dtype).min))
-    is_class = (labels >= 0) & (labels < n_classes)
-    nan_if_none = xp.where(is_class, number(0.0), number(float("nan")))
     # The label's own numbers, and those of the other classes: each is as exact as it can be, where
     # p - 1 of a sure prediction, or a sum of all minus one, would be rounding noise.
-    rows, own = xp.arange(labels.shape[0], device=device(shifted)), labels * is_class
-    position = own * rows.shape[0] + rows if axis == 0 else rows * n_classes + own
-    flat, is_numpy = xp.reshape(shifted, (-1,)), isinstance(shifted, np.ndarray)
-    label = xp.take(flat, position)
-    # In place where nobody sees it: fetching memory takes longer here than the arithmetic.
-    if is_numpy:
-        flat[position[is_class]] = least
-        others = flat.reshape(shifted.shape)
-    else:
-        others = xp.astype(classes == xp.expand_dims(labels, axis=axis), shifted.dtype)
-        others *= least
-        others += shifted
-    of_label, of_others = xp.where(is_class, xp.exp(label), number(0.0)), xp.exp(others)
-    rest, largest = xp.sum(of_others, axis=axis), xp.max(others, axis=axis)
+    xp = array_namespace(label)
+    number = partial(xp.full, (), dtype=label.dtype, device=device(label))
+    least, nothing = number(float(xp.finfo(label.dtype).min)), number(0.0)
+    nan_if_none = xp.where(is_class, nothing, number(float("nan")))
+    of_label, of_others = xp.where(is_class, xp.exp(label), nothing), xp.exp(others)
+    rest = xp.sum(of_others, axis=axis)
     total = rest + of_label
     log_total = xp.log(total)
-    # 0 · −∞ is no number, and a class of probability 0 weighs nothing.
-    terms = others if is_numpy and others.min(initial=0) >= least else xp.maximum(others, least)
+    # 0 · −∞ is no number, and a class of probability 0 weighs nothing. In place where nobody sees
+    # it: fetching memory takes longer here than the arithmetic.
+    is_finite = isinstance(others, np.ndarray) and others.min(initial=0) >= least
+    terms = others if is_finite else xp.maximum(others, least)
     terms *= of_others
     weighed = xp.sum(terms, axis=axis) + of_label * xp.maximum(label, least)
     of_others *= of_others
@@ -442,7 +442,8 @@ def _argmax(logits: Any, top: Any, classes: Any) -> Any:
     """
     xp = array_namespace(logits)
     n_classes = classes.shape[0]
-    ranks = xp.astype(n_classes - classes, xp.uint8)
-    is_top = (logits >= top) | (logits != logits)  # noqa: PLR0124 - NaN
-    rank = xp.max(xp.astype(is_top, xp.uint8) * ranks, axis=0)
-    return n_classes - xp.astype(rank, classes.dtype)
+    ranks = xp.astype(n_classes - classes, xp.int8)
+    rank = xp.max((logits >= top) * ranks, axis=0)
+    if not (isinstance(logits, np.ndarray) and rank.all()):  # nothing equals NaN
+        rank = xp.maximum(rank, xp.max(xp.isnan(logits) * ranks, axis=0))
+    return n_classes - rank

@@ -33,8 +33,15 @@ def reference(logits, labels):
         "el2n": np.array([math.dist(p[i], one_hot[i]) for i in rows]),
         "entropy": stats.entropy(p, axis=1),
         "predicted": logits.argmax(axis=1),
+        "largest_other": np.array([first_largest_other(logits[i], labels[i]) for i in rows]),
         "correct": logits.argmax(axis=1) == labels,
     }
+
+
+def first_largest_other(logits, label):
+    """Of the other classes in their order, each with its index, where NumPy finds the largest."""
+    others = np.delete(np.arange(len(logits)), label)
+    return others[logits[others].argmax()]
 
 
 def assert_measures(found, expected, **tolerance):
@@ -118,6 +125,7 @@ def test_a_logit_of_minus_infinity_is_a_class_of_probability_zero(library):
         "el2n": [math.sqrt(0.5), math.sqrt(1.5)],
         "entropy": [math.log(2)] * 2,
         "predicted": [0, 0],
+        "largest_other": [2, 0],
         "correct": [True, False],
     }
     assert_measures(found, expected, rtol=1e-6)
@@ -134,6 +142,53 @@ def test_the_prediction_is_the_first_largest_logit_or_the_first_nan(library, n_c
 
 
 @pytest.mark.parametrize("library", [np.asarray, torch.tensor])
+@pytest.mark.parametrize("n_classes", [2, 3, 64, 65])
+@given(data=st.data())
+def test_the_largest_other_is_the_first_largest_or_first_nan_among_the_rest(
+    library, n_classes, data
+):
+    numbers = st.sampled_from([-math.inf, -1.0, 0.0, 1.0, 1.0 + 2**-23, math.inf, math.nan])
+    logits = data.draw(hnp.arrays(np.float32, (4, n_classes), elements=numbers))
+    labels = data.draw(hnp.arrays(np.int64, 4, elements=st.integers(-2, n_classes + 1)))
+    expected = [
+        first_largest_other(row, label) if 0 <= label < n_classes else -1
+        for row, label in zip(logits.astype(np.float64), labels, strict=True)
+    ]
+    found = scores.classification_measures(library(logits), library(labels))
+    assert found["largest_other"].tolist() == expected
+    assert found["largest_other"].dtype == found["predicted"].dtype
+    is_class = (labels >= 0) & (labels < n_classes)
+    assert found["correct"].tolist() == (is_class & (logits.argmax(axis=1) == labels)).tolist()
+
+
+def test_logits_that_differ_by_less_than_their_margin_holds_are_told_apart():
+    logits = np.float32([[100.0, 1e-7, 2e-7]])  # less 100 both are -100
+    assert scores.classification_measures(logits, np.array([0]))["largest_other"].tolist() == [2]
+
+
+@pytest.mark.parametrize("library", [np.asarray, torch.tensor])
+@pytest.mark.parametrize("n_classes", [2, 5, 100])
+def test_the_probability_of_the_largest_other_follows_from_what_is_kept(library, n_classes):
+    logits, labels = batch(200, n_classes)
+    found = scores.classification_measures(library(logits), library(labels))
+    kept = {name: np.asarray(values) for name, values in found.items()}
+    by_record = kept["target_probability"] * np.exp(-kept["margin"])
+    p = special.softmax(logits, axis=1)
+    np.testing.assert_allclose(by_record, p[np.arange(200), kept["largest_other"]], rtol=1e-12)
+    p[np.arange(200), labels] = 0
+    np.testing.assert_allclose(by_record, p.max(axis=1), rtol=1e-12)
+
+
+@pytest.mark.parametrize("n_classes", [3, 100])
+def test_measuring_changes_no_logit(n_classes):
+    logits, labels = batch(1, n_classes)
+    for array in (logits, np.asfortranarray(logits)):
+        array.flags.writeable = False
+        found = scores.classification_measures(array, labels)
+        assert_measures(found, reference(logits, labels), rtol=1e-12, atol=1e-6)
+
+
+@pytest.mark.parametrize("library", [np.asarray, torch.tensor])
 def test_float64_logits_may_be_larger_than_float32_holds(library):
     logits = library(np.array([[1e300, -1e300], [-1e300, 1e300]]))
     found = scores.classification_measures(logits, library([0, 0]))
@@ -146,6 +201,7 @@ def test_a_label_that_alone_is_possible_has_an_infinite_margin():
     found = scores.classification_measures(logits, np.array([0]))
     assert found["margin"].tolist() == [math.inf]
     assert found["entropy"].tolist() == [0.0]
+    assert found["largest_other"].tolist() == [1]
 
 
 @pytest.mark.parametrize("library", [np.asarray, torch.tensor])
@@ -166,3 +222,4 @@ def test_a_label_that_is_no_class_gives_nan_and_not_an_easy_sample(library, labe
         assert math.isnan(found[name].tolist()[0]), name
         assert math.isfinite(found[name].tolist()[1]), name
     assert not found["correct"].tolist()[0]
+    assert found["largest_other"].tolist() == [-1, 1]

@@ -21,6 +21,7 @@ from actiontrack.record.disk import FileEntry
 from actiontrack.record.limits import check_claim
 from actiontrack.record.manifest import Manifest
 from actiontrack.record.parquet import (
+    INDICES_AS_FLOATS,
     Fetch,
     ParquetTable,
     check_rows,
@@ -57,6 +58,7 @@ _GROUP_ROWS = 2**18  # rows of a row group: a mebibyte of losses, which stays in
 _STEPS_KEY = b"actiontrack.steps"
 _REPEATED = 32  # steps from which on the position of a sample counts as repeated
 _STEP_BYTES = 2**8  # what the entry of a step takes in memory
+_INDICES = {"predicted", *INDICES_AS_FLOATS}
 
 
 def write_losses(
@@ -89,7 +91,8 @@ def write_losses(
     }
     missing = None if seen is None or seen.all() else ~np.ascontiguousarray(seen.T).ravel()
     for name, grid in grids.items():
-        columns[name] = pa.array(np.ascontiguousarray(grid.T).ravel(), mask=missing)
+        stored = grid.astype(np.float32) if name in INDICES_AS_FLOATS else grid
+        columns[name] = pa.array(np.ascontiguousarray(stored.T).ravel(), mask=missing)
     nullable = set(grids) if missing is not None else set()
     fields = [pa.field(name, values.type, name in nullable) for name, values in columns.items()]
     schema = pa.schema(fields, metadata={_STEPS_KEY: steps_to_text(steps)})
@@ -403,7 +406,10 @@ class _Losses:
             if loss.null_count:
                 seen[:, where] = loss.is_valid().to_numpy().reshape(n_samples, n_steps).T
             for name in names:
-                values = _filled(rows[name], grids[name].dtype)
+                column = rows[name]
+                if name in INDICES_AS_FLOATS and pa.types.is_floating(column.type):
+                    column = column.cast(pa.int32())  # raises where one is no whole number
+                values = _filled(column, grids[name].dtype)
                 grids[name][:, where] = values.reshape(n_samples, n_steps).T
 
 
@@ -411,7 +417,7 @@ def measure_dtype(name: str) -> type[np.generic]:
     """Type of the numbers of a loss or measure in a history."""
     if name == "correct":
         return np.bool_
-    return np.int32 if name == "predicted" else np.float32
+    return np.int32 if name in _INDICES else np.float32
 
 
 def _filled(column: pa.ChunkedArray, dtype: np.dtype[Any]) -> npt.NDArray[Any]:

@@ -24,6 +24,7 @@ from actiontrack.record.manifest import Manifest
 from actiontrack.record.paths import FORMAT_VERSION
 
 __all__ = [
+    "INDICES_AS_FLOATS",
     "PAGE_OPTIONS",
     "Fetch",
     "ParquetTable",
@@ -50,6 +51,13 @@ __all__ = [
 
 #: Columns of texts. They are read as dictionaries, so that one that is repeated counts once.
 _TEXTS = ("sample_id", "path", "input_digest", "kind", "class")
+
+#: Class indices that are stored as float32: readers of format 2 from before them take any measure
+#: that they do not know for one of floats, and would refuse integers.
+INDICES_AS_FLOATS = frozenset({"largest_other"})
+
+#: Columns of class indices, few of which differ.
+_INDICES = frozenset({"label", "true_label", "predicted", *INDICES_AS_FLOATS})
 
 #: Kind of a NumPy dtype -> whether a type of Arrow is of it.
 _KINDS = {"b": pa.types.is_boolean, "i": pa.types.is_integer, "f": pa.types.is_floating}
@@ -121,9 +129,9 @@ def write_table(
     dictionary = [
         column.name
         for column in table.schema
-        if pa.types.is_string(column.type) or column.name in {"label", "true_label", "predicted"}
+        if pa.types.is_string(column.type) or column.name in _INDICES
     ]
-    encodings = dict.fromkeys(floats, "BYTE_STREAM_SPLIT")
+    encodings = dict.fromkeys(set(floats).difference(dictionary), "BYTE_STREAM_SPLIT")
     positions = {"sample", "step"}.intersection(table.column_names).difference(plain)
     encodings |= dict.fromkeys(positions, "DELTA_BINARY_PACKED")
     # Minimum and maximum leave NaN out, and there are readers that conclude that there is none.

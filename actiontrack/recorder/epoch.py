@@ -22,7 +22,7 @@ Gather = Callable[[Columns], "list[Columns] | None"]
 
 _SHOWN_IDS = 5
 _OUTPUTS = 2**16  # logits that are measured at once: few calls, and they stay in the cache
-_NOT_FLOATS = frozenset({"label", "predicted", "correct"})
+_NOT_FLOATS = frozenset({"label", "predicted", "largest_other", "correct"})
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,9 @@ from actiontrack.record.paths import losses_path
 from actiontrack.record.steps import Block, StepEntry, StepTotals
 
 #: What stands for a loss or measure that was not seen, in a history.
-ABSENT = {"loss": np.nan, "correct": False, "predicted": -1, "box": np.nan}
+ABSENT = {
+    "loss": np.nan, "correct": False, "predicted": -1, "largest_other": -1, "box": np.nan,
+}  # fmt: skip
 NAMES = tuple(ABSENT)
 
 
@@ -46,7 +48,7 @@ def write_grids(folder, grids, seen, ends, first=1):
         files[path] = write_losses(folder, path, steps[rows], held, seen[rows])
         blocks.append(Block.of(path, steps[rows]))
     manifest = replace(
-        bare(n_samples), components=("box",), measures=("correct", "predicted"),
+        bare(n_samples), components=("box",), measures=("correct", "predicted", "largest_other"),
         blocks=tuple(blocks), totals=StepTotals.of(steps), files=files,
     )  # fmt: skip
     write_manifest(folder, manifest)
@@ -62,6 +64,7 @@ def grids_and_seen(draw):
         "loss": draw(numbers),
         "correct": draw(hnp.arrays(np.bool_, shape)),
         "predicted": draw(hnp.arrays(np.int32, shape)),
+        "largest_other": draw(hnp.arrays(np.int32, shape, elements=st.integers(-1, 2**24))),
         "box": draw(numbers),
     }
     ends = sorted(draw(st.sets(st.integers(1, shape[0]))) - {shape[0]})
@@ -109,6 +112,7 @@ def small(tmp_path):
         "loss": np.arange(12, dtype=np.float32).reshape(3, 4),
         "correct": np.eye(3, 4, dtype=np.bool_),
         "predicted": np.arange(12, dtype=np.int32).reshape(3, 4) % 3,
+        "largest_other": np.arange(1, 13, dtype=np.int32).reshape(3, 4) % 3,
         "box": np.full((3, 4), np.nan, np.float32),
     }
     seen = np.ones((3, 4), np.bool_)
@@ -126,13 +130,34 @@ def test_rows_lie_sample_by_sample_and_step_by_step_within_one(small):
     assert table["predicted"].to_pylist() == [0, 1, 1, 2, 2, None, 0, 1]
     assert table["correct"].to_pylist() == [True, False, False, True, False, None, False, False]
     kinds = [str(kind) for kind in table.schema.types]
-    assert kinds == ["int32", "int32", "float", "bool", "int32", "float"]
+    assert kinds == ["int32", "int32", "float", "bool", "int32", "float", "float"]
 
 
 def test_a_column_may_be_null_only_where_something_was_not_seen(small):
     some, none = (pq.read_schema(small / path) for path in (FIRST, LAST))
-    assert [field.nullable for field in some] == [False, False, True, True, True, True]
+    assert [field.nullable for field in some] == [False] * 2 + [True] * len(NAMES)
     assert not any(field.nullable for field in none)
+
+
+def test_the_largest_other_is_a_dictionary_of_floats_that_earlier_readers_take(small):
+    """Whatever measure a reader does not know it takes for one of floats."""
+    column = pq.read_table(small / LAST)["largest_other"]
+    assert str(column.type) == "float"
+    assert column.to_pylist() == [0, 1, 2, 0]
+    row = pq.read_metadata(small / LAST).row_group(0)
+    chunks = {
+        row.column(number).path_in_schema: row.column(number) for number in range(row.num_columns)
+    }
+    assert "RLE_DICTIONARY" in chunks["largest_other"].encodings
+
+
+@pytest.mark.parametrize("number", [0.5, np.nan, np.inf, 2.0**40])
+def test_an_index_that_is_no_whole_number_is_refused(tmp_path, number):
+    grid = np.full((1, 4), number, np.float32)
+    write_grids(tmp_path, {"loss": grid, "largest_other": grid}, np.ones((1, 4), np.bool_), [])
+    manifest, fetch = read(tmp_path)
+    with pytest.raises(CorruptRecordError, match=message(f"{FIRST} can't be read", whole=False)):
+        read_blocks(manifest, manifest.blocks, fetch, ["loss", "largest_other"])
 
 
 def test_row_groups_are_of_whole_samples_and_as_many_rows_as_fit(tmp_path):

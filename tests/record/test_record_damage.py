@@ -98,8 +98,8 @@ def test_losses_without_their_measures_are_refused(record):
     write_losses(record, LAST, [StepEntry(3, 1.0, 40)], {"loss": np.ones((1, 40), np.float32)})
     promise(record, LAST)
     text = (
-        "losses/000002.parquet lacks the columns correct, el2n, entropy, margin, predicted, "
-        "target_probability. Restore the file, or record the run again."
+        "losses/000002.parquet lacks the columns correct, el2n, entropy, largest_other, margin, "
+        "predicted, target_probability. Restore the file, or record the run again."
     )
     with pytest.raises(CorruptRecordError, match=message(text)):
         read_all(record)
