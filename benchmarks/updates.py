@@ -3,7 +3,7 @@
 An epoch of updates of 51,200 samples, without the end of the epoch: ids and losses against
 `index_copy_` into an array that was allocated before, the least that can keep a loss. The package
 `aum` (1.0.2) is given logits and keeps one score of them: against its `update` stand ours of losses
-that the loop has computed already, and ours of logits, which computes and keeps seven columns: the
+that the loop has computed already, and ours of logits, which computes and keeps eight columns: the
 measures that a call puts off are computed within its time. Times are those of the processor.
 """
 
@@ -89,7 +89,7 @@ def measure(batch: int, turns: int) -> list[Figure]:
             target=">= 50",
         ),
         Figure(
-            name=f"Recorder.update of logits (seven columns of them), batch {batch}",
+            name=f"Recorder.update of logits (eight columns of them), batch {batch}",
             against="AUM's update: times faster",
             value=ratios(seconds, "aum", "logits"),
             target=">= 50",

@@ -181,8 +181,8 @@ class Recorder(OpenRecord):
             ids: (batch,) integers or strings, the stable ids of the samples.
             losses: (batch,) one loss per sample. Default: the cross-entropy of the logits.
             logits: (batch, n_classes); with labels they also give the label's probability, the
-                margin, correctness, EL2N, entropy and the prediction. (batch,) or (batch, 1) are
-                those of class 1 of a binary classifier.
+                margin, correctness, EL2N, entropy, the prediction and the largest other class.
+                (batch,) or (batch, 1) are those of class 1 of a binary classifier.
             probabilities: (batch, n_classes), or (batch,) of class 1, in place of logits, where
                 the model ends with a softmax or sigmoid. Those below 2.2e-16 count as 2.2e-16.
             labels: (batch,) class indices.
