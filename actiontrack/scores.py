@@ -18,6 +18,7 @@ import pandas as pd
 
 from actiontrack.errors import ParameterError
 from actiontrack.history import DELTA_KINDS, FloatArray, LossHistory, classification_measures
+from actiontrack.label_errors import Evidence
 
 __all__ = [
     "EL2N_STEPS",
@@ -40,7 +41,6 @@ __all__ = [
     "mean_loss",
     "min_max",
     "pixel_action",
-    "pool_map",
     "running_score",
     "score_table",
     "score_unit",
@@ -109,34 +109,6 @@ def pixel_action(
     if total is None:
         raise ParameterError("maps", "must hold one map at least", 0, "Record an epoch first.")
     return total
-
-
-def pool_map(values: FloatArray, factor: int) -> npt.NDArray[np.float32]:
-    """Mean of each block of factor × factor pixels, of those that are not NaN.
-
-    Blocks at the lower and right edge may hold fewer pixels.
-
-    Args:
-        values: (H, W).
-        factor: side of a block in pixels, 1 or more.
-
-    Returns:
-        (⌈H / factor⌉, ⌈W / factor⌉) float32; NaN where a block holds nothing but NaN.
-
-    >>> pool_map(np.array([[1.0, 3.0, 5.0], [np.nan, 2.0, 7.0]]), 2).tolist()
-    [[2.0, 6.0]]
-    """
-    if factor == 1:
-        return np.asarray(values, dtype=np.float32)
-    height, width = values.shape
-    padding = [(0, -height % factor), (0, -width % factor)]
-    padded = np.pad(np.asarray(values, np.float64), padding, constant_values=np.nan)
-    rows, columns = padded.shape[0] // factor, padded.shape[1] // factor
-    blocks = padded.reshape(rows, factor, columns, factor)
-    counts = (~np.isnan(blocks)).sum(axis=(1, 3))
-    with np.errstate(invalid="ignore"):
-        means = np.nansum(blocks, axis=(1, 3)) / counts
-    return np.asarray(means, dtype=np.float32)
 
 
 def mean_loss(losses: FloatArray) -> ScoreArray:
@@ -242,9 +214,9 @@ class Score:
 
     Attributes:
         function: takes the arrays of `inputs`, the steps first, and gives (n_samples,) values.
-        inputs: "losses", "deltas", "seen", names of `history.MEASURES`, or "components" for a
-            score of each further loss, whose column is the score's name with the component in
-            place of NAME.
+        inputs: "losses", "deltas", "seen", names of `history.MEASURES`, "label_evidence" (of type
+            `label_errors.Evidence`), or "components" for a score of each further loss, whose column
+            is the score's name with the component in place of NAME.
         hard: the side that hard samples are on: "high", "low", or "neither".
         unit: of the values; {loss} stands for the loss and {delta} for the unit of Δn.
         sentence: what it is, in one line.
@@ -324,6 +296,21 @@ SCORES: dict[str, Score] = {
     "final_entropy": Score(
         function=final_loss, inputs=("entropy",), hard="high", unit="nats",
         sentence="entropy of the prediction at the last step", source="Arriaga et al., eq. 6",
+    ),
+    "p_wrong": Score(
+        function=lambda evidence: evidence.errors.p_wrong, inputs=("label_evidence",), hard="high",
+        unit="probability", sentence="probability that the label is wrong",
+        source="actiontrack.label_errors, after Dawid and Skene 1979",
+    ),
+    "suggested_class": Score(
+        function=lambda evidence: evidence.errors.suggested_class, inputs=("label_evidence",),
+        hard="neither", unit="class index", ranks=False,
+        sentence="class that is right if the label is wrong",
+    ),
+    "p_suggested": Score(
+        function=lambda evidence: evidence.errors.p_suggested, inputs=("label_evidence",),
+        hard="neither", unit="probability", ranks=False,
+        sentence="probability that the suggested class is right",
     ),
     "predicted": Score(
         function=lambda values: values[-1], inputs=("predicted",), hard="neither",
@@ -433,7 +420,7 @@ def _scores_of(history: LossHistory) -> dict[str, tuple[Score, list[npt.NDArray[
             "history", "must have at least one step", 0, "Record an epoch before asking for scores."
         )
     arrays = {name: getattr(history, name) for name in ("losses", "deltas", "seen")}
-    arrays |= history.measures
+    arrays |= dict(history.measures) | _evidence(history)
     columns: dict[str, tuple[Score, list[npt.NDArray[Any]]]] = {}
     for name, score in SCORES.items():
         parts = history.components if "components" in score.inputs else {"NAME": None}
@@ -443,6 +430,15 @@ def _scores_of(history: LossHistory) -> dict[str, tuple[Score, list[npt.NDArray[
             if len(inputs) == len(score.inputs):
                 columns[name.replace("NAME", part)] = score, inputs
     return columns
+
+
+def _evidence(history: LossHistory) -> dict[str, Any]:
+    """What the labels' scores are computed from, where the history holds it."""
+    names = ("target_probability", "margin", "largest_other")
+    if history.labels is None or not history.measures.keys() >= set(names):
+        return {}
+    measures: list[Any] = [history.measures[name] for name in names]
+    return {"label_evidence": Evidence(history.labels, *measures)}
 
 
 def _mean(values: FloatArray) -> ScoreArray:

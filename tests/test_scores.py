@@ -168,7 +168,8 @@ def test_the_table_holds_every_score_of_a_classifier():
 def test_the_columns_of_the_table_keep_their_names_and_order():
     assert list(scores.SCORES) == [
         "action", "mean_loss", "final_loss", "loss_variance", "action_NAME", "aum", "confidence",
-        "variability", "el2n", "forgetting", "final_entropy", "predicted", "correct", "n_steps",
+        "variability", "el2n", "forgetting", "final_entropy", "p_wrong", "suggested_class",
+        "p_suggested", "predicted", "correct", "n_steps",
     ]  # fmt: skip
 
 
@@ -217,6 +218,7 @@ def part_of(whole, n_steps):
     return LossHistory(
         losses=whole.losses[:n_steps],
         sample_ids=whole.sample_ids,
+        labels=whole.labels,
         deltas=whole.deltas[:n_steps],
         seen=whole.seen[:n_steps],
         measures=grids,
@@ -275,20 +277,6 @@ def test_pixel_actions_summed_in_parts_are_the_same_bits():
 def test_pixel_actions_need_a_map():
     with pytest.raises(ParameterError, match=r"^maps: must hold one map at least, got 0\."):
         scores.pixel_action([], [])
-
-
-@pytest.mark.parametrize(("factor", "shape"), [(1, (5, 7)), (2, (3, 4)), (7, (1, 1)), (9, (1, 1))])
-def test_pooling_takes_the_mean_of_what_is_in_each_block(factor, shape):
-    values = np.random.default_rng(2).normal(size=(5, 7))
-    values[0, 0] = np.nan
-    found = scores.pool_map(values, factor)
-    assert found.shape == shape
-    for row, column in np.ndindex(shape):
-        block = values[row * factor : (row + 1) * factor, column * factor : (column + 1) * factor]
-        if np.isnan(block).all():
-            assert np.isnan(found[row, column])
-        else:
-            assert found[row, column] == pytest.approx(np.nanmean(block), rel=1e-6)
 
 
 # ---------------------------------------------------------------- the registry

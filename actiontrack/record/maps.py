@@ -27,6 +27,7 @@ from actiontrack.record.parquet import (
 from actiontrack.record.paths import MAPS, map_path
 
 __all__ = [
+    "pool_map",
     "read_map",
     "read_map_index",
     "write_maps",
@@ -34,6 +35,34 @@ __all__ = [
 
 _MAP_FILE_BYTES = 64 * 2**10  # of maps in one file: more only if a single map is larger
 _MAX_MAP_PIXELS = 2**28
+
+
+def pool_map(values: npt.NDArray[np.floating], factor: int) -> npt.NDArray[np.float32]:
+    """Mean of each block of factor × factor pixels, of those that are not NaN.
+
+    Blocks at the lower and right edge may hold fewer pixels.
+
+    Args:
+        values: (H, W).
+        factor: side of a block in pixels, 1 or more.
+
+    Returns:
+        (⌈H / factor⌉, ⌈W / factor⌉) float32; NaN where a block holds nothing but NaN.
+
+    >>> pool_map(np.array([[1.0, 3.0, 5.0], [np.nan, 2.0, 7.0]]), 2).tolist()
+    [[2.0, 6.0]]
+    """
+    if factor == 1:
+        return np.asarray(values, dtype=np.float32)
+    height, width = values.shape
+    padding = [(0, -height % factor), (0, -width % factor)]
+    padded = np.pad(np.asarray(values, np.float64), padding, constant_values=np.nan)
+    rows, columns = padded.shape[0] // factor, padded.shape[1] // factor
+    blocks = padded.reshape(rows, factor, columns, factor)
+    counts = (~np.isnan(blocks)).sum(axis=(1, 3))
+    with np.errstate(invalid="ignore"):
+        means = np.nansum(blocks, axis=(1, 3)) / counts
+    return np.asarray(means, dtype=np.float32)
 
 
 def write_maps(

@@ -31,12 +31,12 @@ import numpy.typing as npt
 
 from actiontrack.errors import CorruptRecordError, ParameterError, RecordingError, StoreError
 from actiontrack.record.disk import FileEntry
-from actiontrack.record.maps import read_map, read_map_index, write_maps
+from actiontrack.record.maps import pool_map, read_map, read_map_index, write_maps
 from actiontrack.record.paths import MAP_INDEX, MAPS
 from actiontrack.recorder.arrays import canonical_ids, to_host
 from actiontrack.recorder.epoch import first_ids
 from actiontrack.recorder.spool import ACCUMULATOR, Spool
-from actiontrack.scores import pixel_action, pool_map
+from actiontrack.scores import pixel_action
 
 __all__ = ["PixelMaps", "flush_maps"]
 
@@ -77,7 +77,7 @@ class PixelMaps:
 
     Args:
         folder: folder of the record in the spool.
-        factor: side of the blocks of pixels whose mean is kept, see `scores.pool_map`.
+        factor: side of the blocks of pixels whose mean is kept, see `record.maps.pool_map`.
     """
 
     def __init__(self, folder: Path, factor: int) -> None:

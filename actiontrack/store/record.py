@@ -195,10 +195,10 @@ class StoredRecord:
         if SCORES in self.manifest.files:
             with self._files.naming_the_run():
                 stored = read_scores(self.manifest, self.fetch)
-            if all(
-                name in stored.columns
-                for name in _score_names(self.manifest.measures, self.manifest.components)
-            ):
+            names = _score_names(
+                self.manifest.measures, self.manifest.components, labelled="label" in stored
+            )
+            if all(name in stored.columns for name in names):
                 return stored
             computed = score_table(self.history())
             ours = [stored.get(name, computed[name]) for name in computed.columns]
@@ -434,12 +434,15 @@ def _own(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 @cache
-def _score_names(measures: tuple[str, ...], components: tuple[str, ...]) -> tuple[str, ...]:
+def _score_names(
+    measures: tuple[str, ...], components: tuple[str, ...], *, labelled: bool
+) -> tuple[str, ...]:
     """Names of the scores that `score_table` gives for what a record holds."""
     grid = np.zeros((1, 1), dtype=np.float32)
     history = LossHistory(
         losses=grid,
         sample_ids=np.zeros(1, dtype=np.int64),
+        labels=np.zeros(1, dtype=np.int64) if labelled else None,
         measures={name: grid.astype(measure_dtype(name)) for name in measures},
         components=dict.fromkeys(components, grid),
     )
