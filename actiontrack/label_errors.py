@@ -233,7 +233,8 @@ def label_errors(evidence: Evidence) -> LabelErrors:
     posterior, classes = candidates.truth(None), candidates.classes
     wrong = _adding_up(1 - posterior[:, 0], numbers[0])
     best = posterior[:, 1:].argmax(axis=1)[:, None]
-    share = np.take_along_axis(posterior, best + 1, axis=1)[:, 0] / (1 - posterior[:, 0])
+    others = np.maximum(1 - posterior[:, 0], _TINY)
+    share = np.minimum(np.take_along_axis(posterior, best + 1, axis=1)[:, 0] / others, 1.0)
     p_wrong[rows], p_suggested[rows] = wrong, wrong * share
     named = np.take_along_axis(classes, best + 1, axis=1)[:, 0]
     suggested[rows] = np.where(named < n_classes, named, -1)
@@ -273,6 +274,7 @@ def _adding_up(probabilities: Floats, total: float) -> Floats:
     """Probabilities of the same order whose log-odds are shifted so that they add up to a total."""
     odds = logit(np.clip(probabilities, _TINY, 1 - _TINY))
     reach = float(np.abs(odds).max()) + 40.0
+    total = float(np.clip(total, _TINY * len(odds), (1 - _TINY) * len(odds)))
     shift = brentq(lambda shift: expit(odds + shift).sum() - total, -reach, reach)
     return np.asarray(expit(odds + shift))
 

@@ -7,8 +7,12 @@ from Bayes' rule.
 
 import numpy as np
 import pytest
+from hypothesis import given as drawn_from
+from hypothesis import settings
+from hypothesis import strategies as st
 
 from actiontrack import label_errors
+from actiontrack.history import classification_measures
 from actiontrack.label_errors import Evidence
 
 N_CLASSES = 5
@@ -210,3 +214,32 @@ def test_two_classes_are_enough():
     errors = evidence_of(probabilities, labels).errors
     assert errors.n_wrong == pytest.approx((labels != truth).sum(), rel=0.15)
     assert set(errors.suggested_class) == {0, 1}
+
+
+@settings(max_examples=150, deadline=None)
+@drawn_from(
+    n_steps=st.integers(1, 4), n_samples=st.integers(1, 12), n_classes=st.integers(2, 12),
+    seed=st.integers(0, 2**16), scale=st.sampled_from([0.0, 1.0, 30.0, 300.0, 1e30]),
+    n_missing=st.integers(0, 3),
+)  # fmt: skip
+def test_whatever_a_record_holds_gives_probabilities(
+    n_steps, n_samples, n_classes, seed, scale, n_missing
+):
+    rng = np.random.default_rng(seed)
+    logits = (rng.normal(size=(n_steps * n_samples, n_classes)) * scale).astype(np.float32)
+    logits[rng.random(logits.shape) < 0.1] = -np.inf
+    labels = rng.integers(-1, n_classes, n_samples)
+    measures = classification_measures(logits, np.tile(labels, n_steps))
+    grids = [
+        measures[name].reshape(n_steps, n_samples)
+        for name in ("target_probability", "margin", "largest_other")
+    ]
+    grids[0][0, :n_missing] = np.nan
+    errors = Evidence(labels, *grids).errors
+    has_one = np.isfinite(errors.p_wrong)
+    assert ((errors.p_wrong[has_one] >= 0) & (errors.p_wrong[has_one] <= 1)).all()
+    assert (errors.p_suggested[has_one] <= errors.p_wrong[has_one] + 1e-12).all()
+    assert (errors.suggested_class < n_classes).all()
+    assert (errors.suggested_class != labels)[has_one].all()
+    assert not has_one[labels < 0].any()
+    assert not has_one[:n_missing].any()
