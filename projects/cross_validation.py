@@ -33,6 +33,7 @@ __all__ = [
     "check_cleanlab",
     "cross_validate",
     "has_cleanlab",
+    "label_fixes",
     "label_quality",
 ]
 
@@ -155,6 +156,32 @@ def label_quality(labels: Labels, probabilities: NDArray[np.float32]) -> dict[st
     return {
         f"cleanlab_{method}": get_label_quality_scores(labels, probabilities, method=method)
         for method in LABEL_QUALITY
+    }
+
+
+def label_fixes(labels: Labels, probabilities: NDArray[np.float32]) -> dict[str, Any]:
+    """What confident learning takes to be wrong, and right, computed by cleanlab.
+
+    Args:
+        labels: int64 (N,), the given labels.
+        probabilities: (N, n_classes), out-of-sample.
+
+    Returns:
+        flagged, bool (N,), of `cleanlab.filter.find_label_issues`; suggested_class, int64 (N,),
+        the most probable class; estimate, the number of wrong labels by
+        `cleanlab.count.num_label_issues`.
+
+    Raises:
+        MissingDependencyError: cleanlab is not installed.
+    """
+    check_cleanlab()
+    from cleanlab.count import num_label_issues  # noqa: PLC0415 - an extra
+    from cleanlab.filter import find_label_issues  # noqa: PLC0415
+
+    return {
+        "flagged": find_label_issues(labels, probabilities, n_jobs=1),
+        "suggested_class": probabilities.argmax(axis=1).astype(np.int64),
+        "estimate": int(num_label_issues(labels, probabilities)),
     }
 
 

@@ -53,6 +53,7 @@ from actiontrack.analysis.loading import (
     score_frame,
 )
 from actiontrack.analysis.noise import (
+    correction_quality,
     noise_detection,
     noise_pairs,
     noise_scores,
@@ -103,6 +104,7 @@ __all__ = [
     "class_name",
     "compare_runs",
     "contrasts",
+    "correction_quality",
     "correlation_by_quantile",
     "correlation_table",
     "curve_clusters",

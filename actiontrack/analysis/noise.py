@@ -22,6 +22,7 @@ from actiontrack.scores import hardness_sign, unranked
 from actiontrack.store import StoredRecord
 
 __all__ = [
+    "correction_quality",
     "noise_detection",
     "noise_pairs",
     "noise_scores",
@@ -111,6 +112,70 @@ def noise_summary(detected: pd.DataFrame) -> pd.DataFrame:
     return ranked
 
 
+def correction_quality(
+    records: Sequence[StoredRecord],
+    *,
+    at_least: float = 0.5,
+    up_to_step: int | None = None,
+    further: Mapping[str, pd.DataFrame] | None = None,
+) -> pd.DataFrame:
+    """How well the wrong labels of each run are counted and mended, where the truth is known.
+
+    Args:
+        records: open records whose samples hold true labels, with the column `p_wrong`.
+        at_least: probability from which a label is taken to be wrong.
+        up_to_step: use the history up to this step only.
+        further: what other methods say of the same samples: run id to a frame of sample_id,
+            suggested_class (index), flagged (bool) and, in every row, method and estimate (number
+            of wrong labels).
+
+    Returns:
+        One row per run and method, "p_wrong" first: run_id, run_name, model, method, n_samples,
+        estimate (expected number of wrong labels), calibration_error (of the probabilities; NaN
+        for other methods) and the columns of `compare.correction`.
+
+    Raises:
+        NotFoundError: if a record holds no true labels, or no column `p_wrong`, or a sample that
+            `further` lacks.
+    """
+    frames = []
+    for record in open_records(records):
+        table, noisy = _with_truth(record, up_to_step)
+        check_score(table, "p_wrong")
+        table, noisy = _with_probability(table, noisy)
+        rows = [
+            {"method": "p_wrong", "n_samples": len(table), "estimate": table["p_wrong"].sum()}
+            | {"calibration_error": compare.calibration_error(table["p_wrong"], noisy)}
+            | _correction(table, table["suggested_class"], table["p_wrong"] >= at_least)
+        ]
+        other = (further or {}).get(record.run.run_id)
+        if other is not None:
+            aligned = _aligned(record, table["sample_id"], other)
+            rows.append(
+                {"method": aligned["method"].iloc[0], "n_samples": len(table)}
+                | {"estimate": aligned["estimate"].iloc[0], "calibration_error": np.nan}
+                | _correction(table, aligned["suggested_class"], aligned["flagged"])
+            )
+        frames.append(with_run_columns(pd.DataFrame(rows), run_columns(record)))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _with_probability(
+    table: pd.DataFrame, noisy: npt.NDArray[np.bool_]
+) -> tuple[pd.DataFrame, npt.NDArray[np.bool_]]:
+    """Only the samples that have a probability."""
+    has_one = table["p_wrong"].notna().to_numpy()
+    return table[has_one].reset_index(drop=True), noisy[has_one]
+
+
+def _correction(
+    table: pd.DataFrame, suggested: "pd.Series[Any]", flagged: "pd.Series[Any]"
+) -> dict[str, float]:
+    return compare.correction(
+        suggested.to_numpy(), flagged.to_numpy(), table["label"], table["true_label"]
+    )
+
+
 def noise_pairs(
     records: Sequence[StoredRecord], *, k: int | None = None, score: str = "action"
 ) -> pd.DataFrame:
@@ -191,6 +256,14 @@ def _further(
     """Scores of another method, in the order of these samples."""
     if frame is None:
         return {}
+    aligned = _aligned(record, sample_ids, frame)
+    return {str(name): aligned[name].to_numpy(dtype=np.float64) for name in aligned.columns}
+
+
+def _aligned(
+    record: StoredRecord, sample_ids: "pd.Series[Any]", frame: pd.DataFrame
+) -> pd.DataFrame:
+    """The rows of a frame in the order of these samples."""
     by_id = frame.set_index("sample_id")
     missing = sample_ids[~sample_ids.isin(by_id.index)]
     if len(missing):
@@ -198,5 +271,4 @@ def _further(
             f"the further scores of run {record.run.run_id} lack {len(missing)} of "
             f"{len(sample_ids)} samples, such as {missing.tolist()[0]!r}. Pass one row per sample."
         )
-    aligned = by_id.loc[sample_ids]
-    return {str(name): aligned[name].to_numpy(dtype=np.float64) for name in aligned.columns}
+    return by_id.loc[sample_ids]

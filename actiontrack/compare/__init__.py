@@ -20,6 +20,8 @@ from actiontrack.compare.correlation import (
     table1,
 )
 from actiontrack.compare.detectors import (
+    calibration_error,
+    correction,
     detection,
     top_k_overlap,
 )
@@ -78,9 +80,11 @@ __all__ = [
     "ScoreSource",
     "accuracy_by_threshold",
     "average_ranks",
+    "calibration_error",
     "check_methods",
     "class_summary",
     "cluster_curves",
+    "correction",
     "correlation_by_quantile",
     "correlations",
     "detection",

@@ -1,4 +1,4 @@
-"""How well a score ranks wrong labels first, and how far two rankings share their top."""
+"""How well wrong labels are ranked and mended, and how far two rankings share their top."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -12,6 +12,8 @@ from actiontrack.compare.ranks import run_matrix
 from actiontrack.errors import ParameterError
 
 __all__ = [
+    "calibration_error",
+    "correction",
     "detection",
     "top_k_overlap",
 ]
@@ -98,6 +100,69 @@ def _detected(
         row | {"k": k, "precision_at_k": float(e) / k}
         for k, e in zip(chosen, expected, strict=True)
     ]
+
+
+def calibration_error(probabilities: ArrayLike, outcomes: ArrayLike, *, n_bins: int = 15) -> float:
+    """Expected calibration error: how far probabilities are from the shares that come true.
+
+    The mean over the samples of the distance between the mean probability of a bin of equal width
+    and the share of its samples whose outcome is true (Guo et al. 2017, eq. 5).
+
+    Args:
+        probabilities: Shape ``(N,)``, in 0..1; N at least 1.
+        outcomes: Shape ``(N,)``, bool.
+        n_bins: Number of bins.
+
+    Raises:
+        ParameterError: The shapes differ, or a probability is not in 0..1.
+
+    >>> round(calibration_error([0.9, 0.9, 0.1, 0.1], [True, True, False, True]), 3)
+    0.25
+    """
+    p, true = np.asarray(probabilities, dtype=np.float64), np.asarray(outcomes, dtype=np.bool_)
+    if p.ndim != 1 or p.shape != true.shape or not p.size:
+        rule = f"must have shape {true.shape}, of one sample at least"
+        raise ParameterError("probabilities", rule, p.shape, "Pass one per outcome.")
+    if not ((p >= 0) & (p <= 1)).all():
+        rule, value = "must lie in 0..1", [float(p.min()), float(p.max())]
+        raise ParameterError("probabilities", rule, value, "Leave out samples without one.")
+    bins = np.minimum((p * n_bins).astype(np.int64), n_bins - 1)
+    excess = np.bincount(bins, weights=p - true, minlength=n_bins)
+    return float(np.abs(excess).sum() / p.size)
+
+
+def correction(
+    suggested: ArrayLike, flagged: ArrayLike, labels: ArrayLike, true_labels: ArrayLike
+) -> dict[str, float]:
+    """How well suggested classes mend wrong labels.
+
+    Args:
+        suggested: Shape ``(N,)``, class index that is right if the label is wrong.
+        flagged: Shape ``(N,)``, bool: is the label taken to be wrong?
+        labels: Shape ``(N,)``, the given class indices.
+        true_labels: Shape ``(N,)``, the true ones.
+
+    Returns:
+        ``n_wrong``, ``n_flagged``, ``wrong_of_flagged`` (precision), ``flagged_of_wrong``
+        (recall), ``right_of_wrong`` (share of the wrong labels whose suggestion is the truth) and
+        ``right_of_flagged`` (the same of the flagged ones: one with a right label counts against
+        it); NaN where there are none to take a share of.
+    """
+    right = np.asarray(suggested) == np.asarray(true_labels)
+    flags = np.asarray(flagged, dtype=np.bool_)
+    wrong = np.asarray(labels) != np.asarray(true_labels)
+    return {
+        "n_wrong": float(wrong.sum()),
+        "n_flagged": float(flags.sum()),
+        "wrong_of_flagged": _share(wrong[flags]),
+        "flagged_of_wrong": _share(flags[wrong]),
+        "right_of_wrong": _share(right[wrong]),
+        "right_of_flagged": _share(right[flags]),
+    }
+
+
+def _share(values: NDArray[np.bool_]) -> float:
+    return float(values.mean()) if values.size else float("nan")
 
 
 def top_k_overlap(values: ArrayLike, k: int) -> Floats:

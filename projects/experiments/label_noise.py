@@ -23,6 +23,7 @@ from projects.cross_validation import (
     OutOfFold,
     check_cleanlab,
     cross_validate,
+    label_fixes,
     label_quality,
 )
 from projects.experiments.experiment import Experiment, experiment, training_identity
@@ -30,6 +31,7 @@ from projects.experiments.label_noise_params import LabelNoiseParams
 from projects.experiments.label_noise_report import (
     K,
     NoiseResults,
+    correction_table,
     noise_finding,
     noise_report,
     noise_table,
@@ -70,6 +72,7 @@ def main(argv: Sequence[str]) -> None:
             )
         table = noise_table(results, params)
         print(f"\n{table.to_string(index=False)}")
+        print(f"\n{correction_table(results).to_string(index=False)}")
         current.finish(noise_report(results, table, params), noise_finding(results, params))
 
 
@@ -97,13 +100,15 @@ def _measure(
         analysis.load_records(RunQuery(run_ids=ids, record=f"{split}-probe"), store=store)
         for split in ("train", "test")
     )
-    further = {
-        run.run_id: _quality(store, folds)
+    out_of_fold = {
+        run.run_id: _out_of_fold(store, folds)
         for run, folds in zip(runs, validated, strict=True)
         if folds is not None
     }
+    quality = {run_id: _quality(predicted) for run_id, predicted in out_of_fold.items()}
+    fixes = {run_id: _fixes(predicted) for run_id, predicted in out_of_fold.items()}
     detected = analysis.noise_detection(
-        train, ks=_ks(train), further=further, low_is_hard=_LOW_IS_HARD
+        train, ks=_ks(train), further=quality, low_is_hard=_LOW_IS_HARD
     )
     seconds: dict[str, tuple[float, float]] = {}
     for model in dict.fromkeys(training.model for training in trainings):
@@ -111,7 +116,13 @@ def _measure(
         folds_of_model = [run for row in positions if (run := validated[row]) is not None]
         seconds[model] = _seconds([runs[row] for row in positions]), _seconds(folds_of_model)
     return NoiseResults(
-        noise=noise, drawn=drawn, train=train, test=test, detected=detected, seconds=seconds
+        noise=noise,
+        drawn=drawn,
+        train=train,
+        test=test,
+        detected=detected,
+        corrected=analysis.correction_quality(train, further=fixes),
+        seconds=seconds,
     )
 
 
@@ -144,14 +155,22 @@ def _validate(current: Experiment, training: TrainParams, folds: int) -> RunInfo
     return current.step(kind, identity, work)
 
 
-def _quality(store: Store, run: RunInfo) -> pd.DataFrame:
-    """Cleanlab's scores from the probabilities that a run holds: sample_id and a column each."""
+def _out_of_fold(store: Store, run: RunInfo) -> OutOfFold:
+    """The probabilities that a run holds."""
     with tempfile.TemporaryDirectory() as folder:
-        out_of_fold = OutOfFold.load(store.download(run, f"{_FOLDER}/{_FILE}", Path(folder)))
-    return pd.DataFrame(
-        {"sample_id": out_of_fold.sample_ids}
-        | label_quality(out_of_fold.labels, out_of_fold.probabilities)
-    )
+        return OutOfFold.load(store.download(run, f"{_FOLDER}/{_FILE}", Path(folder)))
+
+
+def _quality(predicted: OutOfFold) -> pd.DataFrame:
+    """Cleanlab's scores: sample_id and a column each."""
+    quality = label_quality(predicted.labels, predicted.probabilities)
+    return pd.DataFrame({"sample_id": predicted.sample_ids} | quality)
+
+
+def _fixes(predicted: OutOfFold) -> pd.DataFrame:
+    """What cleanlab takes to be wrong and right, for `analysis.correction_quality`."""
+    fixes = label_fixes(predicted.labels, predicted.probabilities)
+    return pd.DataFrame({"sample_id": predicted.sample_ids, "method": "cleanlab"} | fixes)
 
 
 def _ks(records: Sequence[StoredRecord]) -> list[int]:

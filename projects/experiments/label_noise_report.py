@@ -21,11 +21,18 @@ from actiontrack.scores import EL2N_STEPS
 from actiontrack.store import StoredRecord
 from projects.experiments.label_noise_params import LabelNoiseParams
 
-__all__ = ["K", "NoiseResults", "noise_finding", "noise_report", "noise_table"]
+__all__ = ["K", "NoiseResults", "correction_table", "noise_finding", "noise_report", "noise_table"]
 
 K = 100  # besides the number of wrong labels
 _SELF_CONFIDENCE = "cleanlab_self_confidence"
 _METRICS = {"auroc": "AUROC", "average_precision": "AP"}
+_CORRECTION = {
+    "calibration_error": "calibration error",
+    "flagged_of_wrong": "recall",
+    "wrong_of_flagged": "precision",
+    "right_of_wrong": "right of wrong",
+    "right_of_flagged": "right of flagged",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +45,7 @@ class NoiseResults:
         train: records of the noisy training split, one per training.
         test: records of the test split.
         detected: frame of `analysis.noise_detection`.
+        corrected: frame of `analysis.correction_quality`.
         seconds: of a training and, where there is one, of a cross-validation, by model.
     """
 
@@ -46,6 +54,7 @@ class NoiseResults:
     train: list[StoredRecord]
     test: list[StoredRecord]
     detected: pd.DataFrame
+    corrected: pd.DataFrame
     seconds: Mapping[str, tuple[float, float]]
 
     @cached_property
@@ -59,6 +68,30 @@ def noise_table(results: Sequence[NoiseResults], params: LabelNoiseParams) -> pd
     return pd.DataFrame(
         [{"noise": of_noise.noise} | row for of_noise in results for row in _rows(of_noise, params)]
     )
+
+
+def correction_table(results: Sequence[NoiseResults]) -> pd.DataFrame:
+    """How many labels are wrong, and mended: a row per noise, model and method, as text."""
+    rows = []
+    for of_noise in results:
+        for (model, method), runs in of_noise.corrected.groupby(["model", "method"], sort=False):
+            rows.append(
+                {"noise": of_noise.noise, "model": model, "method": method}
+                | {"wrong": round(runs["n_wrong"].mean())}
+                | {"estimate": _over_runs(runs["estimate"], digits=0)}
+                | {title: _over_runs(runs[name]) for name, title in _CORRECTION.items()}
+                | {"runs": len(runs)}
+            )
+    return pd.DataFrame(rows)
+
+
+def _over_runs(values: "pd.Series[float]", *, digits: int = 3) -> str:
+    """Mean ± standard deviation, "" for values that there are none of."""
+    mean, deviation = values.mean(), values.std()
+    if np.isnan(mean):
+        return ""
+    spread = "" if np.isnan(deviation) else f" ± {deviation:.{digits}f}"
+    return f"{mean:.{digits}f}{spread}"
 
 
 def _rows(results: NoiseResults, params: LabelNoiseParams) -> list[dict[str, object]]:
@@ -158,6 +191,11 @@ def noise_report(
             for section in _noise_sections(of_noise, params)
         ]
     sections += [
+        Section(
+            heading="How many labels are wrong, and which class is right",
+            text=_about_corrections(),
+            frame=correction_table(results),
+        ),
         Section(heading="Runs", frame=analysis.runs_frame(records)),
         Section(heading="How to read this", text=_how_to_read()),
     ]
@@ -210,6 +248,17 @@ def _about_methods(results: NoiseResults, params: LabelNoiseParams) -> str:
         f"{params.folds - 1} of {params.folds} parts of the data, one after the other, on the "
         "wrong labels of the first "
         f"{'seed' if params.cleanlab_seeds == 1 else f'{params.cleanlab_seeds} seeds'}."
+    )
+
+
+def _about_corrections() -> str:
+    return (
+        "Estimate is the expected number of wrong labels, calibration error how far p_wrong is "
+        "from the shares of wrong labels (expected calibration error, 15 bins). A label is flagged "
+        "if p_wrong is at least 0.5; recall is the share of the wrong labels that are flagged, "
+        "precision the share of the flagged that are wrong. Right is the share of the wrong, or "
+        "flagged, labels whose suggested class is the true one. cleanlab: find_label_issues, "
+        "num_label_issues and the most probable class of the cross-validation."
     )
 
 

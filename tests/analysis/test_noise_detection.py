@@ -159,3 +159,44 @@ def test_without_a_second_run_nothing_is_known_of_the_noise(record, history):
     runs = [record(history, model=each) for each in "ab"]
     comparison = analysis.compare_runs(runs, n_bootstrap=0)
     assert analysis.disattenuated_correlations(comparison).empty
+
+
+def test_the_quality_of_a_correction_follows_from_the_columns_of_the_record(noisy_runs):
+    from sklearn import metrics
+
+    runs, _ = noisy_runs
+    frame = analysis.correction_quality(runs, at_least=0.2)
+    assert frame["method"].tolist() == ["p_wrong"] * 2
+    for run, row in zip(runs, frame.itertuples(), strict=True):
+        table = run.scores()
+        wrong = table["label"] != table["true_label"]
+        flagged = table["p_wrong"] >= 0.2
+        right = table["suggested_class"] == table["true_label"]
+        assert (row.run_id, row.n_samples, row.n_wrong) == (run.run.run_id, N_SAMPLES, 10)
+        assert row.estimate == pytest.approx(table["p_wrong"].sum())
+        assert row.flagged_of_wrong == pytest.approx(metrics.recall_score(wrong, flagged))
+        assert row.right_of_wrong == pytest.approx(right[wrong].mean())
+        assert row.n_flagged == flagged.sum()
+
+
+def test_another_method_is_measured_on_the_same_samples(noisy_runs):
+    runs, _ = noisy_runs
+    samples = runs[0].samples
+    wrong = samples.labels != samples.true_labels
+    perfect = pd.DataFrame(
+        {"sample_id": samples.sample_ids, "suggested_class": samples.true_labels}
+        | {"flagged": wrong, "method": "oracle", "estimate": 10}
+    ).sample(frac=1, random_state=0)
+    frame = analysis.correction_quality(runs, further={runs[0].run.run_id: perfect})
+    assert frame["method"].tolist() == ["p_wrong", "oracle", "p_wrong"]
+    oracle = frame.iloc[1]
+    assert (oracle["estimate"], oracle["right_of_wrong"], oracle["right_of_flagged"]) == (10, 1, 1)
+    assert np.isnan(oracle["calibration_error"])
+
+
+def test_a_record_without_the_probability_is_refused(record, history):
+    measures = {name: history.measures[name] for name in ("margin", "correct")}
+    truth = (history.labels + 1) % 3
+    plain = record(replace(history, measures=measures, true_labels=truth), "m")
+    with pytest.raises(ParameterError, match="p_wrong"):
+        analysis.correction_quality([plain])

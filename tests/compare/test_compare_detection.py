@@ -95,3 +95,61 @@ def test_wrong_arguments_of_detection_are_named(text, arguments):
     given_scores, noisy, ks = arguments
     with pytest.raises(ParameterError, match=message(text)):
         compare.detection(given_scores, noisy, ks=ks)
+
+
+# ---------------------------------------------------------------- calibration and correction
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    p=st.lists(st.floats(0, 1), min_size=1, max_size=60), seed=st.integers(0, 99),
+    n_bins=st.integers(1, 20),
+)  # fmt: skip
+def test_the_calibration_error_is_the_mean_distance_of_the_bins(p, seed, n_bins):
+    outcomes = np.random.default_rng(seed).random(len(p)) < 0.5
+    expected = 0.0
+    for number in range(n_bins):
+        rows = [
+            row for row, value in enumerate(p) if min(int(value * n_bins), n_bins - 1) == number
+        ]
+        if rows:
+            distance = abs(np.mean([p[row] for row in rows]) - np.mean(outcomes[rows]))
+            expected += distance * len(rows) / len(p)
+    assert compare.calibration_error(p, outcomes, n_bins=n_bins) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("p", "outcomes", "text"),
+    [
+        ([0.5], [True, False], "probabilities: must have shape (2,), of one sample at least, got"),
+        ([], [], "probabilities: must have shape (0,), of one sample at least, got (0,)."),
+        ([0.5, 1.5], [True, False], "probabilities: must lie in 0..1, got [0.5, 1.5]."),
+        ([0.5, np.nan], [True, False], "probabilities: must lie in 0..1, got [nan, nan]."),
+    ],
+)
+def test_a_calibration_error_of_anything_else_is_refused(p, outcomes, text):
+    with pytest.raises(ParameterError) as caught:
+        compare.calibration_error(p, outcomes)
+    assert str(caught.value).startswith(text)
+
+
+def test_a_correction_counts_what_is_flagged_and_what_is_right():
+    assert compare.correction(
+        suggested=[1, 2, 0, 0, 2],
+        flagged=[True, True, True, False, False],
+        labels=[0, 0, 1, 1, 1],
+        true_labels=[1, 1, 1, 0, 1],
+    ) == {
+        "n_wrong": 3.0,
+        "n_flagged": 3.0,
+        "wrong_of_flagged": pytest.approx(2 / 3),
+        "flagged_of_wrong": pytest.approx(2 / 3),
+        "right_of_wrong": pytest.approx(2 / 3),
+        "right_of_flagged": pytest.approx(1 / 3),
+    }
+
+
+def test_a_share_of_nothing_is_no_number():
+    nothing = compare.correction([0], [False], [1], [1])
+    assert (nothing["n_wrong"], nothing["n_flagged"]) == (0, 0)
+    assert all(np.isnan(nothing[name]) for name in nothing if "_of_" in name)

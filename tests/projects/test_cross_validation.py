@@ -16,6 +16,7 @@ from projects.cross_validation import (
     OutOfFold,
     check_cleanlab,
     cross_validate,
+    label_fixes,
     label_quality,
 )
 from projects.datasets import load_dataset
@@ -172,6 +173,15 @@ def test_cleanlab_s_scores_are_their_formulas_by_hand(predicted):
     order = np.argsort(np.argsort(-weighted))
     turned = np.argsort(np.argsort(scores["cleanlab_confidence_weighted_entropy"]))
     assert np.corrcoef(order, turned)[0, 1] > 0.999
+
+
+def test_cleanlab_flags_what_the_other_folds_contradict(predicted):
+    fixes = label_fixes(predicted.labels, predicted.probabilities)
+    assert (fixes["flagged"].dtype, fixes["flagged"].shape) == (np.bool_, (N,))
+    best = predicted.probabilities.argmax(axis=1)
+    np.testing.assert_array_equal(fixes["suggested_class"], best)
+    assert (best != predicted.labels)[fixes["flagged"]].all()
+    assert 0 <= fixes["estimate"] <= N
 
 
 def test_without_cleanlab_the_message_says_how_to_get_it(monkeypatch):

@@ -24,7 +24,7 @@ SMALL = ["--models", "cnn3", "--seeds", "2", "--subset", "240", "--test_subset",
          "--epochs", "3", "--cleanlab", "true"]  # fmt: skip
 SCORES = {
     "action", "mean_loss", "final_loss", "loss_variance", "aum", "confidence", "variability",
-    "el2n", "forgetting", "final_entropy",
+    "el2n", "forgetting", "final_entropy", "p_wrong",
 }  # fmt: skip
 CLEANLAB = {
     "cleanlab_self_confidence", "cleanlab_normalized_margin",
@@ -103,6 +103,21 @@ def test_cleanlab_is_measured_on_the_wrong_labels_of_the_run_of_the_same_seed(re
     assert row["auroc"] == pytest.approx(metrics.roc_auc_score(wrong, -of_label), abs=1e-6)
 
 
+def test_the_corrections_of_the_record_and_of_cleanlab_are_counted(results):
+    store, page = results
+    frame = table(page, "how-many-labels-are-wrong-and-which-class-is-right").set_index("method")
+    assert frame["wrong"].tolist() == [24, 24]
+    assert frame["runs"].to_dict() == {"p_wrong": 2, "cleanlab": 1}
+    shares = []
+    for run in store.find_runs(RunQuery(record="train-probe")):
+        scores = store.open_record(run, "train-probe").scores()
+        wrong = scores["label"] != scores["true_label"]
+        shares.append((scores["suggested_class"] == scores["true_label"])[wrong].mean())
+    expected = f"{np.mean(shares):.3f} ± {np.std(shares, ddof=1):.3f}"
+    assert frame.loc["p_wrong", "right of wrong"] == expected
+    assert frame.loc["cleanlab", "calibration error"] == ""
+
+
 def test_each_seed_draws_other_wrong_labels(results):
     store, _ = results
     wrong = []
@@ -120,7 +135,8 @@ def test_the_page_has_every_section_and_figure(results):
     assert headings == [
         "Finding", "Every method", "Distributions of the action", "cnn3 seed 0: hardest samples",
         "cnn3 seed 0: hardest samples with a right label", "cnn3: which wrong labels are found",
-        "Mean and standard deviation over seeds", "Every run", "Runs", "How to read this",
+        "Mean and standard deviation over seeds", "Every run",
+        "How many labels are wrong, and which class is right", "Runs", "How to read this",
         "Settings", "Steps", "Sources",
     ]  # fmt: skip
     figures = sorted(path.stem.partition("-")[2] for path in (page / "figures").glob("*.png"))
@@ -189,7 +205,7 @@ def test_a_user_s_own_wrong_labels_are_the_only_ones_and_cleanlab_may_be_missing
     printed = capsys.readouterr().out
     assert "no cleanlab, no comparison with it: pip install 'actiontrack[cleanlab]'" in printed
     assert "With 9 of 120 training labels wrong (from labels), 2 epochs: cnn3: " in printed
-    assert "best of 10 scores is " in printed
+    assert "best of 11 scores is " in printed
 
 
 def test_a_file_of_labels_that_is_not_there_is_named_in_one_sentence(
