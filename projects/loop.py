@@ -25,6 +25,7 @@ __all__ = [
     "choose_compute",
     "evaluate",
     "learning_rate_factor",
+    "look_ahead",
     "make_optimizer",
     "seed_everything",
     "set_learning_rate",
@@ -47,6 +48,8 @@ _STEP_AT = (0.5, 0.75)
 _PEAK_AT = 0.23  # of a triangular schedule: where it peaks, and its factors at start and end
 _FIRST, _LAST = 0.2, 0.07
 _FACTOR = "factor"  # of a group of weights, on the learning rate
+_SLOW = "slow"  # of a weight: its mean, in the state of the optimiser
+_RETAINED = 0.95  # of the mean, for each update, at the end of training
 
 
 @dataclass(frozen=True)
@@ -148,6 +151,33 @@ def set_learning_rate(optimizer: Optimizer, params: LoopParams, epoch: float) ->
     return rate
 
 
+@torch.no_grad()
+def look_ahead(optimizer: Optimizer, params: LoopParams, *, done: int, per_epoch: int) -> None:
+    """Every few updates, put the running mean of the weights in their place.
+
+    Lookahead (Zhang et al. 2019) as Jordan 2024 has it: the mean forgets all but the last updates
+    at the start of training and goes back ever farther; after the last update it stays.
+
+    Args:
+        optimizer: holds the means in its state, so that a checkpoint has them.
+        params: with ``lookahead``, the number of updates between; 0 for none.
+        done: updates so far.
+        per_epoch: updates of an epoch.
+    """
+    every = params.lookahead if isinstance(params, TrainParams) else 0
+    total = params.epochs * per_epoch
+    if not every or (done % every and done < total):
+        return
+    retained = _RETAINED**every * (done / total) ** 3 if done < total else 1.0
+    for group in optimizer.param_groups:
+        for weight in group["params"]:
+            state = optimizer.state[weight]
+            if _SLOW not in state:
+                state[_SLOW] = weight.detach().clone()
+            state[_SLOW].lerp_(weight, 1 - retained)
+            weight.copy_(state[_SLOW])
+
+
 def train_epoch(
     model: nn.Module,
     optimizer: Optimizer,
@@ -165,8 +195,8 @@ def train_epoch(
 ) -> float:
     """Update the model on every training image once, each batch shared by the group.
 
-    With the number of the `epoch`, from 0, every update has the learning rate of the schedule;
-    without, that which the optimiser has.
+    With the number of the `epoch`, from 0, every update has the learning rate of the schedule, and
+    `look_ahead` follows it; without, the optimiser's own rate.
 
     The default loss is the cross-entropy with the labels or, where there are some, with the soft
     labels: eq. 6, the KL divergence of eq. 4 plus the soft label's entropy, which training doesn't
@@ -197,6 +227,10 @@ def train_epoch(
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
+        if epoch is not None:
+            look_ahead(
+                optimizer, params, done=epoch * n_batches + position + 1, per_epoch=n_batches
+            )
         observe(ids, logits, targets)
     return time.monotonic() - start
 

@@ -23,7 +23,14 @@ from actiontrack.store import RunInfo, Store
 from projects.datasets import load_dataset
 from projects.distributed import ALONE
 from projects.loading import Batch, batches
-from projects.loop import Observe, choose_compute, evaluate, make_optimizer, set_learning_rate
+from projects.loop import (
+    Observe,
+    choose_compute,
+    evaluate,
+    look_ahead,
+    make_optimizer,
+    set_learning_rate,
+)
 from projects.params.reading import to_strings
 from projects.params.training import TrainParams
 from projects.run_log import log_extras, log_setup
@@ -169,6 +176,8 @@ class StackedTrainer:
             self._optimizer.zero_grad(set_to_none=True)
             (total / labels.shape[1]).backward()  # type: ignore[no-untyped-call]
             self._optimizer.step()
+            done = epoch * self._per_epoch + position + 1
+            look_ahead(self._optimizer, self._params, done=done, per_epoch=self._per_epoch)
             self._observe(step, logits)
             bar.update()
 

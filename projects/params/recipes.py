@@ -12,6 +12,7 @@ _SPEEDNET: Mapping[str, object] = {
     "momentum": 0.85,
     "weight_decay": 0.00133,
     "bias_factor": 64.0,
+    "lookahead": 5,
     "schedule": "triangular",
     "label_smoothing": 0.2,
     "augment": "flip_shift",

@@ -187,6 +187,9 @@ class TrainParams(LoopParams):
         0.0, ge=0, lt=1, description="share of all classes in the labels; of training only"
     )
     bias_factor: float = Field(1.0, gt=0, description="times the learning rate, for biases")
+    lookahead: int = Field(
+        0, ge=0, description="updates after which weights become their running mean; 0 = never"
+    )
     label_noise: float = Field(0.0, ge=0, lt=1, description="fraction of wrong training labels")
     noise_kind: Literal["symmetric", "asymmetric"] = Field(
         "symmetric", description="any other class, or the next class"

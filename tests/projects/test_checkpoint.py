@@ -9,6 +9,7 @@ from torch import nn
 from actiontrack.errors import DataError, ParameterError, StoreError
 from projects import train as training
 from projects.checkpoint import Checkpoint
+from projects.loop import look_ahead, make_optimizer
 from projects.params import TrainParams, validate
 
 SMALL = {"model": "cnn_keras", "subset": 100, "test_subset": 40, "augment": "flip_crop"}
@@ -121,3 +122,27 @@ def test_the_checkpoint_of_another_model_is_named_with_the_remedy(tmp_path, stat
 
 def test_without_a_file_no_epoch_is_done(tmp_path, state):
     assert Checkpoint(tmp_path / "none.pt").load(*state) == 0
+
+
+def test_the_means_of_the_weights_are_part_of_a_checkpoint(tmp_path):
+    chosen = validate(TrainParams, {"optimizer": "sgd", "lookahead": 1, "epochs": 4})
+    torch.manual_seed(0)
+    model = nn.Linear(3, 2)
+    optimizer = make_optimizer(model, chosen)
+
+    def update(model, optimizer, done):
+        optimizer.zero_grad()
+        (model(torch.ones(4, 3)) ** 2).mean().backward()
+        optimizer.step()
+        look_ahead(optimizer, chosen, done=done, per_epoch=1)
+
+    update(model, optimizer, 1)
+    update(model, optimizer, 2)
+    file = Checkpoint(tmp_path / "last.pt")
+    file.save(2, model, optimizer, torch.Generator())
+    update(model, optimizer, 3)
+    resumed = nn.Linear(3, 2)
+    other = make_optimizer(resumed, chosen)
+    assert file.load(resumed, other, torch.Generator()) == 2
+    update(resumed, other, 3)
+    torch.testing.assert_close(resumed.weight, model.weight, rtol=0, atol=0)

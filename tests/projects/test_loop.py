@@ -13,6 +13,7 @@ from projects.loop import (
     choose_compute,
     evaluate,
     learning_rate_factor,
+    look_ahead,
     make_optimizer,
     seed_everything,
     set_learning_rate,
@@ -259,3 +260,58 @@ def test_biases_learn_faster_and_decay_as_fast_as_the_weights():
 
 def test_without_a_factor_all_weights_are_one_group():
     assert len(make_optimizer(nn.Linear(1, 1), params()).param_groups) == 1
+
+
+def test_the_running_mean_of_the_weights_takes_their_place_every_few_updates():
+    chosen = params(optimizer="sgd", lookahead=2, epochs=2)
+    weight = nn.Parameter(torch.tensor([0.0]))
+    optimizer, mean, values = torch.optim.SGD([weight], lr=1.0), None, []
+    for done in range(1, 7):  # of 2 epochs of 3 updates
+        weight.data += 1.0
+        look_ahead(optimizer, chosen, done=done, per_epoch=3)
+        values.append(weight.item())
+    expected, value = [], 0.0
+    for done in range(1, 7):
+        value += 1.0
+        if done % 2 == 0:
+            retained = 1.0 if done == 6 else 0.95**2 * (done / 6) ** 3
+            mean = value if mean is None else retained * mean + (1 - retained) * value
+            value = mean
+        expected.append(value)
+    assert values == pytest.approx(expected)
+
+
+def test_without_lookahead_the_weights_are_left_alone():
+    weight = nn.Parameter(torch.tensor([3.0]))
+    optimizer = torch.optim.SGD([weight], lr=1.0)
+    look_ahead(optimizer, params(), done=12, per_epoch=1)
+    assert weight.item() == 3.0
+    assert not optimizer.state[weight]
+
+
+def test_an_epoch_looks_ahead_after_its_updates(digits):
+    chosen = params(batch_size=20, optimizer="sgd", lookahead=2, epochs=1, learning_rate=0.1)
+
+    def weights(change=None):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+        optimizer = make_optimizer(model, chosen)
+        step, updates = optimizer.step, []
+        if change:
+
+            def counted(*args):
+                step(*args)
+                updates.append(1)
+                change(optimizer, len(updates))
+
+            optimizer.step = counted
+        train_epoch(
+            model, optimizer, digits, params=chosen if not change else params(
+                batch_size=20, optimizer="sgd", epochs=1, learning_rate=0.1
+            ), compute=CPU, epoch=0, normalisation=Normalisation.of(digits),
+            generator=torch.Generator().manual_seed(1), observe=lambda *_: None,
+        )  # fmt: skip
+        return model[1].weight.detach().clone()
+
+    by_hand = weights(lambda o, done: look_ahead(o, chosen, done=done, per_epoch=3))
+    torch.testing.assert_close(weights(), by_hand, rtol=0, atol=0)
