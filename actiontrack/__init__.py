@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         curve_clusters,
         easiest,
         hardest,
+        label_fixes,
         load_records,
         load_scores,
         loss_curves,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         noise_scores,
         noise_summary,
         stability,
+        wrong_label_counts,
     )
     from actiontrack.errors import ActionTrackError
     from actiontrack.history import LossHistory
@@ -53,6 +55,7 @@ __all__ = [
     "curve_clusters",
     "easiest",
     "hardest",
+    "label_fixes",
     "load_records",
     "load_scores",
     "loss_curves",
@@ -62,6 +65,7 @@ __all__ = [
     "noise_summary",
     "stability",
     "sync",
+    "wrong_label_counts",
 ]
 
 _HOME = {

@@ -30,16 +30,21 @@ import numpy.typing as npt
 from scipy.optimize import brentq, minimize_scalar
 from scipy.special import expit, logit
 
-from actiontrack.history import FloatArray, IntArray
+from actiontrack.history import FloatArray, IntArray, LossHistory
 
 __all__ = [
+    "MEASURES",
     "Evidence",
     "LabelErrors",
     "MeanProbabilities",
+    "evidence_of",
     "label_errors",
     "mean_probabilities",
     "step_weights",
 ]
+
+#: Measures of a classifier, see `history.MEASURES`, from which one learns about its labels.
+MEASURES = ("target_probability", "margin", "largest_other")
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -215,6 +220,14 @@ class Evidence:
             axis=0
         )
         return np.flatnonzero((np.asarray(self.labels) >= 0) & finite)
+
+
+def evidence_of(history: LossHistory) -> Evidence | None:
+    """What a history holds about its labels; None without labels, or without one of `MEASURES`."""
+    if history.labels is None or not history.measures.keys() >= set(MEASURES):
+        return None
+    measures: list[Any] = [history.measures[name] for name in MEASURES]
+    return Evidence(history.labels, *measures)
 
 
 def label_errors(evidence: Evidence) -> LabelErrors:

@@ -18,7 +18,7 @@ import pandas as pd
 
 from actiontrack.errors import ParameterError
 from actiontrack.history import DELTA_KINDS, FloatArray, LossHistory, classification_measures
-from actiontrack.label_errors import Evidence
+from actiontrack.label_errors import evidence_of
 
 __all__ = [
     "EL2N_STEPS",
@@ -420,7 +420,10 @@ def _scores_of(history: LossHistory) -> dict[str, tuple[Score, list[npt.NDArray[
             "history", "must have at least one step", 0, "Record an epoch before asking for scores."
         )
     arrays = {name: getattr(history, name) for name in ("losses", "deltas", "seen")}
-    arrays |= dict(history.measures) | _evidence(history)
+    arrays |= dict(history.measures)
+    evidence = evidence_of(history)
+    if evidence is not None:
+        arrays["label_evidence"] = evidence
     columns: dict[str, tuple[Score, list[npt.NDArray[Any]]]] = {}
     for name, score in SCORES.items():
         parts = history.components if "components" in score.inputs else {"NAME": None}
@@ -430,15 +433,6 @@ def _scores_of(history: LossHistory) -> dict[str, tuple[Score, list[npt.NDArray[
             if len(inputs) == len(score.inputs):
                 columns[name.replace("NAME", part)] = score, inputs
     return columns
-
-
-def _evidence(history: LossHistory) -> dict[str, Any]:
-    """What the labels' scores are computed from, where the history holds it."""
-    names = ("target_probability", "margin", "largest_other")
-    if history.labels is None or not history.measures.keys() >= set(names):
-        return {}
-    measures: list[Any] = [history.measures[name] for name in names]
-    return {"label_evidence": Evidence(history.labels, *measures)}
 
 
 def _mean(values: FloatArray) -> ScoreArray:

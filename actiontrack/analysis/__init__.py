@@ -45,6 +45,11 @@ from actiontrack.analysis.features import (
     feature_map,
     neighbours,
 )
+from actiontrack.analysis.label_fixes import (
+    corrected_labels,
+    label_fixes,
+    wrong_label_counts,
+)
 from actiontrack.analysis.loading import (
     DamagedRecord,
     load_records,
@@ -104,6 +109,7 @@ __all__ = [
     "class_name",
     "compare_runs",
     "contrasts",
+    "corrected_labels",
     "correction_quality",
     "correlation_by_quantile",
     "correlation_table",
@@ -118,6 +124,7 @@ __all__ = [
     "feature_map",
     "hardest",
     "hardness_sign",
+    "label_fixes",
     "load_records",
     "load_scores",
     "loss_curves",
@@ -140,4 +147,5 @@ __all__ = [
     "split_comparable",
     "stability",
     "top_k_overlaps",
+    "wrong_label_counts",
 ]

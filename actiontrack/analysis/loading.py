@@ -27,6 +27,7 @@ __all__ = [
     "damage_message",
     "load_records",
     "load_scores",
+    "recorded_history",
     "score_column",
     "score_frame",
     "sound_records",
@@ -282,7 +283,7 @@ def stored_scores(record: StoredRecord, up_to_step: int | None) -> pd.DataFrame:
     if up_to_step is None:
         return record.scores()
     return record.cached(
-        ("scores up to", up_to_step), lambda: score_table(_truncated(record.history(), up_to_step))
+        ("scores up to", up_to_step), lambda: score_table(recorded_history(record, up_to_step))
     )
 
 
@@ -303,7 +304,17 @@ def score_column(
     return frame[score].to_numpy(dtype=np.float64)
 
 
-def _truncated(history: LossHistory, up_to_step: int) -> LossHistory:
+def recorded_history(
+    record: StoredRecord, up_to_step: int | None, columns: Sequence[str] | None = None
+) -> LossHistory:
+    """The history of a record, or that of its steps up to one; see `StoredRecord.history`.
+
+    Raises:
+        ParameterError: if the record does not reach the step.
+    """
+    history = record.history(columns)
+    if up_to_step is None:
+        return history
     if not (history.steps <= up_to_step).any() or int(history.steps[-1]) < up_to_step:
         raise ParameterError(
             "up_to_step",

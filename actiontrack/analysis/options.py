@@ -18,6 +18,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
 from actiontrack.analysis.exploration import SampleFilter
+from actiontrack.analysis.label_fixes import AT_LEAST
 from actiontrack.compare import Method
 from actiontrack.errors import ParameterError
 
@@ -29,6 +30,7 @@ __all__ = [
     "CorrelationsOptions",
     "CurvesOptions",
     "FilteredScore",
+    "FixesOptions",
     "HistogramOptions",
     "NeighboursOptions",
     "Number",
@@ -42,6 +44,7 @@ __all__ = [
     "Text",
     "Texts",
     "VerdictsOptions",
+    "WrongLabelsOptions",
     "validated",
 ]
 
@@ -275,6 +278,30 @@ class PrecisionOptions(Scored):
 
     ks: Annotated[tuple[int, ...], ServerLimit(100)] = Field(
         (), alias="k", description="The k hardest; repeat it."
+    )
+
+
+class _UpToStep(Options):
+    """A part of a training."""
+
+    up_to_step: int | None = Field(
+        None, ge=0, le=2**31, description="Go by the steps up to this one only."
+    )
+
+
+class FixesOptions(_UpToStep):
+    """Of the question fixes."""
+
+    at_least: Number = Field(
+        AT_LEAST, ge=0, le=1, description="Least probability that the label is wrong."
+    )
+
+
+class WrongLabelsOptions(_UpToStep):
+    """Of the question wrong_labels."""
+
+    by: Literal["all", "class"] = Field(
+        "all", description="All labels together, or those of each class."
     )
 
 

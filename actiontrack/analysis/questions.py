@@ -23,6 +23,7 @@ from actiontrack.analysis.exploration import (
     verdict_precision,
 )
 from actiontrack.analysis.features import neighbours
+from actiontrack.analysis.label_fixes import label_fixes, wrong_label_counts
 from actiontrack.analysis.loading import score_frame
 from actiontrack.analysis.options import (
     ByMethodOptions,
@@ -31,6 +32,7 @@ from actiontrack.analysis.options import (
     ContrastsOptions,
     CorrelationsOptions,
     CurvesOptions,
+    FixesOptions,
     HistogramOptions,
     NeighboursOptions,
     Options,
@@ -39,6 +41,7 @@ from actiontrack.analysis.options import (
     SampleOptions,
     Scored,
     VerdictsOptions,
+    WrongLabelsOptions,
     validated,
 )
 from actiontrack.analysis.samples import class_distributions
@@ -201,6 +204,15 @@ def _precision(records: Sequence[StoredRecord], options: PrecisionOptions) -> pd
     return precision_of(records[0], verdicts.current(verdicts.read(records[0])), options)
 
 
+def _fixes(records: Sequence[StoredRecord], options: FixesOptions) -> pd.DataFrame:
+    return label_fixes(records[0], at_least=options.at_least, up_to_step=options.up_to_step)
+
+
+def _wrong_labels(records: Sequence[StoredRecord], options: WrongLabelsOptions) -> pd.DataFrame:
+    by_class = options.by == "class"
+    return wrong_label_counts(records, by_class=by_class, up_to_step=options.up_to_step)
+
+
 def _distinct(ids: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(ids))
 
@@ -351,6 +363,22 @@ _TABLE = (
         options=PrecisionOptions,
         columns=("k", "n_judged", "n_wrong", "n_ambiguous", "n_fine", "precision"),
         changes=True,
+    ),
+    Question(
+        name="fixes",
+        about="Labels that are likely to be wrong, and the class that is likely to be right.",
+        function=_fixes,
+        options=FixesOptions,
+        columns=("sample_id", "class", "p_wrong", "suggested_class", "p_suggested", "verdict"),
+        changes=True,
+    ),
+    Question(
+        name="wrong_labels",
+        about="How many labels of a run are wrong, or of each class.",
+        function=_wrong_labels,
+        options=WrongLabelsOptions,
+        columns=(*_RUN, "record", "n_samples", "n_wrong", "share"),
+        most=MAX_RECORDS,
     ),
 )
 

@@ -24,6 +24,7 @@ __all__ = [
     "describe_noise",
     "describe_pixel_classes",
     "describe_stability",
+    "describe_wrong_labels",
     "short_number",
     "span",
 ]
@@ -33,6 +34,8 @@ REGIONS = {
     HIGH_ACTION: "the models tend to be certain of another class than the label.",
     HIGH_ENTROPY: "the models tend to hesitate, and not to contradict the label.",
 }
+
+_FAR_APART = 1.5  # times the lower end, from where on an estimate says more than its number
 
 
 def short_number(value: float) -> str:
@@ -279,6 +282,37 @@ def describe_stability(stability: pd.DataFrame, *, level: float = 0.95) -> str:
         f"After {max(settled)} of {last} epochs Spearman's ρ with the full score is at least "
         f"{level:g} {where}, and stays there."
     )
+
+
+def describe_wrong_labels(counts: pd.DataFrame) -> str:
+    """How many labels are wrong, in one or two sentences per record, with numbers.
+
+    Args:
+        counts: the frame of `analysis.wrong_label_counts` of all labels together.
+    """
+    sentences = []
+    for row in counts.to_dict("records"):
+        run = f"{row['run_name']}: " if len(counts) > 1 else ""
+        n_samples, n_wrong = row["n_samples"], row["n_wrong"]
+        if not n_samples:
+            sentences.append(f"{run}No label could be judged: a step lacks every sample.")
+            continue
+        low, n, high = (_whole(value) for value in (row["low"], n_wrong, row["high"]))
+        verb = "is" if n == "1" else "are"
+        sentences.append(f"{run}About {n} of {n_samples:,} labels {verb} wrong ({low} to {high}).")
+        if row["high"] > _FAR_APART * row["low"] and row["high"] - row["low"] > 0.01 * n_samples:
+            sentences.append(
+                "The two ends are far apart: the network came to agree with labels that it "
+                "contradicted at first, which is what happens when wrong labels are learnt by "
+                "heart. Take the number for a lower bound, and look at the one up to an earlier "
+                "step."
+            )
+    return " ".join(sentences)
+
+
+def _whole(value: float) -> str:
+    """A number of labels: three digits, as an estimate has, with commas."""
+    return f"{float(f'{value:.3g}'):,.0f}"
 
 
 def describe_changes(changes: Changes) -> str:

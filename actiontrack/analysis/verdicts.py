@@ -15,6 +15,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from actiontrack.analysis.tables import open_record
@@ -33,7 +35,9 @@ __all__ = [
     "add",
     "current",
     "list_files",
+    "overruled",
     "read",
+    "with_verdicts",
 ]
 
 #: wrong_label: another class is right, named or not. ambiguous: more than one could be. fine: the
@@ -191,6 +195,46 @@ def current(verdicts: pd.DataFrame) -> pd.DataFrame:
         n_reviewers=groups["who"].nunique(), agreed=groups["verdict"].nunique().eq(1)
     ).reset_index()
     return latest[[*COLUMNS, "n_reviewers", "agreed"]]
+
+
+def with_verdicts(
+    record: StoredRecord, frame: pd.DataFrame, *, reviewed: bool = True
+) -> pd.DataFrame:
+    """A frame of samples with what people said of them last, see `current`.
+
+    Args:
+        record: the record that was reviewed.
+        frame: one row per sample, with the column sample_id.
+        reviewed: whether verdicts count; without them nobody said anything.
+
+    Returns:
+        The frame with the columns verdict and new_class, which are missing where nobody said.
+    """
+    last = current(read(record)) if reviewed else None
+    if last is None or last.empty:
+        missing = pd.array([None] * len(frame), dtype="string")
+        return frame.assign(verdict=missing, new_class=missing)
+    last = last.set_index("sample_id")[["verdict", "new_class"]].astype("string")
+    judged = last.reindex(pd.Index(frame["sample_id"].tolist()))
+    return frame.assign(verdict=judged["verdict"].array, new_class=judged["new_class"].array)
+
+
+def overruled(suspects: npt.NDArray[np.bool_], verdicts: "pd.Series[Any]") -> npt.NDArray[np.bool_]:
+    """Which samples are suspect when people are heard.
+
+    Args:
+        suspects: (n_samples,) which are suspect by a score.
+        verdicts: (n_samples,) the column verdict of `with_verdicts`.
+
+    Returns:
+        (n_samples,) as before, but never those that people found fine, and always those whose label
+        they found wrong.
+    """
+    return np.asarray((suspects & ~_said(verdicts, "fine")) | _said(verdicts, "wrong_label"))
+
+
+def _said(verdicts: "pd.Series[Any]", verdict: VerdictName) -> npt.NDArray[np.bool_]:
+    return (verdicts == verdict).fillna(value=False).to_numpy(dtype=np.bool_)
 
 
 def list_files(record: StoredRecord) -> list[str]:

@@ -48,11 +48,16 @@ _MAX_LISTED = 20  # files whose paths are printed
 @click.option(
     "--share",
     type=click.FloatRange(0, 1),
-    default=0.05,
-    show_default=True,
+    show_default="0.05",
     help="Part of the samples that is suspect, the hardest.",
 )
 @click.option("--top", type=click.IntRange(min=0), help="Number of suspect samples instead.")
+@click.option(
+    "--at-least",
+    type=float,
+    metavar="X",
+    help="Suspect are samples with this score or a harder one instead, such as 0.5 with p_wrong.",
+)
 @click.option("--no-verdicts", is_flag=True, help="Go by scores alone, not by what people said.")
 @click.option("--image-root", metavar="URL", help="fiftyone, label-studio: where the images are.")
 @click.option(
@@ -70,17 +75,24 @@ _MAX_LISTED = 20  # files whose paths are printed
     help="curriculum: number of chunks.",
 )
 @click.option("--link", is_flag=True, help="image-folder: symbolic links instead of copies.")
+@click.option(
+    "--relabel",
+    is_flag=True,
+    help="image-folder, with --score p_wrong: put suspects into their suggested class.",
+)
 def export(
     target: str,
     output: Path,
     score: str,
-    share: float,
+    share: float | None,
     top: int | None,
+    at_least: float | None,
     no_verdicts: bool,
     image_root: str | None,
     favour: str,
     chunks: int,
     link: bool,
+    relabel: bool,
     **query: Any,
 ) -> None:
     """Write tables, or what other tools take: suspects to review, subsets to train on.
@@ -89,6 +101,9 @@ def export(
     label-studio, cvat: samples to look at, with scores. subset: indices and weights for data
     loaders. curriculum: an order from easy to hard. image-folder: the samples that are not
     suspect, as images.
+
+    With --score p_wrong, the probability that a label is wrong, the class that is suggested in its
+    place goes with each suspect sample.
     """
     from actiontrack.cli.records import one_record, open_records
     from actiontrack.reporting import exports
@@ -96,8 +111,11 @@ def export(
     if target == "tables":
         written = _tables(open_records(query), output)
     else:
-        suspects = exports.Suspects(score=score, share=share, top=top, reviewed=not no_verdicts)
+        suspects = exports.Suspects(
+            score=score, share=share, top=top, at_least=at_least, reviewed=not no_verdicts
+        )
         options = {"image_root": image_root, "favour": favour, "chunks": chunks, "link": link}
+        options |= {"relabel": relabel}
         written = exports.EXPORTS[target](one_record(query), output, suspects, options)
     for path in written[:_MAX_LISTED]:
         click.echo(str(path))

@@ -20,6 +20,8 @@ from actiontrack.cli.root import cli
 
 __all__ = ["accuracy", "classes", "curves", "noise", "runs", "scores", "stability"]
 
+_MOST_FIXES = 20  # suspect labels that a terminal gets
+
 
 @cli.command()
 @run_options
@@ -168,6 +170,24 @@ def stability(kind: str, output: Path | None, score: str, plot: Path | None, **q
 @click.option("-k", "ks", type=click.IntRange(min=1), multiple=True, help="For precision at k.")
 @click.option("--each", is_flag=True, help="One row per run instead of means over runs.")
 @PLOT
+@click.option(
+    "--fix",
+    is_flag=True,
+    help="Print the labels of one run that are likely wrong, and what is likely right, instead.",
+)
+@click.option(
+    "--at-least",
+    type=click.FloatRange(0, 1),
+    show_default="0.5",
+    metavar="P",
+    help="--fix: probability that a label is wrong from which on it is suspect.",
+)
+@click.option(
+    "--labels",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="--fix: also write all labels, the suspect ones corrected, as CSV of id,label.",
+)
 def noise(
     kind: str,
     output: Path | None,
@@ -176,9 +196,24 @@ def noise(
     ks: tuple[int, ...],
     each: bool,
     plot: Path | None,
+    fix: bool,
+    at_least: float | None,
+    labels: Path | None,
     **query: Any,
 ) -> None:
-    """Measure how well every score finds wrong labels; --plot draws --score of noisy and clean."""
+    """Measure how well every score finds wrong labels; --plot draws --score of noisy and clean.
+
+    With --fix no true labels are needed: it prints which labels are likely wrong, says how many
+    are, and corrects them with --labels. What people said counts more: see the command verdicts.
+    """
+    if fix:
+        if ks or each or plot is not None:
+            raise click.UsageError("--fix prints suspects: leave -k, --each and --plot out.")
+        options = {"up_to_step": up_to_step} | ({} if at_least is None else {"at_least": at_least})
+        _print_fixes(query, options, kind, output, labels)
+        return
+    if at_least is not None or labels is not None:
+        raise click.UsageError("--at-least and --labels go with --fix.")
     from actiontrack import analysis
     from actiontrack.analysis import sentences
     from actiontrack.cli.records import open_records
@@ -194,6 +229,37 @@ def noise(
         save_plot(
             plot, plots.noise_distributions(analysis.noise_scores(records), score=score).figure
         )
+
+
+def _print_fixes(
+    query: dict[str, Any],
+    options: dict[str, Any],
+    kind: str,
+    output: Path | None,
+    file: Path | None,
+) -> None:
+    """Print the suspect labels of a run and how many are wrong, and write the corrected ones."""
+    from actiontrack import analysis
+    from actiontrack.analysis import sentences
+    from actiontrack.cli.records import one_record
+
+    record = one_record(query)
+    fixes = analysis.label_fixes(record, **options)
+    counts = analysis.wrong_label_counts([record], up_to_step=options["up_to_step"])
+    if kind == "table" and output is None:
+        table = fixes.head(_MOST_FIXES).assign(verdict=fixes["verdict"].fillna(""))
+        write(table if table["verdict"].any() else table.drop(columns="verdict"), kind, output)
+    else:
+        write(fixes, kind, output)
+    click.echo(sentences.describe_wrong_labels(counts), err=True)
+    suspects = f"{len(fixes)} labels are suspect"
+    if kind == "table" and output is None and len(fixes) > _MOST_FIXES:
+        suspects += f", of which these are the first {_MOST_FIXES}; --output FILE has all"
+    click.echo(f"{suspects}.", err=True)
+    if file is not None:
+        from actiontrack.reporting.exports.files import write_csv
+
+        click.echo(str(write_csv(file, analysis.corrected_labels(record, **options))), err=True)
 
 
 @cli.command()

@@ -12,6 +12,7 @@ from actiontrack.analysis.sentences import (
     describe_noise,
     describe_pixel_classes,
     describe_stability,
+    describe_wrong_labels,
 )
 from actiontrack.reporting.card import model_card
 from actiontrack.reporting.changed import change_report
@@ -46,6 +47,7 @@ __all__ = [
     "describe_pixel_classes",
     "describe_run",
     "describe_stability",
+    "describe_wrong_labels",
     "detection_figure",
     "ensemble_sections",
     "gallery",

@@ -1,7 +1,7 @@
 """A user's own wrong labels, for the paper's section 4.4, from a file."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from actiontrack.errors import DataError
+from actiontrack.record.escaping import unescape_cell
 from projects.datasets.label_files import (
     ARRAY_SUFFIXES,
     CLEAN,
@@ -91,7 +92,8 @@ def read_noisy_labels(path: Path, train: Source, *, label_set: str = "") -> Labe
     """Read wrong labels for some or all of the training images.
 
     Args:
-        path: A CSV file with the columns id and label for any of the images; or ``.npy`` or
+        path: A CSV file with the columns id and label for any of the images, as a person or
+            `actiontrack noise --fix` wrote it; or ``.npy`` or
             ``.pt`` with a label for each, in the order of `_order`. Ids are those of the record:
             integers or paths. Labels are class names, or class indices from 0 if they are not all
             names.
@@ -114,11 +116,19 @@ def read_noisy_labels(path: Path, train: Source, *, label_set: str = "") -> Labe
             "Leave out what follows the #."
         )
     frame = _read(path)
+    frame["id"] = _unescaped(frame["id"], train.ids.astype(str))
+    frame["label"] = _unescaped(frame["label"], train.class_names)
     labels = train.labels.copy()
     labels[_positions(frame, train.ids, path)] = _classes(
         frame["label"].to_numpy(), train.class_names, path, "id " + frame["id"]
     )
     return labels
+
+
+def _unescaped(cells: "pd.Series[str]", names: Iterable[str]) -> "pd.Series[str]":
+    """Cells as they were before `escape_cell`, where that is a name and the cell is none."""
+    names, plain = set(names), cells.map(unescape_cell)
+    return cells.where(cells.isin(names) | ~plain.isin(names), plain)
 
 
 def _labels_in_order(path: Path, train: Source, label_set: str) -> Labels:

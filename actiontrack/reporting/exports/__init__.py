@@ -69,6 +69,6 @@ EXPORTS: Mapping[str, Callable[[StoredRecord, Path, Suspects, Mapping[str, Any]]
         record, folder, suspects, chunks=options["chunks"]
     ),
     "image-folder": lambda record, folder, suspects, options: image_folder(
-        record, folder, suspects, link=options["link"]
+        record, folder, suspects, link=options["link"], relabel=options["relabel"]
     ),
 }

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from actiontrack.errors import ParameterError
@@ -24,11 +25,15 @@ def datalab_issues(record: StoredRecord, suspects: Suspects | None = None) -> pd
         One row per sample in canonical order (ascending ids, the order of a dataset whose ids
         count its rows): is_label_issue (bool), label_score (float64, 0 the worst to 1, from the
         rank of the sample: 1 − rank; 1 for a sample without a score), given_label and
-        predicted_label (int64; without the last if no predictions were recorded).
+        predicted_label (int64; without the last if no predictions were recorded). With the score
+        p_wrong the label_score is 1 − p_wrong, the probability that the label is right, and the
+        predicted_label of an issue is the suggested class, that of any other sample its label.
 
     Raises:
         ParameterError: if the record holds no labels, or there is no such score.
+        NotFoundError: if the score is p_wrong, and the record does not tell it.
     """
+    suspects = suspects or Suspects()
     marked = mark_suspects(record, suspects)
     if "label" not in marked.columns:
         remedy = "Pass labels to Recorder.describe_samples."
@@ -36,14 +41,24 @@ def datalab_issues(record: StoredRecord, suspects: Suspects | None = None) -> pd
     frame = pd.DataFrame(
         {
             "is_label_issue": marked["suspect"].to_numpy(dtype=np.bool_),
-            "label_score": 1.0 - np.nan_to_num(marked["rank"].to_numpy(), nan=0.0),
+            "label_score": 1.0 - np.nan_to_num(_badness(marked, suspects), nan=0.0),
             "given_label": marked["label"].to_numpy(dtype=np.int64),
         }
     )
     scores = record.scores()
-    if "predicted" in scores.columns:
+    if suspects.suggests:
+        suggested = scores["suggested_class"].to_numpy(dtype=np.int64)
+        takes_it = frame["is_label_issue"] & (suggested >= 0)
+        frame["predicted_label"] = np.where(takes_it, suggested, frame["given_label"])
+    elif "predicted" in scores.columns:
         frame["predicted_label"] = scores["predicted"].to_numpy(dtype=np.int64)
     return frame
+
+
+def _badness(marked: pd.DataFrame, suspects: Suspects) -> npt.NDArray[np.float64]:
+    """How bad each label is, 0 to 1: the probability that it is wrong, else the rank."""
+    name = suspects.score if suspects.suggests else "rank"
+    return marked[name].to_numpy(dtype=np.float64)
 
 
 def save_datalab(

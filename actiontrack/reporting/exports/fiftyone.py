@@ -2,12 +2,14 @@
 
 import hashlib
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from actiontrack.analysis.label_fixes import suggestions
 from actiontrack.errors import NotFoundError, ParameterError
 from actiontrack.reporting.exports.files import write_bytes, write_json
 from actiontrack.reporting.exports.images import image_address, image_names, image_of
@@ -39,7 +41,9 @@ def add_to_fiftyone(
         image_root: root of the paths, where it is another than the record's.
 
     Returns:
-        Names of the fields: actiontrack_<score> for every score, and actiontrack_suspect.
+        Names of the fields: actiontrack_<score> for every score, actiontrack_suspect, and where the
+        record tells which labels are wrong actiontrack_suggested_class (a name) and
+        actiontrack_p_suggested.
 
     Raises:
         NotFoundError: if samples are found by their file path and the record holds none.
@@ -74,8 +78,8 @@ def fiftyone_samples(
 
     Returns:
         One sample per row in canonical order: filepath, tags, sample_id, ground_truth (a
-        Classification) where there are labels, actiontrack_<score> for every score, and
-        actiontrack_suspect. A score that is not a number is missing.
+        Classification) where there are labels, and the fields of `add_to_fiftyone`. A score that is
+        not a number is missing.
     """
     marked = mark_suspects(record, suspects)
     fields = _fields(record, marked)
@@ -160,14 +164,19 @@ def _root(record: StoredRecord) -> str:
 
 def _fields(record: StoredRecord, marked: pd.DataFrame) -> dict[str, list[Any]]:
     """Values of every field by its name, from the frame of `mark_suspects`."""
-    scores = record.scores().select_dtypes("number").drop(columns=list(unranked()), errors="ignore")
-    fields: dict[str, list[Any]] = {
-        f"actiontrack_{name}": [
-            float(value) if np.isfinite(value) else None for value in values.astype(np.float64)
-        ]
-        for name, values in scores.items()
-    }
-    return fields | {"actiontrack_suspect": [bool(suspect) for suspect in marked["suspect"]]}
+    table = record.scores()
+    columns = table.select_dtypes("number").drop(columns=list(unranked()), errors="ignore")
+    values: dict[str, Iterable[Any]] = {}
+    if "suggested_class" in table:
+        suggested = suggestions(record, table)
+        names = suggested["suggested_class"]
+        values["suggested_class"] = names.where(names.notna(), None)
+        columns["p_suggested"] = suggested["p_suggested"]
+    for name, column in columns.items():
+        numbers = column.astype(np.float64)
+        values[str(name)] = (float(value) if np.isfinite(value) else None for value in numbers)
+    values["suspect"] = (bool(suspect) for suspect in marked["suspect"])
+    return {f"actiontrack_{name}": list(column) for name, column in values.items()}
 
 
 def _info(record: StoredRecord) -> dict[str, str]:

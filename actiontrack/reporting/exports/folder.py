@@ -6,7 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from actiontrack.errors import DataError, StoreError
+from actiontrack.analysis.label_fixes import corrected_classes
+from actiontrack.errors import DataError, ParameterError, StoreError
 from actiontrack.record.escaping import distinct_names, safe_name
 from actiontrack.reporting.exports.files import write_bytes, write_csv
 from actiontrack.reporting.exports.images import flat_names, image_of
@@ -19,19 +20,27 @@ _KEPT, _LEFT_OUT = "kept.csv", "left_out.csv"
 
 
 def image_folder(
-    record: StoredRecord, folder: Path, suspects: Suspects | None = None, *, link: bool = False
+    record: StoredRecord,
+    folder: Path,
+    suspects: Suspects | None = None,
+    *,
+    link: bool = False,
+    relabel: bool = False,
 ) -> list[Path]:
     """Write the samples that are not suspect as images in one folder per class.
 
     A sample whose label people have corrected goes to its new class; one that they found wrong
-    without naming the right class is left out.
+    without naming the right class is left out, or goes to the suggested class with `relabel`.
 
     Args:
         record: an open record of the training split.
         folder: empty or missing; gets CLASS/NAME for each exported sample, left_out.csv (sample_id,
-            class, score, rank, place, verdict, new_class, reason) and kept.csv (file too).
+            class, score, rank, place, verdict, new_class, reason) and kept.csv (exported_class and
+            file in place of the reason).
         suspects: which samples are left out.
         link: make symbolic links to the images of the dataset instead of copies.
+        relabel: write suspect samples below their suggested class instead of leaving them out; with
+            the score p_wrong only.
 
     Returns:
         The two lists first, then the images.
@@ -39,18 +48,24 @@ def image_folder(
     Raises:
         DataError: if the folder is a file or holds something, an image to link to is not a file of
             its own, or no image can be had.
+        NotFoundError: if the score is p_wrong, and the record does not tell it.
+        ParameterError: if samples are to be relabelled by a score that suggests no class.
         StoreError: if the folder can't be written.
     """
+    suspects = suspects or Suspects()
+    if relabel and not suspects.suggests:
+        rule, remedy = "goes with the score p_wrong only", "Choose it, or leave relabel out."
+        raise ParameterError("relabel", rule, suspects.score, remedy)
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder} is no folder. Name another one.")
     if folder.exists() and any(folder.iterdir()):
         raise DataError(f"{folder} is not empty. Name another folder, or empty it.")
     marked = mark_suspects(record, suspects)
-    corrected = (
-        marked["verdict"].eq("wrong_label").fillna(value=False) & marked["new_class"].notna()
-    )
-    classes = marked["class"].where(~corrected, marked["new_class"].astype(object))
-    reasons = marked["reason"].where(~corrected, "")
+    classes = corrected_classes(marked, suggested=relabel)
+    has_class = marked["new_class"].notna()
+    if relabel:
+        has_class |= marked["suspect"] & marked["suggested_class"].notna()
+    reasons = marked["reason"].mask(has_class, "")
     rows = [row for row, reason in enumerate(reasons) if not reason]
     files = pd.Series("", index=marked.index, dtype=object)
     for row, file in zip(rows, _files(record, rows, classes), strict=True):
@@ -65,7 +80,7 @@ def image_folder(
     reasons = reasons.mask((files == "") & (reasons == ""), "no image on this machine")
     table = marked.drop(columns=["suspect", "reason", "label"], errors="ignore")
     left_out = table.assign(reason=reasons).loc[reasons != ""]
-    exported = table.assign(file=files).loc[reasons == ""]
+    exported = table.assign(exported_class=classes, file=files).loc[reasons == ""]
     return [
         write_csv(folder / _LEFT_OUT, left_out),
         write_csv(folder / _KEPT, exported),

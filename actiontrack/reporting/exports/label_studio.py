@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
+import pandas as pd
+
 from actiontrack.analysis.verdict_files import xml_text
 from actiontrack.analysis.verdicts import JUDGEMENTS
 from actiontrack.errors import ParameterError
@@ -70,11 +72,14 @@ def label_studio_tasks(
 
     Returns:
         One task per sample with data (image, question, sample_id, class, score, rank, place,
-        run_id, record) and, where the class has a name, a prediction that chooses it.
+        run_id, record) and, where the class has a name, a prediction that chooses it. With the
+        score p_wrong the data have suggested_class and p_suggested, and the prediction chooses the
+        suggested class, with p_suggested as its score.
 
     Raises:
         ParameterError: if a sample has no image, and no root is given; or if Label Studio would
             cut the key of an object.
+        NotFoundError: if the score is p_wrong, and the record does not tell it.
     """
     suspects = suspects or Suspects()
     marked = mark_suspects(record, suspects)
@@ -82,21 +87,24 @@ def label_studio_tasks(
     tasks = []
     for row, sample in to_review(marked).iterrows():
         assert isinstance(row, int)  # noqa: S101 - the frame is numbered by row position
-        value, name = float(sample[suspects.score]), str(sample["class"])
+        value, suggestion = float(sample[suspects.score]), _suggestion(sample)
+        choices = " or ".join(f"“{name}”" for name in (sample["class"], *suggestion[:1]))
         data = {
             "image": _image(record, row, image_root),
-            "question": f"Is this “{name}”? {suspects.score} {value:.4g}, place {sample['place']} "
+            "question": f"Is this {choices}? {suspects.score} {value:.4g}, place {sample['place']} "
             f"of {len(marked)}",
             "sample_id": str(sample["sample_id"]),
-            "class": name,
+            "class": str(sample["class"]),
             "score": value,
             "rank": float(sample["rank"]),
             "place": int(sample["place"]),
             "run_id": record.run.run_id,
             "record": record.name,
         }
-        task: dict[str, Any] = {"data": data}
-        tasks.append(task | ({"predictions": [_label(name, suspects)]} if name in names else {}))
+        data |= dict(zip(("suggested_class", "p_suggested"), suggestion, strict=False))
+        chosen = suggestion[0] if suggestion else str(sample["class"])
+        prediction = _prediction(chosen, suspects, *suggestion[1:])
+        tasks.append({"data": data} | ({"predictions": [prediction]} if chosen in names else {}))
     return tasks
 
 
@@ -115,15 +123,24 @@ def save_label_studio(
     ]
 
 
-def _label(name: str, suspects: Suspects) -> dict[str, Any]:
-    """The label of a sample as a prediction, which the reviewer confirms."""
+def _suggestion(sample: "pd.Series[Any]") -> tuple[()] | tuple[str, float]:
+    """The suggested class of a sample and its probability, or nothing."""
+    name = sample.get("suggested_class")
+    return () if pd.isna(name) else (str(name), float(sample["p_suggested"]))
+
+
+def _prediction(name: str, suspects: Suspects, probability: float | None = None) -> dict[str, Any]:
+    """A class as a prediction, which the reviewer confirms: the suggested one, else the label."""
     choice = {
         "from_name": LABEL,
         "to_name": "image",
         "type": "choices",
         "value": {"choices": [xml_text(name)]},
     }
-    return {"model_version": f"given label, by {suspects.score}", "result": [choice]}
+    if probability is None:
+        return {"model_version": f"given label, by {suspects.score}", "result": [choice]}
+    version = f"suggested class, by {suspects.score}"
+    return {"model_version": version, "score": probability, "result": [choice]}
 
 
 def _image(record: StoredRecord, row: int, image_root: str | None) -> str:
