@@ -14,11 +14,12 @@ OF_RECORDS = [
     *(analysis.map_correlation, analysis.noise_detection, analysis.noise_pairs),
     *(analysis.noise_scores, analysis.runs_frame, analysis.score_frame),
     *(analysis.split_comparable, analysis.stability, exploration.action_and_entropy),
-    *(reporting.query_report, reporting.noise_sections),
+    *(reporting.query_report, reporting.noise_sections, analysis.wrong_label_counts),
 ]
 OF_A_RECORD = [
     *(analysis.curve_clusters, analysis.feature_map, analysis.neighbours),
     *(analysis.pixel_classes, analysis.pixel_regions, verdicts.read),
+    *(analysis.label_fixes, analysis.corrected_labels),
     *(reporting.model_card, reporting.run_report),
 ]
 OF_SCORES = [analysis.class_distributions, analysis.easiest, analysis.hardest]

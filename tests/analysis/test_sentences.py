@@ -1,5 +1,8 @@
 """Sentences come from one place that draws nothing."""
 
+import pandas as pd
+import pytest
+
 from actiontrack import reporting
 from actiontrack.analysis import sentences
 
@@ -18,3 +21,37 @@ def test_reports_re_export_the_sentences_of_the_analysis():
     names = [name for name in sentences.__all__ if name.startswith("describe_")]
     assert len(names) == 11
     assert all(getattr(reporting, name) is getattr(sentences, name) for name in names)
+
+
+FAR_APART = (
+    " The two ends are far apart: the network came to agree with labels that it contradicted at "
+    "first, which is what happens when wrong labels are learnt by heart. Take the number for a "
+    "lower bound, and look at the one up to an earlier step."
+)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "sentence"),
+    [
+        (
+            (50_000, 4656.2, 4171.4, 4932.0),
+            "About 4,660 of 50,000 labels are wrong (4,170 to 4,930).",
+        ),
+        ((1797, 0.9, 0.2, 1.4), "About 1 of 1,797 labels is wrong (0 to 1)."),
+        (
+            (50_000, 3000.0, 2000.0, 4900.0),
+            f"About 3,000 of 50,000 labels are wrong (2,000 to 4,900).{FAR_APART}",
+        ),
+        (
+            (0, float("nan"), float("nan"), float("nan")),
+            "No label could be judged: a step lacks every sample.",
+        ),
+    ],
+    ids=["close", "one", "far", "none"],
+)
+def test_a_number_of_wrong_labels_is_told_as_an_estimate(numbers, sentence):
+    columns = ["n_samples", "n_wrong", "low", "high"]
+    counts = pd.DataFrame([numbers], columns=columns).assign(run_name="a")
+    assert sentences.describe_wrong_labels(counts) == sentence
+    both = sentences.describe_wrong_labels(pd.concat([counts, counts]))
+    assert both == f"a: {sentence} a: {sentence}"
