@@ -35,7 +35,12 @@ REGIONS = {
     HIGH_ENTROPY: "the models tend to hesitate, and not to contradict the label.",
 }
 
-_FAR_APART = 1.5  # times the lower end, from where on an estimate says more than its number
+_FAR_APART = 3.0  # times the lower end
+_WIDE = (
+    "The range is wide: the network came to agree with labels that it contradicted at first. If it "
+    "learnt wrong labels by heart, more are wrong than this: look at the number up to an earlier "
+    "step."
+)
 
 
 def short_number(value: float) -> str:
@@ -301,12 +306,7 @@ def describe_wrong_labels(counts: pd.DataFrame) -> str:
         verb = "is" if n == "1" else "are"
         sentences.append(f"{run}About {n} of {n_samples:,} labels {verb} wrong ({low} to {high}).")
         if row["high"] > _FAR_APART * row["low"] and row["high"] - row["low"] > 0.01 * n_samples:
-            sentences.append(
-                "The two ends are far apart: the network came to agree with labels that it "
-                "contradicted at first, which is what happens when wrong labels are learnt by "
-                "heart. Take the number for a lower bound, and look at the one up to an earlier "
-                "step."
-            )
+            sentences.append(_WIDE)
     return " ".join(sentences)
 
 

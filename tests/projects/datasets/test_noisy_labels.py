@@ -4,11 +4,13 @@ import hashlib
 
 import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
 from actiontrack.errors import DataError, ParameterError
+from actiontrack.record.escaping import to_csv
 from projects import train as training
 from projects.datasets import load_dataset
 from projects.params import TrainParams, validate
@@ -90,6 +92,18 @@ def test_ids_of_image_files_are_their_paths_and_labels_class_names(write, folder
     train, _ = load(path, dataset=f"folder:{folder}")
     assert train.labels[train.ids == "train/1/0.png"].tolist() == [3]
     assert train.labels[train.ids == "train/NA/2.png"].tolist() == [1]
+
+
+def test_a_label_that_our_own_tables_write_for_no_spreadsheet_to_run_is_read_as_it_was(
+    write, folder
+):
+    for split in ("train", "test"):
+        (folder / split / "3").rename(folder / split / "=3")
+    text = to_csv(pd.DataFrame({"id": ["train/1/0.png"], "label": ["=3"]}))
+    assert text == "id,label\ntrain/1/0.png,'=3\n"
+    train, _ = load(write(text), dataset=f"folder:{folder}")
+    (label,) = train.labels[train.ids == "train/1/0.png"].tolist()
+    assert train.class_names[label] == "=3"
 
 
 def test_labels_that_are_all_class_names_are_not_taken_for_indices(write, folder):

@@ -58,7 +58,7 @@ def test_labels_are_fixed_by_the_steps_before_they_were_learnt_by_heart(run_cli,
     run_id = recorded_history(mislabelled_history(by_heart=True), "m")
     _, out, err = run_cli("noise", "--fix", "--run", run_id, "--format", "csv")
     assert len(out.splitlines()) < 1 + len(WRONG)
-    assert "far apart" in err
+    assert "The range is wide" in err
     _, out, _ = run_cli("noise", "--fix", "--run", run_id, "--up-to", "2", "--format", "csv")
     assert sorted(pd.read_csv(io.StringIO(out))["sample_id"]) == WRONG.tolist()
 
