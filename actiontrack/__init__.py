@@ -21,7 +21,6 @@ if TYPE_CHECKING:
         curve_clusters,
         easiest,
         hardest,
-        label_fixes,
         load_records,
         load_scores,
         loss_curves,
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
         noise_scores,
         noise_summary,
         stability,
-        wrong_label_counts,
     )
     from actiontrack.errors import ActionTrackError
     from actiontrack.history import LossHistory
@@ -55,7 +53,6 @@ __all__ = [
     "curve_clusters",
     "easiest",
     "hardest",
-    "label_fixes",
     "load_records",
     "load_scores",
     "loss_curves",
@@ -65,7 +62,6 @@ __all__ = [
     "noise_summary",
     "stability",
     "sync",
-    "wrong_label_counts",
 ]
 
 _HOME = {

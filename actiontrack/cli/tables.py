@@ -248,7 +248,8 @@ def _print_fixes(
     counts = analysis.wrong_label_counts([record], up_to_step=options["up_to_step"])
     if kind == "table" and output is None:
         table = fixes.head(_MOST_FIXES).assign(verdict=fixes["verdict"].fillna(""))
-        write(table if table["verdict"].any() else table.drop(columns="verdict"), kind, output)
+        nobody_said = (table["verdict"] == "").all()
+        write(table.drop(columns="verdict") if nobody_said else table, kind, output)
     else:
         write(fixes, kind, output)
     click.echo(sentences.describe_wrong_labels(counts), err=True)
