@@ -45,7 +45,7 @@ from actiontrack.analysis.features import (
     feature_map,
     neighbours,
 )
-from actiontrack.analysis.label_fixes import (
+from actiontrack.analysis.fixes import (
     corrected_labels,
     label_fixes,
     wrong_label_counts,

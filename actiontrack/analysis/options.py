@@ -18,7 +18,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
 from actiontrack.analysis.exploration import SampleFilter
-from actiontrack.analysis.label_fixes import AT_LEAST
+from actiontrack.analysis.fixes import AT_LEAST
 from actiontrack.compare import Method
 from actiontrack.errors import ParameterError
 

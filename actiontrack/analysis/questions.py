@@ -23,7 +23,7 @@ from actiontrack.analysis.exploration import (
     verdict_precision,
 )
 from actiontrack.analysis.features import neighbours
-from actiontrack.analysis.label_fixes import label_fixes, wrong_label_counts
+from actiontrack.analysis.fixes import label_fixes, wrong_label_counts
 from actiontrack.analysis.loading import score_frame
 from actiontrack.analysis.options import (
     ByMethodOptions,

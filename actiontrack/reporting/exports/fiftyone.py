@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from actiontrack.analysis.label_fixes import suggestions
+from actiontrack.analysis.fixes import suggestions
 from actiontrack.errors import NotFoundError, ParameterError
 from actiontrack.reporting.exports.files import write_bytes, write_json
 from actiontrack.reporting.exports.images import image_address, image_names, image_of

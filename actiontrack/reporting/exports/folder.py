@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from actiontrack.analysis.label_fixes import corrected_classes
+from actiontrack.analysis.fixes import corrected_classes
 from actiontrack.errors import DataError, ParameterError, StoreError
 from actiontrack.record.escaping import distinct_names, safe_name
 from actiontrack.reporting.exports.files import write_bytes, write_csv

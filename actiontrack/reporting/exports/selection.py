@@ -8,7 +8,7 @@ import pandas as pd
 
 from actiontrack import analysis
 from actiontrack.analysis import verdicts
-from actiontrack.analysis.label_fixes import check_label_evidence, suggestions
+from actiontrack.analysis.fixes import check_label_evidence, suggestions
 from actiontrack.errors import ParameterError
 from actiontrack.scores import hardness_sign
 from actiontrack.store import StoredRecord
