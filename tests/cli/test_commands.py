@@ -165,7 +165,7 @@ def test_stability_of_an_unknown_score_names_those_that_there_are(run_cli, two_r
     assert (code, out) == (2, "")
     assert err == (
         "error: score: must be one of action, mean_loss, final_loss, loss_variance, aum, "
-        "confidence, variability, el2n, forgetting, final_entropy, got 'actoin'. "
+        "confidence, variability, el2n, forgetting, final_entropy, p_wrong, got 'actoin'. "
         "Choose one of these.\n"
     )
 
@@ -197,7 +197,7 @@ def test_neighbours_without_features_are_not_found(run_cli, two_runs):
     assert "holds no features. Record them with the training parameter save_features=true" in err
 
 
-@pytest.mark.parametrize(("flags", "rows"), [((), 10), (("--each",), 20)])
+@pytest.mark.parametrize(("flags", "rows"), [((), 11), (("--each",), 22)])
 def test_noise_prints_every_score_and_draws_noisy_and_clean(
     run_cli, new_run, store, spool, history, experiment, tmp_path, flags, rows
 ):
