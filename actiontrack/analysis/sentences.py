@@ -25,10 +25,12 @@ __all__ = [
     "describe_pixel_classes",
     "describe_stability",
     "describe_wrong_labels",
+    "percent",
     "short_number",
     "span",
 ]
 
+_LOW, _NEARLY = 0.01, 0.001  # probabilities below, and above one minus them, are told apart
 #: What each region of interest means, by its name.
 REGIONS = {
     HIGH_ACTION: "the models tend to be certain of another class than the label.",
@@ -46,6 +48,20 @@ _WIDE = (
 def short_number(value: float) -> str:
     """A number as sentences show it: four digits."""
     return f"{value:.4g}"
+
+
+def percent(probability: float) -> str:
+    """A probability for people: in whole percent, near 0 and 1 with a decimal.
+
+    >>> [percent(p).replace("\u00a0", " ") for p in (0.974, 0.9962, 0.99996, 0.004, 0.0)]
+    ['97 %', '99.6 %', '> 99.9 %', '0.4 %', '< 0.1 %']
+    """
+    if probability < _NEARLY:
+        return f"< {_NEARLY:.1%}".replace("%", "\u00a0%")
+    if probability > 1 - _NEARLY:
+        return f"> {1 - _NEARLY:.1%}".replace("%", "\u00a0%")
+    digits = 0 if _LOW <= probability <= 1 - _LOW else 1
+    return f"{100 * probability:.{digits}f}\u00a0%"
 
 
 def span(values: "pd.Series[float]") -> str:

@@ -104,6 +104,11 @@ class Manifest:
         return bool(self.privacy and self.privacy.get("images") == "never")
 
     @property
+    def of_training(self) -> bool:
+        """Whether the model was trained on these samples, as mode and name of the split tell."""
+        return self.mode == "inline" or self.split.lower().startswith("train")
+
+    @property
     def name(self) -> str:
         """Name of the record and of its folder."""
         return f"{self.split}-{self.mode}"

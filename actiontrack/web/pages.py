@@ -8,6 +8,7 @@ import flask
 from pydantic import Field
 
 from actiontrack.analysis.options import SampleOptions
+from actiontrack.analysis.sentences import describe_wrong_labels
 from actiontrack.scores import score_unit
 from actiontrack.web import samples
 from actiontrack.web.choice import (
@@ -95,6 +96,7 @@ def run_page() -> str:
         title=view.info.name,
         charts=True,
         facts=_facts(view),
+        wrong_labels=_wrong_labels(view),
         siblings=_siblings(view),
         page=page,
         rows=tiles(view, page.frame, chosen.options.score),
@@ -160,6 +162,14 @@ ROUTES: tuple[Route, ...] = (
 
 def _siblings(view: RunView) -> list[str]:
     return list(siblings(current_site().records, view.info.run_id, view.record)["run_id"])
+
+
+def _wrong_labels(view: RunView) -> str:
+    """How many labels are wrong, in a sentence; "" where the record does not tell."""
+    if not view.tells_wrong_labels or not view.manifest.n_steps:
+        return ""
+    counts = current_site().records.ask("wrong_labels", view.info.run_id, view.record)
+    return describe_wrong_labels(counts)
 
 
 def _facts(view: RunView) -> list[tuple[str, str]]:

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from actiontrack._version import __version__
+from actiontrack.analysis.sentences import percent
 from actiontrack.web.routes import NAME, current_site
 
 __all__ = [
@@ -29,10 +30,12 @@ __all__ = [
     "plain",
     "render",
     "rows",
+    "score_value",
     "sentence",
 ]
 
 _DATABRICKS = "/ml/"  # where a workspace has its experiments
+_IN_PERCENT = ("p_wrong", "p_suggested")
 _THIN = "\u202f"  # no-break space between thousands
 _EXACT = 1_000  # from here on a float is shown without decimals
 _GROUPED = 10_000  # and from here on in groups of three digits
@@ -135,6 +138,17 @@ def fixed(value: Any) -> str:
     return "–" if value is None else f"{value:.2f}".replace("-", "−")
 
 
+def score_value(value: Any, score: str) -> str:
+    """A score of a sample: in percent if it says how probable something is, else as a number.
+
+    >>> score_value(0.25, "confidence"), score_value(None, "p_wrong")
+    ('0.25', '–')
+    >>> score_value(0.25, "p_wrong") == "25\u00a0%"
+    True
+    """
+    return number(value) if value is None or score not in _IN_PERCENT else percent(value)
+
+
 def moment(milliseconds: Any, kind: str = "") -> str:
     """A time of MLflow, in UTC; with the kind "iso" for machines.
 
@@ -204,6 +218,8 @@ def _environment() -> jinja2.Environment:
     environment.filters |= {
         "num": number,
         "fixed": fixed,
+        "percent": percent,
+        "score_value": score_value,
         "moment": moment,
         "count_of": count_of,
         "sentence": sentence,

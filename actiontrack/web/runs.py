@@ -129,6 +129,8 @@ class RunView:
         class_names: names of the classes.
         has_labels: whether samples have labels.
         has_correct: whether predictions were recorded.
+        has_suggestions: whether it is known how probable it is that a label is wrong, and which
+            class is right in its place.
         has_features: whether neighbours can be asked for.
         has_probabilities: whether class probabilities of the final model were recorded.
         has_maps: whether actions of pixels were recorded.
@@ -145,6 +147,7 @@ class RunView:
     class_names: tuple[str, ...]
     has_labels: bool
     has_correct: bool
+    has_suggestions: bool
     has_features: bool
     has_probabilities: bool
     has_maps: bool
@@ -156,6 +159,16 @@ class RunView:
     def last_step(self) -> int | None:
         """The last complete step, None before there is one."""
         return self.manifest.last_step
+
+    @property
+    def tells_wrong_labels(self) -> bool:
+        """Whether it tells how many labels are wrong: by those that the model was trained on."""
+        return self.has_suggestions and self.manifest.of_training
+
+    @property
+    def review_order(self) -> dict[str, str]:
+        """How a review is ordered if nothing else is chosen, as an address has it."""
+        return {"score": "p_wrong"} if self.tells_wrong_labels else {}
 
 
 def list_runs(
@@ -207,6 +220,7 @@ def view_run(
         class_names=tuple(str(name) for name in _classes_in_order(opened, table)),
         has_labels="label" in table.columns,
         has_correct="correct" in table.columns,
+        has_suggestions={"p_wrong", "suggested_class"} <= set(table.columns),
         has_features=opened.has_features,
         has_probabilities=opened.has_probabilities,
         has_maps=opened.has_maps,

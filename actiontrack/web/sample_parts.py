@@ -4,6 +4,7 @@ from typing import Any
 
 import pandas as pd
 
+from actiontrack.history import Classes
 from actiontrack.web import samples
 from actiontrack.web.choice import class_name
 from actiontrack.web.rendering import plain, rows
@@ -28,22 +29,25 @@ _MIN_BOX_SCORE = 0.5  # of predicted boxes that are drawn
 
 
 def tiles(view: RunView, table: pd.DataFrame, score: str) -> list[dict[str, Any]]:
-    """Samples of a score table with the names of their classes and the badge of a prediction."""
+    """Samples of a score table with names of classes, the badge of a prediction, a suggestion."""
     tile_rows = rows(table)
     badges = samples.prediction_badges(table)
     wrong_labels = samples.mislabelled(table)
-    for row, badge, is_mislabelled in zip(tile_rows, badges, wrong_labels, strict=True):
+    suggested = samples.suggestions(table, Classes(view.manifest.class_names))
+    lists = (tile_rows, badges, wrong_labels, suggested)
+    for row, badge, is_mislabelled, suggestion in zip(*lists, strict=True):
         row["value"] = row[score]
         row["predicted_class"] = class_name(view, row.get("predicted"))
         row["true_class"] = class_name(view, row.get("true_label"))
         row["badge"], row["is_mislabelled"] = badge, is_mislabelled
+        row["suggestion"] = suggestion
     return tile_rows
 
 
 def sample_facts(view: RunView, sample_id: str) -> dict[str, Any]:
     """The row of one sample, see `samples.sample_row`; None for what is not known."""
     row = samples.sample_row(current_site().records, view.info.run_id, view.record, sample_id)
-    absent = dict.fromkeys(("predicted_class", "true_class", "path", "badge"))
+    absent = dict.fromkeys(("predicted_class", "true_class", "path", "badge", "suggestion"))
     return absent | {str(name): plain(value) for name, value in row.items()}
 
 

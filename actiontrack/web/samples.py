@@ -1,6 +1,7 @@
 """One sample of a record: its row, its images, and the verdict of a person."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy.typing as npt
@@ -9,6 +10,7 @@ import pandas as pd
 from actiontrack import analysis
 from actiontrack.analysis import exploration, verdicts
 from actiontrack.analysis.exploration import SampleFilter
+from actiontrack.analysis.fixes import AT_LEAST
 from actiontrack.analysis.questions import score_table_of
 from actiontrack.errors import NotFoundError
 from actiontrack.history import Classes, wrong_labels
@@ -20,6 +22,7 @@ from actiontrack.web.records import Records
 from actiontrack.web.runs import score_names
 
 __all__ = [
+    "Suggestion",
     "add_verdict",
     "class_names_of",
     "image_of",
@@ -30,6 +33,7 @@ __all__ = [
     "prediction_badges",
     "sample_ranks",
     "sample_row",
+    "suggestions",
 ]
 
 #: Badges of a prediction: a text, and whether it is good.
@@ -44,7 +48,7 @@ def sample_row(
 
     Returns:
         The columns of `analysis.load_scores`, true_class and predicted_class (names), path, badge
-        (see `prediction_badges`) and is_mislabelled.
+        (see `prediction_badges`), is_mislabelled and suggestion (see `suggestions`).
     """
     opened, row = _locate(records, run_id, record, sample_id)
     table = score_table_of(opened)
@@ -58,7 +62,43 @@ def sample_row(
     one = table.iloc[[row]]
     values["badge"] = prediction_badges(one)[0]
     values["is_mislabelled"] = mislabelled(one)[0]
+    values["suggestion"] = suggestions(one, names)[0]
     return values
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suggestion:
+    """Which class is right in place of a label, as the network tells.
+
+    Attributes:
+        label: class index.
+        name: of the class.
+        probability: that it is right.
+        p_wrong: probability that the label is wrong.
+    """
+
+    label: int
+    name: str
+    probability: float
+    p_wrong: float
+
+    @property
+    def is_likely(self) -> bool:
+        """Whether the label is rather wrong than right."""
+        return self.p_wrong >= AT_LEAST
+
+
+def suggestions(table: pd.DataFrame, names: Classes) -> list[Suggestion | None]:
+    """What is suggested in place of each label; None where nothing is."""
+    columns = ("suggested_class", "p_suggested", "p_wrong")
+    if not set(columns) <= set(table.columns):
+        return [None] * len(table)
+    return [
+        Suggestion(label=label, name=names.of(label), probability=probability, p_wrong=p_wrong)
+        if label >= 0
+        else None
+        for label, probability, p_wrong in zip(*(table[name].tolist() for name in columns), strict=True)
+    ]
 
 
 def mislabelled(table: pd.DataFrame) -> list[bool]:
