@@ -57,11 +57,13 @@ def percent(probability: float) -> str:
     ['97 %', '99.6 %', '> 99.9 %', '0.4 %', '< 0.1 %']
     """
     if probability < _NEARLY:
-        return f"< {_NEARLY:.1%}".replace("%", "\u00a0%")
-    if probability > 1 - _NEARLY:
-        return f"> {1 - _NEARLY:.1%}".replace("%", "\u00a0%")
-    digits = 0 if _LOW <= probability <= 1 - _LOW else 1
-    return f"{100 * probability:.{digits}f}\u00a0%"
+        text = f"< {100 * _NEARLY:.1f} %"
+    elif probability > 1 - _NEARLY:
+        text = f"> {100 * (1 - _NEARLY):.1f} %"
+    else:
+        digits = 0 if _LOW <= probability <= 1 - _LOW else 1
+        text = f"{100 * probability:.{digits}f} %"
+    return text.replace(" ", "\u00a0")
 
 
 def span(values: "pd.Series[float]") -> str:

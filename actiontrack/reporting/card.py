@@ -19,6 +19,7 @@ from actiontrack.history import Classes
 from actiontrack.reporting.common import has_classes
 from actiontrack.reporting.findings import holds_noise
 from actiontrack.reporting.markup import markdown_table, markdown_text
+from actiontrack.reporting.suspects import wrong_label_sentence
 from actiontrack.store import StoredRecord
 
 __all__ = ["HEADINGS", "model_card"]
@@ -79,7 +80,7 @@ def model_card(
         "Model Details": _details(record),
         "Factors": _factors(record, table),
         "Metrics": _metrics(record, table),
-        "Evaluation Data": _data(record),
+        "Evaluation Data": _data(record, table),
         "Training Data": _training(record),
         "Quantitative Analyses": _analyses(record, table),
         "Caveats and Recommendations": _caveats(record),
@@ -202,13 +203,16 @@ def _metrics(record: StoredRecord, table: pd.DataFrame) -> str:
     return text
 
 
-def _data(record: StoredRecord) -> str:
+def _data(record: StoredRecord, table: pd.DataFrame) -> str:
     manifest = record.manifest
     facts: dict[str, object] = {
         "Dataset": _dataset(record),
         "Split": manifest.split,
         "Samples": manifest.n_samples,
     }
+    sentence = wrong_label_sentence(record, table)
+    if sentence:
+        facts["Wrong labels"] = sentence
     digests = {f"sha256 of {part}": value for part, value in manifest.digests.items() if value}
     return _list(facts | digests)
 

@@ -19,6 +19,7 @@ from actiontrack.errors import ParameterError
 from actiontrack.history import known_truth, wrong_labels
 from actiontrack.reporting.common import GALLERY, first_of_each_model, has_classes
 from actiontrack.reporting.pictures import has_pixel_classes
+from actiontrack.reporting.suspects import SuspectFindings, find_suspects
 from actiontrack.store import Cache, StoredRecord
 from actiontrack.store.cache import PRIVATE_BYTES
 
@@ -155,6 +156,7 @@ class RunFindings:
         easiest: score rows of the easiest samples.
         details: curves, features, parts and pixels.
         entropy: action against entropy.
+        suspects: which labels may be wrong.
         noise: how wrong labels show.
     """
 
@@ -165,6 +167,7 @@ class RunFindings:
     easiest: pd.DataFrame
     details: DetailFindings
     entropy: EntropyFindings | None
+    suspects: SuspectFindings | None
     noise: NoiseFindings | None
 
 
@@ -226,6 +229,7 @@ def find_run(
             n_neighbours=n_neighbours,
         ),
         entropy=_find_entropy([record]),
+        suspects=find_suspects(record, scores),
         noise=find_noise([record], summarised=True) if holds_noise(record) else None,
     )
 

@@ -25,6 +25,7 @@ from actiontrack.reporting.findings import (
     read_once,
 )
 from actiontrack.reporting.noise import detection_sections
+from actiontrack.reporting.suspects import suspect_sections
 from actiontrack.store import StoredRecord
 
 __all__ = ["class_section", "distribution_section", "run_report"]
@@ -64,6 +65,7 @@ def run_report(
         *extreme_sections(record, findings.hardest, findings.easiest),
         *detail_sections(findings.details),
         *entropy_sections(findings.entropy),
+        *suspect_sections(findings.suspects),
         *noise,
         *stability,
         incomparable_section(record, left_out),
@@ -132,6 +134,8 @@ def _summary(findings: RunFindings) -> str:
         )
     if "correct" in scores.columns:
         text.append(f"At the last step {scores['correct'].mean():.1%} are predicted right.")
+    if findings.suspects is not None:
+        text.append(findings.suspects.sentence)
     nonfinite = int((~np.isfinite(scores["action"])).sum())
     if nonfinite:
         text.append(f"{nonfinite} samples have no finite action: see the step table.")

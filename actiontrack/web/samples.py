@@ -97,7 +97,9 @@ def suggestions(table: pd.DataFrame, names: Classes) -> list[Suggestion | None]:
         Suggestion(label=label, name=names.of(label), probability=probability, p_wrong=p_wrong)
         if label >= 0
         else None
-        for label, probability, p_wrong in zip(*(table[name].tolist() for name in columns), strict=True)
+        for label, probability, p_wrong in zip(
+            *(table[name].tolist() for name in columns), strict=True
+        )
     ]
 
 

@@ -78,6 +78,26 @@ def classifier(
     return run_id
 
 
+def training(store, experiment):
+    """A run that recorded the images that it was trained on, of which 50 labels are wrong."""
+    data, ids = load_digits(), np.arange(N_TRAIN)
+    pixels, truth = data.data[:N_TRAIN] / 16, data.target[:N_TRAIN]
+    given = np.where(ids % 10 == 0, (truth + 1) % 10, truth)
+    network = MLPClassifier((24,), learning_rate_init=0.01, batch_size=50, random_state=0)
+    with _run(store, experiment, "taught", {"dataset": "digits", "model": "pupil"}) as run_id:
+        recorder = Recorder("train", model="pupil", class_names=NAMES, run_id=run_id, store=store)
+        with recorder, warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            recorder.describe_samples(ids, labels=given)
+            for _ in range(EPOCHS):
+                network.partial_fit(pixels, given, classes=np.arange(10))
+                probabilities = np.maximum(network.predict_proba(pixels), 1e-12)
+                recorder.update(ids, logits=np.log(probabilities), labels=given)
+                recorder.end_epoch()
+            recorder.log_thumbnails(ids, [png(each * 255 / 16) for each in data.images[:N_TRAIN]])
+    return run_id
+
+
 def interrupted(store, experiment):
     """A run whose training stopped after two epochs, without features and images."""
     rng = np.random.default_rng(3)
@@ -178,6 +198,7 @@ def everything(tracking_uri):
     runs["hostile"] = classifier(
         store, "<i>hostile</i>", "linear", 7, names=HOSTILE, ids=ids, features=False
     )
+    runs["training"] = training(store, "others")
     runs["stopped"] = interrupted(store, "digits")
     runs["regression"] = regression(store, "others")
     runs["segmentation"] = segmentation(store, "others")
