@@ -135,6 +135,41 @@ def test_samples_are_judged_by_the_keyboard(tab, runs):
     expect(page.get_by_text("3 of 200 judged")).to_be_visible()
 
 
+@pytest.mark.parametrize("way", ["key", "button"])
+def test_a_suggested_class_is_taken_by_one_key_or_one_click(tab, runs, way):
+    run_id = runs["training"]
+    first, second = tab.api("scores", run=run_id, score="p_wrong")[:2]
+    page = tab.open("run", run=run_id)
+    page.get_by_role("link", name="Review the most suspect first").click()
+    tab.settled()
+    assert tab.query["score"] == ["p_wrong"]
+    place = page.get_by_text(re.compile(r"^Sample \d+"))
+    expect(place).to_contain_text(f"Sample {first['sample_id']},")
+    button = page.get_by_role("button", name=f"{NAMES[first['suggested_class']]} is right s")
+    expect(button.locator("kbd")).to_have_text("s")
+    if way == "key":
+        page.keyboard.press("s")
+    else:
+        button.click()
+    expect(place).to_contain_text(f"Sample {second['sample_id']},")
+    assert tab.query["score"] == ["p_wrong"]
+    (verdict,) = tab.api("verdicts", run=run_id)
+    assert (verdict["sample_id"], verdict["verdict"]) == (first["sample_id"], "wrong_label")
+    assert verdict["new_label"] == first["suggested_class"]
+    assert verdict["new_class"] == NAMES[first["suggested_class"]]
+    tab.settled().keyboard.press("ArrowLeft")
+    expect(place).to_contain_text(f"Sample {first['sample_id']},")
+    tab.settled().keyboard.press("x")
+    expect(page.get_by_text("0 of 500 judged")).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_key_on_a_button_in_colour_can_be_read(window, runs, scheme):
+    page = window(color_scheme=scheme).open("review", run=runs["training"], score="p_wrong")
+    (contrast,) = page.locator("button.primary kbd").evaluate_all(CONTRAST)
+    assert contrast >= 4.5  # WCAG 2.2, AA
+
+
 def test_letters_in_a_note_are_no_verdicts(tab, runs):
     page = tab.open("review", run=runs["linear-0"])
     page.get_by_label("Note").press_sequentially("fa7")

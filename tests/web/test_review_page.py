@@ -5,7 +5,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from pages_html import ROOT, Html
-from records import HOSTILE
+from records import HOSTILE, NAMES
+from sklearn.datasets import load_digits
 
 from actiontrack.analysis import verdicts
 from actiontrack.store import Store
@@ -91,6 +92,88 @@ def test_among_many_classes_the_right_one_is_chosen_from_a_list(
 def test_a_verdict_that_makes_no_sense_is_refused(judge, runs, fields):
     answer = judge(runs["mlp-1"], 3, **fields)
     assert answer.status_code == 400
+
+
+# Suggested classes: of the training run every tenth label is that of the next digit
+
+
+def test_the_suggested_class_stands_on_the_page_and_on_a_button(page, runs):
+    html = page("review", run=runs["training"], id=60)
+    truth = NAMES[load_digits().target[60]]
+    text = re.sub(r"\s+", " ", html.text)
+    assert re.search(rf"Suggested: {truth}, [>\d. ]+ %; the label is wrong with [>\d. ]+ %\.", text)
+    (button,) = html.all("button", **{"data-keys": "s"})
+    assert (button["name"], button["value"]) == ("wrong", str(NAMES.index(truth)))
+    assert button["class"] == "primary"
+    assert "its own mistakes" not in text
+
+
+def test_a_label_that_is_probably_right_has_a_plain_button(page, runs):
+    (button,) = page("review", run=runs["training"], id=61).all("button", **{"data-keys": "s"})
+    assert "class" not in button
+
+
+def test_of_a_test_split_the_page_says_that_mistakes_of_the_model_count(page, runs):
+    html = page("review", run=runs["mlp-0"], score="p_wrong")
+    assert "its own mistakes count as wrong labels" in re.sub(r"\s+", " ", html.text)
+
+
+@pytest.mark.parametrize("name", ["regression", "segmentation", "detection"])
+def test_without_labels_of_a_classifier_nothing_is_suggested(page, runs, name):
+    html = page("review", run=runs[name])
+    assert "uggested" not in html.text
+    assert "p_wrong" not in html.text
+    assert not html.all("button", **{"data-keys": "s"})
+
+
+def test_a_reader_sees_a_suggestion_without_a_button(page, recorded, make_client, runs):
+    class Reader(Everybody):
+        def may_use_run(self, _run_id, right):
+            return right == READ
+
+    client = make_client(Store(recorded[0]), Reader())
+    html = page("review", client=client, run=runs["training"], id=60)
+    assert "Suggested: " in html.text
+    assert not html.all("button", **{"data-keys": "s"})
+
+
+def test_a_training_split_is_reviewed_by_p_wrong_unless_another_order_is_chosen(page, runs):
+    def reviews(name, **parameters):
+        links = page("run", run=runs[name], **parameters).all("a")
+        queries = [
+            parse_qs(urlsplit(each["href"]).query) for each in links if "/review?" in each["href"]
+        ]
+        return [query.get("score", ["action"])[0] for query in queries]
+
+    assert reviews("training") == ["p_wrong"] * 3
+    assert reviews("training", score="aum") == ["p_wrong", "aum", "p_wrong"]
+    assert reviews("mlp-0") == ["action"] * 2
+
+
+def test_the_order_of_a_review_stays_in_the_address(judge, page, get, runs):
+    run_id = runs["training"]
+    body = get("scores", run=run_id, score="p_wrong", per_page=2, columns=["sample_id"])
+    (first,), (second,) = body["rows"]
+    html = page("review", run=run_id, score="p_wrong")
+    assert f"Sample {first}, p_wrong" in html.text
+    assert "hardest by p_wrong (by action)" in html.text
+    answer = judge(run_id, first, verdict="fine", score="p_wrong")
+    query = parse_qs(urlsplit(answer.headers["Location"]).query)
+    assert (query["id"], query["score"]) == ([str(second)], ["p_wrong"])
+    judge(run_id, first, verdict="withdrawn")
+
+
+def test_another_order_drops_the_bounds_of_the_score_and_keeps_the_classes(page, runs):
+    html = page("review", run=runs["training"], **{"class": "four", "low": 2, "order": "easiest"})
+    (link,) = (
+        each["href"]
+        for each in html.all("a")
+        if "score=p_wrong" in each["href"] and "low" not in each["href"] and "class" in each["href"]
+    )
+    query = parse_qs(urlsplit(link).query)
+    assert query == {
+        "run": [runs["training"]], "class": ["four"], "order": ["easiest"], "score": ["p_wrong"],
+    }  # fmt: skip
 
 
 def test_a_review_page_reads_the_verdicts_once_and_names_each_label(

@@ -5,7 +5,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from pages_html import ids_of
-from records import N_TEST
+from records import N_TEST, NAMES
 
 from actiontrack.store import Store
 
@@ -109,6 +109,54 @@ def test_a_right_prediction_of_a_wrong_label_is_called_right(page, get, runs):
     html = page("sample", run=runs["mlp-0"], id=sample)
     assert html.all("span", **{"class": "badge right"})
     assert "as labelled" not in html.text
+
+
+def test_a_training_run_says_how_many_labels_are_wrong(page, get, runs):
+    html = page("run", run=runs["training"])
+    n, low, high = map(
+        int, re.search(r"About (\d+) of 500 labels .* \((\d+) to (\d+)\)", html.text).groups()
+    )
+    body = get("wrong_labels", run=runs["training"])
+    row = dict(zip(body["columns"], body["rows"][0], strict=True))
+    assert [n, low, high] == [round(row[each]) for each in ("n_wrong", "low", "high")]
+    assert low <= 50 <= high  # every tenth
+
+
+@pytest.mark.parametrize("name", ["mlp-0", "regression", "stopped", "segmentation"])
+def test_other_runs_say_nothing_about_their_labels(page, runs, name):
+    assert "are wrong" not in page("run", run=runs[name]).text
+
+
+def test_a_table_names_the_suggested_class_with_probabilities_in_percent(page, get, runs):
+    parameters = {"run": runs["training"], "score": "p_wrong", "per_page": 24}
+    html = page("run", show="table", **parameters)
+    columns = ["sample_id", "p_wrong", "suggested_class", "p_suggested"]
+    body = get("scores", columns=columns, **parameters)
+    text = re.sub(r"[ \n]+", " ", html.text)
+    for sample, p_wrong, suggested, p_suggested in body["rows"]:
+        row = re.search(
+            rf" {sample} (\w+) (\w+) not as labelled (\w+) (\S+ ?%) .*?(\S+ %)",
+            text.replace("\u00a0", " ").replace("> ", ">"),
+        )
+        assert row.group(3) == NAMES[suggested]
+        for shown, value in ((row.group(4), p_suggested), (row.group(5), p_wrong)):
+            assert abs(float(shown.strip(">% ")) - 100 * value) <= 0.11
+
+
+def test_a_tile_names_a_likely_class_that_the_model_no_longer_predicts(page, get, runs):
+    columns = ["sample_id", "predicted", "suggested_class", "p_wrong"]
+    body = get("scores", run=runs["training"], per_page=500, columns=columns)
+    expected = [row[0] for row in body["rows"] if row[3] >= 0.5 and row[1] != row[2]]
+    html = page("run", run=runs["training"], per_page=500)
+    assert html.text.count("suggested ") == len(expected)
+
+
+def test_a_sample_page_names_the_suggested_class(page, runs):
+    text = re.sub(r"\s+", " ", page("sample", run=runs["training"], id=60).text)
+    assert re.search(r"Suggested class\s*three, (> )?9\d\.?\d* %", text)
+    assert re.search(r"Label is wrong\s*(> )?9\d\.?\d* %", text)
+    assert re.search(r"p_wrong (> )?9\d\.?\d* %", text)
+    assert "Suggested" not in page("sample", run=runs["regression"], id="house 3").text
 
 
 def test_ranks_are_told_for_every_score(page, get, runs):

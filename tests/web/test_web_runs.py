@@ -53,7 +53,10 @@ def test_pages_of_runs_do_not_overlap(records):
 @pytest.mark.parametrize(
     ("run_filter", "names"),
     [
-        (RunFilter(experiments=("others",)), {"regression", "segmentation", "detection"}),
+        (
+            RunFilter(experiments=("others",)),
+            {"training", "regression", "segmentation", "detection"},
+        ),
         (RunFilter(models=("mlp",)), {"mlp-0", "mlp-1"}),
         (RunFilter(datasets=("digits",), text="MLP-1"), {"mlp-1"}),
         (RunFilter(tags=(("owner", "ada"),), models=("linear",)), {"linear-0", "linear-1"}),
@@ -137,6 +140,10 @@ def test_the_view_of_a_run_says_what_its_record_offers(records, runs):
     assert view("segmentation").pictures == ("label", "prediction")
     assert view("detection").has_boxes
     assert not view("regression").has_labels
+    suggesting = {name for name in runs if view(name).has_suggestions}
+    classifiers = {"mlp-0", "mlp-1", "linear-0", "linear-1", "hostile", "stopped", "training"}
+    assert suggesting == classifiers
+    assert [name for name in runs if view(name).tells_wrong_labels] == ["training"]
 
 
 @pytest.mark.parametrize("refusal", [NotFoundError, StoreError, ForbiddenError])

@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from actiontrack.errors import NotFoundError
+from actiontrack.history import Classes
 from actiontrack.store import Store
 from actiontrack.web.permissions import Everybody
 from actiontrack.web.records import Records
@@ -14,6 +15,7 @@ from actiontrack.web.samples import (
     prediction_badges,
     sample_ranks,
     sample_row,
+    suggestions,
 )
 
 
@@ -85,3 +87,19 @@ def test_a_label_is_wrong_only_where_the_truth_is_known():
 
 def test_without_predictions_there_is_no_badge():
     assert prediction_badges(pd.DataFrame({"label": [0, 1]})) == [None, None]
+
+
+# Suggestions
+
+
+def test_a_suggestion_names_the_class_and_is_likely_from_one_half_on():
+    columns = {"suggested_class": [1, 0, -1], "p_suggested": [0.4, 0.2, float("nan")]}
+    table = pd.DataFrame(columns | {"p_wrong": [0.5, 0.49, float("nan")]})
+    first, second, third = suggestions(table, Classes(("cat", "dog")))
+    assert (first.label, first.name, first.probability, first.p_wrong) == (1, "dog", 0.4, 0.5)
+    assert (first.is_likely, second.is_likely, third) == (True, False, None)
+
+
+def test_a_record_of_an_earlier_version_has_no_suggestions():
+    table = pd.DataFrame({"label": [0, 1], "p_wrong": [0.5, 0.1]})
+    assert suggestions(table, Classes(())) == [None, None]
