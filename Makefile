@@ -16,7 +16,7 @@ demo: $(RUN)
 # Tests start processes and workers, which would all compile the same files.
 test test-fast: export PYTHONDONTWRITEBYTECODE =
 
-# One worker per core, each on one thread.
+# One worker more than there are cores, each on one thread: they wait a third of their time.
 test: $(DEV)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 

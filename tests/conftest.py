@@ -20,6 +20,7 @@ from order import (  # noqa: F401
     pytest_collection,
     pytest_collection_modifyitems,
     pytest_ignore_collect,
+    pytest_xdist_auto_num_workers,
     pytest_xdist_make_scheduler,
 )
 from recorded_runs import RecordedRuns

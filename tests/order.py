@@ -1,6 +1,7 @@
 """In which order tests run, on which worker, and which of them `make test-fast` leaves out."""
 
 import gc
+import os
 
 import pytest
 
@@ -32,6 +33,11 @@ SLOW_FILES = (
     "tests/recorder/test_transformers", "tests/reporting/", "tests/server/", "tests/test_audit",
     "tests/test_sbom", "tests/web/test_alone", "tests/web/test_charts", "tests/web/test_schema",
 )  # fmt: skip
+
+
+def pytest_xdist_auto_num_workers(config):
+    """One worker more than cores: a third of their time they wait for servers and browsers."""
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_xdist_make_scheduler(config, log):

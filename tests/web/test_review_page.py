@@ -101,7 +101,10 @@ def test_the_suggested_class_stands_on_the_page_and_on_a_button(page, runs):
     html = page("review", run=runs["training"], id=60)
     truth = NAMES[load_digits().target[60]]
     text = re.sub(r"\s+", " ", html.text)
-    assert re.search(rf"Suggested: {truth}, [>\d. ]+ %; the label is wrong with [>\d. ]+ %\.", text)
+    probability = r"[>\d. ]+ %"
+    suggested = rf"Suggested: {truth} \(probability {probability}\)\. "
+    wrong = rf"Probability that the label is wrong: {probability}\."
+    assert re.search(suggested + wrong, text)
     (button,) = html.all("button", **{"data-keys": "s"})
     assert (button["name"], button["value"]) == ("wrong", str(NAMES.index(truth)))
     assert button["class"] == "primary"
