@@ -27,8 +27,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import brentq, minimize_scalar
-from scipy.special import expit, logit
 
 from actiontrack.history import FloatArray, IntArray, LossHistory
 
@@ -285,6 +283,9 @@ def _numbers(evidence: Evidence, n_classes: int) -> list[float]:
 
 def _adding_up(probabilities: Floats, total: float) -> Floats:
     """Probabilities of the same order whose log-odds are shifted so that they add up to a total."""
+    from scipy.optimize import brentq  # noqa: PLC0415 - a recorder starts without SciPy
+    from scipy.special import expit, logit  # noqa: PLC0415
+
     odds = logit(np.clip(probabilities, _TINY, 1 - _TINY))
     reach = float(np.abs(odds).max()) + 40.0
     total = float(np.clip(total, _TINY * len(odds), (1 - _TINY) * len(odds)))
@@ -359,6 +360,8 @@ class _Candidates:
         Args:
             likelihood: of the labels by truth; None for the most likely one, too.
         """
+        from scipy.optimize import minimize_scalar  # noqa: PLC0415 - a recorder starts without it
+
         drawn = np.random.default_rng(0).permutation(len(self.labels))
         few, many = (self.take(np.sort(drawn[:size])) for size in (_SHARPENED, _FITTED))
         chosen = minimize_scalar(

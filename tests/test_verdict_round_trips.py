@@ -146,7 +146,7 @@ def test_tables_of_exports_read_back_as_nothing_until_a_row_changes(make, tmp_pa
     record = make(IDS[:6], ("cat", "dog"))
     judged = [Verdict(sample_id="007", verdict="ambiguous", who="ann")]
     verdicts.add(record, [*judged, Verdict(sample_id="7", verdict="fine", who="ann")])
-    options = {"favour": "clean", "link": False}
+    options = {"favour": "clean", "link": False, "relabel": False}
     exports.EXPORTS[kind](record, tmp_path / "out", exports.Suspects(top=1), options)
     for path in (tmp_path / "out").glob("*.csv"):
         assert read(record, path) == []

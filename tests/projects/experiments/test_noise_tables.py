@@ -26,14 +26,23 @@ SUMMARY = pd.DataFrame(
         *("precision_at_k_mean", "precision_at_k_std"),
     ],
 )
+CORRECTED = pd.DataFrame(
+    {
+        "model": "cnn3", "method": ["p_wrong", "p_wrong", "cleanlab"], "n_wrong": [10, 10, 10],
+        "estimate": [11.0, 13.0, 8.0], "calibration_error": [0.02, 0.04, np.nan],
+        "flagged_of_wrong": [0.8, 0.6, 0.5], "wrong_of_flagged": [0.9, 0.7, 0.5],
+        "right_of_wrong": [0.7, 0.5, 0.5], "right_of_flagged": [0.6, 0.4, np.nan],
+    }
+)  # fmt: skip
 DETECTED = pd.DataFrame({"n_noisy": [10], "n_samples": [100], "score": ["action"]})
 
 
 def results(noise="symmetric", summary=SUMMARY, *, drawn=True):
     seconds = {"cnn3": (12.4, 30.6)}
     made = report.NoiseResults(
-        noise=noise, drawn=drawn, train=[], test=[], detected=DETECTED, seconds=seconds
-    )
+        noise=noise, drawn=drawn, train=[], test=[], detected=DETECTED, corrected=CORRECTED,
+        seconds=seconds,
+    )  # fmt: skip
     vars(made)["summary"] = summary  # instead of what follows from the detections
     return made
 
@@ -206,3 +215,12 @@ def test_side_by_side_the_methods_are_sorted_by_their_mean_over_the_noises():
     assert table["symmetric"].tolist() == ["0.850", "0.900 ± 0.010"]
     assert table["from people"].tolist() == ["0.970", "0.500 ± 0.010"]
     assert table["mean"].tolist() == ["0.910", "0.700"]
+
+
+def test_corrections_stand_in_one_table_as_mean_and_spread():
+    table = report.correction_table([results(noise="symmetric"), results(noise="by people")])
+    assert table["noise"].tolist() == ["symmetric"] * 2 + ["by people"] * 2
+    ours, cleanlab = table.iloc[0], table.iloc[1]
+    assert (ours["method"], ours["wrong"], ours["estimate"]) == ("p_wrong", 10, "12 ± 1")
+    assert ours["calibration error"] == "0.030 ± 0.014"
+    assert (cleanlab["estimate"], cleanlab["calibration error"], cleanlab["runs"]) == ("8", "", 1)
