@@ -3,10 +3,9 @@
 Both are trained by `projects.session` on one thread in bfloat16, each in its own way: resnet_v2 as
 `scale=cpu` has it (10,000 images, 12 epochs of Adam at 1e-3), speednet by its recipe on all images,
 at half its width, in the fewest epochs that reach the accuracy. After each epoch all test images
-are evaluated. Where the ResNet never reaches the accuracy, all of its training counts, and the
-ratio is a lower bound. Seconds are of the processor, of training and evaluation, until an evaluation reaches
-the accuracy; other work of the machine is left out. The dataset is CIFAR-10, or an image folder of
-it.
+are evaluated. Seconds are of the processor, of training and evaluation, until an evaluation reaches
+the accuracy; other work of the machine is left out. Where the ResNet never reaches it, all of its
+training counts, and the ratio is a lower bound. The dataset is CIFAR-10, or an image folder of it.
 """
 
 import sys
