@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import open_tar
 from PIL import Image
 from voc_xml import an_object, fails, load
 
@@ -147,11 +148,9 @@ def bccd(tmp_path_factory):
     """Folder of the blood cells, 364 photographs."""
     if not BCCD.exists():
         pytest.skip(f"{BCCD} is not there")
-    import tarfile
-
     folder = tmp_path_factory.mktemp("bccd")
-    with tarfile.open(BCCD) as archive:
-        archive.extractall(folder, filter="data")
+    with open_tar(BCCD) as archive:
+        archive.extractall(folder)
     return folder / "bccd"
 
 

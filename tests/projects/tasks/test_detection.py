@@ -3,13 +3,13 @@
 import io
 import json
 import sys
-import tarfile
 from pathlib import Path
 
 import mlflow
 import numpy as np
 import pytest
 import torch
+from helpers import open_tar
 from PIL import Image
 
 from actiontrack import analysis
@@ -42,11 +42,11 @@ def cells(tmp_path_factory):
     if not BCCD.exists():
         pytest.skip(f"{BCCD} is not there")
     root = tmp_path_factory.mktemp("cells")
-    with tarfile.open(BCCD) as archive:
+    with open_tar(BCCD) as archive:
         images = sorted(name for name in archive.getnames() if name.endswith(".jpg"))[:14]
         for path in images:
             for name in (path, path.replace("JPEGImages", "Annotations").replace("jpg", "xml")):
-                archive.extract(name, root, filter="data")
+                archive.extract(name, root)
     names = [Path(path).stem for path in images]
     lists = root / FOLDER / "ImageSets" / "Main"
     lists.mkdir(parents=True)
