@@ -47,6 +47,7 @@ MEASURES = ("target_probability", "margin", "largest_other")
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
+_MOST_CLASSES = 2_048  # whose confusions are held: a number for each pair
 _RIVALS = 8  # classes whose probabilities are held for each sample; the rest share what remains
 _SAMPLES = 2**14  # whose probabilities are added up at once
 _FITTED = 2**17  # samples at most that the confusions are estimated from
@@ -231,13 +232,14 @@ def evidence_of(history: LossHistory) -> Evidence | None:
 def label_errors(evidence: Evidence) -> LabelErrors:
     """Which labels are wrong, and which class is right; the module says how.
 
-    Samples without a label, and those that were missing in a step, have no part in it.
+    Samples without a label, and those that were missing in a step, have no part in it. With one
+    class, or more than 2,048, nothing is known of any: all are NaN.
     """
     n_samples, rows = len(evidence.labels), evidence.usable()
     p_wrong, p_suggested = np.full((2, n_samples), np.nan)
     suggested = np.full(n_samples, -1, dtype=np.int64)
     part, n_classes = evidence.of(rows), evidence.n_classes
-    if not len(rows) or n_classes < 2:
+    if not len(rows) or not 2 <= n_classes <= _MOST_CLASSES:
         return LabelErrors(p_wrong, suggested, p_suggested, np.nan, np.nan, np.nan)
     numbers = _numbers(part, n_classes)
     candidates = _candidates(part, step_weights(part.margin), n_classes)

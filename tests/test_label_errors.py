@@ -7,6 +7,7 @@ from Bayes' rule.
 
 import numpy as np
 import pytest
+from helpers import with_peak
 from hypothesis import given as drawn_from
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -203,6 +204,15 @@ def test_without_labels_or_with_one_class_nothing_is_known(labels):
     assert np.isnan(errors.p_wrong).all()
     assert errors.suggested_class.tolist() == [-1] * n
     assert np.isnan(errors.n_wrong)
+
+
+def test_classes_whose_confusions_memory_does_not_hold_are_left_alone():
+    labels = np.array([0, 150_000])
+    grid = np.full((2, 2), 0.5, np.float32)
+    errors, peak = with_peak(lambda: Evidence(labels, grid, grid, np.full((2, 2), 7)).errors)
+    assert np.isnan(errors.p_wrong).all()
+    assert errors.suggested_class.tolist() == [-1, -1]
+    assert peak < 2**20
 
 
 def test_two_classes_are_enough():

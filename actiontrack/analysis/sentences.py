@@ -38,6 +38,9 @@ REGIONS = {
 }
 
 _FAR_APART = 3.0  # times the lower end
+_NOT_JUDGED = (
+    "No label could be judged: a step lacks every sample, or there are more than 2,048 classes."
+)
 _WIDE = (
     "The range is wide: the network came to agree with labels that it contradicted at first. If it "
     "learnt wrong labels by heart, more are wrong than this: look at the number up to an earlier "
@@ -318,7 +321,7 @@ def describe_wrong_labels(counts: pd.DataFrame) -> str:
         run = f"{row['run_name']}: " if len(counts) > 1 else ""
         n_samples, n_wrong = row["n_samples"], row["n_wrong"]
         if not n_samples:
-            sentences.append(f"{run}No label could be judged: a step lacks every sample.")
+            sentences.append(f"{run}{_NOT_JUDGED}")
             continue
         low, n, high = (_whole(value) for value in (row["low"], n_wrong, row["high"]))
         verb = "is" if n == "1" else "are"

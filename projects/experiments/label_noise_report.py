@@ -87,9 +87,11 @@ def correction_table(results: Sequence[NoiseResults]) -> pd.DataFrame:
 
 def _over_runs(values: "pd.Series[float]", *, digits: int = 3) -> str:
     """Mean ± standard deviation, "" for values that there are none of."""
-    mean, deviation = values.mean(), values.std()
-    if np.isnan(mean):
-        return ""
+    return "" if values.isna().all() else _plus_minus(values.mean(), values.std(), digits)
+
+
+def _plus_minus(mean: float, deviation: float, digits: int = 3) -> str:
+    """A mean, with its deviation where there is one."""
     spread = "" if np.isnan(deviation) else f" ± {deviation:.{digits}f}"
     return f"{mean:.{digits}f}{spread}"
 
@@ -112,8 +114,7 @@ def _rows(results: NoiseResults, params: LabelNoiseParams) -> list[dict[str, obj
 
 
 def _spread(row: "pd.Series[Any]", metric: str) -> str:
-    mean, deviation = row[f"{metric}_mean"], row[f"{metric}_std"]
-    return f"{mean:.3f}" if np.isnan(deviation) else f"{mean:.3f} ± {deviation:.3f}"
+    return _plus_minus(row[f"{metric}_mean"], row[f"{metric}_std"])
 
 
 def _side_by_side(results: Sequence[NoiseResults]) -> pd.DataFrame:

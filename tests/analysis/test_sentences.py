@@ -44,7 +44,8 @@ WIDE = (
         ),
         (
             (0, float("nan"), float("nan"), float("nan")),
-            "No label could be judged: a step lacks every sample.",
+            "No label could be judged: a step lacks every sample, or there are more than 2,048"
+            + " classes.",
         ),
     ],
     ids=["close", "one", "far", "none"],
