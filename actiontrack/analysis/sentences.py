@@ -39,7 +39,7 @@ REGIONS = {
 
 _FAR_APART = 3.0  # times the lower end
 _NOT_JUDGED = (
-    "No label could be judged: a step lacks every sample, or there are more than 2,048 classes."
+    "No label could be judged: a step lacks every sample, or there are over 2,048 classes."
 )
 _WIDE = (
     "The range is wide: the network came to agree with labels that it contradicted at first. If it "

@@ -44,8 +44,7 @@ WIDE = (
         ),
         (
             (0, float("nan"), float("nan"), float("nan")),
-            "No label could be judged: a step lacks every sample, or there are more than 2,048"
-            + " classes.",
+            "No label could be judged: a step lacks every sample, or there are over 2,048 classes.",
         ),
     ],
     ids=["close", "one", "far", "none"],
