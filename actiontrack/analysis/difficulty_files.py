@@ -1,9 +1,5 @@
-"""Difficulties of samples from outside: tables of ids and values, from files or from frames.
+"""Difficulties of samples from outside: tables of ids and values, from files or from frames."""
 
-A value belongs to the sample whose id stands beside it, never to a position.
-"""
-
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,24 +7,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from actiontrack.errors import ActionTrackError, CorruptRecordError, DataError, ParameterError
-from actiontrack.record.escaping import unescape_cell
-from actiontrack.record.footer import Footer
-from actiontrack.record.parquet import parquet_reader
+from actiontrack.analysis.id_tables import id_texts, read_id_table
+from actiontrack.errors import DataError, ParameterError
 
 __all__ = [
     "checked_difficulties",
     "read_difficulties",
 ]
-
-_MAX_BYTES = 2**30
-_DELIMITERS = ",;\t"
-_ID_COLUMNS = ("id", "sample_id")
-_ABSENT = ["", "NA", "NaN", "nan", "null"]  # cells of CSV without a value
-_BY_POSITION = frozenset({".npy", ".npz"})
 
 
 def read_difficulties(
@@ -36,12 +22,8 @@ def read_difficulties(
 ) -> pd.DataFrame:
     """Read difficulties of samples that were measured elsewhere, such as by annotators.
 
-    The kind is told by the ending: .csv, cut at commas, semicolons or tabs, or .parquet. Cells of
-    CSV that `record.escaping.escape_cell` has changed are read as they were. Arrays of NumPy are
-    refused: their values are by position.
-
     Args:
-        path: the file, one row per sample.
+        path: the file, one row per sample, see `id_tables.read_id_table`.
         id_column: column of the ids, text or whole numbers. Default: "id", else "sample_id".
         columns: columns of the values. Default: all but the ids.
 
@@ -54,27 +36,8 @@ def read_difficulties(
             no number.
         ParameterError: if the ending is none of these, or there is no such column.
     """
-    path = Path(path)
-    reader = {".csv": _from_csv, ".parquet": _from_parquet}.get(path.suffix.lower())
-    if reader is None:
-        raise _wrong_ending(path)
-    id_columns = _ID_COLUMNS if id_column is None else (id_column,)
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise DataError(f"{path} is larger than {_MAX_BYTES >> 20} MiB. Split it.")
-        table = reader(path, id_columns)
-    except CorruptRecordError as error:
-        raise DataError(
-            f"{path} is no Parquet file that can be read safely. Write it again, or as CSV."
-        ) from error
-    except ActionTrackError:
-        raise
-    except (OSError, ValueError, TypeError, pa.ArrowException, pd.errors.ParserWarning) as error:
-        reason = str(error).strip().rstrip(".")
-        raise DataError(
-            f"{path} can't be read: {reason}. Write a table of id and value."
-        ) from error
-    return checked_difficulties(_chosen(path, table, id_columns, columns), what=str(path))
+    table = read_id_table(Path(path), id_column=id_column, columns=columns)
+    return checked_difficulties(table, what=str(path))
 
 
 def checked_difficulties(outside: pd.DataFrame, *, what: str = "outside") -> pd.DataFrame:
@@ -98,94 +61,9 @@ def checked_difficulties(outside: pd.DataFrame, *, what: str = "outside") -> pd.
     measures = [name for name in outside.columns if name != "sample_id"]
     if not measures:
         raise DataError(f"{what} has no column of values beside the ids. Add one.")
-    ids = _texts(what, outside["sample_id"])
-    twice = ids[ids.duplicated()]
-    if len(twice):
-        raise DataError(f"{what} names the sample {twice[0]!r} twice. Keep one row of each sample.")
+    ids = id_texts(what, outside["sample_id"])
     numbers = {str(name): _numbers(what, outside[name]) for name in measures}
     return pd.DataFrame({"sample_id": ids, **numbers})
-
-
-def _wrong_ending(path: Path) -> ParameterError:
-    if path.suffix.lower() in _BY_POSITION:
-        rule = "must name the sample of each value"
-        remedy = (
-            "Its values are by position, which is no id. Write a table: "
-            "pandas.DataFrame({'id': ids, 'value': values}).to_csv('difficulty.csv', index=False)."
-        )
-    else:
-        rule, remedy = "must end in .csv or .parquet", "Write it as one of these."
-    return ParameterError("file", rule, path.name, remedy)
-
-
-def _from_csv(path: Path, id_columns: Sequence[str]) -> pd.DataFrame:
-    options: dict[str, Any] = {"encoding": "utf-8-sig", "index_col": False}
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", pd.errors.ParserWarning)  # more cells than columns
-        for delimiter in reversed(_DELIMITERS):
-            head: pd.DataFrame = pd.read_csv(path, sep=delimiter, nrows=0, **options)
-            chosen = [name for name in id_columns if name in head.columns]
-            if chosen:
-                break
-        else:
-            return head
-        # A text such as "NA" is an id like any other, and no number of it loses its zeros.
-        absent = {str(name): _ABSENT for name in head.columns.drop(chosen[0])}
-        table: pd.DataFrame = pd.read_csv(
-            path, sep=delimiter, dtype={chosen[0]: str}, na_values=absent, keep_default_na=False,
-            low_memory=False, **options,
-        )  # fmt: skip
-    return table.assign(**{chosen[0]: table[chosen[0]].map(unescape_cell)})
-
-
-def _from_parquet(path: Path, _id_columns: Sequence[str]) -> pd.DataFrame:
-    stored, read = path.stat().st_size, parquet_reader(path)
-    footer = Footer.of(path.name, read, stored)
-    schema = pq.read_schema(path)
-    is_text = (pa.types.is_string, pa.types.is_large_string)
-    texts = [field.name for field in schema if any(check(field.type) for check in is_text)]
-    footer.check(path.name, read, stored, texts=texts)
-    with pq.ParquetFile(path, read_dictionary=texts) as file:
-        frame: pd.DataFrame = file.read().to_pandas(ignore_metadata=True)
-    return frame
-
-
-def _chosen(
-    path: Path, table: pd.DataFrame, id_columns: Sequence[str], columns: Sequence[str]
-) -> pd.DataFrame:
-    """The ids, as sample_id, and the columns of values."""
-    names = ", ".join(map(str, table.columns))
-    present = [name for name in id_columns if name in table.columns]
-    if not present:
-        raise DataError(
-            f"{path} has no column {' or '.join(id_columns)} for the ids, but {names}. "
-            "Name it with id_column (--id)."
-        )
-    others = table.drop(columns=present[0])
-    missing = [name for name in columns if name not in others.columns]
-    if missing:
-        rule = f"must come from {', '.join(map(str, others.columns))}"
-        raise ParameterError("columns (--value)", rule, missing[0], f"Look into {path.name}.")
-    values = others[list(columns)] if columns else others.drop(columns="sample_id", errors="ignore")
-    return pd.concat([table[present[0]].rename("sample_id"), values], axis=1)
-
-
-def _texts(what: str, column: "pd.Series[Any]") -> pd.Index:
-    """Ids as text."""
-    if len(column) == 0:
-        raise DataError(f"{what} has no row. Write a row for each sample.")
-    absent = column.isna().to_numpy() | (column.astype(object) == "").to_numpy()
-    if absent.any():
-        row = int(absent.argmax()) + 1
-        raise DataError(f"{what} has no id in row {row}. Name the sample, or leave the row out.")
-    ids = column.tolist()
-    wrong = [value for value in ids if isinstance(value, bool) or not isinstance(value, int | str)]
-    if wrong:
-        raise DataError(
-            f"{what} names a sample {wrong[0]!r}. Ids must be text or whole numbers, as the record "
-            "has them."
-        )
-    return pd.Index([str(value) for value in ids], dtype=object)
 
 
 def _numbers(what: str, column: "pd.Series[Any]") -> npt.NDArray[np.float64]:

@@ -61,6 +61,14 @@ from actiontrack.compare.resampling import (
     resampled,
     to_resample,
 )
+from actiontrack.compare.slices import (
+    Grouping,
+    SliceEffects,
+    Strata,
+    false_discovery_rates,
+    slice_effects,
+    slice_interval,
+)
 from actiontrack.compare.sources import (
     ScoreSource,
 )
@@ -73,11 +81,14 @@ __all__ = [
     "WITHIN_CLASS",
     "CorrelationResult",
     "CurveClusters",
+    "Grouping",
     "Method",
     "Pairs",
     "PartSamples",
     "Resamples",
     "ScoreSource",
+    "SliceEffects",
+    "Strata",
     "accuracy_by_threshold",
     "average_ranks",
     "calibration_error",
@@ -89,6 +100,7 @@ __all__ = [
     "correlations",
     "detection",
     "disattenuated",
+    "false_discovery_rates",
     "finite_columns",
     "mean_interval",
     "nearest_neighbours",
@@ -98,6 +110,8 @@ __all__ = [
     "regions_of_interest",
     "relative_ranks",
     "resampled",
+    "slice_effects",
+    "slice_interval",
     "spearman_matrix",
     "table1",
     "tails",

@@ -1,0 +1,357 @@
+"""The table of all slices: every group of every attribute and of every pair, hardest first."""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from actiontrack import compare
+from actiontrack.analysis.alignment import Alignment, align, class_column
+from actiontrack.analysis.slices.attributes import Attribute, attribute, checked_metadata
+from actiontrack.errors import DataError, NotComparableError, ParameterError
+from actiontrack.scores import hardness_sign
+from actiontrack.store import StoredRecord
+from actiontrack.store.notebook import table_html
+
+__all__ = ["CLASS", "Sliced", "Slices", "sliced", "slices"]
+
+#: Name of the attribute that the class itself is, in pairs.
+CLASS = "class"
+_COLUMNS = [
+    *("slice", "attributes", "n", "share", "mean", "mean_rest", "rank_difference", "p_harder"),
+    *("ci_low", "ci_high", "p_value", "q_value", "p_harder_overall"),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slices:
+    """Slices of samples by how much harder they are than the others of their classes.
+
+    Attributes:
+        table: hardest first, one row per slice: slice (such as "time = night & camera = 3"),
+            attributes (1, or 2 for a pair), n, share (of the samples), mean and mean_rest (of the
+            score, in the slice and outside it), rank_difference (mean rank within the class, from 0
+            to 1, of the slice minus that of the others), p_harder (chance that a sample of the
+            slice is harder than one of its class outside it), ci_low and ci_high (95 %, bootstrap;
+            NaN below the first rows), p_value (permutation within classes), q_value (Benjamini and
+            Hochberg's, over all that were tried), p_harder_overall (whatever the class).
+        n_tried: slices that were compared.
+        n_samples: samples with a finite score.
+        n_runs: runs whose ranks are averaged.
+        score: column of `scores.score_table`.
+        false_discovery_rate: up to which q_value a slice is in the table; 1 for all.
+        left_out: column and reason, of columns that form no groups.
+        without_row: samples that the metadata does not name, all of them `MISSING`.
+        note: what an inner join left out, or the empty string.
+    """
+
+    table: pd.DataFrame
+    n_tried: int
+    n_samples: int
+    n_runs: int
+    score: str
+    false_discovery_rate: float
+    left_out: pd.DataFrame
+    without_row: int
+    note: str = ""
+
+    def _repr_html_(self) -> str:
+        """Show itself in a notebook: the table."""
+        return table_html("Slices", self.table, note=self.note)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sliced:
+    """Samples of comparable runs beside their attributes.
+
+    Attributes:
+        aligned: the score of the runs, of samples where all of them are finite.
+        hardness: (n_runs, n_samples) the score, turned so that high is hard.
+        classes: (n_samples,) class names.
+        attributes: of the same samples.
+        left_out: see `Slices`.
+        without_row: see `Slices`.
+    """
+
+    aligned: Alignment
+    hardness: npt.NDArray[np.float64]
+    classes: npt.NDArray[np.object_]
+    attributes: Sequence[Attribute]
+    left_out: pd.DataFrame
+    without_row: int
+    _class_codes: tuple[npt.NDArray[np.intp], tuple[str, ...]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Number the classes."""
+        codes, names = pd.factorize(self.classes, sort=True)
+        object.__setattr__(self, "_class_codes", (codes, tuple(map(str, names))))
+
+    @property
+    def of_class(self) -> Attribute:
+        """The class as an attribute."""
+        codes, names = self._class_codes
+        codes = codes.astype(np.min_scalar_type(len(names)))
+        return Attribute(name=CLASS, kind="category", groups=names, codes=codes)
+
+    def strata(self, *, rows: Any = slice(None)) -> compare.Strata:
+        """Ranks within classes, averaged over some of the runs."""
+        return compare.Strata.of(self.hardness[rows], self._class_codes[0])
+
+
+def sliced(
+    records: Sequence[StoredRecord],
+    metadata: pd.DataFrame,
+    *,
+    score: str = "action",
+    columns: Sequence[str] = (),
+    bins: int = 5,
+    on_mismatch: str = "error",
+    up_to_step: int | None = None,
+) -> Sliced:
+    """Put runs and metadata together, sample by sample.
+
+    Args:
+        records: open records, one or more.
+        metadata: sample_id and attributes, see `attributes.checked_metadata`; ids are compared as
+            text. Samples that it does not name have no value.
+        score: column of `scores.score_table`.
+        columns: the attributes to slice by. Default: all that form groups.
+        bins: of numbers and times, 2 to 100.
+        on_mismatch: see `align`.
+        up_to_step: score the history up to this step only.
+
+    Raises:
+        NotComparableError: if the runs do not compare, or the metadata names none of their samples.
+        DataError: if all scores are the same, or a column of `columns` forms no groups, or none.
+        ParameterError: if there is no such score or column.
+    """
+    if not 2 <= bins <= 100:
+        raise ParameterError("bins", "must lie in 2..100", bins, "Pass 5.")
+    aligned = align(records, score=score, on_mismatch=on_mismatch, up_to_step=up_to_step)
+    aligned = _finite(aligned)
+    table = checked_metadata(metadata)
+    names = _chosen(table, columns)
+    ids = pd.Index(aligned.sample_ids.astype(str), dtype=object)
+    rows = pd.Index(table["sample_id"]).get_indexer(ids)
+    if (rows < 0).all():
+        raise NotComparableError(
+            f"none of the {ids.size} samples of the runs has metadata: their ids look like "
+            f"{ids[0]!r}, those of the table like {table['sample_id'].iloc[0]!r}. Ids are compared "
+            "as text, never by position: write those of the record."
+        )
+    attributes, left_out = [], []
+    joined = table.set_index("sample_id")[names].reindex(ids)
+    for name in names:
+        try:
+            attributes.append(attribute(joined[name], bins=bins))
+        except DataError as error:
+            if columns:
+                raise
+            left_out.append({"column": name, "reason": str(error)})
+    if not attributes:
+        raise DataError(f"no column forms groups: {left_out[0]['reason']}")
+    return Sliced(
+        aligned=aligned,
+        hardness=hardness_sign(score) * aligned.values,  # noqa: PD011 - not a frame's
+        classes=class_column(aligned),
+        attributes=attributes,
+        left_out=pd.DataFrame(left_out, columns=["column", "reason"]),
+        without_row=int((rows < 0).sum()),
+    )
+
+
+def slices(
+    sample_set: Sliced,
+    *,
+    pairs: bool = True,
+    min_size: int = 30,
+    false_discovery_rate: float = 0.05,
+    n_intervals: int = 50,
+    seed: int = 0,
+) -> Slices:
+    """Compare every group of every attribute, and of every pair, with the rest of its classes.
+
+    A pair that is the whole of one of its groups is tried once. The class is an attribute in pairs.
+
+    Args:
+        sample_set: of `sliced`.
+        pairs: whether to cross attributes.
+        min_size: fewest samples of a slice, at least 5; outside it, in its classes, there must be
+            half as many.
+        false_discovery_rate: up to which q_value a slice is in the table; 1 for all.
+        n_intervals: of how many slices, hardest first, the interval is computed.
+        seed: of the bootstrap.
+
+    Raises:
+        DataError: if all samples have the same score, or no slice is large enough.
+        ParameterError: if a number is out of its range.
+    """
+    _check_options(min_size, false_discovery_rate)
+    strata = sample_set.strata()
+    if not strata.variances.any():
+        raise DataError(
+            f"all samples of a class have the same {sample_set.aligned.score}: it puts them in no "
+            "order. Choose another score."
+        )
+    tried = _tried(sample_set, strata, pairs=pairs, min_size=min_size)
+    if not len(tried):
+        n_samples = len(sample_set.classes)
+        raise DataError(
+            f"no slice of the {n_samples} samples has {min_size} of them and enough others of "
+            "their classes beside it. Lower min_size (--min-size), or choose other columns."
+        )
+    tried["q_value"] = compare.false_discovery_rates(tried["p_value"])
+    chosen = tried.loc[tried["q_value"] <= false_discovery_rate]
+    chosen = chosen.sort_values("p_harder", ascending=False, kind="stable", ignore_index=True)
+    return Slices(
+        table=_described(sample_set, strata, chosen, n_intervals=n_intervals, seed=seed),
+        n_tried=len(tried),
+        n_samples=len(sample_set.classes),
+        n_runs=len(sample_set.hardness),
+        score=sample_set.aligned.score,
+        false_discovery_rate=false_discovery_rate,
+        left_out=sample_set.left_out,
+        without_row=sample_set.without_row,
+        note=sample_set.aligned.note,
+    )
+
+
+def _check_options(min_size: int, false_discovery_rate: float) -> None:
+    if min_size < 5:
+        raise ParameterError("min_size", "must be at least 5", min_size, "Pass 30.")
+    if not 0 < false_discovery_rate <= 1:
+        rule = "must be above 0 and at most 1"
+        raise ParameterError("false_discovery_rate", rule, false_discovery_rate, "Pass 0.05.")
+
+
+def _finite(aligned: Alignment) -> Alignment:
+    """Only samples whose score is finite in every run."""
+    finite = compare.finite_columns(aligned.values)
+    if finite.sum() < compare.MIN_SAMPLES:
+        raise NotComparableError(
+            f"only {finite.sum()} of {finite.size} samples have a finite {aligned.score} in every "
+            "run. Choose other runs, or another score."
+        )
+    if finite.all():
+        return aligned
+    labels = aligned.labels
+    return replace(
+        aligned,
+        values=aligned.values[:, finite],  # noqa: PD011 - not a frame's
+        sample_ids=aligned.sample_ids[finite],
+        labels=None if labels is None else labels[finite],
+    )
+
+
+def _chosen(table: pd.DataFrame, columns: Sequence[str]) -> list[str]:
+    names = [str(name) for name in table.columns if name != "sample_id"]
+    for name in columns:
+        if name not in names:
+            rule = f"must come from {', '.join(names)}"
+            raise ParameterError("columns (--column)", rule, name, "Look into the metadata.")
+    return list(dict.fromkeys(columns)) or names
+
+
+def _tried(
+    sample_set: Sliced, strata: compare.Strata, *, pairs: bool, min_size: int
+) -> pd.DataFrame:
+    """Every slice that is large enough: attributes and groups by number, and its effect."""
+    attributes = list(sample_set.attributes)
+    of_class = sample_set.of_class
+    if len(of_class.groups) > 1 and CLASS not in {column.name for column in attributes}:
+        attributes.append(of_class)
+    single = [column.grouping.sizes() for column in attributes]
+    frames = [
+        _effects(strata, column.grouping, min_size, first=number)
+        for number, column in enumerate(sample_set.attributes)
+    ]
+    for first, second in itertools.combinations(range(len(attributes)), 2) if pairs else ():
+        groups = attributes[first].grouping.crossed(attributes[second].grouping)
+        frame = _effects(strata, groups, min_size, first=first, second=second)
+        n_second = len(attributes[second].groups)
+        wholes = np.maximum(single[first][frame["code"] // n_second] == frame["n"], 0)
+        wholes |= single[second][frame["code"] % n_second] == frame["n"]
+        frames.append(frame.loc[~np.asarray(wholes, dtype=np.bool_)])
+    return pd.concat(frames, ignore_index=True)
+
+
+def _effects(
+    strata: compare.Strata,
+    groups: compare.Grouping,
+    min_size: int,
+    *,
+    first: int,
+    second: int = -1,
+) -> pd.DataFrame:
+    effects = compare.slice_effects(strata, groups)
+    usable = (effects.sizes >= min_size) & (effects.weights >= min_size / 3)
+    usable &= np.isfinite(effects.p_values)
+    return pd.DataFrame(
+        {
+            "first": first,
+            "second": second,
+            "code": np.flatnonzero(usable),
+            "n": effects.sizes[usable],
+            "p_harder": effects.p_harder[usable],
+            "p_value": effects.p_values[usable],
+        }
+    )
+
+
+def _described(
+    sample_set: Sliced,
+    strata: compare.Strata,
+    chosen: pd.DataFrame,
+    *,
+    n_intervals: int,
+    seed: int,
+) -> pd.DataFrame:
+    """The rows of `Slices.table`."""
+    overall = compare.Strata.of(sample_set.hardness)
+    score = sample_set.aligned.values.mean(axis=0)  # noqa: PD011 - not a frame's
+    rows = []
+    for number, (row, name, members) in enumerate(_members(sample_set, chosen)):
+        n = int(members.sum())
+        low, high = np.nan, np.nan
+        if number < n_intervals:
+            low, high = compare.slice_interval(strata, members, seed=seed)
+        whole = compare.slice_effects(overall, compare.Grouping(members.astype(np.int8), 2))
+        rows.append(
+            {
+                "slice": name,
+                "attributes": 1 if row["second"] < 0 else 2,
+                "n": n,
+                "share": n / members.size,
+                "mean": float(score[members].mean()),
+                "mean_rest": float(score[~members].mean()) if n < members.size else np.nan,
+                "rank_difference": row["p_harder"] - 0.5,
+                "p_harder": row["p_harder"],
+                "ci_low": low,
+                "ci_high": high,
+                "p_value": row["p_value"],
+                "q_value": row["q_value"],
+                "p_harder_overall": float(whole.p_harder[1]),
+            }
+        )
+    return pd.DataFrame(rows, columns=_COLUMNS)
+
+
+def _members(
+    sample_set: Sliced, chosen: pd.DataFrame
+) -> Iterator[tuple[Mapping[str, Any], str, npt.NDArray[np.bool_]]]:
+    """Each row with the name of its slice and the samples in it."""
+    attributes = [*sample_set.attributes, sample_set.of_class]
+    rows: list[dict[str, Any]] = chosen.to_dict("records")  # type: ignore[assignment]
+    for row in rows:
+        first = attributes[row["first"]]
+        if row["second"] < 0:
+            yield row, f"{first.name} = {first.groups[row['code']]}", first.codes == row["code"]
+            continue
+        second = attributes[row["second"]]
+        one, other = divmod(row["code"], len(second.groups))
+        name = f"{first.name} = {first.groups[one]} & {second.name} = {second.groups[other]}"
+        yield row, name, (first.codes == one) & (second.codes == other)
