@@ -5,13 +5,12 @@ again: reviewers who work at once never lose each other's. Each line of a file i
 JSON. See docs/format.md.
 """
 
-import contextlib
 import json
 import tempfile
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -19,10 +18,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from actiontrack.analysis.submissions import list_submissions, next_time, submit
 from actiontrack.analysis.tables import open_record
 from actiontrack.errors import CorruptRecordError, ParameterError
 from actiontrack.history import Classes, check_choice
-from actiontrack.store import ARTIFACT_ROOT, StoredRecord
+from actiontrack.store import StoredRecord
 
 __all__ = [
     "COLUMNS",
@@ -55,8 +55,6 @@ FORMAT = "actiontrack-verdict"
 #: The version of verdict files.
 FORMAT_VERSION = 1
 _FOLDER = "verdicts"
-_TIME = "%Y%m%dT%H%M%S.%fZ"  # at the beginning of a file's name
-_TICK = timedelta(microseconds=1)
 _MAX_TEXT = 2000
 _MAX_NAME = 200
 _MAX_FILE_CHARACTERS = 2**24
@@ -126,23 +124,12 @@ def add(record: StoredRecord, new_verdicts: Sequence[Verdict]) -> None:
         if label is not None and not 0 <= label < (len(names) or 2**31):
             rule = f"must be a class index below {len(names)}"
             raise ParameterError("new_label", rule, label, "Choose a class.")
-    time = _now(record)
+    time = next_time(list_files(record))
     lines = [json.dumps(_line(verdict, time), ensure_ascii=False) for verdict in new_verdicts]
-    name = f"{time:{_TIME}}-{uuid.uuid4().hex[:12]}.jsonl"
     with tempfile.TemporaryDirectory(prefix="actiontrack-") as folder:
-        path = Path(folder) / name
+        path = Path(folder) / "new.jsonl"
         path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        record.store.upload(record.run.run_id, path, _folder(record))
-
-
-def _now(record: StoredRecord) -> datetime:
-    """The time, or just after the newest verdict: a clock that was set back must not order them."""
-    now = datetime.now(UTC)
-    for path in reversed(list_files(record)):
-        written = path.rpartition("/")[2].partition("-")[0]
-        with contextlib.suppress(ValueError, OverflowError):  # no name of ours
-            return max(now, datetime.strptime(written, _TIME).replace(tzinfo=UTC) + _TICK)
-    return now
+        submit(record, _FOLDER, path, time, uuid.uuid4().hex[:12])
 
 
 def read(record: StoredRecord) -> pd.DataFrame:
@@ -239,17 +226,11 @@ def _said(verdicts: "pd.Series[Any]", verdict: VerdictName) -> npt.NDArray[np.bo
 
 def list_files(record: StoredRecord) -> list[str]:
     """Paths, inside the record, of the files with verdicts, oldest first."""
-    root = f"{ARTIFACT_ROOT}/{record.name}/"
-    paths = record.store.list_files(record.run, _folder(record))
-    return [path.removeprefix(root) for path in paths if path.endswith(".jsonl")]
+    return list_submissions(record, _FOLDER, ".jsonl")
 
 
 def _has_numbers(record: StoredRecord) -> bool:
     return record.manifest.id_type == "int64"
-
-
-def _folder(record: StoredRecord) -> str:
-    return f"{ARTIFACT_ROOT}/{record.name}/{_FOLDER}"
 
 
 def _line(verdict: Verdict, time: datetime) -> dict[str, Any]:

@@ -129,13 +129,10 @@ def _typed(what: str, column: "pd.Series[Any]", kind: str | None) -> "pd.Series[
     """A column as the kind that was asked for, or that its values are of."""
     if kind is not None:
         check_choice("kinds", kind, KINDS)
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        column = column.astype(object)
     present = column.dropna()
-    if (
-        column.dtype.kind == "O"
-        and present.map(
-            lambda value: isinstance(value, list | dict | tuple | set | np.ndarray)
-        ).any()
-    ):
+    if column.dtype.kind == "O" and present.map(_is_nested).any():
         raise DataError(
             f"{what} holds lists in the column {column.name!r}. Give them a column each."
         )
@@ -153,8 +150,14 @@ def _typed(what: str, column: "pd.Series[Any]", kind: str | None) -> "pd.Series[
     return typed
 
 
+def _is_nested(value: Any) -> bool:
+    return isinstance(value, list | dict | tuple | set | np.ndarray)
+
+
 def _likely(column: "pd.Series[Any]", present: "pd.Series[Any]") -> Kind:
     dtype = column.dtype
+    if isinstance(dtype, pd.StringDtype) and dtype.na_value is pd.NA:  # what `_as_kind` makes
+        return "category"
     if pd.api.types.is_bool_dtype(dtype):
         return "boolean"
     if pd.api.types.is_datetime64_any_dtype(dtype):

@@ -261,45 +261,50 @@ def _tried(
 ) -> pd.DataFrame:
     """Every slice that is large enough: attributes and groups by number, and its effect."""
     attributes = list(sample_set.attributes)
-    of_class = sample_set.of_class
-    if len(of_class.groups) > 1 and CLASS not in {column.name for column in attributes}:
-        attributes.append(of_class)
-    single = [column.grouping.sizes() for column in attributes]
-    frames = [
-        _effects(strata, column.grouping, min_size, first=number)
-        for number, column in enumerate(sample_set.attributes)
+    n_own = len(attributes)
+    if len(sample_set.of_class.groups) > 1 and CLASS not in {one.name for one in attributes}:
+        attributes.append(sample_set.of_class)
+    groupings = [one.grouping for one in attributes]
+    sizes = [groups.sizes() for groups in groupings]
+    parts = [
+        _effects(strata, groups, min_size, {"first": number, "second": -1})
+        for number, groups in enumerate(groupings[:n_own])
     ]
     for first, second in itertools.combinations(range(len(attributes)), 2) if pairs else ():
-        groups = attributes[first].grouping.crossed(attributes[second].grouping)
-        frame = _effects(strata, groups, min_size, first=first, second=second)
-        n_second = len(attributes[second].groups)
-        wholes = np.maximum(single[first][frame["code"] // n_second] == frame["n"], 0)
-        wholes |= single[second][frame["code"] % n_second] == frame["n"]
-        frames.append(frame.loc[~np.asarray(wholes, dtype=np.bool_)])
-    return pd.concat(frames, ignore_index=True)
+        crossed = groupings[first].crossed(groupings[second])
+        parts.append(
+            _effects(
+                strata,
+                crossed,
+                min_size,
+                {"first": first, "second": second},
+                wholes=np.minimum.outer(sizes[first], sizes[second]).ravel(),
+            )
+        )
+    return pd.DataFrame({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
 
 
 def _effects(
     strata: compare.Strata,
     groups: compare.Grouping,
     min_size: int,
-    *,
-    first: int,
-    second: int = -1,
-) -> pd.DataFrame:
+    numbers: Mapping[str, int],
+    wholes: npt.NDArray[np.intp] | None = None,
+) -> dict[str, npt.NDArray[Any]]:
+    """Columns of `_tried` of the groups that are large enough, and smaller than `wholes`."""
     effects = compare.slice_effects(strata, groups)
     usable = (effects.sizes >= min_size) & (effects.weights >= min_size / 3)
     usable &= np.isfinite(effects.p_values)
-    return pd.DataFrame(
-        {
-            "first": first,
-            "second": second,
-            "code": np.flatnonzero(usable),
-            "n": effects.sizes[usable],
-            "p_harder": effects.p_harder[usable],
-            "p_value": effects.p_values[usable],
-        }
-    )
+    if wholes is not None:
+        usable &= effects.sizes < wholes
+    codes = np.flatnonzero(usable)
+    columns = {name: np.full(codes.size, number) for name, number in numbers.items()}
+    return columns | {
+        "code": codes,
+        "n": effects.sizes[codes],
+        "p_harder": effects.p_harder[codes],
+        "p_value": effects.p_values[codes],
+    }
 
 
 def _described(

@@ -1,0 +1,179 @@
+"""Attributes of samples, stored beside the record as verdicts are.
+
+They lie in the folder `metadata/` of a record, one Parquet file per submission, which is never
+changed again; its name ends in the digest of its content. A column of a later file takes the place
+of that of an earlier one. See docs/format.md.
+"""
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from blake3 import blake3
+
+from actiontrack import settings
+from actiontrack.analysis.id_tables import read_id_table
+from actiontrack.analysis.slices.attributes import checked_metadata, kind_of
+from actiontrack.analysis.submissions import list_submissions, next_time, submit
+from actiontrack.analysis.tables import open_record
+from actiontrack.errors import (
+    CorruptRecordError,
+    DataError,
+    NotComparableError,
+    NotFoundError,
+    ParameterError,
+)
+from actiontrack.record.digest import hash_ids, salt_check
+from actiontrack.store import StoredRecord
+
+__all__ = ["add_metadata", "has_metadata", "read_metadata", "read_metadata_file"]
+
+_FOLDER = "metadata"
+_KINDS = b"actiontrack.kinds"  # in the file's own metadata: kind of each column
+_DIGITS = 32  # of the digest, in a file's name
+
+
+def read_metadata_file(
+    path: Path,
+    *,
+    id_column: str | None = None,
+    columns: Sequence[str] = (),
+    kinds: Mapping[str, str] | None = None,
+) -> pd.DataFrame:
+    """Read attributes of samples from CSV or Parquet.
+
+    Args:
+        path: the file, one row per sample, see `id_tables.read_id_table`.
+        id_column: column of the ids, text or whole numbers. Default: "id", else "sample_id".
+        columns: the attributes. Default: all columns but the ids.
+        kinds: of some columns, see `attributes.KINDS`.
+
+    Returns:
+        The frame of `attributes.checked_metadata`.
+
+    Raises:
+        DataError: if the file can't be read, or holds what no attribute may be.
+        ParameterError: if the ending is neither, or there is no such column or kind.
+    """
+    table = read_id_table(Path(path), id_column=id_column, columns=columns)
+    return checked_metadata(table, kinds=kinds, what=str(path))
+
+
+def add_metadata(
+    record: StoredRecord, metadata: pd.DataFrame, *, columns: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Keep attributes of its samples with a record, in one file of their own.
+
+    Ids of a record that holds hashes are hashed with the salt in ACTIONTRACK_ID_SALT.
+
+    Args:
+        record: of any split; it may be finished.
+        metadata: sample_id and attributes, see `attributes.checked_metadata`.
+        columns: the attributes to keep. Default: all; a record with hashed ids has no default.
+
+    Returns:
+        What was kept: the rows of the record's samples.
+
+    Raises:
+        NotComparableError: if it names none of the record's samples.
+        DataError: if a value is none that an attribute may have.
+        ParameterError: if there is no such column, or one must be named or a salt set.
+        StoreError: if the artifact store can't be written.
+    """
+    open_record(record)
+    frame = checked_metadata(metadata)
+    names = [str(name) for name in frame.columns if name != "sample_id"]
+    for name in columns:
+        if name not in names:
+            rule = f"must come from {', '.join(names)}"
+            raise ParameterError("columns (--column)", rule, name, "Look into the file.")
+    if record.manifest.has_hashed_ids:
+        frame = _hashed(record, frame, columns)
+    frame = frame[["sample_id", *(dict.fromkeys(columns) or names)]]
+    ids = pd.Index(record.samples.sample_ids.astype(str), dtype=object)
+    shared = frame.loc[frame["sample_id"].isin(ids)].reset_index(drop=True)
+    if shared.empty:
+        raise NotComparableError(
+            f"the metadata names none of the {ids.size} samples of the record: their ids look like "
+            f"{ids[0]!r}, those of the table like {frame['sample_id'].iloc[0]!r}. Ids are compared "
+            "as text, never by position: write those of the record."
+        )
+    with tempfile.TemporaryDirectory(prefix="actiontrack-") as folder:
+        path = Path(folder) / "new.parquet"
+        _write(shared, path)
+        time = next_time(list_submissions(record, _FOLDER, ".parquet"))
+        submit(record, _FOLDER, path, time, _digest(path))
+    return shared
+
+
+def has_metadata(record: StoredRecord) -> bool:
+    """Whether attributes of its samples are kept with a record."""
+    return bool(list_submissions(record, _FOLDER, ".parquet"))
+
+
+def read_metadata(record: StoredRecord) -> pd.DataFrame:
+    """The attributes that are kept with a record; of columns of one name the latest.
+
+    Returns:
+        The frame of `attributes.checked_metadata`, one row per sample that has an attribute.
+
+    Raises:
+        NotFoundError: if there are none.
+        CorruptRecordError: if a file is damaged.
+        StoreError: if the artifact store does not answer.
+    """
+    open_record(record)
+    paths = list_submissions(record, _FOLDER, ".parquet")
+    if not paths:
+        raise NotFoundError(
+            f"record {record.name!r} of run {record.run.run_id} has no metadata. Add some: "
+            f"actiontrack metadata --run {record.run.run_id} --file FILE."
+        )
+    record.prefetch(paths)
+    columns: dict[str, pd.Series] = {}
+    for path in paths:
+        frame = _read(record.fetch(path), path).set_index("sample_id")
+        columns |= {str(name): frame[name] for name in frame.columns}
+    joined = pd.concat(columns, axis=1).rename_axis("sample_id").reset_index()
+    return checked_metadata(joined, kinds={name: kind_of(columns[name]) for name in columns})
+
+
+def _hashed(record: StoredRecord, frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """The table with hashes for ids, as the record has them."""
+    if not columns:
+        rule = "must name what may be kept, as the record has hashed ids"
+        raise ParameterError("columns (--column)", rule, "none", "Name every column.")
+    salt = settings.ID_SALT.value()
+    if not salt or salt_check(salt) != (record.manifest.privacy or {}).get("salt_check"):
+        rule = "must hold the salt with which the run was recorded"
+        got = "another one" if salt else "nothing"
+        raise ParameterError(settings.ID_SALT.name, rule, got, "Set it in the environment.")
+    return frame.assign(sample_id=hash_ids(frame["sample_id"], salt))
+
+
+def _write(frame: pd.DataFrame, path: Path) -> None:
+    """Write attributes with the kind of each: a category may look like a time."""
+    kinds = {name: kind_of(frame[name]) for name in frame.columns if name != "sample_id"}
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    pq.write_table(table.replace_schema_metadata({_KINDS: json.dumps(kinds)}), path)
+
+
+def _digest(path: Path) -> str:
+    return blake3(path.read_bytes()).hexdigest()[:_DIGITS]
+
+
+def _read(path: Path, name: str) -> pd.DataFrame:
+    """One file, as it was written."""
+    if _digest(path) != Path(name).stem.rpartition("-")[2]:
+        raise CorruptRecordError(
+            f"{name} is not what was written: its digest differs. Remove it, and add it again."
+        )
+    try:
+        kinds = json.loads((pq.read_schema(path).metadata or {}).get(_KINDS, b"{}"))
+        return checked_metadata(read_id_table(path), kinds=kinds, what=name)
+    except (DataError, ParameterError, ValueError, OSError, AttributeError) as error:
+        raise CorruptRecordError(f"{name} can't be read as metadata: {error}") from error
