@@ -8,6 +8,7 @@ import pandas as pd
 from actiontrack.analysis.changes import OVERALL, Changes
 from actiontrack.analysis.comparison import Comparison
 from actiontrack.analysis.outside import OutsideAgreement
+from actiontrack.analysis.slices.effects import SIGNIFICANT, Slices
 from actiontrack.compare import HIGH_ACTION, HIGH_ENTROPY
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "describe_neighbours",
     "describe_noise",
     "describe_pixel_classes",
+    "describe_slices",
     "describe_stability",
     "describe_wrong_labels",
     "percent",
@@ -279,6 +281,33 @@ def describe_pixel_classes(classes: pd.DataFrame) -> str:
         for _, row in scored.iterrows()
     ]
     return f"Mean action of a pixel by its class, hardest first: {', '.join(parts)}."
+
+
+def describe_slices(result: Slices) -> str:
+    """The finding of `slices.slices` in plain sentences with numbers."""
+    beyond = result.table.loc[result.table["q_value"] <= SIGNIFICANT]
+    harder, easier = beyond.query("p_harder > 0.5"), beyond.query("p_harder < 0.5")
+    runs = f", ranks averaged over {result.n_runs} runs" if result.n_runs > 1 else ""
+    first = (
+        f"Of {result.n_tried} slices of {result.n_samples} samples{runs}, {len(harder)} are harder "
+        f"and {len(easier)} easier than the rest of their classes, at a rate of false discoveries "
+        f"of {percent(SIGNIFICANT)}."
+    )
+    sentences = [first]
+    if len(harder):
+        row = harder.iloc[0]
+        interval = f", 95 % interval {percent(row['ci_low'])} to {percent(row['ci_high'])}"
+        sentences.append(
+            f"The hardest is {row['slice']} ({row['n']} samples): one of them is harder than one "
+            f"of its class outside it with a chance of {percent(row['p_harder'])}"
+            f"{interval if np.isfinite(row['ci_low']) else ''}."
+        )
+    if result.without_row:
+        sentences.append(f"{result.without_row} samples have no row in the metadata.")
+    sentences += [f"Left out: {reason}" for reason in result.left_out["reason"]]
+    if result.note:
+        sentences.append(result.note.capitalize() + ".")
+    return " ".join(sentences)
 
 
 def describe_stability(stability: pd.DataFrame, *, level: float = 0.95) -> str:

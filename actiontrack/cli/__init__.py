@@ -6,7 +6,16 @@ it adds its commands to `cli`. A module imports what its options need, and a com
 it runs: help pages, completion and wrong usage answer at once.
 """
 
-from actiontrack.cli import comparing, pictures, reports, reviewing, serving, tables, upkeep
+from actiontrack.cli import (
+    comparing,
+    pictures,
+    reports,
+    reviewing,
+    serving,
+    slicing,
+    tables,
+    upkeep,
+)
 from actiontrack.cli.root import cli, main
 
 __all__ = [
@@ -17,6 +26,7 @@ __all__ = [
     "reports",
     "reviewing",
     "serving",
+    "slicing",
     "tables",
     "upkeep",
 ]

@@ -1,5 +1,44 @@
 """Slices: samples that share an attribute, and whether they are harder than the others.
 
-Attributes of samples come from a table (`attributes`), which may lie beside the record
-(`metadata`). `effects` has the table of all slices.
+Attributes come from a table (`read_metadata_file`), which may be kept beside the record
+(`add_metadata`); `sliced` puts them together with runs, `slices` compares every group of an
+attribute, and of two, with the rest of its classes.
 """
+
+from actiontrack.analysis.slices.attributes import (
+    KINDS,
+    MISSING,
+    Attribute,
+    checked_metadata,
+)
+from actiontrack.analysis.slices.effects import (
+    CLASS,
+    Sliced,
+    Slices,
+    sliced,
+    slices,
+)
+from actiontrack.analysis.slices.metadata import (
+    add_metadata,
+    has_metadata,
+    read_metadata,
+    read_metadata_file,
+    shared_metadata,
+)
+
+__all__ = [
+    "CLASS",
+    "KINDS",
+    "MISSING",
+    "Attribute",
+    "Sliced",
+    "Slices",
+    "add_metadata",
+    "checked_metadata",
+    "has_metadata",
+    "read_metadata",
+    "read_metadata_file",
+    "shared_metadata",
+    "sliced",
+    "slices",
+]

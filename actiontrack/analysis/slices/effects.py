@@ -17,10 +17,12 @@ from actiontrack.scores import hardness_sign
 from actiontrack.store import StoredRecord
 from actiontrack.store.notebook import table_html
 
-__all__ = ["CLASS", "Sliced", "Slices", "sliced", "slices"]
+__all__ = ["CLASS", "SIGNIFICANT", "Sliced", "Slices", "sliced", "slices"]
 
 #: Name of the attribute that the class itself is, in pairs.
 CLASS = "class"
+#: Rate of false discoveries up to which a slice counts as one.
+SIGNIFICANT = 0.05
 _COLUMNS = [
     *("slice", "attributes", "n", "share", "mean", "mean_rest", "rank_difference", "p_harder"),
     *("ci_low", "ci_high", "p_value", "q_value", "p_harder_overall"),
@@ -169,7 +171,7 @@ def slices(
     *,
     pairs: bool = True,
     min_size: int = 30,
-    false_discovery_rate: float = 0.05,
+    false_discovery_rate: float = SIGNIFICANT,
     n_intervals: int = 50,
     seed: int = 0,
 ) -> Slices:
@@ -206,7 +208,8 @@ def slices(
         )
     tried["q_value"] = compare.false_discovery_rates(tried["p_value"])
     chosen = tried.loc[tried["q_value"] <= false_discovery_rate]
-    chosen = chosen.sort_values("p_harder", ascending=False, kind="stable", ignore_index=True)
+    order = np.lexsort((-chosen["n"], -chosen["p_harder"].round(9)))  # of equals the larger first
+    chosen = chosen.iloc[order].reset_index(drop=True)
     return Slices(
         table=_described(sample_set, strata, chosen, n_intervals=n_intervals, seed=seed),
         n_tried=len(tried),

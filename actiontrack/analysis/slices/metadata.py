@@ -9,6 +9,7 @@ import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -30,7 +31,7 @@ from actiontrack.errors import (
 from actiontrack.record.digest import hash_ids, salt_check
 from actiontrack.store import StoredRecord
 
-__all__ = ["add_metadata", "has_metadata", "read_metadata", "read_metadata_file"]
+__all__ = ["add_metadata", "has_metadata", "read_metadata", "read_metadata_file", "shared_metadata"]
 
 _FOLDER = "metadata"
 _KINDS = b"actiontrack.kinds"  # in the file's own metadata: kind of each column
@@ -134,12 +135,36 @@ def read_metadata(record: StoredRecord) -> pd.DataFrame:
             f"actiontrack metadata --run {record.run.run_id} --file FILE."
         )
     record.prefetch(paths)
-    columns: dict[str, pd.Series] = {}
+    columns: dict[str, pd.Series[Any]] = {}
     for path in paths:
         frame = _read(record.fetch(path), path).set_index("sample_id")
         columns |= {str(name): frame[name] for name in frame.columns}
-    joined = pd.concat(columns, axis=1).rename_axis("sample_id").reset_index()
-    return checked_metadata(joined, kinds={name: kind_of(columns[name]) for name in columns})
+    return _joined(columns)
+
+
+def shared_metadata(records: Sequence[StoredRecord]) -> pd.DataFrame:
+    """The attributes that are kept with any of some records of the same samples.
+
+    Of columns of one name that of the first record counts.
+
+    Raises:
+        NotFoundError: if there are none.
+        The errors of `read_metadata`.
+    """
+    columns: dict[str, pd.Series[Any]] = {}
+    for record in records:
+        if has_metadata(record):
+            frame = read_metadata(record).set_index("sample_id")
+            columns |= {name: frame[name] for name in frame.columns if name not in columns}
+    if not columns:
+        return read_metadata(records[0])  # which says how to add some
+    return _joined(columns)
+
+
+def _joined(columns: Mapping[str, "pd.Series[Any]"]) -> pd.DataFrame:
+    """Columns by sample as one table."""
+    frame = pd.concat(columns, axis=1).rename_axis("sample_id").reset_index()
+    return checked_metadata(frame, kinds={name: kind_of(columns[name]) for name in columns})
 
 
 def _hashed(record: StoredRecord, frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:

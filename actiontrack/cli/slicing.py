@@ -1,0 +1,139 @@
+"""Attributes of samples, and which slices of the samples are harder than the others."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from actiontrack.cli.options import MISMATCH, SCORE, UP_TO, output_options, query_options
+from actiontrack.cli.output import for_terminal, write
+from actiontrack.cli.root import cli
+from actiontrack.errors import ParameterError
+
+__all__ = ["metadata", "slices_command"]
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_ID = click.option(
+    "--id", "id_column", metavar="COLUMN", help="Of the ids; default: id or sample_id."
+)
+_KIND = click.option(
+    "--kind",
+    "kinds",
+    multiple=True,
+    metavar="COLUMN=KIND",
+    help="category, number, boolean or time, where a column looks like another; repeat it.",
+)
+
+
+@cli.command()
+@query_options
+@output_options
+@click.option("--file", type=_FILE, help="Keep its attributes: CSV or Parquet, one row a sample.")
+@_ID
+@click.option(
+    "--column", "columns", multiple=True, help="Attribute to keep; default: all columns but ids."
+)
+@_KIND
+def metadata(
+    kind: str,
+    output: Path | None,
+    file: Path | None,
+    id_column: str | None,
+    columns: tuple[str, ...],
+    kinds: tuple[str, ...],
+    **query: Any,
+) -> None:
+    """Keep attributes of samples, such as camera or time of day, beside finished records.
+
+    Rows are joined by id, never by position. Without --file, print what is kept. A column that was
+    kept before is replaced. Records with hashed ids keep the columns that you name.
+    """
+    from actiontrack.analysis import slices
+    from actiontrack.cli.records import one_record, open_records
+
+    if file is None:
+        write(slices.read_metadata(one_record(query)), kind, output)
+        return
+    frame = slices.read_metadata_file(file, id_column=id_column, kinds=_kinds(kinds))
+    for record in open_records(query):
+        rows = slices.add_metadata(record, frame, columns=columns)
+        text = f"{len(rows)} of {record.manifest.n_samples} samples have attributes now"
+        click.echo(f"{record.name} of {record.run.name}: {text}", err=True)
+
+
+@cli.command("slices")
+@query_options
+@output_options
+@click.option("--file", type=_FILE, help="Attributes; default: those kept beside the records.")
+@_ID
+@click.option("--column", "columns", multiple=True, help="Attribute to slice by; default: all.")
+@_KIND
+@click.option("--pairs/--no-pairs", default=True, show_default=True, help="Cross attributes.")
+@click.option(
+    "--bins", type=click.IntRange(2, 100), default=5, show_default=True,
+    help="Of numbers and times.",
+)  # fmt: skip
+@click.option(
+    "--min-size", type=click.IntRange(min=5), default=30, show_default=True,
+    help="Fewest samples of a slice.",
+)  # fmt: skip
+@click.option(
+    "--fdr", type=click.FloatRange(min=0, max=1, min_open=True), default=0.05, show_default=True,
+    help="Rate of false discoveries among the slices that are printed; 1 prints all.",
+)  # fmt: skip
+@SCORE
+@UP_TO
+@MISMATCH
+def slices_command(
+    kind: str,
+    output: Path | None,
+    file: Path | None,
+    id_column: str | None,
+    columns: tuple[str, ...],
+    kinds: tuple[str, ...],
+    pairs: bool,
+    bins: int,
+    min_size: int,
+    fdr: float,
+    score: str,
+    up_to_step: int | None,
+    on_mismatch: str,
+    **query: Any,
+) -> None:
+    """Print the slices of the samples that are harder, or easier, than the rest of their classes.
+
+    A slice is a group of an attribute, or of two: "camera = 3", "camera = 3 & time = night".
+    p_harder is the chance that a sample of it is harder than one of the same class outside it.
+    Ranks of several runs are averaged.
+    """
+    from actiontrack.analysis import sentences, slices
+    from actiontrack.cli.records import open_records
+
+    records = open_records(query)
+    if file is not None:
+        frame = slices.read_metadata_file(file, id_column=id_column, kinds=_kinds(kinds))
+    else:
+        frame = slices.shared_metadata(records)
+    sample_set = slices.sliced(
+        records,
+        frame,
+        score=score,
+        columns=columns,
+        bins=bins,
+        on_mismatch=on_mismatch,
+        up_to_step=up_to_step,
+    )
+    result = slices.slices(sample_set, pairs=pairs, min_size=min_size, false_discovery_rate=fdr)
+    write(for_terminal(result.table, kind), kind, output)
+    click.echo(sentences.describe_slices(result), err=True)
+
+
+def _kinds(texts: tuple[str, ...]) -> dict[str, str]:
+    """COLUMN=KIND as a mapping."""
+    kinds = {}
+    for text in texts:
+        column, sign, kind = text.rpartition("=")
+        if not sign:
+            raise ParameterError("--kind", "must be COLUMN=KIND", text, "Write camera=category.")
+        kinds[column] = kind
+    return kinds

@@ -1,0 +1,72 @@
+"""`actiontrack metadata` and `actiontrack slices`."""
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from actiontrack.testing import make_history
+
+
+@pytest.fixture
+def history():
+    return make_history(n_steps=2, n_samples=400, n_classes=2)
+
+
+@pytest.fixture
+def attributes(tmp_path, history):
+    """A file whose "night" holds the harder half of the samples of each class."""
+    action = history.losses.astype(float).sum(axis=0)
+    ranks = pd.Series(action).groupby(history.labels).rank(pct=True)
+    light = np.where(ranks > 0.5, "night", "day")
+    path = tmp_path / "attributes.csv"
+    frame = pd.DataFrame({"id": history.sample_ids, "light": light, "wet": action > 0})
+    frame.to_csv(path, index=False)
+    return path
+
+
+def test_attributes_are_kept_and_printed(run_cli, two_runs, attributes):
+    code, _, err = run_cli("metadata", "--run", two_runs[0], "--file", str(attributes))
+    assert (code, "400 of 400 samples have attributes now" in err) == (0, True)
+    _, out, _ = run_cli("metadata", "--run", two_runs[0], "--format", "csv")
+    pd.testing.assert_frame_equal(
+        pd.read_csv(io.StringIO(out)).rename(columns={"sample_id": "id"}),
+        pd.read_csv(attributes),
+    )
+
+
+def test_slices_by_what_is_kept_are_those_by_the_file(run_cli, two_runs, attributes):
+    run_cli("metadata", "--run", two_runs[0], "--file", str(attributes))
+    _, kept, err = run_cli("slices", "--run", two_runs[0], "--format", "csv")
+    _, of_file, _ = run_cli(
+        "slices", "--run", two_runs[0], "--file", str(attributes), "--format", "csv"
+    )
+    assert kept == of_file
+    first = pd.read_csv(io.StringIO(kept)).iloc[0]
+    assert (first["slice"], first["p_harder"]) == ("light = night", 1.0)
+    assert f"The hardest is light = night ({first['n']} samples)" in err
+    assert "Left out: the column 'wet' has one group only" in err
+
+
+def test_options_choose_columns_kinds_and_size(run_cli, two_runs, attributes):
+    code, out, _ = run_cli(
+        "slices", "--run", two_runs[0], "--file", str(attributes), "--column", "light",
+        "--no-pairs", "--fdr", "1", "--kind", "light=category", "--format", "csv",
+    )  # fmt: skip
+    assert code == 0
+    assert set(pd.read_csv(io.StringIO(out))["slice"]) == {"light = day", "light = night"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--kind", "light"], "error: --kind: must be COLUMN=KIND, got 'light'."),
+        (["--kind", "light=colour"], "error: kinds: must be one of"),
+        (["--column", "weather"], "error: columns (--column): must come from light, wet"),
+    ],
+)
+def test_wrong_usage_is_one_line(run_cli, two_runs, attributes, arguments, text):
+    code, _, err = run_cli("slices", "--run", two_runs[0], "--file", str(attributes), *arguments)
+    assert code == 2
+    assert err.startswith(text)
