@@ -33,6 +33,7 @@ ALL = (
     "imagenet",
     "web",
     "anyserver",
+    "slices",
     "start",
 )
 PACKAGES = (

@@ -146,10 +146,10 @@ def sliced(
             "as text, never by position: write those of the record."
         )
     attributes, left_out = [], []
-    joined = table.set_index("sample_id")[names].reindex(ids)
-    for name in names:
+    for name in names:  # one at a time: the whole table is not in memory twice
+        values = pd.api.extensions.take(table[name].array, rows, allow_fill=True)
         try:
-            attributes.append(attribute(joined[name], bins=bins))
+            attributes.append(attribute(pd.Series(values, name=name), bins=bins))
         except DataError as error:
             if columns:
                 raise
