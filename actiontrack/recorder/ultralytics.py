@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from actiontrack.errors import MissingDependencyError, ParameterError
@@ -42,11 +43,10 @@ try:
         evaluation_batches,
         name_files,
         named_loader,
-        object_numbers,
+        object_rows,
     )
     from actiontrack.recorder.ultralytics_loss import (
         BatchLosses,
-        ObjectLosses,
         listen,
         stop_listening,
     )
@@ -78,9 +78,10 @@ class ActionTrackCallback(Tracking):
     Of detection (also end-to-end), segmentation and classification. Ids are paths relative to the
     data set, those of objects ``PATH#k``. A detector's image has the loss that Ultralytics computes
     for a batch of this image alone: ``box_loss``, ``cls_loss``, ``dfl_loss`` or ``l1_loss``, and
-    ``seg_loss`` with the gains of the training, and their sum. The components ``divisor`` and
-    ``mask_divisor`` say what the image's own sums were divided by, so that the items of every
-    batch can be rebuilt. Records of detectors hold the boxes of the last validation.
+    ``seg_loss`` with the gains of the training, and their sum. The components ``target_scores`` s
+    and, with masks, ``assigned_anchors`` say what was divided by: max(1, s) of the image, where
+    Ultralytics has max(1, Σ s) of the batch. So the items of every batch can be rebuilt. Records of
+    detectors hold the boxes of the last validation.
 
     Three ways to come by the losses:
 
@@ -119,6 +120,12 @@ class ActionTrackCallback(Tracking):
     """
 
     objects: Recorder | None = None
+    _trainer: Any = None
+    _loader: Any = None
+    _images: Images | None = None
+    _detections: Detections | None = None
+    _pending = _unmixed = _several = _saw_objects = False
+    _items: list[dict[str, Any]]
 
     def __init__(
         self,
@@ -206,8 +213,8 @@ class ActionTrackCallback(Tracking):
             return
         self._forget()
         if self._mode == "inline":
-            self._closed = self._closed or trainer.epoch >= first_unmixed(trainer)
-            self._pending = self._closed
+            self._unmixed = self._unmixed or trainer.epoch >= first_unmixed(trainer)
+            self._pending = self._unmixed
             if self._pending:
                 listen(plain_model(trainer.model), self._receive)
             else:
@@ -271,14 +278,10 @@ class ActionTrackCallback(Tracking):
     # How
 
     def _reset(self) -> None:
-        self._trainer: Any = None
-        self._loader: Any = None
-        self._images: Images | None = None
-        self._detections: Detections | None = None
-        self.objects = None
-        self._pending = self._closed = self._several = self._saw_objects = False
+        self._trainer = self._loader = self._images = self._detections = self.objects = None
+        self._pending = self._unmixed = self._several = self._saw_objects = False
         self._last_epoch = 0
-        self._items: list[dict[str, Any]] = []
+        self._items = []
 
     @property
     def _validates(self) -> bool:
@@ -358,30 +361,15 @@ class ActionTrackCallback(Tracking):
             self.recorder.update(ids, logits=losses.logits, labels=batch["cls"])
         else:
             total = torch.stack(list(losses.losses.values())).sum(0)
-            self.recorder.update(ids, total, components={**losses.losses, **losses.divisors})
+            self.recorder.update(ids, total, components={**losses.losses, **losses.sums})
         if losses.objects is not None and self.objects is not None:
-            self._receive_objects(ids, batch, losses.objects)
+            names, columns = object_rows(ids, batch, losses.objects)
+            self._saw_objects = self._saw_objects or bool(names)
+            if names:
+                parts = [columns[name] for name in losses.objects.losses]
+                self.objects.update(names, np.sum(parts, axis=0), components=columns)
         if self._loss_check and not self._several and self._data is None:
             self._items.append(losses.items())
-
-    def _receive_objects(
-        self, ids: list[str], batch: Mapping[str, Any], losses: ObjectLosses
-    ) -> None:
-        """Keep the objects that have anchors: others have no loss."""
-        image = batch["batch_idx"].long().cpu().numpy()
-        number = object_numbers(image)
-        values = {**losses.losses, "divisor": losses.divisors, "n_anchors": losses.n_anchors}
-        table = torch.stack(list(values.values())).cpu().numpy()[:, image, number]
-        assigned = table[-1] > 0
-        if not assigned.any():
-            return
-        columns = dict(zip(values, table[:-1, assigned], strict=False))
-        names = [
-            f"{ids[i]}#{k + 1}" for i, k in zip(image[assigned], number[assigned], strict=True)
-        ]
-        total = sum(columns[name] for name in losses.losses)
-        self.objects.update(names, total, components=columns)  # type: ignore[union-attr]
-        self._saw_objects = True
 
     def _evaluate(self, trainer: Any) -> None:
         model = trainer.ema.ema

@@ -17,6 +17,7 @@ from PIL import ExifTags, Image
 from actiontrack.errors import RecordingError
 from actiontrack.recorder.epoch import Columns, Gather
 from actiontrack.recorder.torch_sampling import unchanged_randomness
+from actiontrack.recorder.ultralytics_loss import ObjectLosses
 
 __all__ = [
     "Detections",
@@ -25,7 +26,7 @@ __all__ = [
     "evaluation_batches",
     "name_files",
     "named_loader",
-    "object_numbers",
+    "object_rows",
 ]
 
 _MIN_SCORE = 0.05  # of the detections that a record keeps
@@ -191,7 +192,7 @@ def _root(files: Sequence[str], data: Mapping[str, Any], root: str | Path | None
     return Path(os.path.commonpath(folders)) if outside else chosen
 
 
-def object_numbers(batch_idx: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+def _object_numbers(batch_idx: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
     """(n_objects,) which object of its image each one is, from 0, in the order of a batch.
 
     Args:
@@ -204,6 +205,28 @@ def object_numbers(batch_idx: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
     starts = np.repeat(np.cumsum(counts) - counts, counts)
     numbers[order] = np.arange(len(images)) - starts
     return numbers
+
+
+def object_rows(
+    ids: Sequence[str], batch: Mapping[str, Any], losses: ObjectLosses
+) -> tuple[list[str], Columns]:
+    """Ids and columns of the objects of a batch that have anchors; others have no loss.
+
+    Args:
+        ids: of the images of the batch.
+        batch: of the trainer, in which the objects of an image are in their own order.
+        losses: of the objects.
+    """
+    image = batch["batch_idx"].long().cpu().numpy()
+    number = _object_numbers(image)
+    columns = {**losses.losses, "target_scores": losses.target_scores}
+    table = torch.stack([*columns.values(), losses.n_anchors]).cpu().numpy()[:, image, number]
+    assigned = table[-1] > 0
+    pairs = zip(image[assigned].tolist(), number[assigned].tolist(), strict=True)
+    return (
+        [f"{ids[row]}#{k + 1}" for row, k in pairs],
+        dict(zip(columns, table[:-1, assigned], strict=True)),
+    )
 
 
 class Detections:

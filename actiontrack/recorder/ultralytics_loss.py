@@ -2,8 +2,8 @@
 
 A detector's item of a batch is ``gain · Σ Nᵢ / max(1, Σ sᵢ)``, with the unnormalised part Nᵢ and
 the sum of target scores sᵢ of each image; of masks sᵢ is the number of assigned anchors. An image
-alone has ``gain · Nᵢ / max(1, sᵢ)``. With its divisor beside it, the item of any batch is rebuilt
-from its images. No model is called twice: hooks on the modules of the criterion see what it assigns
+alone has ``gain · Nᵢ / max(1, sᵢ)``. With sᵢ beside it, the item of any batch is rebuilt from its
+images. No model is called twice: hooks on the modules of the criterion see what it assigns
 and sums up. Formulas are those of the papers; nothing here is imported from Ultralytics.
 """
 
@@ -23,8 +23,9 @@ from actiontrack.errors import RecordingError
 __all__ = ["BatchLosses", "Listener", "ObjectLosses", "check_criterion", "listen", "stop_listening"]
 
 _EPSILON = 1e-7  # of Ultralytics' intersection over union
-_SCORES, _ANCHORS = "divisor", "mask_divisor"
-_PARTS = ("assigner", "bce", "bbox_loss", "hyp", "use_dfl")
+_SCORES, _ANCHORS = "target_scores", "assigned_anchors"
+_PARTS = ("assigner", "bce", "bbox_loss", "hyp", "use_dfl", "class_weights")
+_NAMES = frozenset({"box_loss", "cls_loss", "dfl_loss", "l1_loss", "seg_loss", "sem_loss"})
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,14 @@ class ObjectLosses:
 
     Attributes:
         losses: name -> (batch, most_objects), with the gains of the training.
-        divisors: (batch, most_objects), max(1, sum of the target scores of the object).
+        target_scores: (batch, most_objects), their sum for each object; raised to 1 it is what the
+            losses are divided by.
         n_anchors: (batch, most_objects), anchors that the object was assigned: without any it has
             no loss.
     """
 
     losses: Mapping[str, Tensor]
-    divisors: Tensor
+    target_scores: Tensor
     n_anchors: Tensor
 
 
@@ -49,8 +51,9 @@ class BatchLosses:
 
     Attributes:
         losses: name -> (batch,), with the gains of the training.
-        sums: name of a divisor -> (batch,), what it was before it was raised to 1.
-        divided_by: name of a loss -> name of its divisor; other losses are plain means.
+        sums: name -> (batch,), "target_scores" and, with masks, "assigned_anchors".
+        divided_by: name of a loss -> name of the sum that, raised to 1, it is divided by. A batch's
+            item of the others is the plain mean.
         objects: of detectors.
         logits: (batch, n_classes), of classifiers.
     """
@@ -61,21 +64,15 @@ class BatchLosses:
     objects: ObjectLosses | None = None
     logits: Tensor | None = None
 
-    @property
-    def divisors(self) -> dict[str, Tensor]:
-        """Name -> (batch,), at least 1."""
-        return {name: values.clamp(min=1) for name, values in self.sums.items()}
-
     def items(self) -> dict[str, Tensor]:
         """What the criterion says of the whole batch, rebuilt from its images: name -> 0-d."""
-        divisors, rebuilt = self.divisors, {}
+        rebuilt = {}
         for name, losses in self.losses.items():
-            divisor = self.divided_by.get(name)
-            if divisor is None:
-                rebuilt[name] = losses.mean()
+            if name in self.divided_by:
+                sums = self.sums[self.divided_by[name]]
+                rebuilt[name] = (losses * sums.clamp(min=1)).sum() / sums.sum().clamp(min=1)
             else:
-                whole = self.sums[divisor].sum().clamp(min=1)
-                rebuilt[name] = (losses * divisors[divisor]).sum() / whole
+                rebuilt[name] = losses.mean()
         return rebuilt
 
 
@@ -120,9 +117,10 @@ def check_criterion(criterion: Any) -> None:
     if _is_classifier(criterion):
         return
     leaf = _leaf(criterion)
-    if not all(hasattr(leaf, part) for part in _PARTS):
+    names = set(getattr(leaf, "loss_names", [""]))
+    if not names <= _NAMES or not all(hasattr(leaf, part) for part in _PARTS):
         raise RecordingError(
-            f"the losses of {type(criterion).__name__} can't be told apart by image. Recorded are "
+            f"the losses of {type(leaf).__name__} can't be told apart by image. Recorded are "
             "those of detection, segmentation and classification by YOLO models."
         )
 
@@ -225,7 +223,7 @@ class _Taps:
         self._weights = scores.detach().float().sum(-1)  # (batch, n_anchors)
         self._most_objects = args[3].shape[1]
         self._index = self._foreground.nonzero(as_tuple=True)
-        self._owner = objects[self._index]
+        self._owner = objects[self._index].long()
 
     @torch.no_grad()
     def _classified(self, module: Any, args: Any, output: Tensor) -> None:
@@ -287,14 +285,16 @@ class _Taps:
         shape = (len(self._weights), self._most_objects)
         position = self._index[0] * self._most_objects + self._owner
         weights = self._weights[self._index]
-        divisors = _added(weights, position, math.prod(shape)).view(shape).clamp(min=1)
+        target_scores = _added(weights, position, math.prod(shape)).view(shape)
         parts = {"box_loss": self._box, "cls_loss": self._cls[self._index], last: self._distance}
         losses = {
-            name: gains[name] * _added(part, position, math.prod(shape)).view(shape) / divisors
+            name: gains[name]
+            * _added(part, position, math.prod(shape)).view(shape)
+            / target_scores.clamp(min=1)
             for name, part in parts.items()
         }
         n_anchors = _added(torch.ones_like(weights), position, math.prod(shape)).view(shape)
-        return ObjectLosses(losses, divisors, n_anchors)
+        return ObjectLosses(losses, target_scores, n_anchors)
 
 
 def _added(values: Tensor, position: Tensor, size: int) -> Tensor:

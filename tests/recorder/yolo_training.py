@@ -28,7 +28,7 @@ def make_scenes(folder, n_train=8, n_val=10, *, masks=False, seed=0):
         for number in range(count):
             inner = Path(f"{split}/{'ab'[number % 2]}/{number // 2}")
             scene, lines = _scene(rng, images, labels, number % 4, masks=masks)
-            for kind, suffix in (("images", ".png"), ("labels", ".txt")):
+            for kind in ("images", "labels"):
                 (folder / kind / inner).parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(scene).save(folder / "images" / inner.with_suffix(".png"))
             (folder / "labels" / inner.with_suffix(".txt")).write_text("\n".join(lines))
