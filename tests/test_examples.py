@@ -7,7 +7,7 @@ from helpers import ROOT
 from actiontrack.store import RunQuery, Store
 
 SCRIPTS = sorted((ROOT / "examples").glob("*.py"))
-RECORDS = {"hf_trainer": 2}
+RECORDS = {"hf_trainer": 2, "ultralytics_detect": 2}
 RUNS = {"sklearn_partial_fit": 3}
 
 
@@ -20,7 +20,7 @@ def test_an_example_runs_and_prints_the_hardest_samples(
     client = Store(uri)._client
     client.create_experiment("examples", artifact_location=(tmp_path / "artifacts").as_uri())
     environment = os.environ | {"MLFLOW_TRACKING_URI": uri, "MLFLOW_EXPERIMENT_NAME": "examples"}
-    environment |= {"PYTHONPATH": str(ROOT)}
+    environment |= {"PYTHONPATH": str(ROOT), "YOLO_CONFIG_DIR": str(tmp_path / "settings")}
     done = warm_python.run([script, "2"], tmp_path, environment, timeout=300)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
@@ -38,4 +38,4 @@ def test_every_example_is_short_and_in_the_table():
     for script in SCRIPTS:
         assert f"[{script.name}]({script.name})" in table
         assert len(script.read_text(encoding="utf-8").splitlines()) <= 60
-    assert len(SCRIPTS) == 9
+    assert len(SCRIPTS) == 10

@@ -4,15 +4,17 @@ import os
 import tempfile
 from pathlib import Path
 
-# Before the import: where Ultralytics keeps its settings.
-os.environ.setdefault("YOLO_CONFIG_DIR", tempfile.mkdtemp(prefix="yolo-settings-"))
-os.environ.setdefault("YOLO_OFFLINE", "true")  # asks nobody for updates
+# Before the import of Ultralytics, which keeps settings and asks for updates.
+_SETTINGS = tempfile.TemporaryDirectory(prefix="yolo-settings-")
+os.environ |= {"YOLO_CONFIG_DIR": _SETTINGS.name, "YOLO_OFFLINE": "true"}
 
 import numpy as np
 import yaml
 from PIL import Image
 from sklearn.datasets import load_digits
 
+FOLDER = Path(__file__).parent
+ROOT = FOLDER.parents[1]
 SIDE = 64
 OFF = {"mosaic": 0.0, "mixup": 0.0, "cutmix": 0.0, "copy_paste": 0.0}
 
