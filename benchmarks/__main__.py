@@ -35,6 +35,7 @@ ALL = (
     "anyserver",
     "slices",
     "start",
+    "yolo",
 )
 PACKAGES = (
     *("mlflow", "torch", "numpy", "scipy", "pandas", "pyarrow"),

@@ -46,7 +46,8 @@ PUBLIC = (
     *("record.pictures", "record.rasters", "record.samples", "record.steps", "record.vectors"),
     *("recorder.autolog", "recorder.compact", "recorder.criterion", "recorder.keras"),
     *("recorder.lightgbm", "recorder.lightning", "recorder.loss_check", "recorder.privacy"),
-    *("recorder.sklearn", "recorder.torch", "recorder.transformers", "recorder.xgboost"),
+    *("recorder.sklearn", "recorder.torch", "recorder.transformers", "recorder.ultralytics"),
+    "recorder.xgboost",
 )
 _OFFERED = (
     "`import actiontrack` offers the names in the first table; it loads neither MLflow nor a "

@@ -22,6 +22,7 @@ logger = logging.getLogger("actiontrack")
 
 _TASKS = ("detect", "segment", "classify")
 _MIXING = ("mosaic", "mixup", "cutmix", "copy_paste")
+_BASE = "BaseModel"  # whose `loss` calls the criterion, and does no more
 _EXPERIMENT = "/Shared/Ultralytics"  # where its runs go by default
 
 
@@ -37,6 +38,12 @@ def check_training(trainer: Any, mode: str) -> None:
         raise RecordingError(
             f"the losses of {what} can't be told apart by image. Recorded are those of "
             f"{', '.join(_TASKS)}."
+        )
+    owner = next((kind.__name__ for kind in type(model).__mro__ if "loss" in vars(kind)), _BASE)
+    if owner != _BASE:
+        raise RecordingError(
+            f"{owner} has a loss of its own, which can't be told apart by image. Recorded are "
+            "models of detection, segmentation and classification that have the common one."
         )
     check_criterion(model.init_criterion())
     if mode != "inline" or first_unmixed(trainer) < trainer.epochs:

@@ -41,7 +41,19 @@ import actiontrack
 import actiontrack.recorder
 import actiontrack.recorder.probe
 actiontrack.autolog
-names = {"torch", "lightning", "transformers", "keras", "xgboost", "lightgbm", "jax", "sklearn"}
+names = {"torch", "lightning", "transformers", "keras", "xgboost", "lightgbm", "jax", "sklearn",
+         "ultralytics"}
 print(sorted(names & set(sys.modules)))
 """
     assert in_subprocess(code).stdout == "[]\n"
+
+
+def test_nothing_of_ultralytics_is_imported(in_subprocess):
+    """Its license asks more of those who use it than ours."""
+    code = """
+import sys
+sys.modules["ultralytics"] = None
+from actiontrack.recorder.ultralytics import ActionTrackCallback
+print(ActionTrackCallback.__name__)
+"""
+    assert in_subprocess(code).stdout == "ActionTrackCallback\n"

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import yolo_training as yolo
 from helpers import message
+from ultralytics.cfg import get_cfg
 
 from actiontrack.errors import RecordingError
 from actiontrack.recorder.ultralytics import ActionTrackCallback
@@ -125,6 +126,19 @@ def test_distillations_are_refused(trainer):
     training.model.student_model = object()
     with pytest.raises(RecordingError, match=r"^the losses of a distillation can't be told apart"):
         check_training(training, "probe")
+
+
+def test_models_with_a_loss_of_their_own_are_refused(trainer):
+    from ultralytics.nn.tasks import RTDETRDetectionModel, SegmentationModel, WorldModel, YOLOEModel
+
+    training = trainer()
+    for kind in (RTDETRDetectionModel, WorldModel, YOLOEModel):
+        training.model = kind.__new__(kind)
+        with pytest.raises(RecordingError, match=f"^{kind.__name__} has a loss of its own, which"):
+            check_training(training, "probe")
+    training.model = SegmentationModel("yolo11n-seg.yaml", nc=2, verbose=False)
+    training.model.args = get_cfg()
+    check_training(training, "probe")
 
 
 @pytest.mark.parametrize("name", ["mosaic", "mixup", "cutmix", "copy_paste"])

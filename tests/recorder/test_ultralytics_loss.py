@@ -19,7 +19,7 @@ from ultralytics.utils.loss import v8PoseLoss
 from actiontrack.errors import RecordingError
 from actiontrack.recorder.ultralytics_loss import check_criterion, listen, stop_listening
 
-N, SIDE, N_CLASSES = 4, 64, 3
+N, SIDE, N_CLASSES = 4, yolo.SIDE, 3
 KINDS = {
     "yolo11n.yaml": DetectionModel,
     "yolo26n.yaml": DetectionModel,
@@ -197,6 +197,3 @@ def test_criteria_of_other_tasks_are_refused():
     )
     with pytest.raises(RecordingError, match=message(text)):
         check_criterion(v8PoseLoss(model))
-
-
-assert yolo  # sets the folder of Ultralytics' settings before its import

@@ -4,14 +4,14 @@ import os
 import tempfile
 from pathlib import Path
 
-# Before the import of Ultralytics, which keeps settings and asks for updates.
-_SETTINGS = tempfile.TemporaryDirectory(prefix="yolo-settings-")
-os.environ |= {"YOLO_CONFIG_DIR": _SETTINGS.name, "YOLO_OFFLINE": "true"}
-
 import numpy as np
 import yaml
 from PIL import Image
 from sklearn.datasets import load_digits
+
+# Before the import of Ultralytics, which keeps settings and asks for updates.
+_SETTINGS = tempfile.TemporaryDirectory(prefix="yolo-settings-")
+os.environ |= {"YOLO_CONFIG_DIR": _SETTINGS.name, "YOLO_OFFLINE": "true"}
 
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parents[1]
