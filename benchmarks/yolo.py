@@ -106,7 +106,7 @@ class EveryOtherEpoch(ActionTrackCallback):
 
 def main(argv: Sequence[str]) -> int:
     """Measure and print."""
-    chosen = options(__doc__, argv, images=64, epochs=13, size=320, model="yolo11n.yaml")
+    chosen = options(__doc__, argv, images=32, epochs=13, size=256, model="yolo11n.yaml")
     with tempfile.TemporaryDirectory() as folder:
         os.environ |= {"YOLO_CONFIG_DIR": folder, "YOLO_OFFLINE": "true"}
         figures = _measure(Path(folder), chosen)

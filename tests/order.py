@@ -31,7 +31,8 @@ SLOW_FILES = (
     "tests/recorder/test_keras", "tests/recorder/test_lightning",
     "tests/recorder/test_partial_training", "tests/recorder/test_sklearn",
     "tests/recorder/test_transformers", "tests/recorder/test_ultralytics", "tests/reporting/",
-    "tests/server/", "tests/test_audit", "tests/test_sbom", "tests/web/test_alone", "tests/web/test_charts", "tests/web/test_schema",
+    "tests/server/", "tests/test_audit", "tests/test_sbom", "tests/web/test_alone",
+    "tests/web/test_charts", "tests/web/test_schema",
 )  # fmt: skip
 
 
