@@ -22,6 +22,7 @@ from actiontrack.errors import RecordingError
 
 __all__ = ["BatchLosses", "Listener", "ObjectLosses", "check_criterion", "listen", "stop_listening"]
 
+_NO_SCORE = 1e-12  # a sum of target scores that is as good as none
 _EPSILON = 1e-7  # of Ultralytics' intersection over union
 _SCORES, _ANCHORS = "target_scores", "assigned_anchors"
 _PARTS = ("assigner", "bce", "bbox_loss", "hyp", "use_dfl", "class_weights")
@@ -33,9 +34,9 @@ class ObjectLosses:
     """Losses of the objects of a batch, by image and by the number of the object in it.
 
     Attributes:
-        losses: name -> (batch, most_objects), with the gains of the training.
-        target_scores: (batch, most_objects), their sum for each object; raised to 1 it is what the
-            losses are divided by.
+        losses: name -> (batch, most_objects), with the gains of the training: means over the
+            anchors of the object, those of its box weighted by their target scores, as in training.
+        target_scores: (batch, most_objects), the sum of these for each object.
         n_anchors: (batch, most_objects), anchors that the object was assigned: without any it has
             no loss.
     """
@@ -236,33 +237,32 @@ class _Taps:
     @torch.no_grad()
     def _regressed(self, module: Any, args: Any, output: Any) -> None:
         del output
-        distances, boxes, anchors, targets, scores, _, _, size, stride = (
+        distances, boxes, anchors, targets, _, _, _, size, stride = (
             value.detach() for value in args
         )
         index, (_, anchor) = self._index, self._index
-        weights = scores[index].sum(-1)
         anchors, target = anchors[anchor], targets[index]
-        self._box = ((1 - _complete_iou(boxes[index], target)) * weights).float()
+        self._box = (1 - _complete_iou(boxes[index], target)).float()
         sides = torch.cat((anchors - target[:, :2], target[:, 2:] - anchors), -1)
         if self._leaf.use_dfl:
             losses = _focal_distance(distances[index], sides, module.dfl_loss.reg_max)
         else:
             scale = stride[anchor] / size[[1, 0, 1, 0]]
             losses = (distances[index] * scale - sides * scale).abs().mean(-1)
-        self._distance = (losses * weights).float()
+        self._distance = losses.float()
 
     def losses(self) -> BatchLosses:
         """Of the call that was listened to."""
         hyp, image = self._leaf.hyp, self._index[0]
         last = "dfl_loss" if self._leaf.use_dfl else "l1_loss"
         gains = {"box_loss": hyp.box, "cls_loss": hyp.cls, last: hyp.dfl}
-        n_images = len(self._weights)
+        n_images, weights = len(self._weights), self._weights[self._index]
         sums = {_SCORES: self._weights.sum(1)}
         divided_by = dict.fromkeys(gains, _SCORES)
         totals = {
-            "box_loss": _added(self._box, image, n_images),
+            "box_loss": _added(self._box * weights, image, n_images),
             "cls_loss": self._cls.sum(1),
-            last: _added(self._distance, image, n_images),
+            last: _added(self._distance * weights, image, n_images),
         }
         if hasattr(self._leaf, "bcedice_loss"):
             sums[_ANCHORS] = self._foreground.sum(1).float()
@@ -281,20 +281,26 @@ class _Taps:
         return totals
 
     def _objects(self, gains: Mapping[str, float], last: str) -> ObjectLosses:
-        """Sums over the anchors of each object."""
+        """Means over the anchors of each object."""
         shape = (len(self._weights), self._most_objects)
         position = self._index[0] * self._most_objects + self._owner
+
+        def added(values: Tensor) -> Tensor:
+            return _added(values, position, math.prod(shape)).view(shape)
+
         weights = self._weights[self._index]
-        target_scores = _added(weights, position, math.prod(shape)).view(shape)
-        parts = {"box_loss": self._box, "cls_loss": self._cls[self._index], last: self._distance}
+        scores, n_anchors = added(weights), added(torch.ones_like(weights))
+        # Without any score an object counts for nothing in the batch; its anchors then weigh alike.
+        alike = scores.view(-1)[position] < _NO_SCORE
+        plain = torch.where(alike, 1.0, weights)
+        total = torch.where(scores < _NO_SCORE, n_anchors.clamp(min=1), scores)
         losses = {
-            name: gains[name]
-            * _added(part, position, math.prod(shape)).view(shape)
-            / target_scores.clamp(min=1)
-            for name, part in parts.items()
+            name: gains[name] * added(part * plain) / total
+            for name, part in (("box_loss", self._box), (last, self._distance))
         }
-        n_anchors = _added(torch.ones_like(weights), position, math.prod(shape)).view(shape)
-        return ObjectLosses(losses, target_scores, n_anchors)
+        losses["cls_loss"] = gains["cls_loss"] * added(self._cls[self._index])
+        losses["cls_loss"] = losses["cls_loss"] / n_anchors.clamp(min=1)
+        return ObjectLosses(losses, scores, n_anchors)
 
 
 def _added(values: Tensor, position: Tensor, size: int) -> Tensor:

@@ -141,10 +141,11 @@ def test_the_loss_of_an_image_is_the_sum_of_its_parts(trained):
 @pytest.mark.parametrize("part", ["box_loss", "dfl_loss"])
 def test_the_losses_of_objects_add_up_to_those_of_their_images(trained, part):
     images, objects = (trained[2](f"val{kind}-probe").history() for kind in ("", "_objects"))
-    unnormalised = [
-        history.components[part] * np.maximum(1, history.components["target_scores"])
-        for history in (images, objects)
-    ]
+    scores = [history.components["target_scores"] for history in (images, objects)]
+    unnormalised = (
+        images.components[part] * np.maximum(1, scores[0]),
+        objects.components[part] * scores[1],
+    )
     owners = [sample.partition("#")[0] for sample in objects.sample_ids.tolist()]
     for row, image in enumerate(images.sample_ids.tolist()):
         own = [place for place, owner in enumerate(owners) if owner == image]

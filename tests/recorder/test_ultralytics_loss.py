@@ -122,12 +122,29 @@ def test_class_weights_count(batch):
 
 def test_an_object_alone_in_its_image_has_the_box_losses_of_the_image(models, batch):
     losses, _ = heard(models["yolo11n.yaml"], batch, models["yolo11n.yaml"](batch["img"]))
+    scores = losses.sums["target_scores"][1]
+    assert float(losses.objects.target_scores[1, 0]) == pytest.approx(float(scores))
     for part in ("box_loss", "dfl_loss"):
-        of_object = losses.objects.losses[part][1, 0]
-        assert float(of_object) == pytest.approx(float(losses.losses[part][1]), rel=1e-6)
+        of_image = losses.losses[part][1] * max(1, scores) / scores
+        assert float(losses.objects.losses[part][1, 0]) == pytest.approx(float(of_image), rel=1e-5)
     assert (losses.objects.n_anchors > 0).tolist() == [
         [True, True, True], [True, False, False], [False] * 3, [True, True, False],
     ]  # fmt: skip
+
+
+def test_an_object_whose_anchors_have_no_score_has_their_plain_mean(models, batch):
+    """Every predicted box is a point, so it overlaps none: nothing counts in the batch."""
+    model = models["yolo11n.yaml"]
+    preds = model(batch["img"])
+    points = {**preds, "boxes": torch.zeros_like(preds["boxes"])}
+    points["boxes"][:, ::16] = 1e4  # all sides are in the bin of no distance
+    losses, _ = heard(model, batch, points)
+    assigned = losses.objects.n_anchors > 0
+    assert assigned.any()
+    assert losses.losses["box_loss"].tolist() == [0] * N
+    gain = model.args.box
+    assert (losses.objects.losses["box_loss"][assigned] >= gain).all()  # no overlap at all
+    assert torch.isfinite(losses.objects.losses["box_loss"]).all()
 
 
 def test_a_batch_without_objects_has_class_losses(models, batch):
