@@ -2,7 +2,7 @@
 
 Beside it pandas does what a user would write, pair by pair: the ranks within the classes, grouped
 by both columns, with size and mean. It computes neither p-values nor the comparison with the rest
-of the classes. Seconds are of the processor. Memory is the highest that Python's allocators hold while
+of the classes. Seconds are of the processor. Memory is the highest that allocators hold while
 the slices are computed, without the inputs.
 """
 

@@ -81,6 +81,11 @@ def metadata(
     "--fdr", type=click.FloatRange(min=0, max=1, min_open=True), default=0.05, show_default=True,
     help="Rate of false discoveries among the slices that are printed; 1 prints all.",
 )  # fmt: skip
+@click.option(
+    "--early", type=click.IntRange(min=1), metavar="STEPS",
+    help="No attributes: the part of each class of one run that lags behind in the first steps.",
+)  # fmt: skip
+@click.option("--samples", "members", is_flag=True, help="--early: print the samples instead.")
 @SCORE
 @UP_TO
 @MISMATCH
@@ -95,6 +100,8 @@ def slices_command(
     bins: int,
     min_size: int,
     fdr: float,
+    early: int | None,
+    members: bool,
     score: str,
     up_to_step: int | None,
     on_mismatch: str,
@@ -107,8 +114,12 @@ def slices_command(
     Ranks of several runs are averaged.
     """
     from actiontrack.analysis import sentences, slices
-    from actiontrack.cli.records import open_records
+    from actiontrack.cli.records import one_record, open_records
 
+    if early is not None:
+        lagging = slices.early_samples if members else slices.early_minorities
+        write(lagging(one_record(query), steps=early), kind, output)
+        return
     records = open_records(query)
     if file is not None:
         frame = slices.read_metadata_file(file, id_column=id_column, kinds=_kinds(kinds))

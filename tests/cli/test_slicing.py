@@ -58,6 +58,17 @@ def test_options_choose_columns_kinds_and_size(run_cli, two_runs, attributes):
     assert set(pd.read_csv(io.StringIO(out))["slice"]) == {"light = day", "light = night"}
 
 
+def test_classes_are_parted_without_attributes(run_cli, two_runs):
+    _, out, _ = run_cli("slices", "--run", two_runs[0], "--early", "2", "--format", "csv")
+    table = pd.read_csv(io.StringIO(out))
+    assert set(table["class"]) == {"class 0", "class 1"}
+    _, out, _ = run_cli(
+        "slices", "--run", two_runs[0], "--early", "2", "--samples", "--format", "csv"
+    )
+    samples = pd.read_csv(io.StringIO(out))
+    assert samples["is_minority"].sum() == table["n_minority"].sum()
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [

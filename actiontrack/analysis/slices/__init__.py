@@ -2,7 +2,7 @@
 
 Attributes come from a table (`read_metadata_file`), which may be kept beside the record
 (`add_metadata`); `sliced` puts them together with runs, `slices` compares every group of an
-attribute, and of two, with the rest of its classes.
+attribute, and of two, with the rest of its classes. `early_minorities` needs no attributes.
 """
 
 from actiontrack.analysis.slices.attributes import (
@@ -10,6 +10,10 @@ from actiontrack.analysis.slices.attributes import (
     MISSING,
     Attribute,
     checked_metadata,
+)
+from actiontrack.analysis.slices.early import (
+    early_minorities,
+    early_samples,
 )
 from actiontrack.analysis.slices.effects import (
     CLASS,
@@ -35,6 +39,8 @@ __all__ = [
     "Slices",
     "add_metadata",
     "checked_metadata",
+    "early_minorities",
+    "early_samples",
     "has_metadata",
     "read_metadata",
     "read_metadata_file",
