@@ -37,6 +37,7 @@ __all__ = [
     "find_score",
     "forgetting",
     "hardness_sign",
+    "late_margin",
     "loss_variance",
     "mean_loss",
     "min_max",
@@ -135,6 +136,27 @@ def loss_variance(losses: FloatArray) -> ScoreArray:
 def area_under_margin(margins: FloatArray) -> ScoreArray:
     """AUM: mean margin over the steps, (n_samples,) float64; low is hard (Pleiss et al. 2020)."""
     return _mean(margins)
+
+
+def late_margin(margins: FloatArray) -> ScoreArray:
+    """AUM with late steps counting more: the n-th step n times; low is hard.
+
+    Args:
+        margins: (n_steps, n_samples).
+
+    Returns:
+        Σ n · margin / Σ n, (n_samples,) float64.
+
+    >>> late_margin(np.array([[0.0, 3.0], [3.0, 0.0]])).tolist()
+    [2.0, 1.0]
+    """
+    return np.asarray(_running_late_margin(margins)[-1])
+
+
+def _running_late_margin(margins: FloatArray) -> ScoreArray:
+    weights = np.arange(1.0, len(margins) + 1)[:, None]
+    with np.errstate(invalid="ignore"):
+        return np.asarray((margins * weights).cumsum(axis=0) / weights.cumsum(axis=0))
 
 
 def confidence(target_probabilities: FloatArray) -> ScoreArray:
@@ -274,6 +296,12 @@ SCORES: dict[str, Score] = {
         function=area_under_margin, inputs=("margin",), hard="low", unit="logits",
         sentence="mean margin: logit of the label minus the largest other one",
         source="Pleiss et al. 2020",
+    ),
+    "late_margin": Score(
+        function=late_margin, inputs=("margin",), hard="low", unit="logits",
+        sentence="mean margin with the n-th step counting n times",
+        source="after Pleiss et al. 2020",
+        running=_running_late_margin,
     ),
     "confidence": Score(
         function=confidence, inputs=("target_probability",), hard="low", unit="probability",

@@ -165,11 +165,27 @@ def test_the_table_holds_every_score_of_a_classifier():
     ]  # fmt: skip
 
 
+def test_late_steps_count_more_in_the_late_margin():
+    history = make_history(n_steps=4, n_samples=30)
+    expected = np.average(history.measures["margin"], axis=0, weights=[1, 2, 3, 4])
+    np.testing.assert_allclose(scores.score_table(history)["late_margin"], expected, rtol=1e-6)
+    running = scores.running_score(history, "late_margin")
+    np.testing.assert_allclose(
+        running[1], np.average(history.measures["margin"][:2], axis=0, weights=[1, 2]), rtol=1e-6
+    )
+
+
+def test_a_sample_that_missed_a_step_has_no_late_margin():
+    assert np.isnan(scores.late_margin(np.array([[1.0, 1.0], [np.nan, 1.0]]))).tolist() == [
+        True, False,
+    ]  # fmt: skip
+
+
 def test_the_columns_of_the_table_keep_their_names_and_order():
     assert list(scores.SCORES) == [
-        "action", "mean_loss", "final_loss", "loss_variance", "action_NAME", "aum", "confidence",
-        "variability", "el2n", "forgetting", "final_entropy", "p_wrong", "suggested_class",
-        "p_suggested", "predicted", "correct", "n_steps",
+        "action", "mean_loss", "final_loss", "loss_variance", "action_NAME", "aum", "late_margin",
+        "confidence", "variability", "el2n", "forgetting", "final_entropy", "p_wrong",
+        "suggested_class", "p_suggested", "predicted", "correct", "n_steps",
     ]  # fmt: skip
 
 
@@ -291,7 +307,7 @@ def test_an_entry_says_what_its_score_is_and_which_side_is_hard(name):
 
 
 def test_low_scores_are_hard_by_the_registry():
-    assert {"aum", "confidence"} == scores.LOW_IS_HARD
+    assert {"aum", "late_margin", "confidence"} == scores.LOW_IS_HARD
     assert [scores.hardness_sign(name) for name in ("aum", "action", "action_box", "other")] == [
         -1.0, 1.0, 1.0, 1.0,
     ]  # fmt: skip
@@ -307,6 +323,7 @@ UNITS = [
     ("final_loss", "wall_time", "loss"),
     ("loss_variance", "epoch", "loss²"),
     ("aum", "epoch", "logits"),
+    ("late_margin", "epoch", "logits"),
     ("confidence", "epoch", "probability"),
     ("forgetting", "epoch", "events"),
     ("final_entropy", "wall_time", "nats"),

@@ -15,8 +15,8 @@ from actiontrack.testing import record_history
 
 COMMANDS = [
     "accuracy", "agreement", "card", "changed", "classes", "compact", "compare", "completion",
-    "curves", "doctor", "export", "gallery", "hash-ids", "maps", "neighbours", "noise", "report",
-    "runs", "scores", "stability", "sync", "ui", "verdicts",
+    "curves", "doctor", "export", "gallery", "hash-ids", "maps", "metadata", "neighbours",
+    "noise", "report", "runs", "scores", "slices", "stability", "sync", "ui", "verdicts",
 ]  # fmt: skip
 
 
@@ -165,8 +165,8 @@ def test_stability_of_an_unknown_score_names_those_that_there_are(run_cli, two_r
     assert (code, out) == (2, "")
     assert err == (
         "error: score: must be one of action, mean_loss, final_loss, loss_variance, aum, "
-        "confidence, variability, el2n, forgetting, final_entropy, p_wrong, got 'actoin'. "
-        "Choose one of these.\n"
+        "late_margin, confidence, variability, el2n, forgetting, final_entropy, p_wrong, "
+        "got 'actoin'. Choose one of these.\n"
     )
 
 
@@ -197,7 +197,7 @@ def test_neighbours_without_features_are_not_found(run_cli, two_runs):
     assert "holds no features. Record them with the training parameter save_features=true" in err
 
 
-@pytest.mark.parametrize(("flags", "rows"), [((), 11), (("--each",), 22)])
+@pytest.mark.parametrize(("flags", "rows"), [((), 12), (("--each",), 24)])
 def test_noise_prints_every_score_and_draws_noisy_and_clean(
     run_cli, new_run, store, spool, history, experiment, tmp_path, flags, rows
 ):

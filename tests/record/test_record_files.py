@@ -145,8 +145,9 @@ def test_scores_are_read_by_column(record):
 def test_a_score_that_is_not_there_is_named_with_those_that_are(record):
     text = (
         "no score 'acton' in the record. There are: sample_id, label, action, mean_loss, "
-        "final_loss, loss_variance, aum, confidence, variability, el2n, forgetting, "
-        "final_entropy, p_wrong, suggested_class, p_suggested, predicted, correct, n_steps."
+        "final_loss, loss_variance, aum, late_margin, confidence, variability, el2n, "
+        "forgetting, final_entropy, p_wrong, suggested_class, p_suggested, predicted, correct, "
+        "n_steps."
     )
     with pytest.raises(NotFoundError, match=message(text)):
         read_scores(*read(record), columns=["acton"])

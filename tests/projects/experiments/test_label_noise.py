@@ -23,8 +23,8 @@ from projects.params import parse, run_main
 SMALL = ["--models", "cnn3", "--seeds", "2", "--subset", "240", "--test_subset", "60",
          "--epochs", "3", "--cleanlab", "true"]  # fmt: skip
 SCORES = {
-    "action", "mean_loss", "final_loss", "loss_variance", "aum", "confidence", "variability",
-    "el2n", "forgetting", "final_entropy", "p_wrong",
+    "action", "mean_loss", "final_loss", "loss_variance", "aum", "late_margin",
+    "confidence", "variability", "el2n", "forgetting", "final_entropy", "p_wrong",
 }  # fmt: skip
 CLEANLAB = {
     "cleanlab_self_confidence", "cleanlab_normalized_margin",
