@@ -51,6 +51,7 @@ __all__ = [
 
 #: EL2N is meant for the early steps of training (Paul et al. 2021); the mean is over these many.
 EL2N_STEPS = 10
+_COUNTS = {"n_tokens"}  # components that are no losses
 _SAMPLES = 2**14  # whose variance is computed at once
 
 ScoreArray = npt.NDArray[np.float64]
@@ -237,8 +238,8 @@ class Score:
     Attributes:
         function: takes the arrays of `inputs`, the steps first, and gives (n_samples,) values.
         inputs: "losses", "deltas", "seen", names of `history.MEASURES`, "label_evidence" (of type
-            `label_errors.Evidence`), or "components" for a score of each further loss, whose column
-            is the score's name with the component in place of NAME.
+            `label_errors.Evidence`), "n_tokens", or "components" for a score of each further
+            loss, whose column is the score's name with the component in place of NAME.
         hard: the side that hard samples are on: "high", "low", or "neither".
         unit: of the values; {loss} stands for the loss and {delta} for the unit of Δn.
         sentence: what it is, in one line.
@@ -291,6 +292,10 @@ SCORES: dict[str, Score] = {
         function=action, inputs=("components", "deltas"), hard="high", unit="{loss} × {delta}",
         sentence="action of one part of the loss", source="Arriaga et al., section 4.2",
         running=_running_action,
+    ),
+    "perplexity": Score(
+        function=np.errstate(over="ignore")(lambda losses, _: np.exp(final_loss(losses))),
+        inputs=("losses", "n_tokens"), hard="high", unit="", sentence="e to the final loss",
     ),
     "aum": Score(
         function=area_under_margin, inputs=("margin",), hard="low", unit="logits",
@@ -347,6 +352,10 @@ SCORES: dict[str, Score] = {
     "correct": Score(
         function=lambda values: values[-1], inputs=("correct",), hard="neither",
         unit="", ranks=False, sentence="whether the prediction at the last step is the label",
+    ),
+    "n_tokens": Score(
+        function=final_loss, inputs=("n_tokens",), hard="neither", unit="tokens", ranks=False,
+        sentence="tokens of the document that have a loss, at the last step",
     ),
     "n_steps": Score(
         function=lambda seen: seen.sum(axis=0), inputs=("seen",), hard="neither",
@@ -448,13 +457,14 @@ def _scores_of(history: LossHistory) -> dict[str, tuple[Score, list[npt.NDArray[
             "history", "must have at least one step", 0, "Record an epoch before asking for scores."
         )
     arrays = {name: getattr(history, name) for name in ("losses", "deltas", "seen")}
-    arrays |= dict(history.measures)
-    evidence = evidence_of(history)
-    if evidence is not None:
+    components = dict(history.components)
+    counts = {name: components.pop(name) for name in _COUNTS & components.keys()}
+    arrays |= dict(history.measures) | counts
+    if (evidence := evidence_of(history)) is not None:
         arrays["label_evidence"] = evidence
     columns: dict[str, tuple[Score, list[npt.NDArray[Any]]]] = {}
     for name, score in SCORES.items():
-        parts = history.components if "components" in score.inputs else {"NAME": None}
+        parts: Any = components if "components" in score.inputs else {"NAME": None}
         for part, values in parts.items():
             available = arrays if values is None else arrays | {"components": values}
             inputs = [available[source] for source in score.inputs if source in available]

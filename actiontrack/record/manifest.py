@@ -14,6 +14,7 @@ from actiontrack.record.paths import FORMAT, FORMAT_VERSION, MANIFEST, block_pat
 from actiontrack.record.steps import NO_STEPS, Block, StepEntry, StepTotals
 
 __all__ = [
+    "TOKEN_LOSS",
     "Manifest",
     "check_fields",
     "manifest_checksum",
@@ -21,6 +22,9 @@ __all__ = [
     "read_manifest",
     "write_manifest",
 ]
+
+#: Definition of the loss of a pixel where the maps are those of tokens, one row high.
+TOKEN_LOSS = "token_cross_entropy"
 
 _MAX_MANIFEST_BYTES = 64 * 2**20  # half a million files; parsed it takes up to 25 times of it
 
@@ -107,6 +111,11 @@ class Manifest:
     def of_training(self) -> bool:
         """Whether the model was trained on these samples, as mode and name of the split tell."""
         return self.mode == "inline" or self.split.lower().startswith("train")
+
+    @property
+    def of_tokens(self) -> bool:
+        """Whether the maps are losses of the tokens of documents, not of the pixels of images."""
+        return self.pixel_loss_name == TOKEN_LOSS
 
     @property
     def name(self) -> str:

@@ -50,7 +50,7 @@ __all__ = [
 ]
 
 #: Columns of texts. They are read as dictionaries, so that one that is repeated counts once.
-_TEXTS = ("sample_id", "path", "input_digest", "kind", "class")
+_TEXTS = ("sample_id", "path", "input_digest", "kind", "class", "text")
 
 #: Class indices that are stored as float32: readers of format 2 from before them take any measure
 #: that they do not know for one of floats, and would refuse integers.

@@ -19,6 +19,7 @@ __all__ = [
     "SAMPLES",
     "SCORES",
     "THUMBNAILS",
+    "TOKENS",
     "block_path",
     "check_name",
     "losses_path",
@@ -48,6 +49,8 @@ PROBABILITIES = "probabilities.parquet"
 THUMBNAILS = "thumbnails.parquet"
 #: File of annotated and predicted boxes.
 BOXES = "boxes.parquet"
+#: File of the texts of tokens.
+TOKENS = "tokens.parquet"
 #: Folder of the maps of pixel actions.
 MAPS = "maps"
 #: Folder of pictures, such as labels and predictions.

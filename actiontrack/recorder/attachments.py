@@ -16,13 +16,29 @@ import pandas as pd
 
 from actiontrack.errors import ParameterError, RecordingError
 from actiontrack.record.disk import FileEntry
-from actiontrack.record.paths import BOXES, FEATURES, PROBABILITIES, THUMBNAILS, picture_path
+from actiontrack.record.paths import (
+    BOXES,
+    FEATURES,
+    PROBABILITIES,
+    THUMBNAILS,
+    TOKENS,
+    picture_path,
+)
 from actiontrack.record.pictures import write_boxes, write_pictures, write_thumbnails
+from actiontrack.record.tokens import write_tokens
 from actiontrack.record.vectors import write_features, write_probabilities
 from actiontrack.recorder.arrays import canonical_ids, to_host
 from actiontrack.recorder.roster import Roster
 
-__all__ = ["Attachment", "boxes", "features", "pictures", "probabilities", "thumbnails"]
+__all__ = [
+    "Attachment",
+    "boxes",
+    "features",
+    "pictures",
+    "probabilities",
+    "thumbnails",
+    "tokens",
+]
 
 
 @dataclass(frozen=True)
@@ -132,17 +148,42 @@ def boxes(frame: Any, recorded_ids: Callable[[Any], Any]) -> Attachment:
         if "sample_id" not in frame.columns:
             rule = "must have the column sample_id"
             raise ParameterError("boxes", rule, list(frame.columns), "Add the column.")
-        box_ids = canonical_ids(recorded_ids(frame["sample_id"].to_numpy()))
-        sample_ids = roster.ids if roster.ids is not None else box_ids[:0]
-        rows = pd.Index(sample_ids).get_indexer(pd.Index(box_ids))
-        if (rows < 0).any():
-            raise RecordingError(
-                f"boxes: sample_id {box_ids[rows < 0][0]!s} is none of the record "
-                f"{roster.record}. Declare the samples or record an epoch first."
-            )
-        return write_boxes(folder, frame.assign(sample=rows))
+        box_ids = recorded_ids(frame["sample_id"].to_numpy())
+        return write_boxes(folder, frame.assign(sample=_rows_of("boxes", box_ids, roster)))
 
     return Attachment("boxes", BOXES, write)
+
+
+def tokens(ids: Any, texts: Sequence[Sequence[str]]) -> Attachment:
+    """Texts of the tokens of some documents.
+
+    Args:
+        ids: (n_documents,) in any order, some of the record's.
+        texts: of the tokens of each of them.
+    """
+
+    def write(folder: Path, roster: Roster, n_classes: int | None) -> FileEntry:
+        del n_classes
+        rows = _rows_of("tokens", ids, roster).tolist()
+        if len(rows) != len(texts):
+            rule = f"must be those of {len(rows)} documents, one list per id"
+            raise ParameterError("texts", rule, len(texts), "Pass one list of texts per id.")
+        return write_tokens(folder, dict(zip(rows, texts, strict=True)))
+
+    return Attachment("tokens", TOKENS, write)
+
+
+def _rows_of(what: str, ids: Any, roster: Roster) -> npt.NDArray[np.intp]:
+    """Row positions of samples, each of which may come more than once."""
+    names = canonical_ids(ids)
+    sample_ids = roster.ids if roster.ids is not None else names[:0]
+    rows = pd.Index(sample_ids).get_indexer(pd.Index(names))
+    if (rows < 0).any():
+        raise RecordingError(
+            f"{what}: sample_id {names[rows < 0][0]!s} is none of the record "
+            f"{roster.record}. Declare the samples or record an epoch first."
+        )
+    return np.asarray(rows)
 
 
 def _float_rows(name: str, values: Any) -> npt.NDArray[np.float32]:

@@ -78,10 +78,11 @@ class PixelMaps:
     Args:
         folder: folder of the record in the spool.
         factor: side of the blocks of pixels whose mean is kept, see `record.maps.pool_map`.
+        of_some: whether only some samples have maps: those of the first epoch, in each epoch.
     """
 
-    def __init__(self, folder: Path, factor: int) -> None:
-        self._folder, self._factor = folder / ACCUMULATOR, factor
+    def __init__(self, folder: Path, factor: int, *, of_some: bool = False) -> None:
+        self._folder, self._factor, self._of_some = folder / ACCUMULATOR, factor, of_some
         self._layout = _Layout()
         self._committed = _Layout()  # as of the last epoch that was ended
         self._sums: dict[str, _Sum] = {}
@@ -96,7 +97,8 @@ class PixelMaps:
             CorruptRecordError: if they are damaged.
         """
         manifest = spool.manifest
-        maps = cls(spool.folder, int((manifest.maps or {}).get("factor", 1)))
+        factor = int((manifest.maps or {}).get("factor", 1))
+        maps = cls(spool.folder, factor, of_some=manifest.of_tokens)
         last = spool.last_step
         if last is None:
             maps.remove()
@@ -152,8 +154,11 @@ class PixelMaps:
                 not kept.
         """
         names = set(ids.tolist())
+        mapped = names
+        if self._of_some:
+            mapped = names & (set(self._committed.shapes) if before is not None else self._epoch)
         for some, what in (
-            (names - self._epoch, "a loss but no map"),
+            (mapped - self._epoch, "a loss but no map"),
             (self._epoch - names, "a map but no loss"),
         ):
             if some:

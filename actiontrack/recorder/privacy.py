@@ -86,7 +86,7 @@ class Privacy:
             digests = hash_ids(digests, self.salt)
         return Samples(**{**vars(samples), "paths": None, "input_digests": digests})
 
-    def keeps(self, images: Sequence[bytes]) -> bool:
+    def keeps(self, images: Sequence[Any]) -> bool:
         """Whether images may be recorded; says once that they are not."""
         if images and not self.images and not self._said_so:
             self._said_so = True

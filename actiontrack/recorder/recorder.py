@@ -2,16 +2,12 @@
 
 import logging
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from actiontrack.errors import RecordingError
-from actiontrack.recorder import attachments
 from actiontrack.recorder.arrays import PROBABILITIES_AS_LOGITS, canonical_ids, snapshot
-from actiontrack.recorder.attachments import Attachment
 from actiontrack.recorder.batches import (
     Batch,
     are_probabilities,
@@ -22,8 +18,8 @@ from actiontrack.recorder.batches import (
 )
 from actiontrack.recorder.checks import check_n_classes, metric_values
 from actiontrack.recorder.epoch import EpochRows, Gather
+from actiontrack.recorder.extras import KeepsExtras
 from actiontrack.recorder.lifecycle import open_writer
-from actiontrack.recorder.open_record import OpenRecord
 from actiontrack.recorder.options import Options, empty_manifest
 from actiontrack.recorder.privacy import Privacy
 from actiontrack.recorder.roster import samples_of
@@ -44,7 +40,7 @@ __all__ = ["EpochSummary", "Recorder"]
 logger = logging.getLogger("actiontrack")
 
 
-class Recorder(OpenRecord):
+class Recorder(KeepsExtras):
     """Records the per-sample losses of one split of one MLflow run.
 
     Several threads may use it. It belongs to the process that opened it, see `OpenRecord`: SIGTERM
@@ -131,7 +127,7 @@ class Recorder(OpenRecord):
         patience: float = 30.0,
         durable: bool = False,
     ) -> None:
-        self._privacy = Privacy.of(id_salt, images)
+        privacy = Privacy.of(id_salt, images)
         self._options = Options(
             duplicates=duplicates,
             allow_missing=allow_missing,
@@ -154,14 +150,14 @@ class Recorder(OpenRecord):
             map_dtype=map_dtype,
             precision=precision,
             source=source,
-            privacy=self._privacy,
+            privacy=privacy,
             gathers=gather is not None,
         )
         root = absolute(spool) if spool else spool_root()
         writer = open_writer(
             manifest, self._options, store=store, run_id=run_id, root=root, resume=resume
         )
-        super().__init__(manifest, writer)
+        super().__init__(manifest, writer, privacy)
 
     def update(
         self,
@@ -342,61 +338,6 @@ class Recorder(OpenRecord):
             recorded = canonical_ids(self._privacy.ids(ids))
             self._writer.declare(self._privacy.samples(samples_of(recorded, columns)))
 
-    # What is optional is not worth a failed training: what can't be kept is warned about, whether
-    # it does not fit the samples of the record, is no array, or finds the disk full.
-
-    def log_features(self, ids: Any, features: Any) -> None:
-        """Keep last-layer features, (n_samples, n_features), with ids in any order."""
-        self._attach("features", lambda: attachments.features(self._privacy.ids(ids), features))
-
-    def log_probabilities(self, ids: Any, probabilities: Any) -> None:
-        """Keep what the final model says of each sample, with ids in any order (section 4.1).
-
-        Args:
-            ids: (n_samples,) integers or strings.
-            probabilities: (n_samples, n_classes), each row a distribution over the classes.
-        """
-        self._attach(
-            "probabilities",
-            lambda: attachments.probabilities(self._privacy.ids(ids), probabilities),
-        )
-
-    def log_thumbnails(self, ids: Any, images: Sequence[bytes]) -> None:
-        """Keep one PNG per sample with the run, with ids in any order."""
-        if self._privacy.keeps(images):
-            self._attach(
-                "thumbnails", lambda: attachments.thumbnails(self._privacy.ids(ids), images)
-            )
-
-    def log_pictures(self, name: str, ids: Any, images: Sequence[bytes]) -> None:
-        """Keep one PNG per sample under a name, such as "label" or "prediction".
-
-        Pixel values of label images are class indices. Pictures of an earlier epoch are dropped
-        when the next one is recorded.
-
-        Args:
-            name: letters, digits, dots and underscores.
-            ids: (n_samples,) in any order.
-            images: one PNG per id.
-        """
-        if self._privacy.keeps(images):
-            self._attach(
-                "pictures", lambda: attachments.pictures(name, self._privacy.ids(ids), images)
-            )
-
-    def log_boxes(self, boxes: pd.DataFrame) -> None:
-        """Keep annotated and predicted boxes with the run: galleries and reports draw them.
-
-        Boxes of an earlier epoch are dropped when the next one is recorded.
-
-        Args:
-            boxes: one row per box: sample_id; kind, "truth" or "predicted"; class, its name;
-                score, NaN for the truth; left, top, right, bottom in pixels of the image, from
-                0 and without the last; width and height of the image. Samples without a box
-                have no row.
-        """
-        self._attach("boxes", lambda: attachments.boxes(boxes, self._privacy.ids))
-
     def _batch(self, size: int, **arguments: Any) -> Batch:
         """The batch of a call of `update`; `actiontrack.testing` overrides it."""
         return batch_of(size, **arguments)
@@ -439,12 +380,3 @@ class Recorder(OpenRecord):
             raise RecordingError(
                 f"{self._writer.refused} The epochs of this one are in {self.folder}."
             )
-
-    def _attach(self, what: str, make: Callable[[], Attachment]) -> None:
-        try:
-            with self._state.lock:
-                self._state.check_open(f"log_{what}")
-                self._writer.attach(make())
-        except Exception as error:  # noqa: BLE001 - whatever it is, the training is worth more
-            reason = str(error) or type(error).__name__
-            warnings.warn(f"record {self.name} is left without {what}: {reason}", stacklevel=3)

@@ -15,7 +15,6 @@ have an integer "sample_id"::
 """
 
 import contextlib
-import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +39,11 @@ try:
         SAMPLE_ID,
         KeepsIds,
         ProbeCollator,
+        epochs_begun,
         evaluated_weights,
+        is_inside,
+        moved,
+        precision_of,
         same_rows,
         used_columns,
     )
@@ -72,7 +75,6 @@ _NO_IDS = (
     "integer 'sample_id', also after the Trainer has prepared it: packing drops it, and so may a "
     "data collator of a stream."
 )
-_ROUNDING = 1e-6  # by which a number of whole epochs may miss an integer
 
 
 class ActionTrackCallback(Tracking, TrainerCallback):
@@ -158,7 +160,7 @@ class ActionTrackCallback(Tracking, TrainerCallback):
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Note whether training goes on inside an epoch."""
         del args, control, kwargs
-        self._began_inside = _is_inside(state.epoch)
+        self._began_inside = is_inside(state.epoch)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Evaluate, if that is asked for, and record the epoch."""
@@ -166,9 +168,9 @@ class ActionTrackCallback(Tracking, TrainerCallback):
         assert self.recorder is not None  # noqa: S101 - opened when training began
         if self._data is not None:
             self._evaluate(args, kwargs)
-        is_partial = self.inline and (self._began_inside or _is_inside(state.epoch))
+        is_partial = self.inline and (self._began_inside or is_inside(state.epoch))
         summary = self.recorder.end_epoch(
-            math.ceil(state.epoch - _ROUNDING),
+            epochs_begun(state.epoch),
             delta=self._delta(state.global_step),
             partial=True if is_partial else None,
             n_samples=number_of_samples(kwargs["train_dataloader"]) if is_partial else None,
@@ -264,7 +266,7 @@ class ActionTrackCallback(Tracking, TrainerCallback):
         self, args: Any, model: nn.Module, positions: Any, batch: tuple[Any, Mapping[str, Any]]
     ) -> dict[str, Any]:
         ids, columns = batch
-        inputs = {name: _moved(value, args.device) for name, value in columns.items()}
+        inputs = {name: moved(value, args.device) for name, value in columns.items()}
         return self._update(ids or positions, inputs, model(**inputs))
 
     def _compare(self, args: Any, updates: int, model: nn.Module) -> None:
@@ -275,7 +277,7 @@ class ActionTrackCallback(Tracking, TrainerCallback):
         assert self.recorder is not None  # noqa: S101 - has recorded an epoch
         source = "the training" if self.inline else "the Trainer's evaluation"
         LossCheck(self.recorder, source=source, remedy=_REMEDY).compare_summary(
-            self._summaries[updates], self._reported[updates], precision=_precision(args, model)
+            self._summaries[updates], self._reported[updates], precision=precision_of(args, model)
         )
 
 
@@ -381,7 +383,7 @@ def token_losses(logits: Any, labels: Any, *, shift: bool, ignore_index: int = -
     """
     if shift:
         logits, labels = logits[:, :-1], labels[:, 1:]
-    with full_precision(logits.device):
+    with fullprecision_of(logits.device):
         losses = nn.functional.cross_entropy(
             logits.flatten(0, 1).float(),
             labels.flatten(),
@@ -390,25 +392,6 @@ def token_losses(logits: Any, labels: Any, *, shift: bool, ignore_index: int = -
         )
     counted = (labels != ignore_index).sum(dim=1)
     return losses.view_as(labels).sum(dim=1) / counted
-
-
-def _precision(args: Any, model: nn.Module) -> str:
-    """The type in which the model computes, see `loss_check.differs`."""
-    parameter = next(model.parameters(), None)
-    dtype = torch.float32 if parameter is None else parameter.dtype
-    if args.bf16 or dtype == torch.bfloat16:
-        return "bfloat16"
-    tf32 = args.device.type != "cpu" and torch.get_float32_matmul_precision() != "highest"
-    return "float16" if args.fp16 or dtype == torch.float16 or tf32 or args.tf32 else "float32"
-
-
-def _is_inside(epoch: float | None) -> bool:
-    """Whether a number of epochs is not a whole number."""
-    return epoch is not None and abs(epoch - round(epoch)) > _ROUNDING
-
-
-def _moved(value: Any, device: Any) -> Any:
-    return value.to(device) if hasattr(value, "to") else value
 
 
 def _extract(inputs: Mapping[str, Any], outputs: Any) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What a Hugging Face Trainer does with the items of a dataset before its model gets them."""
 
 import inspect
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,12 +15,17 @@ __all__ = [
     "SAMPLE_ID",
     "KeepsIds",
     "ProbeCollator",
+    "epochs_begun",
     "evaluated_weights",
+    "is_inside",
+    "moved",
+    "precision_of",
     "same_rows",
     "used_columns",
 ]
 
 SAMPLE_ID = "sample_id"
+_ROUNDING = 1e-6  # by which a number of whole epochs may miss an integer
 
 Collate = Callable[[list[Any]], Any]
 
@@ -132,3 +138,28 @@ def evaluated_weights(optimizer: Any) -> Iterator[str]:
         with torch.no_grad():
             for value, saved in zip(parameters, before, strict=True):
                 value.copy_(saved)
+
+
+def precision_of(args: Any, model: nn.Module) -> str:
+    """The type in which the model computes, see `loss_check.differs`."""
+    parameter = next(model.parameters(), None)
+    dtype = torch.float32 if parameter is None else parameter.dtype
+    if args.bf16 or dtype == torch.bfloat16:
+        return "bfloat16"
+    tf32 = args.device.type != "cpu" and torch.get_float32_matmul_precision() != "highest"
+    return "float16" if args.fp16 or dtype == torch.float16 or tf32 or args.tf32 else "float32"
+
+
+def is_inside(epoch: float | None) -> bool:
+    """Whether a number of epochs is not a whole number."""
+    return epoch is not None and abs(epoch - round(epoch)) > _ROUNDING
+
+
+def epochs_begun(epoch: float) -> int:
+    """Number of the epoch in which training is, or which it has just ended."""
+    return math.ceil(epoch - _ROUNDING)
+
+
+def moved(value: Any, device: Any) -> Any:
+    """A value on a device, if it is one that lies on devices."""
+    return value.to(device) if hasattr(value, "to") else value

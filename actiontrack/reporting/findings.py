@@ -317,6 +317,7 @@ def _find_components(
     return tuple(
         (word, name, choose(scores, _OF_COMPONENT, by=f"action_{name}"))
         for name, (word, choose) in product(record.manifest.components, ends)
+        if f"action_{name}" in scores.columns  # a number of tokens is no loss
     )
 
 

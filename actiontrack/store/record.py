@@ -304,7 +304,7 @@ class StoredRecord:
     @property
     def has_maps(self) -> bool:
         """Whether pixel actions were recorded; they are available once recording has ended."""
-        return MAP_INDEX in self.manifest.files
+        return MAP_INDEX in self.manifest.files and not self.manifest.of_tokens
 
     @property
     def map_index(self) -> pd.DataFrame:

@@ -1,0 +1,107 @@
+"""Datasets of a Hugging Face Trainer whose items are documents with ids."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch.utils.data import Dataset
+
+from actiontrack.errors import ParameterError, RecordingError
+from actiontrack.recorder.arrays import canonical_ids
+from actiontrack.recorder.transformers_data import SAMPLE_ID
+
+__all__ = ["Columns", "dataset_of", "ids_of", "prepared_ids", "returns_log_probs"]
+
+
+class Columns(Dataset[Mapping[str, Any]]):
+    """A dataset without the columns that a Trainer removes.
+
+    Args:
+        rows: a map-style dataset.
+        columns: those that stay, or None for all.
+    """
+
+    def __init__(self, rows: Any, columns: frozenset[str] | None) -> None:
+        self.rows, self.columns = rows, columns
+
+    def __len__(self) -> int:
+        """Number of items."""
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        """An item with these columns only."""
+        row = self.rows[index]
+        return {
+            name: row[name] for name in row if self.columns is None or name in self.columns
+        }
+
+
+def dataset_of(trainer: Any, dataset: str) -> Any:
+    """A dataset of a trainer, as it was prepared.
+
+    Args:
+        trainer: the trainer.
+        dataset: "train", "eval", or a name in a dict of evaluation datasets.
+
+    Raises:
+        ParameterError: if there is none, or it has no length.
+    """
+    if dataset == "train":
+        rows = trainer.train_dataset
+    elif isinstance(trainer.eval_dataset, dict):
+        rows = trainer.eval_dataset.get(dataset)
+    else:
+        rows = trainer.eval_dataset if dataset == "eval" else None
+    if rows is None:
+        rule = "must be 'train', 'eval' or the name of one of several evaluation datasets"
+        raise ParameterError("dataset", rule, dataset, "Name one that the trainer has.")
+    if not (hasattr(rows, "__len__") and hasattr(rows, "__getitem__")):
+        rule = "must be a dataset with a length: an epoch of a stream has no end to compare"
+        raise ParameterError("dataset", rule, type(rows).__name__, "Load it into memory.")
+    return rows
+
+
+def ids_of(rows: Any) -> npt.NDArray[Any]:
+    """(n_documents,) ids of a dataset of documents.
+
+    Raises:
+        ParameterError: if items have none, or an id is repeated.
+    """
+    ids = canonical_ids(list(prepared_ids(rows)))
+    names, counts = np.unique(ids, return_counts=True)
+    if (counts > 1).any():
+        raise ParameterError(
+            SAMPLE_ID,
+            "must be that of one document each",
+            f"{int((counts > 1).sum())} repeated ones, the first {names[counts > 1][0]!s}",
+            "Give each document its own id.",
+        )
+    return ids
+
+
+def prepared_ids(rows: Any) -> list[Any]:
+    """Ids of the documents of a dataset, those in packed rows one by one.
+
+    Raises:
+        RecordingError: if items have none.
+    """
+    columns = getattr(rows, "column_names", None)
+    values: Iterable[Any]
+    if columns is not None and SAMPLE_ID in columns:
+        values = rows[SAMPLE_ID]
+    elif columns is None and len(rows) and SAMPLE_ID in rows[0]:
+        values = (row[SAMPLE_ID] for row in rows)
+    else:
+        raise RecordingError(
+            "the dataset has no 'sample_id'. Give every document an integer or text 'sample_id'; "
+            "tokenising and filtering keep it, packing does not: see actiontrack.recorder.trl."
+        )
+    return [
+        name for value in values for name in (value if isinstance(value, list) else [value])
+    ]
+
+
+def returns_log_probs(trainer: Any) -> bool:
+    """Whether its model returns log-probabilities of tokens, as under TRL's SFTTrainer."""
+    return any(kind.__name__ == "SFTTrainer" for kind in type(trainer).__mro__)
