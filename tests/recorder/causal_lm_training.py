@@ -33,6 +33,7 @@ SETTINGS = {
     "disable_tqdm": True,
     "learning_rate": 0.01,
     "logging_steps": 1,
+    "bf16": False,  # TRL computes in it unless told otherwise, on the CPU too
     "dataloader_pin_memory": False,
 }
 TEMPLATE = (
