@@ -87,6 +87,9 @@ from actiontrack.analysis.tables import (
     runs_frame,
     save_frame,
 )
+from actiontrack.analysis.tokens import (
+    token_actions,
+)
 from actiontrack.scores import (
     LOW_IS_HARD,
     hardness_sign,
@@ -146,6 +149,7 @@ __all__ = [
     "score_frame",
     "split_comparable",
     "stability",
+    "token_actions",
     "top_k_overlaps",
     "wrong_label_counts",
 ]

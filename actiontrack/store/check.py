@@ -5,8 +5,10 @@ from typing import Any
 
 from actiontrack.errors import ActionTrackError
 from actiontrack.record.parquet import verified_file
-from actiontrack.record.paths import SAMPLES, SCORES
+from actiontrack.record.paths import SAMPLES, SCORES, TOKENS
+from actiontrack.record.tokens import read_tokens
 from actiontrack.store.record import StoredRecord
+from actiontrack.store.tokens import has_tokens, token_index
 
 __all__ = ["damaged_files", "unreadable_tables"]
 
@@ -47,6 +49,8 @@ def unreadable_tables(record: StoredRecord) -> list[str]:
         (record.has_features, record.features),
         (record.has_probabilities, record.probabilities),
         (record.has_maps, lambda: record.map_index),
+        (has_tokens(record), lambda: token_index(record)),
+        (TOKENS in record.manifest.files, lambda: read_tokens(record.manifest, record.fetch)),
     )
     readers += [read for held, read in optional if held]
     return [message for message in map(_failure, readers) if message]

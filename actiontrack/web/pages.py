@@ -34,6 +34,7 @@ from actiontrack.web.sample_parts import (
     tiles,
     verdict_of,
 )
+from actiontrack.web.tokens_page import tokens_page
 
 __all__ = ["ROUTES", "error_page"]
 
@@ -138,6 +139,7 @@ def sample_page() -> str:
         agreeing=sum(tile["class"] == row["class"] for tile in neighbours),
         verdict=verdict_of(records.ask("verdicts", run_id, record), row["sample_id"]),
         step_name=step_name(view),
+        shows_tokens=samples.shows_tokens(records, run_id, record, sample_id),
         **stage_context(view, sample_id),
         **chosen.context(),
     )
@@ -154,6 +156,7 @@ ROUTES: tuple[Route, ...] = (
     Route(path="/", function=runs_page),
     Route(path="/run", function=run_page),
     Route(path="/sample", function=sample_page),
+    Route(path="/tokens", function=tokens_page),
     Route(path="/compare", function=compare_page),
     Route(path="/review", function=review_page),
     Route(path="/review", function=review_answer, method="POST", needs=EDIT),

@@ -12,6 +12,7 @@ from actiontrack.history import check_choice
 from actiontrack.record.manifest import Manifest
 from actiontrack.scores import unranked
 from actiontrack.store import RunInfo, StoredRecord
+from actiontrack.store.tokens import has_tokens
 from actiontrack.web.images import ImageRoots
 from actiontrack.web.messages import without_paths
 from actiontrack.web.records import Records
@@ -135,6 +136,7 @@ class RunView:
         has_probabilities: whether class probabilities of the final model were recorded.
         has_maps: whether actions of pixels were recorded.
         has_boxes: whether boxes were recorded.
+        has_tokens: whether the loss of each token was recorded, of some samples at least.
         has_images: whether images can be shown by this server.
         pictures: names of further pictures, such as "label" and "prediction".
     """
@@ -152,6 +154,7 @@ class RunView:
     has_probabilities: bool
     has_maps: bool
     has_boxes: bool
+    has_tokens: bool
     has_images: bool
     pictures: tuple[str, ...] = ()
 
@@ -225,6 +228,7 @@ def view_run(
         has_probabilities=opened.has_probabilities,
         has_maps=opened.has_maps,
         has_boxes=opened.has_boxes,
+        has_tokens=has_tokens(opened),
         has_images=opened.has_thumbnails or image_roots.allows(manifest.source),
         pictures=opened.picture_names,
     )

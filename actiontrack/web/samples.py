@@ -15,6 +15,7 @@ from actiontrack.analysis.questions import score_table_of
 from actiontrack.errors import NotFoundError
 from actiontrack.history import Classes, wrong_labels
 from actiontrack.store import StoredRecord
+from actiontrack.store.tokens import has_tokens, token_index
 from actiontrack.web import images
 from actiontrack.web.images import ImageRoots
 from actiontrack.web.permissions import EDIT
@@ -33,7 +34,9 @@ __all__ = [
     "prediction_badges",
     "sample_ranks",
     "sample_row",
+    "shows_tokens",
     "suggestions",
+    "tokens_of",
 ]
 
 #: Badges of a prediction: a text, and whether it is good.
@@ -191,6 +194,25 @@ def map_of(records: Records, run_id: str, record: str | None, sample_id: object)
     """The action of each pixel of a sample as a PNG, transparent where there is none."""
     opened, row = _locate(records, run_id, record, sample_id)
     return images.map_png(opened.pixel_action(row))
+
+
+# Tokens
+
+
+def shows_tokens(
+    records: Records, run_id: str, record: str | None, sample_id: object
+) -> bool:
+    """Whether the loss of each token of a sample was recorded."""
+    opened, row = _locate(records, run_id, record, sample_id)
+    return has_tokens(opened) and int(token_index(opened)["file"].iloc[row]) >= 0
+
+
+def tokens_of(
+    records: Records, run_id: str, record: str | None, sample_id: object
+) -> pd.DataFrame:
+    """The tokens of a sample, see `analysis.token_actions`."""
+    opened, row = _locate(records, run_id, record, sample_id)
+    return analysis.token_actions(opened, opened.samples.sample_ids[row].item())
 
 
 # Verdicts

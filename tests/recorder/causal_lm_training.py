@@ -4,9 +4,7 @@
 The texts are what Python's own manual says of 21 topics, as `help()` shows it.
 """
 
-import copy
 import functools
-import warnings
 from pydoc_data.topics import topics
 
 import numpy as np
@@ -117,16 +115,16 @@ def tiny_model(kind="llama", dropout=0.0):
 
 
 class Batches(TrainerCallback):
-    """Keeps the model as it is before each update, and the batches of each, to compute losses anew."""
+    """Keeps the weights before each update and after each epoch, and what is logged."""
 
     def __init__(self):
-        self.models, self.logs = [], []
+        self.steps, self.epochs, self.logs = [], [], []
 
     def on_step_begin(self, args, state, control, model=None, **kwargs):
-        self.models.append(snapshot(model))
+        self.steps.append(snapshot(model))
 
     def on_epoch_end(self, args, state, control, model=None, **kwargs):
-        self.models.append(snapshot(model))
+        self.epochs.append(snapshot(model))
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         self.logs.append(dict(logs))

@@ -28,6 +28,8 @@ def pages(runs):
         "hostile sample": ("sample", {"run": runs["hostile"], "id": f"{HOSTILE[3]} 2"}),
         "pixels": ("sample", {"run": runs["segmentation"], "id": 3}),
         "boxes": ("sample", {"run": runs["detection"], "id": 3}),
+        "tokens": ("tokens", {"run": runs["language"], "id": 3}),
+        "sample with tokens": ("sample", {"run": runs["language"], "id": 0}),
         "correlations": ("compare", four),
         "scatter": ("compare", four | {"view": "scatter", "x0": 3, "x1": 9}),
         "contrasts": ("compare", four | {"view": "contrasts"}),
@@ -38,7 +40,8 @@ def pages(runs):
 
 KINDS = (
     "runs", "run", "table", "bare run", "interrupted run", "sample", "hostile sample", "pixels",
-    "boxes", "correlations", "scatter", "contrasts", "entropy", "review",
+    "boxes", "tokens", "sample with tokens", "correlations", "scatter", "contrasts", "entropy",
+    "review",
 )  # fmt: skip
 
 

@@ -32,6 +32,8 @@ def every_page(runs):
         yield "run", record | {"show": "table", "order": "easiest", "log": 1}
         yield "sample", record | {"id": first}
         yield "review", record
+    for sample in (0, 3, 12):
+        yield "tokens", {"run": runs["language"], "id": sample}
 
 
 @pytest.fixture(scope="module")
