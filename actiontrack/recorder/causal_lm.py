@@ -90,8 +90,10 @@ def track_causal_lm(
 
     Raises:
         ParameterError: if an argument breaks its rule, or ids are repeated.
-        RecordingError: if documents have no ids.
+        RecordingError: if documents have no ids, or the model is compiled or copied to several
+            devices by one process.
     """
+    _check_hooks_see_outputs(trainer.args)
     ids = ids_of(dataset_of(trainer, dataset) if data is None else data)
     callback = LanguageModelCallback(trainer, ids, dataset=dataset, **options)
     watch(trainer).watchers.append(callback)
@@ -368,8 +370,20 @@ class LanguageModelCallback(Tracking, TrainerCallback):
         self._recorder().note("documents", f"{text}.")
 
 
+def _check_hooks_see_outputs(args: Any) -> None:
+    for what, is_so in (("torch_compile", args.torch_compile), ("DataParallel", args.n_gpu > 1)):
+        if is_so:
+            raise RecordingError(
+                f"{what} can't be recorded: hooks on a compiled model do not see its outputs, and "
+                "those on copies of a model are not told which batch they see. Train with "
+                "torch_compile=False, and with one process per device (torchrun)."
+            )
+
+
 def _is_comparable(trainer: Any) -> bool:
     """Whether the loss of the trainer is the plain cross-entropy of tokens."""
-    plain = trainer.compute_loss_func is None and not trainer.args.label_smoothing_factor
-    other = getattr(trainer, "aux_loss_enabled", False)
-    return plain and not other and getattr(trainer.args, "loss_type", "nll") != "dft"
+    args = trainer.args
+    plain = trainer.compute_loss_func is None and not args.label_smoothing_factor
+    other = getattr(trainer, "aux_loss_enabled", False) or getattr(args, "loss_type", "") == "dft"
+    # For some models the Trainer divides by tokens that are never predicted, too.
+    return plain and not other and getattr(trainer, "_loss_shifts_labels", True)

@@ -102,7 +102,9 @@ class NamesDocuments:
             n_scored = _scored_in_one_row(labels[0].numpy(), starts, lengths)
         else:
             starts = _after_padding(batch.get("attention_mask"), len(names))
-            n_scored = (labels[:, 1:] != _IGNORED).sum(dim=1).tolist()
+            # After padding on the left the first token is predicted by the padding: by nothing.
+            follows = np.arange(labels.shape[1]) > starts[:, None]
+            n_scored = ((labels.numpy() != _IGNORED) & follows).sum(axis=1).tolist()
         own_labels = labels if self.with_labels else None
         return Documents(
             names, lengths, starts.tolist(), n_scored, len(rows), in_one_row, own_labels
@@ -153,6 +155,10 @@ class TokenLosses:
             sums = row.new_zeros(len(counts)).index_add_(0, places.to(row.device), row)
         else:
             sums = losses.sum(dim=1)
+            if any(documents.starts):  # less that of the first token, which padding predicts
+                starts = torch.tensor(documents.starts, device=losses.device)
+                first = losses.gather(1, (starts - 1).clamp(min=0)[:, None])[:, 0]
+                sums = sums - torch.where(starts > 0, first, 0.0)
         return (sums / counts).float()
 
     def total(self) -> tuple[torch.Tensor, torch.Tensor]:
