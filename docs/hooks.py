@@ -43,10 +43,13 @@ PUBLIC = (
     *("analysis.changes", "analysis.cluster.connection", "analysis.cluster.scores"),
     *("analysis.exploration", "analysis.questions"),
     *("record.digest", "record.losses", "record.manifest", "record.maps", "record.paths"),
-    *("record.pictures", "record.rasters", "record.samples", "record.steps", "record.vectors"),
-    *("recorder.autolog", "recorder.compact", "recorder.criterion", "recorder.keras"),
+    *("record.pictures", "record.rasters", "record.samples", "record.steps", "record.tokens"),
+    "record.vectors",
+    *("recorder.autolog", "recorder.causal_lm", "recorder.compact", "recorder.criterion"),
+    "recorder.keras",
     *("recorder.lightgbm", "recorder.lightning", "recorder.loss_check", "recorder.privacy"),
-    *("recorder.sklearn", "recorder.torch", "recorder.transformers", "recorder.ultralytics"),
+    *("recorder.sklearn", "recorder.torch", "recorder.transformers", "recorder.trl"),
+    "recorder.ultralytics",
     "recorder.xgboost",
 )
 _OFFERED = (

@@ -4,10 +4,10 @@ MISSING = """
 import importlib
 import sys
 from actiontrack.errors import MissingDependencyError
-for name in ("lightning", "pytorch_lightning", "transformers", "keras", "xgboost", "lightgbm",
-             "sklearn"):
+for name in ("lightning", "pytorch_lightning", "transformers", "trl", "keras", "xgboost",
+             "lightgbm", "sklearn"):
     sys.modules[name] = None
-for name in ("keras", "lightgbm", "lightning", "sklearn", "transformers", "xgboost"):
+for name in ("causal_lm", "keras", "lightgbm", "lightning", "sklearn", "transformers", "xgboost"):
     try:
         importlib.import_module(f"actiontrack.recorder.{name}")
     except MissingDependencyError as error:
@@ -24,6 +24,7 @@ actiontrack.autolog(disable=True)
 def test_a_missing_library_is_named_with_the_pip_command(in_subprocess):
     prefix, backend = "actiontrack.recorder.", "needs Keras 3 and a backend, see KERAS_BACKEND"
     assert in_subprocess(MISSING).stdout.splitlines() == [
+        f"{prefix}causal_lm needs Transformers: pip install 'actiontrack[transformers]'",
         f"{prefix}keras {backend}: pip install 'actiontrack[keras]'",
         f"{prefix}lightgbm needs LightGBM: pip install 'actiontrack[lightgbm]'",
         f"{prefix}lightning needs Lightning: pip install 'actiontrack[lightning]'",
@@ -32,6 +33,19 @@ def test_a_missing_library_is_named_with_the_pip_command(in_subprocess):
         f"{prefix}xgboost needs XGBoost: pip install 'actiontrack[xgboost]'",
         f"{prefix}lightning needs Lightning: pip install 'actiontrack[lightning]'",
     ]
+
+
+def test_trl_is_named_where_transformers_alone_is_installed(in_subprocess):
+    code = """
+import sys
+sys.modules["trl"] = None
+try:
+    import actiontrack.recorder.trl
+except Exception as error:
+    print(error)
+"""
+    text = "actiontrack.recorder.trl needs TRL: pip install 'actiontrack[trl]'\n"
+    assert in_subprocess(code).stdout == text
 
 
 def test_the_core_knows_no_adapter(in_subprocess):
