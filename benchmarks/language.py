@@ -88,7 +88,9 @@ class _Training:
         )
         pieces.train_from_iterator(texts, training)
         self._tokenizer = PreTrainedTokenizerFast(
-            tokenizer_object=pieces, pad_token="<pad>", eos_token="<end>"
+            tokenizer_object=pieces,
+            pad_token="<pad>",
+            eos_token="<end>",  # noqa: S106
         )
         texts = [text for text in texts if len(text) > 20]
         self._data = Dataset.from_dict({"sample_id": list(range(len(texts))), "text": texts})

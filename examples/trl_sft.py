@@ -1,4 +1,4 @@
-"""A tiny language model on Python's own manual, packed. Run: python examples/trl_sft.py [epochs]."""
+"""A tiny language model on Python's manual, packed. Run: python examples/trl_sft.py [epochs]."""
 # ruff: noqa: INP001, T201
 
 import sys
@@ -30,7 +30,10 @@ special = ["<pad>", "<end>"]
 trainer = trainers.BpeTrainer(vocab_size=800, special_tokens=special, show_progress=False)
 pieces.train_from_iterator(rows["completion"], trainer)
 tokenizer = PreTrainedTokenizerFast(
-    tokenizer_object=pieces, pad_token="<pad>", eos_token="<end>", model_max_length=512
+    tokenizer_object=pieces,
+    pad_token="<pad>",
+    eos_token="<end>",
+    model_max_length=512,  # noqa: S106
 )
 size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
 config = LlamaConfig(vocab_size=800, num_attention_heads=4, max_position_embeddings=512, **size)

@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 #: Definition of the loss of a pixel where the maps are those of tokens, one row high.
-TOKEN_LOSS = "token_cross_entropy"
+TOKEN_LOSS = "token_cross_entropy"  # noqa: S105 - no secret
 
 _MAX_MANIFEST_BYTES = 64 * 2**20  # half a million files; parsed it takes up to 25 times of it
 

@@ -35,7 +35,6 @@ try:
 
     from actiontrack.recorder.causal_lm_batches import Documents, TokenLosses
     from actiontrack.recorder.causal_lm_check import EvaluationMean, LoggedMean
-    from actiontrack.recorder.causal_lm_tokens import TokensOfDocuments
     from actiontrack.recorder.causal_lm_data import (
         Columns,
         dataset_of,
@@ -43,6 +42,7 @@ try:
         prepared_ids,
         returns_log_probs,
     )
+    from actiontrack.recorder.causal_lm_tokens import TokensOfDocuments
     from actiontrack.recorder.causal_lm_watch import watch
     from actiontrack.recorder.torch import gather
     from actiontrack.recorder.torch_probe import evaluating, tried
@@ -203,9 +203,7 @@ class LanguageModelCallback(Tracking, TrainerCallback):
         del args, state, control, kwargs
         self._logged.end_update()
 
-    def on_log(
-        self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any
-    ) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         """Compare the loss of training batches with what the Trainer logs."""
         del control
         if not self.sees_training or "loss" not in (logs or {}):
@@ -213,7 +211,8 @@ class LanguageModelCallback(Tracking, TrainerCallback):
         mean, n_documents = self._logged.value(), self._logged.n_documents
         self._logged.forget()
         if self._checks and math.isfinite(mean):  # the Trainer leaves NaN out of its mean
-            self._compare(args, state, kwargs["model"], mean, float(logs["loss"]), n_documents)
+            precision = precision_of(args, kwargs["model"])
+            self._compare(state, mean, float(logs["loss"]), n_documents, precision)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Record the epoch, after a pass of our own if there is one."""
@@ -240,7 +239,8 @@ class LanguageModelCallback(Tracking, TrainerCallback):
         self._end_epoch(state)
         if self._checks and f"{prefix}_loss" in metrics:
             reported = float(metrics[f"{prefix}_loss"])
-            self._compare(args, state, kwargs["model"], mean, reported, n_documents)
+            precision = precision_of(args, kwargs["model"])
+            self._compare(state, mean, reported, n_documents, precision)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Finish the record."""
@@ -312,7 +312,8 @@ class LanguageModelCallback(Tracking, TrainerCallback):
     def _batches(self, args: Any) -> Iterator[Mapping[str, Any]]:
         trainer = self._trainer
         rows = dataset_of(trainer, self._dataset)
-        columns = frozenset(trainer._signature_columns) if args.remove_unused_columns else None
+        used = trainer._signature_columns  # noqa: SLF001 - see `Watch`
+        columns = frozenset(used) if args.remove_unused_columns else None
         share = range(args.process_index, len(rows), args.world_size)
         return iter(
             DataLoader(
@@ -335,18 +336,14 @@ class LanguageModelCallback(Tracking, TrainerCallback):
         self._warn_of_unscored()
 
     def _compare(
-        self, args: Any, state: Any, model: Any, mean: float, reported: float, n_documents: int
+        self, state: Any, mean: float, reported: float, n_documents: int, precision: str
     ) -> None:
-        if args.world_size > 1 or self.recorder is None:
+        if self._trainer.args.world_size > 1:
             return
         source = "the training" if self.sees_training else "the Trainer's evaluation"
-        LossCheck(self.recorder, source=source, remedy=_REMEDY).compare(
-            epochs_begun(state.epoch),
-            mean,
-            reported,
-            n_documents,
-            precision=precision_of(args, model),
-        )
+        check = LossCheck(self._recorder(), source=source, remedy=_REMEDY)
+        step = epochs_begun(state.epoch)
+        check.compare(step, mean, reported, n_documents, precision=precision)
 
     def _warn_of_missing(self) -> None:
         """Name the documents that are not in the dataset that the trainer has prepared."""

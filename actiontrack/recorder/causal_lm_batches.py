@@ -137,7 +137,7 @@ class TokenLosses:
     """The loss of each token of one batch, on the device.
 
     Attributes:
-        losses: (n_rows, n_tokens − 1), the loss of token t + 1 at position t; 0 where there is none.
+        losses: (n_rows, n_tokens − 1), of token t + 1 at position t; 0 where there is no loss.
         scored: of that shape, which of them count.
     """
 

@@ -51,7 +51,7 @@ class LoggedMean:
 
 
 class EvaluationMean:
-    """What a Trainer reports as "eval_loss": batches weigh as many rows of the dataset as they have."""
+    """What a Trainer reports as "eval_loss": batches weigh by their rows of the dataset."""
 
     def __init__(self) -> None:
         self.forget()

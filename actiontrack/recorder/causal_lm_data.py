@@ -32,9 +32,7 @@ class Columns(Dataset[Mapping[str, Any]]):
     def __getitem__(self, index: int) -> Mapping[str, Any]:
         """An item with these columns only."""
         row = self.rows[index]
-        return {
-            name: row[name] for name in row if self.columns is None or name in self.columns
-        }
+        return {name: row[name] for name in row if self.columns is None or name in self.columns}
 
 
 def dataset_of(trainer: Any, dataset: str) -> Any:
@@ -97,9 +95,7 @@ def prepared_ids(rows: Any) -> list[Any]:
             "the dataset has no 'sample_id'. Give every document an integer or text 'sample_id'; "
             "tokenising and filtering keep it, packing does not: see actiontrack.recorder.trl."
         )
-    return [
-        name for value in values for name in (value if isinstance(value, list) else [value])
-    ]
+    return [name for value in values for name in (value if isinstance(value, list) else [value])]
 
 
 def returns_log_probs(trainer: Any) -> bool:

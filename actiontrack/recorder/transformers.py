@@ -383,7 +383,7 @@ def token_losses(logits: Any, labels: Any, *, shift: bool, ignore_index: int = -
     """
     if shift:
         logits, labels = logits[:, :-1], labels[:, 1:]
-    with fullprecision_of(logits.device):
+    with full_precision(logits.device):
         losses = nn.functional.cross_entropy(
             logits.flatten(0, 1).float(),
             labels.flatten(),

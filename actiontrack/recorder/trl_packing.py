@@ -24,8 +24,8 @@ _REFUSED = {
         "document"
     ),
     "bfd_split": (
-        "long documents are cut into pieces that don't see each other: the loss of a document would "
-        "be another one than that of the whole"
+        "long documents are cut into pieces that don't see each other: the loss of a document "
+        "would be another one than that of the whole"
     ),
 }
 

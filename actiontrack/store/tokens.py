@@ -30,8 +30,8 @@ def token_index(record: StoredRecord) -> pd.DataFrame:
     if not has_tokens(record):
         raise NotFoundError(
             f"record {record.name} of run {record.run.run_id} ({record.run.name}) holds no losses "
-            "of tokens. Record them with tokens=… of track_sft or track_causal_lm; they are written "
-            "when recording ends."
+            "of tokens. Record them with tokens=… of track_sft or track_causal_lm; they are "
+            "written when recording ends."
         )
     index: pd.DataFrame = record.cached(
         "token index", lambda: read_map_index(record.manifest, record.fetch)

@@ -199,17 +199,13 @@ def map_of(records: Records, run_id: str, record: str | None, sample_id: object)
 # Tokens
 
 
-def shows_tokens(
-    records: Records, run_id: str, record: str | None, sample_id: object
-) -> bool:
+def shows_tokens(records: Records, run_id: str, record: str | None, sample_id: object) -> bool:
     """Whether the loss of each token of a sample was recorded."""
     opened, row = _locate(records, run_id, record, sample_id)
     return has_tokens(opened) and int(token_index(opened)["file"].iloc[row]) >= 0
 
 
-def tokens_of(
-    records: Records, run_id: str, record: str | None, sample_id: object
-) -> pd.DataFrame:
+def tokens_of(records: Records, run_id: str, record: str | None, sample_id: object) -> pd.DataFrame:
     """The tokens of a sample, see `analysis.token_actions`."""
     opened, row = _locate(records, run_id, record, sample_id)
     return analysis.token_actions(opened, opened.samples.sample_ids[row].item())

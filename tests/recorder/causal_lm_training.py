@@ -62,7 +62,10 @@ def tokenizer():
         texts().values(), trainers.BpeTrainer(vocab_size=400, special_tokens=special)
     )
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=inner, pad_token="<pad>", eos_token="<end>", chat_template=TEMPLATE
+        tokenizer_object=inner,
+        pad_token="<pad>",
+        eos_token="<end>",
+        chat_template=TEMPLATE,  # noqa: S106
     )
     fast.model_max_length = 512
     return fast

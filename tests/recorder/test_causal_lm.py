@@ -190,7 +190,9 @@ def test_a_training_that_ends_inside_an_epoch_keeps_that_one_apart(train, histor
 def test_a_compiled_model_is_refused(tmp_path, run_id):
     args = TrainingArguments(str(tmp_path), **SETTINGS, torch_compile=True)
     trainer = Trainer(tiny_model(), args, train_dataset=tokenised(), data_collator=PADDED)
-    with pytest.raises(RecordingError, match="^torch_compile can't be recorded: hooks on a compiled"):
+    with pytest.raises(
+        RecordingError, match=r"^torch_compile can't be recorded: hooks on a compiled"
+    ):
         track_causal_lm(trainer, run_id=run_id)
 
 

@@ -40,9 +40,7 @@ BFD = {"packing": True, "max_length": 128}
 def train(tmp_path, run_id):
     """A function that trains an SFTTrainer in the test's run, recorded as `given` says."""
 
-    def fit(
-        kind="text", *, tracks=({},), data=None, model=None, peft=None, resume=None, **options
-    ):
+    def fit(kind="text", *, tracks=({},), data=None, model=None, peft=None, resume=None, **options):
         args = SFTConfig(str(tmp_path / "out"), **(SETTINGS | options))
         data = documents(kind) if data is None else data
         batches = Batches()
@@ -241,14 +239,14 @@ def test_ids_must_be_there_and_each_its_own(train):
     with pytest.raises(RecordingError, match=r"^the dataset has no 'sample_id'\. Give every"):
         train(data=nameless)
     same = documents().map(lambda _: {"sample_id": 1})
-    with pytest.raises(ParameterError, match="^sample_id: must be that of one document each"):
+    with pytest.raises(ParameterError, match=r"^sample_id: must be that of one document each"):
         train(data=same)
 
 
 def test_only_the_training_set_is_recorded_inline(train):
-    with pytest.raises(ParameterError, match="^dataset: must be 'train' in mode inline"):
+    with pytest.raises(ParameterError, match=r"^dataset: must be 'train' in mode inline"):
         train(tracks=[{"dataset": "eval"}])
-    with pytest.raises(ParameterError, match="^dataset: must be 'train', 'eval' or the name"):
+    with pytest.raises(ParameterError, match=r"^dataset: must be 'train', 'eval' or the name"):
         train(tracks=[{"dataset": "other", "mode": "probe"}])
 
 
