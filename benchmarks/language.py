@@ -36,8 +36,9 @@ from benchmarks.measure import Figure, Spread, keep, options, ratios
 
 _LENGTH = 256  # of a row, in tokens
 _VOCABULARY = 2000
+_ENDS = {"pad_token": "<pad>", "eos_token": "<end>"}
 _SHARED: dict[str, Any] = {
-    "num_train_epochs": 2,
+    "num_train_epochs": 1,
     "learning_rate": 1e-3,
     "report_to": "none",
     "save_strategy": "no",
@@ -50,7 +51,7 @@ _SHARED: dict[str, Any] = {
 
 def main(argv: Sequence[str]) -> int:
     """Measure and print."""
-    given = options(__doc__, argv, turns=7, hidden=128)
+    given = options(__doc__, argv, turns=7, hidden=64)
     logging.set_verbosity_error()
     datasets.disable_progress_bars()
     torch.set_num_threads(1)
@@ -84,14 +85,10 @@ class _Training:
         pieces = Tokenizer(models.BPE())
         pieces.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         training = trainers.BpeTrainer(
-            vocab_size=_VOCABULARY, special_tokens=["<pad>", "<end>"], show_progress=False
+            vocab_size=_VOCABULARY, special_tokens=list(_ENDS.values()), show_progress=False
         )
         pieces.train_from_iterator(texts, training)
-        self._tokenizer = PreTrainedTokenizerFast(
-            tokenizer_object=pieces,
-            pad_token="<pad>",
-            eos_token="<end>",  # noqa: S106
-        )
+        self._tokenizer = PreTrainedTokenizerFast(tokenizer_object=pieces, **_ENDS)
         texts = [text for text in texts if len(text) > 20]
         self._data = Dataset.from_dict({"sample_id": list(range(len(texts))), "text": texts})
         tokens = self._tokenizer(texts, truncation=True, max_length=_LENGTH)["input_ids"]

