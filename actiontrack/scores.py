@@ -295,7 +295,7 @@ SCORES: dict[str, Score] = {
     ),
     "perplexity": Score(
         function=np.errstate(over="ignore")(lambda losses, _: np.exp(final_loss(losses))),
-        inputs=("losses", "n_tokens"), hard="high", unit="", sentence="e to the final loss",
+        inputs=("losses", "n_tokens"), hard="high", unit="tokens", sentence="e to the final loss",
     ),
     "aum": Score(
         function=area_under_margin, inputs=("margin",), hard="low", unit="logits",

@@ -161,7 +161,8 @@ def test_a_certain_prediction_has_entropy_zero_without_a_sign():
 def test_the_table_holds_every_score_of_a_classifier():
     table = scores.score_table(make_history(n_steps=4, n_samples=30))
     assert table.columns.tolist() == [
-        "sample_id", "label", *(name for name in scores.SCORES if name != "action_NAME"),
+        "sample_id", "label",
+        *(name for name in scores.SCORES if name not in {"action_NAME", "perplexity", "n_tokens"}),
     ]  # fmt: skip
 
 
@@ -183,9 +184,9 @@ def test_a_sample_that_missed_a_step_has_no_late_margin():
 
 def test_the_columns_of_the_table_keep_their_names_and_order():
     assert list(scores.SCORES) == [
-        "action", "mean_loss", "final_loss", "loss_variance", "action_NAME", "aum", "late_margin",
-        "confidence", "variability", "el2n", "forgetting", "final_entropy", "p_wrong",
-        "suggested_class", "p_suggested", "predicted", "correct", "n_steps",
+        "action", "mean_loss", "final_loss", "loss_variance", "action_NAME", "perplexity",
+        "aum", "late_margin", "confidence", "variability", "el2n", "forgetting", "final_entropy", "p_wrong",
+        "suggested_class", "p_suggested", "predicted", "correct", "n_tokens", "n_steps",
     ]  # fmt: skip
 
 
@@ -194,6 +195,18 @@ def test_the_action_of_the_table_is_the_sum_of_the_losses():
     table = scores.score_table(history)
     np.testing.assert_allclose(table["action"], pd.DataFrame(history.losses).sum(), rtol=1e-6)
     assert (table["n_steps"] == 4).all()
+
+
+def test_a_language_model_has_perplexities_and_no_action_of_a_number_of_tokens():
+    counts = np.array([[3.0, 7.0], [3.0, 8.0]])
+    table = scores.score_table(
+        history([[1, 2], [0, 800]], components={"n_tokens": counts, "box": counts})
+    )
+    assert table["perplexity"].tolist() == [1.0, np.inf]
+    assert table["n_tokens"].tolist() == [3, 8]  # at the last step
+    assert table["action_box"].tolist() == [6, 15]
+    assert "action_n_tokens" not in table.columns
+    assert "n_tokens" in scores.unranked()
 
 
 def test_losses_alone_give_the_scores_of_losses():

@@ -13,11 +13,11 @@ from actiontrack.record.manifest import Manifest
 from actiontrack.record.parquet import (
     Fetch,
     _table,
-    any_values,
     column_values,
     columns_of,
     corrupt_on_error,
     open_any,
+    optional_texts,
     write_table,
 )
 from actiontrack.record.paths import TOKENS
@@ -52,7 +52,7 @@ def read_tokens(manifest: Manifest, fetch: Fetch) -> pd.DataFrame:
     table = columns_of(file, ("sample", "text"))
     with corrupt_on_error(TOKENS):
         samples = column_values(table["sample"], np.dtype(np.int64))
-        texts = any_values(table["text"], file.stored)
+        texts = optional_texts(table, "text", file.stored)
         tokens = pd.DataFrame({"sample": samples, "text": pd.Series(texts, dtype="str")})
     if not tokens["sample"].between(0, manifest.n_samples - 1).all():
         raise CorruptRecordError(

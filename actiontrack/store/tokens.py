@@ -58,7 +58,8 @@ def token_action(record: StoredRecord, sample: int) -> npt.NDArray[np.float32]:
             f"the tokens of sample {record.samples.sample_ids[sample]!s} were not recorded: the "
             "record holds those of some documents only. Raise tokens=… of the recording."
         )
-    return read_map(record.manifest, record.fetch, index, sample)[0]
+    actions: npt.NDArray[np.float32] = read_map(record.manifest, record.fetch, index, sample)[0]
+    return actions
 
 
 def token_texts(record: StoredRecord, sample: int) -> Sequence[str] | None:

@@ -33,6 +33,7 @@ from actiontrack.record.pictures import (
 )
 from actiontrack.record.samples import Samples, read_samples, write_samples
 from actiontrack.record.steps import Block, StepEntry, StepTotals
+from actiontrack.record.tokens import read_tokens, write_tokens
 from actiontrack.record.vectors import (
     read_features,
     read_probabilities,
@@ -163,6 +164,7 @@ def write_record(folder):
         {"sample": each, "kind": "truth", "class": "cat", "score": np.nan} for each in range(N)
     ]
     files["boxes.parquet"] = write_boxes(folder, pd.DataFrame(boxes).assign(**sides))
+    files["tokens.parquet"] = write_tokens(folder, {1: ["a", "b"], 4: ["猫"]})
     maps = [rng.random((2, 3)).astype(np.float32) if each else None for each in range(N)]
     files |= write_maps(folder, maps)
     manifest = Manifest(
@@ -186,6 +188,7 @@ def read_everything(manifest, fetch):
         "features.parquet": lambda: read_features(manifest, fetch),
         "probabilities.parquet": lambda: read_probabilities(manifest, fetch),
         "boxes.parquet": lambda: read_boxes(manifest, fetch),
+        "tokens.parquet": lambda: read_tokens(manifest, fetch),
     }
     for name in manifest.files:
         if name in read_file:
