@@ -107,6 +107,6 @@ def test_a_damaged_file_of_texts_is_told(language, read, column):
         recorder.log_tokens(["c"], [TEXTS["c"]])
         spool = recorder._writer.spool
         spool.add_file(TOKENS, write_table(spool.folder / TOKENS, _table(columns)))
-    with pytest.raises(CorruptRecordError, match="tokens.parquet"):
+    with pytest.raises(CorruptRecordError, match=r"tokens\.parquet"):
         token_texts(read(), 0)
     assert unreadable_tables(read())
