@@ -51,7 +51,7 @@ _SHARED: dict[str, Any] = {
 
 def main(argv: Sequence[str]) -> int:
     """Measure and print."""
-    given = options(__doc__, argv, turns=7, hidden=64)
+    given = options(__doc__, argv, turns=7, hidden=128)
     logging.set_verbosity_error()
     datasets.disable_progress_bars()
     torch.set_num_threads(1)

@@ -204,17 +204,28 @@ def token_losses_of(outputs: Any, labels: torch.Tensor) -> TokenLosses | None:
 
 
 def _cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """(n_rows, n_tokens) float32, some rows at a time: logits are the largest thing there is."""
-    flat, labels = logits.flatten(0, 1), targets.flatten().to(logits.device)
-    n_rows = max(1, _LOGITS // flat.shape[1])
+    """(n_rows, n_tokens) float32. Logits are the largest thing there is: none of them is copied."""
+    labels = targets.to(logits.device)
+    losses = torch.zeros_like(labels, dtype=torch.float32)
+    size = max(1, _LOGITS // logits.shape[2])
     with torch.no_grad(), full_precision(logits.device):
-        pieces = [
-            nn.functional.cross_entropy(
-                flat[start : start + n_rows].float(),
-                labels[start : start + n_rows],
-                ignore_index=_IGNORED,
-                reduction="none",
-            )
-            for start in range(0, len(flat), n_rows)
-        ]
-    return torch.cat(pieces).view_as(targets)
+        for row, (first, end) in enumerate(_spans(labels)):
+            for start in range(first, end, size):
+                part = slice(start, min(start + size, end))
+                losses[row, part] = nn.functional.cross_entropy(
+                    logits[row, part].float(),
+                    labels[row, part],
+                    ignore_index=_IGNORED,
+                    reduction="none",
+                )
+    return losses
+
+
+def _spans(labels: torch.Tensor) -> list[tuple[int, int]]:
+    """Where the first token of each row that counts is, and the end of the last one."""
+    n_rows, n_tokens = labels.shape
+    if labels.device.type != "cpu":  # to know would be to wait for the device
+        return [(0, n_tokens)] * n_rows
+    scored = (labels != _IGNORED).numpy()
+    ends = np.where(scored.any(axis=1), n_tokens - scored[:, ::-1].argmax(axis=1), 0)
+    return list(zip(scored.argmax(axis=1).tolist(), ends.tolist(), strict=True))

@@ -55,7 +55,7 @@ def test_pages_of_runs_do_not_overlap(records):
     [
         (
             RunFilter(experiments=("others",)),
-            {"training", "regression", "segmentation", "detection"},
+            {"training", "regression", "segmentation", "detection", "language"},
         ),
         (RunFilter(models=("mlp",)), {"mlp-0", "mlp-1"}),
         (RunFilter(datasets=("digits",), text="MLP-1"), {"mlp-1"}),
@@ -139,6 +139,8 @@ def test_the_view_of_a_run_says_what_its_record_offers(records, runs):
     assert (classifier.has_maps, classifier.has_boxes) == (False, False)
     assert view("segmentation").pictures == ("label", "prediction")
     assert view("detection").has_boxes
+    assert view("language").has_tokens
+    assert not view("language").has_maps
     assert not view("regression").has_labels
     suggesting = {name for name in runs if view(name).has_suggestions}
     classifiers = {"mlp-0", "mlp-1", "linear-0", "linear-1", "hostile", "stopped", "training"}
