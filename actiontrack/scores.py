@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from actiontrack.ensembles import ensemble_entropy, ensemble_mean, entropy, min_max
 from actiontrack.errors import ParameterError
 from actiontrack.history import DELTA_KINDS, FloatArray, LossHistory, classification_measures
 from actiontrack.label_errors import evidence_of
@@ -190,45 +191,6 @@ def forgetting(correct: npt.NDArray[np.bool_]) -> ScoreArray:
     events = (correct[:-1] & ~correct[1:]).sum(axis=0).astype(np.float64)
     events[~correct.any(axis=0)] = np.inf
     return np.asarray(events)
-
-
-def min_max(scores: FloatArray) -> ScoreArray:
-    """Scores scaled to [0, 1] by the smallest and largest finite one; equal ones to 0 (4.1)."""
-    values = np.asarray(scores, dtype=np.float64)
-    finite = values[np.isfinite(values)]
-    low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
-    return np.asarray((values - low) / (high - low if high > low else 1.0))
-
-
-def ensemble_mean(scores: FloatArray) -> ScoreArray:
-    """Mean over models of (n_models, n_samples) scores (section 4.1, Fig. 6b)."""
-    return _mean(scores)
-
-
-def entropy(probabilities: FloatArray) -> ScoreArray:
-    """Predictive entropy −Σ p ln p of (n_samples, n_classes) probabilities, in nats (eq. 6).
-
-    >>> entropy(np.array([[1.0, 0.0], [0.5, 0.5]])).round(4).tolist()
-    [0.0, 0.6931]
-    """
-    p = np.asarray(probabilities, dtype=np.float64)
-    # 0 - …, so that a certain prediction has entropy 0.0 and not -0.0
-    return np.asarray(0.0 - np.where(p > 0, p * np.log(np.where(p > 0, p, 1.0)), 0.0).sum(axis=-1))
-
-
-def ensemble_entropy(probabilities: FloatArray) -> ScoreArray:
-    """Entropy of the mean distribution of several models, in nats (eq. 6, section 4.1).
-
-    Args:
-        probabilities: (n_models, n_samples, n_classes).
-
-    Returns:
-        (n_samples,) float64; models that are certain of different classes give a high entropy.
-
-    >>> ensemble_entropy(np.array([[[1.0, 0.0]], [[0.0, 1.0]]])).round(4).tolist()
-    [0.6931]
-    """
-    return entropy(np.asarray(probabilities).mean(axis=0, dtype=np.float64))
 
 
 @dataclass(frozen=True, kw_only=True)

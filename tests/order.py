@@ -30,8 +30,9 @@ SLOW_FILES = (
     "tests/recorder/test_boosting", "tests/recorder/test_ending", "tests/recorder/test_format_1",
     "tests/recorder/test_causal_lm", "tests/recorder/test_keras", "tests/recorder/test_lightning",
     "tests/recorder/test_partial_training", "tests/recorder/test_sklearn",
-    "tests/recorder/test_transformers", "tests/recorder/test_trl", "tests/recorder/test_ultralytics",
-    "tests/reporting/", "tests/server/", "tests/test_audit", "tests/test_sbom",
+    "tests/recorder/test_transformers", "tests/recorder/test_trl",
+    "tests/recorder/test_ultralytics", "tests/reporting/", "tests/server/", "tests/test_audit",
+    "tests/test_sbom",
     "tests/web/test_alone", "tests/web/test_charts", "tests/web/test_schema",
 )  # fmt: skip
 

@@ -185,8 +185,8 @@ def test_a_sample_that_missed_a_step_has_no_late_margin():
 def test_the_columns_of_the_table_keep_their_names_and_order():
     assert list(scores.SCORES) == [
         "action", "mean_loss", "final_loss", "loss_variance", "action_NAME", "perplexity",
-        "aum", "late_margin", "confidence", "variability", "el2n", "forgetting", "final_entropy", "p_wrong",
-        "suggested_class", "p_suggested", "predicted", "correct", "n_tokens", "n_steps",
+        "aum", "late_margin", "confidence", "variability", "el2n", "forgetting", "final_entropy",
+        "p_wrong", "suggested_class", "p_suggested", "predicted", "correct", "n_tokens", "n_steps",
     ]  # fmt: skip
 
 
