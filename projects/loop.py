@@ -20,6 +20,7 @@ from projects.params.training import LoopParams, TrainParams
 __all__ = [
     "Augmentation",
     "Compute",
+    "Forward",
     "LossFunction",
     "Observe",
     "choose_compute",
@@ -38,6 +39,9 @@ Observe = Callable[[object, Tensor, Tensor], None]
 
 #: Outputs of the model (batch, …) and targets (batch, …) to the mean loss of the batch.
 LossFunction = Callable[[Tensor, Tensor], Tensor]
+
+#: Outputs of a model on a batch, of (model, ids, images, targets).
+Forward = Callable[[Any, Any, Any, Any], Any]
 
 #: Changes images (batch, C, H, W) and targets (batch, …) of a training batch at random, together.
 Augmentation = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]
@@ -61,9 +65,19 @@ class Compute:
 
     def forward(self, model: nn.Module, images: Tensor) -> Tensor:
         """Logits (batch, n_classes) in float32, the pass itself in bfloat16 under autocast."""
+        logits: Tensor = self.outputs(_of_images, model, None, images, None)
+        return logits
+
+    def outputs(self, forward: Forward, *batch: Any) -> Any:
+        """What a function of a model and a batch gives, see `forward`; a tensor in float32."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-            logits: Tensor = model(images)
-        return logits.float()
+            outputs = forward(*batch)
+        return outputs.float() if isinstance(outputs, Tensor) else outputs
+
+
+def _of_images(model: Any, ids: Any, images: Any, targets: Any) -> Any:
+    del ids, targets
+    return model(images)
 
 
 def choose_compute(params: LoopParams) -> Compute:
@@ -192,6 +206,7 @@ def train_epoch(
     loss_function: LossFunction = nn.functional.cross_entropy,
     augment: Augmentation | None = None,
     epoch: int | None = None,
+    forward: Forward = _of_images,
 ) -> float:
     """Update the model on every training image once, each batch shared by the group.
 
@@ -222,7 +237,7 @@ def train_epoch(
         if epoch is not None:
             set_learning_rate(optimizer, params, epoch + position / n_batches)
         images, targets = augment(batch[0], batch[1], generator) if augment else batch
-        logits = compute.forward(model, images)
+        logits = compute.outputs(forward, model, ids, images, targets)
         loss = loss_function(logits, targets)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -249,6 +264,7 @@ def evaluate(
     observe: Observe,
     group: Group = ALONE,
     batch_size: int = PROBE_BATCH,
+    forward: Forward = _of_images,
 ) -> None:
     """Evaluation pass (section 4.1): eval mode, no augmentation, the split's own order."""
     model.eval()
@@ -259,4 +275,4 @@ def evaluate(
         device=compute.device,
         group=group,
     ):
-        observe(ids, compute.forward(model, images), targets)
+        observe(ids, compute.outputs(forward, model, ids, images, targets), targets)

@@ -118,6 +118,7 @@ class Session:
             group=self.group,
             loss_function=self.task.training_loss(self.params),
             augment=self.task.augment,
+            forward=self.task.forward,
             epoch=epoch,
         )
 
@@ -138,6 +139,7 @@ class Session:
             observe=observe,
             group=group,
             batch_size=self.task.probe_batch,
+            forward=self.task.forward,
         )
 
 

@@ -9,7 +9,7 @@ from actiontrack.store import Store
 from projects.distributed import process_group
 from projects.params.detection import DetectionParams
 from projects.params.reading import parse, run_main
-from projects.tasks.detection import Detection
+from projects.tasks.whole_detection import detection_task
 from projects.train import assist, train
 
 __all__ = ["main"]
@@ -22,7 +22,7 @@ def main(argv: Sequence[str]) -> int:
         0, or the exit code of `StoreError` if something could not be uploaded.
     """
     params = parse(DetectionParams, argv)
-    store, task = Store(), Detection()
+    store, task = Store(), detection_task(params)
     with process_group() as group:
         if not group.is_main:
             assist(params, group, task)

@@ -257,7 +257,9 @@ def _take_single_stage(model: Any, taken: ImageLosses, restored: ExitStack) -> N
                 compute(targets[s], {k: v[s] for k, v in outputs.items()}, anchors[s], matched[s])
                 for s in slices
             ]
-            taken.losses.update({name: torch.stack([part[name] for part in alone]) for name in losses})
+            taken.losses.update(
+                {name: torch.stack([part[name] for part in alone]) for name in losses}
+            )
             if counts_foreground:
                 taken.counts["n_foreground"] = torch.stack([(rows >= 0).sum() for rows in matched])
         return losses
@@ -365,7 +367,9 @@ class _Chosen:
         """Classification and box regression of all proposals."""
         counted = _Counted(("loss_classifier", "loss_box_reg"), "n_proposals")
         sizes = [len(labels) for labels in self.labels]
-        parts = zip(*(part.split(sizes) for part in outputs), self.labels, self.encoded, strict=True)
+        parts = zip(
+            *(part.split(sizes) for part in outputs), self.labels, self.encoded, strict=True
+        )
         for logits, offsets, labels, encoded in parts:
             counted.add(fastrcnn_loss(logits, offsets, [labels], [encoded]), len(labels))
         return counted

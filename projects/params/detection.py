@@ -12,7 +12,9 @@ __all__ = ["DetectionParams"]
 
 AUTO = "auto"
 _PREFIX = "voc:"
-_WITH_WEIGHTS = "ssd300_vgg16"  # torchvision has weights for the backbone of this one
+_WITHOUT_WEIGHTS = "ssd_small"  # torchvision has weights for the backbones of all others
+_WITH_WEIGHTS = "ssd300_vgg16"
+_OF_ONE_SIZE = frozenset({"ssd_small", "ssd300_vgg16", "ssdlite320_mobilenet_v3_large"})
 
 
 def _to_dataset(value: object) -> object:
@@ -27,17 +29,26 @@ Dataset = Annotated[str, BeforeValidator(_to_dataset), rule("must be voc:PATH")]
 
 
 class DetectionParams(AdamWParams):
-    """Train a detector and record the three losses of every image, and those of every object."""
+    """Train a detector and record the losses of every image, of an SSD also of every object."""
 
     dataset: Dataset = Field("voc:VOCdevkit", description="folder in the layout of VOC 2007")
-    model: Literal["ssd_small", "ssd300_vgg16"] = Field(
-        "ssd_small", description="SSD over a small backbone, or the paper's SSD300"
+    model: Literal[
+        "ssd_small",
+        "ssd300_vgg16",
+        "fasterrcnn_mobilenet_v3_large_320_fpn",
+        "retinanet_resnet50_fpn",
+        "fcos_resnet50_fpn",
+        "ssdlite320_mobilenet_v3_large",
+    ] = Field(
+        "ssd_small",
+        description="SSD over a small backbone, the paper's SSD300, or one of torchvision's",
     )
     epochs: int = Field(12, ge=1, description="passes over the training split")
     batch_size: int = Field(16, ge=1, description="images per update")
     learning_rate: float = Field(2e-3, gt=0, description="step size at its peak")
     weights: Literal["none", "imagenet"] = Field(
-        "none", description="of ssd300_vgg16's backbone to start from; imagenet downloads them"
+        "none",
+        description="of the backbone to start from, not ssd_small's; imagenet downloads them",
     )
     augment: Literal["none", "flip"] = Field(
         "flip", description="training images only: mirror every other one"
@@ -58,10 +69,11 @@ class DetectionParams(AdamWParams):
     metric: Literal["epoch", "end", "never"] = Field(
         "epoch", description="when to compute the mean average precision"
     )
+    image_size: int = Field(0, ge=0, description="side of the images; 0 = the detector's own")
 
     @model_validator(mode="after")
     def _fit_model(self) -> Self:
-        if self.weights == "none" or self.model == _WITH_WEIGHTS:
+        if self.weights == "none" or self.model != _WITHOUT_WEIGHTS:
             return self
         if self.is_given("model"):
             raise ParameterError(
@@ -72,6 +84,17 @@ class DetectionParams(AdamWParams):
             )
         self.adapt("model", _WITH_WEIGHTS)
         return self
+
+    @model_validator(mode="after")
+    def _fit_size(self) -> Self:
+        if not self.image_size or self.model not in _OF_ONE_SIZE:
+            return self
+        raise ParameterError(
+            "image_size",
+            f"must be 0 for model {self.model}, which has a size of its own",
+            self.image_size,
+            "Leave it out, or pass another --model.",
+        )
 
     @property
     def path(self) -> str:

@@ -8,7 +8,7 @@ the losses are normalised. Evaluation passes run in eval mode on images as they 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,7 @@ from actiontrack.errors import MissingDependencyError
 from actiontrack.recorder import EpochSummary, Recorder
 from projects.datasets.voc import DetectionSplit, VocSettings, open_voc
 from projects.loading import Normalisation
+from projects.models.detectors import WHOLE_DETECTORS
 from projects.models.ssd import DETECTORS, PackedSSD, build_detector
 from projects.params.detection import DetectionParams
 from projects.params.reading import validate
@@ -30,7 +31,7 @@ from projects.tasks.task import Task, Trained, metric_name
 if TYPE_CHECKING:
     from torchmetrics.detection import MeanAveragePrecision
 
-__all__ = ["Detection", "ObjectRecorder", "box_table", "voc_settings"]
+__all__ = ["Detection", "ObjectRecorder", "box_table", "unpacked", "voc_settings"]
 
 IMAGE_LOSS = "multibox"
 OBJECT_LOSS = "multibox_of_object"
@@ -90,7 +91,7 @@ class Detection(Task):
     """
 
     probe_batch = 32
-    recorder_class = ObjectRecorder
+    recorder_class: ClassVar[type[Recorder]] = ObjectRecorder
 
     def __init__(self) -> None:
         self._params = validate(DetectionParams, {})
@@ -136,7 +137,7 @@ class Detection(Task):
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The loss of a batch that torchvision computes: classification and box regression."""
-        return self._built.total(outputs, _unpacked(targets))
+        return self._built.total(outputs, unpacked(targets))
 
     def recorder_options(
         self,
@@ -164,7 +165,7 @@ class Detection(Task):
     def record(self, recorder: Any, ids: Any, outputs: Tensor, targets: Tensor) -> None:
         """Record each image and each object; measure the detections of an evaluation pass."""
         packed = self._built
-        losses = multibox_losses(packed, outputs, _unpacked(targets))
+        losses = multibox_losses(packed, outputs, unpacked(targets))
         of_images = losses.of_images()
         recorder.update(ids, sum(of_images.values()), components=of_images)
         matched = losses.object_matched > 0
@@ -237,7 +238,7 @@ def voc_settings(params: DetectionParams) -> VocSettings:
     """What to read of the dataset, at the size that the detector works on."""
     return VocSettings(
         path=params.path,
-        side=DETECTORS[params.model].side,
+        side=params.image_size or _side_of(params.model),
         train_set=params.train_set,
         test_set=params.test_set,
         classes=params.classes,
@@ -245,6 +246,10 @@ def voc_settings(params: DetectionParams) -> VocSettings:
         difficult=params.difficult,
         **params.selection,
     )
+
+
+def _side_of(model: str) -> int:
+    return (DETECTORS if model in DETECTORS else WHOLE_DETECTORS)[model].side
 
 
 def box_table(images: DetectionSplit, predictions: Sequence[Mapping[str, Tensor]]) -> pd.DataFrame:
@@ -283,7 +288,7 @@ def _box_rows(
     return pd.DataFrame(head | sides | size)
 
 
-def _unpacked(targets: Tensor) -> list[Target]:
+def unpacked(targets: Tensor) -> list[Target]:
     """Boxes and labels of each image from its rows with a label, (B, M, 5)."""
     return [
         {"boxes": rows[:, 1:], "labels": rows[:, 0].long()}

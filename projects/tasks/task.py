@@ -95,6 +95,16 @@ class Task(ABC):
     def build(self, params: Any, train: Any) -> nn.Module:
         """A model with fresh weights for the images of the training split."""
 
+    def forward(
+        self,
+        model: Any,
+        ids: Any,  # noqa: ARG002 - a default
+        images: Tensor,
+        targets: Tensor,  # noqa: ARG002 - a default
+    ) -> Any:
+        """Outputs of the model on a batch: by default those that it has of the images alone."""
+        return model(images)
+
     @abstractmethod
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Mean loss of a batch, as it is recorded."""
