@@ -49,7 +49,7 @@ PUBLIC = (
     "recorder.keras",
     *("recorder.lightgbm", "recorder.lightning", "recorder.loss_check", "recorder.privacy"),
     *("recorder.sklearn", "recorder.torch", "recorder.transformers", "recorder.trl"),
-    "recorder.ultralytics",
+    *("recorder.torchvision", "recorder.ultralytics"),
     "recorder.xgboost",
 )
 _OFFERED = (

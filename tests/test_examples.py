@@ -7,7 +7,7 @@ from helpers import ROOT
 from actiontrack.store import RunQuery, Store
 
 SCRIPTS = sorted((ROOT / "examples").glob("*.py"))
-RECORDS = {"hf_trainer": 2, "ultralytics_detect": 2}
+RECORDS = {"hf_trainer": 2, "torchvision_detector": 2, "ultralytics_detect": 2}
 RUNS = {"sklearn_partial_fit": 3}
 
 
@@ -38,4 +38,4 @@ def test_every_example_is_short_and_in_the_table():
     for script in SCRIPTS:
         assert f"[{script.name}]({script.name})" in table
         assert len(script.read_text(encoding="utf-8").splitlines()) <= 60
-    assert len(SCRIPTS) == 10
+    assert len(SCRIPTS) == 12

@@ -5,15 +5,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from actiontrack.errors import ParameterError
+from actiontrack.record.rasters import as_png
 from actiontrack.recorder.arrays import to_host
 
-__all__ = ["MIN_SCORE", "Boxes", "class_name_of"]
+__all__ = ["MIN_SCORE", "MOST_PICTURES", "Boxes", "class_name_of", "small_picture"]
 
 #: Detections with a lower score are left out.
 MIN_SCORE = 0.05
 
+#: Pictures are kept of as many images, about 50 kB each.
+MOST_PICTURES = 1000
+
+_PICTURE_SIDE = 192  # pixels of the longer side
 _SIDES = ("left", "top", "right", "bottom")
 
 
@@ -33,6 +39,14 @@ def class_name_of(class_names: Sequence[str] | Mapping[int, str]) -> Mapping[int
             rule = "must be the name of each label, that of the background first"
             raise ParameterError("class_names", rule, {label: name}, "Pass texts.")
     return names
+
+
+def small_picture(image: Any) -> bytes:
+    """A PNG of at most 192 pixels a side of an image, a tensor (3, H, W) of values in 0..1."""
+    pixels = (image.detach().float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0)
+    picture = Image.fromarray(pixels.cpu().numpy())
+    picture.thumbnail((_PICTURE_SIDE, _PICTURE_SIDE))
+    return as_png(picture)
 
 
 class Boxes:

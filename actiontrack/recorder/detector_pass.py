@@ -125,6 +125,8 @@ class _Sampler:
 
 def as_lists(items: Sequence[Any]) -> tuple[Any, ...]:
     """Items (image, target) as a batch: images of any size, and their targets."""
+    if not all(isinstance(item, list | tuple) for item in items):
+        return tuple(items)  # refused by `images_and_targets`
     return tuple(zip(*items, strict=True))
 
 

@@ -25,7 +25,7 @@ import pandas as pd
 
 from actiontrack.errors import MissingDependencyError, RecordingError
 from actiontrack.recorder.arrays import to_host
-from actiontrack.recorder.detector_boxes import Boxes, class_name_of
+from actiontrack.recorder.detector_boxes import MOST_PICTURES, Boxes, class_name_of, small_picture
 from actiontrack.recorder.detector_losses import (
     COUNTS,
     ImageLosses,
@@ -112,9 +112,8 @@ class _Detecting(Tracking):
         self._batches = []
         if summary is None or not batches:
             return summary
-        rebuilt, own = (
-            torch.stack([batch[part] for batch in batches]).double().cpu() for part in (0, 1)
-        )
+        rebuilt = torch.stack([batch[0] for batch in batches]).double().cpu()
+        own = torch.stack([batch[1] for batch in batches]).double().cpu()
         difference = (rebuilt - own).abs().nan_to_num(nan=torch.inf)
         row = int(torch.where(rebuilt.isfinite() | own.isfinite(), difference, 0).argmax())
         LossCheck(recorder, source="the model's own loss of a batch", remedy=_REMEDY).compare(
@@ -261,7 +260,8 @@ class DetectorProbe(_Detecting):
         class_names: of the labels, a mapping or a sequence that begins with the background's.
         batch_size: for a dataset; a DataLoader has its own.
         boxes: keep the annotated boxes, in pixels of the images that the model gets, and those that
-            the trained model detects with a score of 0.05 or more: one more pass at the end.
+            the trained model detects with a score of 0.05 or more: one more pass at the end. Of up
+            to 1,000 images small pictures are kept with them.
         seed: of what a Faster, Mask or Keypoint R-CNN draws of each image.
         options: further arguments of `actiontrack.Recorder`, such as ``run_id``.
 
@@ -325,7 +325,7 @@ class DetectorProbe(_Detecting):
         recorder = self.recorder
         if self._boxes and recorder is not None and not recorder.closed and _rank() == 0:
             try:
-                recorder.log_boxes(self._all_boxes())
+                self._keep_boxes(recorder)
             except Exception as error:  # noqa: BLE001 - the losses are worth more than the boxes
                 warnings.warn(
                     f"record {recorder.name} is left without boxes: {error}", stacklevel=2
@@ -340,7 +340,8 @@ class DetectorProbe(_Detecting):
 
     def _losses_of(self, batch: Any, rows: slice = slice(None)) -> tuple[Any, ImageLosses]:
         """Ids and losses of a batch, or of some of its images."""
-        images, targets = (part[rows] for part in images_and_targets(batch))
+        images, targets = images_and_targets(batch)
+        images, targets = images[rows], targets[rows]
         ids = ids_of(targets, self._id_key)
         seeds = [seed_of(sample_id, self._seed) for sample_id in _plain(ids)]
         device = next(self._detector.parameters()).device
@@ -353,9 +354,10 @@ class DetectorProbe(_Detecting):
         )
         return ids, losses
 
-    def _all_boxes(self) -> pd.DataFrame:
-        """What is annotated, and what the model detects, on one process."""
+    def _keep_boxes(self, recorder: Recorder) -> None:
+        """Keep what is annotated and what the model detects, and small pictures beneath."""
         boxes, device = Boxes(self._class_names), next(self._detector.parameters()).device
+        pictures: dict[Any, bytes] = {}
         with evaluating(self._detector):
             for _, batch in self._loader_of(1, 0):
                 images, targets = images_and_targets(batch)
@@ -363,7 +365,11 @@ class DetectorProbe(_Detecting):
                 boxes.add("truth", ids, images, targets)
                 detected = self._detector([image.to(device) for image in images])
                 boxes.add("predicted", ids, images, [_on_host(found) for found in detected])
-        return boxes.frame()
+                if len(pictures) <= MOST_PICTURES:
+                    pictures |= zip(_plain(ids), map(small_picture, images), strict=True)
+        recorder.log_boxes(boxes.frame())
+        if len(pictures) <= MOST_PICTURES:
+            recorder.log_thumbnails(list(pictures), list(pictures.values()))
 
 
 def _plain(ids: Any) -> list[Any]:
