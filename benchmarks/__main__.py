@@ -1,6 +1,7 @@
 """The benchmarks, and benchmarks/RESULTS.md from what they say: `make bench`.
 
-All but `speednet` and `stacked`, which train for minutes and are started by their own names.
+All but `speednet`, `stacked` and `detectors`, which train for minutes and are started by their own
+names.
 Each runs in a process of its own, one after the other. Name some to run only those:
 `python -m benchmarks correlation storage`. RESULTS.md keeps the latest figure of each.
 """

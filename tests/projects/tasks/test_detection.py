@@ -414,6 +414,10 @@ def test_without_torchmetrics_the_command_that_installs_it_is_named(cells, monke
             "weights: must be none for model ssd_small, got 'imagenet'. "
             "Pass --weights none or --model ssd300_vgg16."
         )),
+        (["--image_size", "96"], (
+            "image_size: must be 0 for model ssd_small, which has a size of its own, got 96. "
+            "Leave it out, or pass another --model."
+        )),
     ],
 )  # fmt: skip
 def test_a_wrong_parameter_is_refused(argv, expected):
