@@ -23,7 +23,7 @@ _PICTURE_SIDE = 192  # pixels of the longer side
 _SIDES = ("left", "top", "right", "bottom")
 
 
-def class_name_of(class_names: Sequence[str] | Mapping[int, str]) -> Mapping[int, str]:
+def class_name_of(class_names: Sequence[Any] | Mapping[int, Any]) -> Mapping[int, str]:
     """The name of each label.
 
     Args:

@@ -395,7 +395,7 @@ class _Chosen:
 
     def _objects(self, outputs: Tensor) -> Iterator[tuple[Any, Tensor, Tensor, Tensor]]:
         """Target, outputs, proposals and matched objects of each image."""
-        parts = outputs.split([len(rows) for rows in self.with_object])
+        parts = torch.split(outputs, [len(rows) for rows in self.with_object])
         for image, rows in enumerate(self.with_object):
             yield (
                 self.targets[image],

@@ -396,13 +396,9 @@ def _of_all_processes(frame: pd.DataFrame) -> pd.DataFrame:
     dist.gather_object(frame, parts, dst=0)
     if parts is None:
         return frame
-    first = {
-        sample_id: rank
-        for rank, part in reversed(list(enumerate(parts)))
-        for sample_id in part["sample_id"]
-    }
-    chosen = [part[part["sample_id"].map(first) == rank] for rank, part in enumerate(parts)]
-    return pd.concat(chosen, ignore_index=True)
+    whole = pd.concat(parts, keys=range(len(parts)), names=["rank"]).reset_index("rank")
+    first = whole.groupby("sample_id")["rank"].transform("first")  # samplers pad with copies
+    return whole[whole["rank"] == first].drop(columns="rank").reset_index(drop=True)
 
 
 def _moved(before: pd.DataFrame, after: pd.DataFrame) -> Any:

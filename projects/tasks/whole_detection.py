@@ -88,7 +88,8 @@ class WholeDetection(Detection):
                 recorded = self._params.mode != "probe"
                 taken = stack.enter_context(per_image(detector)) if recorded else []
                 losses = model(images, objects)
-            return Outcome(torch.stack(list(losses.values())).sum(), *taken)
+            total = torch.stack(list(losses.values())).sum()
+            return Outcome(total, taken[0] if taken else None)
         pixels, seeds = self._built_whole.pixels(images), [seed_of(name) for name in ids]
         with _computed_once(detector):
             alone = losses_alone(detector, pixels, objects, seeds)
@@ -122,7 +123,12 @@ class WholeDetection(Detection):
             return
         detections: list[Mapping[str, Tensor]] = []
         self._detects = True
-        session.evaluate(images, lambda _, outputs, __: detections.extend(outputs.detections))
+
+        def observe(ids: Any, outputs: Any, targets: Any) -> None:
+            del ids, targets
+            detections.extend(outputs.detections)
+
+        session.evaluate(images, observe)
         self._detects = False
         recorder.log_boxes(box_table(images, detections))
 
