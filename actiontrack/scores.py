@@ -52,7 +52,9 @@ __all__ = [
 
 #: EL2N is meant for the early steps of training (Paul et al. 2021); the mean is over these many.
 EL2N_STEPS = 10
-_COUNTS = {"n_tokens"}  # components that are no losses
+_COUNTS = {  # components that are no losses: of a document, and of an image for a detector
+    "n_tokens", "n_foreground", "n_anchors", "n_proposals", "n_masks", "n_keypoints",
+}  # fmt: skip
 _SAMPLES = 2**14  # whose variance is computed at once
 
 ScoreArray = npt.NDArray[np.float64]

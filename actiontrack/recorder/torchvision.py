@@ -398,7 +398,8 @@ def _of_all_processes(frame: pd.DataFrame) -> pd.DataFrame:
         return frame
     whole = pd.concat(parts, keys=range(len(parts)), names=["rank"]).reset_index("rank")
     first = whole.groupby("sample_id")["rank"].transform("first")  # samplers pad with copies
-    return whole[whole["rank"] == first].drop(columns="rank").reset_index(drop=True)
+    chosen: pd.DataFrame = whole[whole["rank"] == first].drop(columns="rank")
+    return chosen.reset_index(drop=True)
 
 
 def _moved(before: pd.DataFrame, after: pd.DataFrame) -> Any:

@@ -4,6 +4,7 @@ import contextlib
 import copy
 import random
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from detecting import NAMES, SIZES, Pictures, detector
 from torch.utils.data import DataLoader, Subset
 
 from actiontrack.errors import ParameterError, RecordingError
+from actiontrack.recorder.detector_losses import per_image
 from actiontrack.recorder.detector_pass import as_lists, losses_alone, seed_of
 from actiontrack.recorder.torchvision import DetectorProbe, RecordedDetector, batch_losses
 from actiontrack.testing import AdapterTests, AdapterTraining
@@ -347,3 +349,49 @@ class TestProbe(OfDetectors):
         by_id = sorted(pictures.items, key=lambda item: item[1]["image_id"])
         with torch.random.fork_rng(), torch.no_grad():
             return [sum(map(float, twin([image], [target]).values())) for image, target in by_id]
+
+
+WORKER = """
+import sys
+sys.path.insert(0, sys.argv[3])
+import torch
+import torch.distributed as dist
+from detecting import Pictures, detector
+from actiontrack.recorder.torchvision import DetectorProbe, RecordedDetector
+from actiontrack.store import Store
+
+dist.init_process_group("gloo")
+rank = dist.get_rank()
+options = {"store": Store(sys.argv[1]) if rank == 0 else None, "run_id": sys.argv[2]}
+model, pictures = detector("ssd"), Pictures(4)
+parallel = torch.nn.parallel.DistributedDataParallel(model)
+probe = DetectorProbe(parallel, Pictures(5), batch_size=2, **options)
+track = RecordedDetector(parallel, **options)
+images, targets = (part[rank::2] for part in pictures.batch)
+with probe, track:
+    sum(track(images, targets).values()).backward()
+    track.end_epoch()
+    probe.after_epoch()
+print(track.recorder.synced and probe.recorder.synced)
+dist.destroy_process_group()
+"""
+
+
+def test_two_processes_make_one_record_of_each_kind(in_two_processes, store, run_id, read):
+    printed = in_two_processes(WORKER, store.tracking_uri, run_id, Path(__file__).parent)
+    assert printed == ["True\n"] * 2
+    inline, probe = read("train-inline"), read("test-probe")
+    assert inline.history().sample_ids.tolist() == [40, 50, 60, 70]
+    assert probe.history().sample_ids.tolist() == [30, 40, 50, 60, 70]
+    model, pictures = detector(SSDLITE), Pictures()
+    n_objects = {target["image_id"]: len(target["boxes"]) for _, target in pictures}
+    for record, ids in ((inline, [40, 50, 70]), (probe, [30, 40, 50, 70])):
+        truth = record.boxes[record.boxes["kind"] == "truth"]
+        assert truth.groupby("sample_id").size().to_dict() == {
+            name: n_objects[name] for name in ids
+        }
+    images, targets = pictures.batch
+    with per_image(model) as taken:
+        model(images[0:4:2], targets[0:4:2])
+    rows = [inline.history().sample_ids.tolist().index(name) for name in pictures.ids[0:4:2]]
+    np.testing.assert_allclose(inline.history().losses[0, rows], taken[0].total, rtol=1e-5)

@@ -76,6 +76,19 @@ def test_where_images_are_missing_no_caption_describes_them(new_run, store, spoo
         assert (part.figure, part.caption) == (None, NO_IMAGES)
 
 
+def test_counts_are_no_parts_of_the_loss(new_run, store, spool):
+    losses, run_id = np.linspace(1, 2, 10), new_run()
+    with Recorder(run_id=run_id, store=store, spool=spool) as recorder:
+        components = {"part": losses / 2, "n_anchors": np.full(10, 256)}
+        recorder.update(np.arange(10), losses, components=components)
+        recorder.end_epoch()
+    record = store.open_record(run_id)
+    headings = [part.heading for part in reporting.run_report(record).sections]
+    assert "action_n_anchors" not in record.scores()
+    assert "Hardest samples by part" in headings
+    assert not any("anchors" in heading for heading in headings)
+
+
 def test_samples_without_a_finite_action_are_counted(new_run, store, spool, history):
     losses = history.losses.copy()
     losses[1, 3] = np.nan
