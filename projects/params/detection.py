@@ -14,6 +14,7 @@ AUTO = "auto"
 _PREFIX = "voc:"
 _WITHOUT_WEIGHTS = "ssd_small"  # torchvision has weights for the backbones of all others
 _WITH_WEIGHTS = "ssd300_vgg16"
+_OF_ANY_SIZE = "fasterrcnn_mobilenet_v3_large_320_fpn"
 _OF_ONE_SIZE = frozenset({"ssd_small", "ssd300_vgg16", "ssdlite320_mobilenet_v3_large"})
 
 
@@ -72,6 +73,20 @@ class DetectionParams(AdamWParams):
     image_size: int = Field(0, ge=0, description="side of the images; 0 = the detector's own")
 
     @model_validator(mode="after")
+    def _fit_size(self) -> Self:
+        if not self.image_size or self.model not in _OF_ONE_SIZE:
+            return self
+        if self.is_given("model"):
+            raise ParameterError(
+                "image_size",
+                f"must be 0 for model {self.model}, which has a size of its own",
+                self.image_size,
+                f"Leave it out, or pass --model {_OF_ANY_SIZE}.",
+            )
+        self.adapt("model", _OF_ANY_SIZE)
+        return self
+
+    @model_validator(mode="after")
     def _fit_model(self) -> Self:
         if self.weights == "none" or self.model != _WITHOUT_WEIGHTS:
             return self
@@ -84,17 +99,6 @@ class DetectionParams(AdamWParams):
             )
         self.adapt("model", _WITH_WEIGHTS)
         return self
-
-    @model_validator(mode="after")
-    def _fit_size(self) -> Self:
-        if not self.image_size or self.model not in _OF_ONE_SIZE:
-            return self
-        raise ParameterError(
-            "image_size",
-            f"must be 0 for model {self.model}, which has a size of its own",
-            self.image_size,
-            "Leave it out, or pass another --model.",
-        )
 
     @property
     def path(self) -> str:

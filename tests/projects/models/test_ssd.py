@@ -5,7 +5,7 @@ import torch
 from torchvision.models.detection.ssd import SSD
 
 from actiontrack.errors import ParameterError
-from projects.models.ssd import DETECTORS, PackedSSD, SmallBackbone, build_detector
+from projects.models.ssd import PackedSSD, SmallBackbone, build_detector
 
 
 @pytest.fixture(scope="module")
@@ -91,11 +91,3 @@ def test_what_there_is_not_is_refused(name, changes, expected):
     with pytest.raises(ParameterError) as caught:
         build_detector(name, **({"n_classes": 2} | changes))
     assert str(caught.value) == expected
-
-
-def test_every_detector_that_is_offered_exists():
-    from typing import get_args
-
-    from projects.params.detection import DetectionParams
-
-    assert get_args(DetectionParams.model_fields["model"].annotation) == tuple(DETECTORS)

@@ -414,9 +414,9 @@ def test_without_torchmetrics_the_command_that_installs_it_is_named(cells, monke
             "weights: must be none for model ssd_small, got 'imagenet'. "
             "Pass --weights none or --model ssd300_vgg16."
         )),
-        (["--image_size", "96"], (
+        (["--image_size", "96", "--model", "ssd_small"], (
             "image_size: must be 0 for model ssd_small, which has a size of its own, got 96. "
-            "Leave it out, or pass another --model."
+            "Leave it out, or pass --model fasterrcnn_mobilenet_v3_large_320_fpn."
         )),
     ],
 )  # fmt: skip
@@ -424,6 +424,12 @@ def test_a_wrong_parameter_is_refused(argv, expected):
     with pytest.raises(ParameterError) as caught:
         parse(DetectionParams, argv)
     assert str(caught.value) == expected
+
+
+def test_a_size_of_the_images_chooses_a_detector_that_takes_any():
+    params = parse(DetectionParams, ["--image_size", "96", "--weights", "imagenet"])
+    assert params.model == "fasterrcnn_mobilenet_v3_large_320_fpn"
+    assert params.adapted == {"model"}
 
 
 def test_parameters_survive_the_way_through_text():
