@@ -22,6 +22,7 @@ RESULTS = HERE / "RESULTS.md"
 KEPT = HERE / "results.json"
 ALL = (
     "training",
+    "language",
     "updates",
     "storage",
     "steps",
@@ -39,7 +40,7 @@ ALL = (
     "yolo",
 )
 PACKAGES = (
-    *("mlflow", "torch", "numpy", "scipy", "pandas", "pyarrow"),
+    *("mlflow", "torch", "transformers", "trl", "numpy", "scipy", "pandas", "pyarrow"),
     *("aum", "blosc2"),
 )
 
