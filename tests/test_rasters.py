@@ -69,6 +69,15 @@ def test_what_is_no_raster_image_is_refused(content):
         open_raster(content)
 
 
+def test_an_opener_that_lacks_its_plugin_refuses_a_file_in_the_same_words(monkeypatch):
+    def opened(*_args, **_options):  # as Ultralytics 8.4.190 puts it in the place of Pillow's
+        raise ModuleNotFoundError("No module named 'pi_heif'")
+
+    monkeypatch.setattr(Image, "open", opened)
+    with pytest.raises(DataError, match=message("the file is no image that can be shown.")):
+        open_raster(b"no image")
+
+
 PIXELS = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3) * 14
 
 

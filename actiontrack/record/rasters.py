@@ -40,7 +40,12 @@ _BROWSER_TYPES = {
 }  # fmt: skip
 _MAX_BYTES = 64 * 2**20
 _MAX_PIXELS = 2**26
-_FAILURES = (OSError, SyntaxError, ValueError, EOFError, MemoryError, Image.DecompressionBombError)
+#: ImportError: Ultralytics replaces Pillow's `open` by one that asks for a plugin (pi-heif) where
+#: Pillow can't tell what a file is.
+_FAILURES = (
+    *(OSError, SyntaxError, ValueError, EOFError, MemoryError, ImportError),
+    Image.DecompressionBombError,
+)
 _TAG_FAILURES = (*_FAILURES, struct.error, KeyError, IndexError, TypeError, OverflowError)
 
 #: How an image is turned upright, by the value of its tag (EXIF 2.32, tag 0x0112).

@@ -11,6 +11,7 @@ from actiontrack.analysis.sentences import (
     describe_neighbours,
     describe_noise,
     describe_pixel_classes,
+    describe_slices,
     describe_stability,
     describe_wrong_labels,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "describe_noise",
     "describe_pixel_classes",
     "describe_run",
+    "describe_slices",
     "describe_stability",
     "describe_wrong_labels",
     "detection_figure",

@@ -46,8 +46,8 @@ _Result = TypeVar("_Result")
 CHUNK = 64  # files per task: a future per file costs as much as decoding a small image
 _MAX_THREADS = 16
 SMALL = 96 * 96  # pixels; below, one thread is the fastest
-FAILURES = (
-    *(OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error),
+FAILURES = (  # ImportError: Ultralytics has Pillow look for a plugin before it gives a file up
+    *(OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, ImportError),
     Image.DecompressionBombError,
 )
 

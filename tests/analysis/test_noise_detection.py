@@ -45,7 +45,7 @@ def test_noise_detection_agrees_with_scikit_learn_for_every_score(noisy_runs):
 def test_a_noise_summary_has_mean_and_deviation_over_runs_best_first(noisy_runs):
     frame = analysis.noise_detection(noisy_runs[0], ks=[5, 10])
     summary = analysis.noise_summary(frame)
-    assert len(summary) == 11 * 2
+    assert len(summary) == 12 * 2
     assert summary["auroc_mean"].is_monotonic_decreasing
     for row in summary.itertuples():
         values = frame.query(f"score == '{row.score}' and k == {row.k}")

@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import torch
 import yaml
 from PIL import Image
 from sklearn.datasets import load_digits
@@ -12,6 +13,14 @@ from sklearn.datasets import load_digits
 # Before the import of Ultralytics, which keeps settings and asks for updates.
 _SETTINGS = tempfile.TemporaryDirectory(prefix="yolo-settings-")
 os.environ |= {"YOLO_CONFIG_DIR": _SETTINGS.name, "YOLO_OFFLINE": "true"}
+
+# It changes how NumPy and PyTorch print, and how Pillow opens files, for the whole process.
+_PRINTED, _OPEN = np.get_printoptions(), Image.open
+from ultralytics import YOLO  # noqa: E402
+
+np.set_printoptions(**_PRINTED)
+torch.set_printoptions(profile="default")
+Image.open = _OPEN
 
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parents[1]
@@ -72,8 +81,6 @@ def make_folders(folder, n_train=8, n_val=10):
 
 def train(model, data, folder, track=None, *, callbacks=None, **options):
     """Train a model from its YAML for two epochs. Returns the trainer."""
-    from ultralytics import YOLO
-
     yolo = YOLO(model)
     if track is not None:
         for part in track if isinstance(track, list) else [track]:

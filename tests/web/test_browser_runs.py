@@ -20,7 +20,7 @@ def test_typing_filters_runs_and_the_address_says_so(tab):
     expect(page.locator("tbody tr")).to_have_count(2)
     expect(page).to_have_url(re.compile(r"\?q=mlp$"))
     tab.back()
-    expect(page.locator("tbody tr")).to_have_count(len(MODELS) + 6)
+    expect(page.locator("tbody tr")).to_have_count(len(MODELS) + 7)
 
 
 def test_menus_filter_runs_and_a_link_shows_the_same(window):

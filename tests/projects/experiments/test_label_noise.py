@@ -205,7 +205,7 @@ def test_a_user_s_own_wrong_labels_are_the_only_ones_and_cleanlab_may_be_missing
     printed = capsys.readouterr().out
     assert "no cleanlab, no comparison with it: pip install 'actiontrack[cleanlab]'" in printed
     assert "With 9 of 120 training labels wrong (from labels), 2 epochs: cnn3: " in printed
-    assert "best of 11 scores is " in printed
+    assert "best of 12 scores is " in printed
 
 
 def test_a_file_of_labels_that_is_not_there_is_named_in_one_sentence(

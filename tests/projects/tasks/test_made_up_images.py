@@ -11,7 +11,7 @@ from PIL import Image
 from projects.params import validate
 from projects.params.detection import DetectionParams
 from projects.params.segmentation import SegmentationParams
-from projects.tasks.detection import Detection, _unpacked, box_table
+from projects.tasks.detection import Detection, box_table, unpacked
 from projects.tasks.segmentation import Segmentation, class_png
 
 SMALL = {"epochs": 1, "batch_size": 2, "device": "cpu", "threads": 1, "report": False}
@@ -108,7 +108,7 @@ def test_a_detection_below_the_least_score_is_left_out():
 
 def test_padding_of_targets_is_no_object():
     targets = torch.tensor([[[2.0, 1, 2, 3, 4], [0, 0, 0, 0, 0]], [[0.0] * 5, [0.0] * 5]])
-    first, second = _unpacked(targets)
+    first, second = unpacked(targets)
     assert first["boxes"].tolist() == [[1, 2, 3, 4]]
     assert first["labels"].tolist() == [2]
     assert len(second["boxes"]) == 0
