@@ -38,7 +38,7 @@ def grouped_by_pandas(sample_set: slices.Sliced) -> int:
     """Ranks within classes of every attribute and pair, grouped one after the other."""
     frame = pd.DataFrame({one.name: one.codes for one in sample_set.attributes})
     hardness = pd.Series(sample_set.hardness[0])
-    frame["rank"] = hardness.groupby(sample_set.classes).rank(pct=True)
+    frame["rank"] = hardness.groupby(sample_set.of_class.codes).rank(pct=True)
     names = [one.name for one in sample_set.attributes]
     pairs = itertools.combinations(names, 2)
     return sum(

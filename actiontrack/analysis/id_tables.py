@@ -17,7 +17,7 @@ from actiontrack.record.escaping import unescape_cell
 from actiontrack.record.footer import Footer
 from actiontrack.record.parquet import parquet_reader
 
-__all__ = ["id_texts", "read_id_table"]
+__all__ = ["id_texts", "ids_differ", "read_id_table"]
 
 _MAX_BYTES = 2**30
 _DELIMITERS = ",;\t"
@@ -68,6 +68,21 @@ def read_id_table(
             f"{path} can't be read: {reason}. Write a table of id and value."
         ) from error
     return _chosen(path, table, id_columns, columns)
+
+
+def ids_differ(sample_id: object, table: pd.DataFrame, *, hashed: bool) -> str:
+    """What a message says where no id of a table is that of a sample, and how to mend it.
+
+    Args:
+        sample_id: of a sample, as an example.
+        table: with ids as text, see `id_texts`.
+        hashed: whether the ids of the samples are hashes.
+    """
+    examples = f"{str(sample_id)!r}, those of the table like {table['sample_id'].iloc[0]!r}"
+    remedy = "Ids are compared as text, never by position: write those of the record."
+    if hashed:
+        remedy = "Ids of the runs are hashed: hash the others with 'actiontrack hash-ids'."
+    return f"their ids look like {examples}. {remedy}"
 
 
 def id_texts(what: str, column: "pd.Series[Any]") -> pd.Index:

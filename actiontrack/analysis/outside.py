@@ -15,6 +15,7 @@ import pandas as pd
 from actiontrack import compare
 from actiontrack.analysis.alignment import SharedValues, class_column, shared_values
 from actiontrack.analysis.difficulty_files import checked_difficulties
+from actiontrack.analysis.id_tables import ids_differ
 from actiontrack.analysis.loading import stored_scores
 from actiontrack.analysis.tables import runs_frame
 from actiontrack.errors import DataError, NotComparableError, ParameterError
@@ -193,7 +194,10 @@ def _joined(
     rows = pd.Index(table["sample_id"]).get_indexer(pd.Index(samples.astype(str), dtype=object))
     absent = rows < 0
     if absent.all():
-        raise NotComparableError(_nothing_shared(shared, samples, table["sample_id"].iloc[0]))
+        raise NotComparableError(
+            f"none of the {samples.size} samples of the runs has an outside difficulty: "
+            + ids_differ(samples[0], table, hashed=shared.records[0].manifest.has_hashed_ids)
+        )
     example = str(samples[absent.argmax()]) if absent.any() else ""
     measures, coverage = {}, []
     for name in table.columns.drop("sample_id"):
@@ -210,17 +214,6 @@ def _joined(
         }
         coverage.append(counts)
     return measures, pd.DataFrame(coverage)
-
-
-def _nothing_shared(shared: SharedValues, samples: npt.NDArray[Any], outside_id: str) -> str:
-    manifest = shared.records[0].manifest
-    text = (
-        f"none of the {samples.size} samples of the runs has an outside difficulty: their ids "
-        f"look like {str(samples[0])!r}, those of the table like {outside_id!r}. "
-    )
-    if manifest.has_hashed_ids:
-        return f"{text}Ids of the runs are hashed: hash the others with 'actiontrack hash-ids'."
-    return f"{text}Ids are compared as text, never by position: write those of the record."
 
 
 def _check_values(name: str, finite: npt.NDArray[np.float64], n_samples: int) -> None:

@@ -17,7 +17,16 @@ from actiontrack.compare import Grouping
 from actiontrack.errors import DataError, ParameterError
 from actiontrack.history import check_choice
 
-__all__ = ["KINDS", "MISSING", "Attribute", "Kind", "attribute", "checked_metadata", "kind_of"]
+__all__ = [
+    "KINDS",
+    "MISSING",
+    "Attribute",
+    "Kind",
+    "attribute",
+    "checked_metadata",
+    "chosen_columns",
+    "kind_of",
+]
 
 #: category: its values are the groups. number, time: bins that hold equally many samples, or the
 #: values where there are few. boolean: false and true.
@@ -88,6 +97,20 @@ def checked_metadata(
             raise ParameterError("kinds", f"must be of {', '.join(names)}", name, "Correct it.")
     typed = {name: _typed(what, frame[name], (kinds or {}).get(name)) for name in names}
     return pd.DataFrame({"sample_id": id_texts(what, frame["sample_id"]), **typed})
+
+
+def chosen_columns(metadata: pd.DataFrame, columns: Sequence[str]) -> list[str]:
+    """The attributes of a table that are named, each once; all of them if none is.
+
+    Raises:
+        ParameterError: if there is no such attribute.
+    """
+    names = [str(name) for name in metadata.columns if name != "sample_id"]
+    for name in columns:
+        if name not in names:
+            rule = f"must come from {', '.join(names)}"
+            raise ParameterError("columns (--column)", rule, name, "Look into the metadata.")
+    return list(dict.fromkeys(columns)) or names
 
 
 def kind_of(column: "pd.Series[Any]") -> Kind:

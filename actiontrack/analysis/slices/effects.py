@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,16 @@ import numpy.typing as npt
 import pandas as pd
 
 from actiontrack import compare
-from actiontrack.analysis.alignment import Alignment, align, class_column
-from actiontrack.analysis.slices.attributes import Attribute, attribute, checked_metadata
+from actiontrack.analysis.alignment import Alignment, align
+from actiontrack.analysis.id_tables import ids_differ
+from actiontrack.analysis.slices.attributes import (
+    Attribute,
+    attribute,
+    checked_metadata,
+    chosen_columns,
+)
 from actiontrack.errors import DataError, NotComparableError, ParameterError
+from actiontrack.history import Classes
 from actiontrack.scores import hardness_sign
 from actiontrack.store import StoredRecord
 from actiontrack.store.notebook import table_html
@@ -73,7 +80,7 @@ class Sliced:
     Attributes:
         aligned: the score of the runs, of samples where all of them are finite.
         hardness: (n_runs, n_samples) the score, turned so that high is hard.
-        classes: (n_samples,) class names.
+        of_class: the class as an attribute.
         attributes: of the same samples.
         left_out: see `Slices`.
         without_row: see `Slices`.
@@ -81,27 +88,15 @@ class Sliced:
 
     aligned: Alignment
     hardness: npt.NDArray[np.float64]
-    classes: npt.NDArray[np.object_]
+    of_class: Attribute
     attributes: Sequence[Attribute]
     left_out: pd.DataFrame
     without_row: int
-    _class_codes: tuple[npt.NDArray[np.intp], tuple[str, ...]] = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Number the classes."""
-        codes, names = pd.factorize(self.classes, sort=True)
-        object.__setattr__(self, "_class_codes", (codes, tuple(map(str, names))))
 
     @property
-    def of_class(self) -> Attribute:
-        """The class as an attribute."""
-        codes, names = self._class_codes
-        codes = codes.astype(np.min_scalar_type(len(names)))
-        return Attribute(name=CLASS, kind="category", groups=names, codes=codes)
-
-    def strata(self, *, rows: Any = slice(None)) -> compare.Strata:
-        """Ranks within classes, averaged over some of the runs."""
-        return compare.Strata.of(self.hardness[rows], self._class_codes[0])
+    def n_samples(self) -> int:
+        """Number of samples."""
+        return int(self.hardness.shape[1])
 
 
 def sliced(
@@ -136,14 +131,13 @@ def sliced(
     aligned = align(records, score=score, on_mismatch=on_mismatch, up_to_step=up_to_step)
     aligned = _finite(aligned)
     table = checked_metadata(metadata)
-    names = _chosen(table, columns)
+    names = chosen_columns(table, columns)
     ids = pd.Index(aligned.sample_ids.astype(str), dtype=object)
     rows = pd.Index(table["sample_id"]).get_indexer(ids)
     if (rows < 0).all():
         raise NotComparableError(
-            f"none of the {ids.size} samples of the runs has metadata: their ids look like "
-            f"{ids[0]!r}, those of the table like {table['sample_id'].iloc[0]!r}. Ids are compared "
-            "as text, never by position: write those of the record."
+            f"none of the {ids.size} samples of the runs has metadata: "
+            + ids_differ(ids[0], table, hashed=records[0].manifest.has_hashed_ids)
         )
     attributes, left_out = [], []
     for name in names:  # one at a time: the whole table is not in memory twice
@@ -159,7 +153,7 @@ def sliced(
     return Sliced(
         aligned=aligned,
         hardness=hardness_sign(score) * aligned.values,  # noqa: PD011 - not a frame's
-        classes=class_column(aligned),
+        of_class=_of_class(aligned),
         attributes=attributes,
         left_out=pd.DataFrame(left_out, columns=["column", "reason"]),
         without_row=int((rows < 0).sum()),
@@ -193,7 +187,7 @@ def slices(
         ParameterError: if a number is out of its range.
     """
     _check_options(min_size, false_discovery_rate)
-    strata = sample_set.strata()
+    strata = compare.Strata.of(sample_set.hardness, sample_set.of_class.codes)
     if not strata.variances.any():
         raise DataError(
             f"all samples of a class have the same {sample_set.aligned.score}: it puts them in no "
@@ -201,10 +195,10 @@ def slices(
         )
     tried = _tried(sample_set, strata, pairs=pairs, min_size=min_size)
     if not len(tried):
-        n_samples = len(sample_set.classes)
         raise DataError(
-            f"no slice of the {n_samples} samples has {min_size} of them and enough others of "
-            "their classes beside it. Lower min_size (--min-size), or choose other columns."
+            f"no slice of the {sample_set.n_samples} samples has {min_size} of them and enough "
+            "others of their classes beside it. Lower min_size (--min-size), or choose other "
+            "columns."
         )
     tried["q_value"] = compare.false_discovery_rates(tried["p_value"])
     chosen = tried.loc[tried["q_value"] <= false_discovery_rate]
@@ -213,7 +207,7 @@ def slices(
     return Slices(
         table=_described(sample_set, strata, chosen, n_intervals=n_intervals, seed=seed),
         n_tried=len(tried),
-        n_samples=len(sample_set.classes),
+        n_samples=sample_set.n_samples,
         n_runs=len(sample_set.hardness),
         score=sample_set.aligned.score,
         false_discovery_rate=false_discovery_rate,
@@ -250,13 +244,13 @@ def _finite(aligned: Alignment) -> Alignment:
     )
 
 
-def _chosen(table: pd.DataFrame, columns: Sequence[str]) -> list[str]:
-    names = [str(name) for name in table.columns if name != "sample_id"]
-    for name in columns:
-        if name not in names:
-            rule = f"must come from {', '.join(names)}"
-            raise ParameterError("columns (--column)", rule, name, "Look into the metadata.")
-    return list(dict.fromkeys(columns)) or names
+def _of_class(aligned: Alignment) -> Attribute:
+    labels = aligned.labels
+    if labels is None:
+        labels = np.zeros(aligned.sample_ids.size, dtype=np.int64)
+    codes, names = Classes(aligned.class_names).coded(labels)
+    codes = codes.astype(np.min_scalar_type(len(names)))
+    return Attribute(name=CLASS, kind="category", groups=names, codes=codes)
 
 
 def _tried(

@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 from blake3 import blake3
 
 from actiontrack import settings
-from actiontrack.analysis.id_tables import read_id_table
-from actiontrack.analysis.slices.attributes import checked_metadata, kind_of
+from actiontrack.analysis.id_tables import ids_differ, read_id_table
+from actiontrack.analysis.slices.attributes import checked_metadata, chosen_columns, kind_of
 from actiontrack.analysis.submissions import list_submissions, next_time, submit
 from actiontrack.analysis.tables import open_record
 from actiontrack.errors import (
@@ -87,21 +87,16 @@ def add_metadata(
     """
     open_record(record)
     frame = checked_metadata(metadata)
-    names = [str(name) for name in frame.columns if name != "sample_id"]
-    for name in columns:
-        if name not in names:
-            rule = f"must come from {', '.join(names)}"
-            raise ParameterError("columns (--column)", rule, name, "Look into the file.")
+    names = chosen_columns(frame, columns)
     if record.manifest.has_hashed_ids:
         frame = _hashed(record, frame, columns)
-    frame = frame[["sample_id", *(dict.fromkeys(columns) or names)]]
+    frame = frame[["sample_id", *names]]
     ids = pd.Index(record.samples.sample_ids.astype(str), dtype=object)
     shared = frame.loc[frame["sample_id"].isin(ids)].reset_index(drop=True)
     if shared.empty:
         raise NotComparableError(
-            f"the metadata names none of the {ids.size} samples of the record: their ids look like "
-            f"{ids[0]!r}, those of the table like {frame['sample_id'].iloc[0]!r}. Ids are compared "
-            "as text, never by position: write those of the record."
+            f"the metadata names none of the {ids.size} samples of the record: "
+            + ids_differ(ids[0], frame, hashed=False)  # those of the table are hashed by now, too
         )
     with tempfile.TemporaryDirectory(prefix="actiontrack-") as folder:
         path = Path(folder) / "new.parquet"
