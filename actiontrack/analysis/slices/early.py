@@ -75,7 +75,7 @@ def early_samples(record: StoredRecord, *, steps: int = 3, min_size: int = 5) ->
     if steps < 1 or min_size < 1:
         name, value = ("steps", steps) if steps < 1 else ("min_size", min_size)
         raise ParameterError(name, "must be at least 1", value, "Pass 3.")
-    history = record.history()
+    history = record.history(columns=())
     if history.labels is None or history.loss_name != "cross_entropy":
         raise DataError(
             "early minorities need labels and losses that are cross-entropies; this record has "

@@ -14,7 +14,6 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from blake3 import blake3
 
 from actiontrack import settings
 from actiontrack.analysis.id_tables import ids_differ, read_id_table
@@ -29,13 +28,14 @@ from actiontrack.errors import (
     ParameterError,
 )
 from actiontrack.record.digest import hash_ids, salt_check
+from actiontrack.record.disk import FileEntry
+from actiontrack.record.parquet import write_table
 from actiontrack.store import StoredRecord
 
 __all__ = ["add_metadata", "has_metadata", "read_metadata", "read_metadata_file", "shared_metadata"]
 
 _FOLDER = "metadata"
 _KINDS = b"actiontrack.kinds"  # in the file's own metadata: kind of each column
-_DIGITS = 32  # of the digest, in a file's name
 
 
 def read_metadata_file(
@@ -100,15 +100,14 @@ def add_metadata(
         )
     with tempfile.TemporaryDirectory(prefix="actiontrack-") as folder:
         path = Path(folder) / "new.parquet"
-        _write(shared, path)
-        time = next_time(list_submissions(record, _FOLDER, ".parquet"))
-        submit(record, _FOLDER, path, time, _digest(path))
+        digest = _write(shared, path).digest
+        submit(record, _FOLDER, path, next_time(_files(record)), digest)
     return shared
 
 
 def has_metadata(record: StoredRecord) -> bool:
     """Whether attributes of its samples are kept with a record."""
-    return bool(list_submissions(record, _FOLDER, ".parquet"))
+    return bool(_files(record))
 
 
 def read_metadata(record: StoredRecord) -> pd.DataFrame:
@@ -122,19 +121,7 @@ def read_metadata(record: StoredRecord) -> pd.DataFrame:
         CorruptRecordError: if a file is damaged.
         StoreError: if the artifact store does not answer.
     """
-    open_record(record)
-    paths = list_submissions(record, _FOLDER, ".parquet")
-    if not paths:
-        raise NotFoundError(
-            f"record {record.name!r} of run {record.run.run_id} has no metadata. Add some: "
-            f"actiontrack metadata --run {record.run.run_id} --file FILE."
-        )
-    record.prefetch(paths)
-    columns: dict[str, pd.Series[Any]] = {}
-    for path in paths:
-        frame = _read(record.fetch(path), path).set_index("sample_id")
-        columns |= {str(name): frame[name] for name in frame.columns}
-    return _joined(columns)
+    return shared_metadata([record])
 
 
 def shared_metadata(records: Sequence[StoredRecord]) -> pd.DataFrame:
@@ -148,18 +135,32 @@ def shared_metadata(records: Sequence[StoredRecord]) -> pd.DataFrame:
     """
     columns: dict[str, pd.Series[Any]] = {}
     for record in records:
-        if has_metadata(record):
-            frame = read_metadata(record).set_index("sample_id")
-            columns |= {name: frame[name] for name in frame.columns if name not in columns}
+        columns |= {name: column for name, column in _latest(record).items() if name not in columns}
     if not columns:
-        return read_metadata(records[0])  # which says how to add some
-    return _joined(columns)
-
-
-def _joined(columns: Mapping[str, "pd.Series[Any]"]) -> pd.DataFrame:
-    """Columns by sample as one table."""
+        record = records[0]
+        raise NotFoundError(
+            f"record {record.name!r} of run {record.run.run_id} has no metadata. Add some: "
+            f"actiontrack metadata --run {record.run.run_id} --file FILE."
+        )
     frame = pd.concat(columns, axis=1).rename_axis("sample_id").reset_index()
     return checked_metadata(frame, kinds={name: kind_of(columns[name]) for name in columns})
+
+
+def _files(record: StoredRecord) -> list[str]:
+    """Paths of the files with attributes, oldest first."""
+    return list_submissions(record, _FOLDER, ".parquet")
+
+
+def _latest(record: StoredRecord) -> dict[str, "pd.Series[Any]"]:
+    """The columns that are kept with a record, by sample; of one name the latest."""
+    open_record(record)
+    paths = _files(record)
+    record.prefetch(paths)
+    columns: dict[str, pd.Series[Any]] = {}
+    for path in paths:
+        frame = _read(record.fetch(path), path).set_index("sample_id")
+        columns |= {str(name): frame[name] for name in frame.columns}
+    return columns
 
 
 def _hashed(record: StoredRecord, frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
@@ -175,20 +176,18 @@ def _hashed(record: StoredRecord, frame: pd.DataFrame, columns: Sequence[str]) -
     return frame.assign(sample_id=hash_ids(frame["sample_id"], salt))
 
 
-def _write(frame: pd.DataFrame, path: Path) -> None:
+def _write(frame: pd.DataFrame, path: Path) -> FileEntry:
     """Write attributes with the kind of each: a category may look like a time."""
     kinds = {name: kind_of(frame[name]) for name in frame.columns if name != "sample_id"}
     table = pa.Table.from_pandas(frame, preserve_index=False)
-    pq.write_table(table.replace_schema_metadata({_KINDS: json.dumps(kinds)}), path)
-
-
-def _digest(path: Path) -> str:
-    return blake3(path.read_bytes()).hexdigest()[:_DIGITS]
+    table = table.replace_schema_metadata({_KINDS: json.dumps(kinds)})
+    return write_table(path, table, plain=table.column_names)  # whose names mean nothing to us
 
 
 def _read(path: Path, name: str) -> pd.DataFrame:
     """One file, as it was written."""
-    if _digest(path) != Path(name).stem.rpartition("-")[2]:
+    digest = Path(name).stem.rpartition("-")[2]
+    if not FileEntry(digest, path.stat().st_size).matches_file(path):
         raise CorruptRecordError(
             f"{name} is not what was written: its digest differs. Remove it, and add it again."
         )

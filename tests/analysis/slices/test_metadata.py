@@ -47,6 +47,14 @@ def test_a_category_stays_one_though_it_looks_like_a_time(record, history):
     assert slices.read_metadata(opened)["batch"].tolist() == ["2026-01-01", "2026-01-02"]
 
 
+@pytest.mark.parametrize("name", ["step", "sample", "label", "predicted"])
+def test_a_column_may_have_the_name_of_one_of_ours(record, history, frame, name):
+    opened = record(history)
+    named = frame[["sample_id", "angle"]].rename(columns={"angle": name})
+    slices.add_metadata(opened, named)
+    assert slices.read_metadata(opened)[name].tolist() == frame["angle"].tolist()
+
+
 def test_rows_of_other_samples_are_not_kept(record, history, frame):
     opened = record(history)
     extra = pd.concat([frame, pd.DataFrame({"sample_id": [10**6], "camera": ["front"]})])
