@@ -142,7 +142,7 @@ def attribute(column: "pd.Series[Any]", *, bins: int) -> Attribute:
         codes = np.asarray(values)
     if (codes < 0).any():
         codes = np.where(codes < 0, len(groups), codes)
-        groups = [*groups, MISSING]
+        groups = [*groups, MISSING if MISSING not in groups else f"{MISSING} (no value)"]
     _check_groups(name, groups, codes.size)
     codes = codes.astype(np.min_scalar_type(len(groups)))
     return Attribute(name=name, kind=kind, groups=tuple(groups), codes=codes)
@@ -241,11 +241,23 @@ def _binned(
     if uniques.size <= 2 * bins:
         codes[~missing] = np.searchsorted(uniques, present)
         return codes, _texts(uniques, kind)
-    edges = np.unique(np.quantile(present, np.linspace(0, 1, bins + 1), method="higher"))
+    edges = _edges(present, bins)
     codes[~missing] = np.searchsorted(edges[1:-1], present, side="right")
-    texts = _texts(edges, kind)
-    names = [f"{low} to {high}" for low, high in itertools.pairwise(texts)]
-    return codes, [*(f"{name} (excl.)" for name in names[:-1]), names[-1]]
+    distinct = np.unique(edges)
+    names = dict(zip(distinct.tolist(), _texts(distinct, kind), strict=True))
+    groups = [f"{names[low]} to {names[high]} (excl.)" for low, high in itertools.pairwise(edges)]
+    low, high = names[edges[-2]], names[edges[-1]]
+    return codes, [*groups[:-1], low if low == high else f"{low} to {high}"]
+
+
+def _edges(present: npt.NDArray[np.float64], bins: int) -> npt.NDArray[np.float64]:
+    """Quantiles that bound the bins; the last may be twice the greatest value, a bin by itself."""
+    edges = np.unique(np.quantile(present, np.linspace(0, 1, bins + 1), method="higher"))
+    if edges.size > 2:
+        return edges
+    low, high = edges  # nearly all samples have one of these
+    inner = high if np.median(present) == high else present[present > low].min()
+    return np.array([low, inner, high])
 
 
 def _texts(numbers: npt.NDArray[np.float64], kind: Kind) -> list[str]:

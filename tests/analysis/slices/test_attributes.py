@@ -62,6 +62,22 @@ def test_the_samples_of_a_bin_are_those_that_its_name_says():
         np.testing.assert_array_equal(groups.codes == code, inside)
 
 
+def test_the_few_samples_without_the_common_value_are_a_bin():
+    rare = np.arange(1.0, 13.0)
+    groups = attribute(typed(np.append(np.zeros(488), rare)), bins=5)
+    assert groups.groups == ("0 to 1 (excl.)", "1 to 12")
+    assert np.bincount(groups.codes).tolist() == [488, 12]
+    groups = attribute(typed(np.append(np.full(488, 12.0), rare - 1)), bins=5)
+    assert groups.groups == ("0 to 12 (excl.)", "12")
+    assert np.bincount(groups.codes).tolist() == [12, 488]
+
+
+def test_a_category_called_missing_is_not_that_of_samples_without_a_value():
+    groups = attribute(typed(["missing", None, "day", "day"]), bins=5)
+    assert groups.groups == ("day", "missing", "missing (no value)")
+    assert groups.codes.tolist() == [1, 2, 0, 0]
+
+
 def test_few_numbers_are_groups_themselves():
     groups = attribute(typed([3, 1, 3, 2, 1]), bins=5)
     assert groups.groups == ("1", "2", "3")
