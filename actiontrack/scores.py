@@ -54,6 +54,7 @@ __all__ = [
 EL2N_STEPS = 10
 _COUNTS = {  # components that are no losses: of a document, and of an image for a detector
     "n_tokens", "n_foreground", "n_anchors", "n_proposals", "n_masks", "n_keypoints",
+    "target_scores", "assigned_anchors",
 }  # fmt: skip
 _SAMPLES = 2**14  # whose variance is computed at once
 

@@ -209,6 +209,15 @@ def test_a_language_model_has_perplexities_and_no_action_of_a_number_of_tokens()
     assert "n_tokens" in scores.unranked()
 
 
+@pytest.mark.parametrize(
+    "divisor", ["n_foreground", "n_anchors", "target_scores", "assigned_anchors"]
+)
+def test_what_the_losses_of_a_detector_are_divided_by_has_no_action(divisor):
+    parts = {"box": np.ones((2, 2)), divisor: np.ones((2, 2))}
+    table = scores.score_table(history([[1, 2], [3, 4]], components=parts))
+    assert [name for name in table.columns if name.startswith("action")] == ["action", "action_box"]
+
+
 def test_losses_alone_give_the_scores_of_losses():
     table = scores.score_table(history([[1, 2], [3, 4]], true_labels=[0, 1]))
     assert table.columns.tolist() == [

@@ -116,7 +116,14 @@ def slices_command(
     from actiontrack.analysis import sentences, slices
     from actiontrack.cli.records import one_record, open_records
 
+    if members and early is None:
+        rule = "goes with --early only"
+        raise ParameterError("--samples", rule, "no --early", "Add --early 3.")
     if early is not None:
+        if file is not None or columns or kinds:
+            rule = "goes without attributes"
+            remedy = "Leave out --file, --column and --kind."
+            raise ParameterError("--early", rule, early, remedy)
         lagging = slices.early_samples if members else slices.early_minorities
         write(lagging(one_record(query), steps=early), kind, output)
         return

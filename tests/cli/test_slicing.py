@@ -74,6 +74,8 @@ def test_classes_are_parted_without_attributes(run_cli, two_runs):
     [
         (["--kind", "light"], "error: --kind: must be COLUMN=KIND, got 'light'."),
         (["--kind", "light=colour"], "error: kinds: must be one of"),
+        (["--samples"], "error: --samples: goes with --early only"),
+        (["--early", "3"], "error: --early: goes without attributes"),
         (["--column", "weather"], "error: columns (--column): must come from light, wet"),
     ],
 )
