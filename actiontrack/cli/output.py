@@ -69,4 +69,6 @@ def _text(frame: "pd.DataFrame", kind: str) -> str:
         return to_csv(frame)
     if kind == "json":
         return str(frame.to_json(orient="records", force_ascii=False, double_precision=15)) + "\n"
+    if not len(frame):
+        return "no rows\n"
     return frame.to_string(index=False, float_format=lambda value: f"{value:.4g}") + "\n"

@@ -69,6 +69,15 @@ def test_classes_are_parted_without_attributes(run_cli, two_runs):
     assert samples["is_minority"].sum() == table["n_minority"].sum()
 
 
+def test_a_table_without_slices_says_so(run_cli, two_runs, attributes, tmp_path):
+    rows = pd.read_csv(attributes)
+    rows["light"] = np.where(rows["id"] % 2, "night", "day")
+    rows.to_csv(tmp_path / "chance.csv", index=False)
+    code, out, err = run_cli("slices", "--run", two_runs[0], "--file", str(tmp_path / "chance.csv"))
+    assert (code, out) == (0, "no rows\n")
+    assert "0 are harder and 0 easier" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [

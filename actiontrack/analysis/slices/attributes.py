@@ -163,7 +163,7 @@ def _typed(what: str, column: "pd.Series[Any]", kind: str | None) -> "pd.Series[
     try:
         typed = _as_kind(column, chosen)
     except (ValueError, TypeError, OverflowError) as error:
-        reason = str(error).strip().rstrip(".")[:200]
+        reason = str(error).strip().partition("\n")[0].rstrip(".")[:200]  # pandas adds advice
         raise DataError(f"{what}: the column {column.name!r} is no {chosen}: {reason}.") from error
     if chosen == "category" and typed.str.len().max() > _LONGEST:
         raise DataError(

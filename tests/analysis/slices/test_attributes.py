@@ -156,6 +156,12 @@ def test_what_no_attribute_may_be_is_refused(frame, options, text):
         checked_metadata(pd.DataFrame(frame), **options)
 
 
+def test_the_reason_why_a_column_is_no_time_is_one_line():
+    frame = pd.DataFrame({"sample_id": [1], "a": ["yesterday"]})
+    with pytest.raises(DataError, match=r"^metadata: the column 'a' is no time: [^\n]*\.$"):
+        checked_metadata(frame, kinds={"a": "time"})
+
+
 def test_a_frame_without_ids_and_a_kind_of_no_column_are_refused():
     with pytest.raises(ParameterError, match="must be a frame with the column sample_id"):
         checked_metadata(pd.DataFrame({"a": [1]}))
