@@ -93,17 +93,22 @@ class Boxes:
             )
 
     def frame(self) -> pd.DataFrame:
-        """One row per box, see `actiontrack.recorder.Recorder.log_boxes`."""
+        """One row per box, see `actiontrack.recorder.Recorder.log_boxes`.
+
+        Of an image that was added more than once the boxes are those of the first time.
+        """
         images = pd.concat(self._images, ignore_index=True)
         ids = [sample_id for batch in self._ids for sample_id in _as_list(batch)]
         rows = images.assign(sample_id=pd.Series(ids, dtype=object))
+        rows["repeated"] = rows.duplicated(["sample_id", "kind"])
         rows = rows.loc[rows.index.repeat(rows["count"])].reset_index(drop=True)
         columns = {name: to_host(parts) for name, parts in self._objects.items()}
         names = [self._class_names.get(label, str(label)) for label in columns["labels"].tolist()]
         rows = rows.drop(columns="count").assign(**{"class": names}, score=columns["scores"])
         rows[list(_SIDES)] = columns["boxes"]
         certain = (rows["kind"] == "truth") | (rows["score"] >= MIN_SCORE)
-        return rows[certain].reset_index(drop=True)
+        chosen = certain & ~rows["repeated"]
+        return rows[chosen].drop(columns="repeated").reset_index(drop=True)
 
 
 def _as_list(ids: Any) -> list[Any]:

@@ -204,6 +204,12 @@ class RecordedDetector(_Detecting):
             self._keep_boxes()
         return summary
 
+    def discard_epoch(self) -> None:
+        """Forget the batches since the last epoch, and their boxes."""
+        super().discard_epoch()
+        if self._boxes is not None:
+            self._boxes = Boxes(self._class_names)
+
     def finish(self) -> bool:
         """Keep the boxes, mark the record complete and upload it."""
         if self.recorder is not None and not self.recorder.closed:

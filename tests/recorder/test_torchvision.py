@@ -250,6 +250,16 @@ def test_an_epoch_may_be_dropped_and_begun_again(options, read):
         track.discard_epoch()
         track(images, targets)
         assert track.end_epoch().n_seen == 3
+    assert len(read("train-inline").boxes) == sum(len(target["boxes"]) for target in targets)
+
+
+def test_an_image_that_is_visited_twice_has_its_boxes_once(options, read):
+    images, targets = Pictures(3).batch
+    with RecordedDetector(detector(SSDLITE), duplicates="first", **options) as track:
+        track(images, targets)
+        track(images[:2], targets[:2])
+        track.end_epoch()
+    assert len(read("train-inline").boxes) == sum(len(target["boxes"]) for target in targets)
 
 
 def test_a_record_is_resumed(options, read):
