@@ -15,6 +15,7 @@ import torch
 from PIL import ExifTags, Image
 
 from actiontrack.errors import RecordingError
+from actiontrack.recorder.detector_boxes import MIN_SCORE
 from actiontrack.recorder.epoch import Columns, Gather
 from actiontrack.recorder.torch_sampling import unchanged_randomness
 from actiontrack.recorder.ultralytics_loss import ObjectLosses
@@ -28,8 +29,6 @@ __all__ = [
     "named_loader",
     "object_rows",
 ]
-
-_MIN_SCORE = 0.05  # of the detections that a record keeps
 
 
 class NamesFiles:
@@ -298,7 +297,7 @@ def _detected(
     columns = [torch.cat([pred[name].float() for pred in preds]) for name in ("conf", "cls")]
     boxes = torch.cat([pred["bboxes"].float() for pred in preds])
     table = torch.cat((torch.stack(columns, 1), boxes), 1).cpu().numpy()
-    chosen = table[:, 0] >= _MIN_SCORE
+    chosen = table[:, 0] >= MIN_SCORE
     image, table = image[chosen], table[chosen]
     size = np.array([shape[:2] for shape in batch["ori_shape"]], dtype=np.float64)[image, ::-1]
     ratio = np.array([pair[0] for pair in batch["ratio_pad"]], dtype=np.float64)[image, ::-1]
