@@ -11,7 +11,7 @@ from actiontrack.errors import ParameterError
 from actiontrack.record.rasters import as_png
 from actiontrack.recorder.arrays import to_host
 
-__all__ = ["MIN_SCORE", "MOST_PICTURES", "Boxes", "class_name_of", "small_picture"]
+__all__ = ["MIN_SCORE", "MOST_PICTURES", "Boxes", "class_name_of", "listed", "small_picture"]
 
 #: Detections with a lower score are left out.
 MIN_SCORE = 0.05
@@ -98,7 +98,7 @@ class Boxes:
         Of an image that was added more than once the boxes are those of the first time.
         """
         images = pd.concat(self._images, ignore_index=True)
-        ids = [sample_id for batch in self._ids for sample_id in _as_list(batch)]
+        ids = [sample_id for batch in self._ids for sample_id in listed(batch)]
         rows = images.assign(sample_id=pd.Series(ids, dtype=object))
         rows["repeated"] = rows.duplicated(["sample_id", "kind"])
         rows = rows.loc[rows.index.repeat(rows["count"])].reset_index(drop=True)
@@ -111,5 +111,6 @@ class Boxes:
         return rows[chosen].drop(columns="repeated").reset_index(drop=True)
 
 
-def _as_list(ids: Any) -> list[Any]:
+def listed(ids: Any) -> list[Any]:
+    """Ids of a batch, a list or a tensor, as a list on the host."""
     return to_host([ids]).tolist() if hasattr(ids, "shape") else list(ids)

@@ -1,10 +1,9 @@
 """PyTorch: datasets whose batches carry ids, and recording from several processes."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from actiontrack.errors import MissingDependencyError, ParameterError
-from actiontrack.recorder.epoch import Columns
 
 try:
     import torch.distributed as dist
@@ -15,6 +14,8 @@ except ImportError as error:  # pragma: no cover - exercised by a subprocess
     ) from error
 
 __all__ = ["IndexedDataset", "gather"]
+
+_Part = TypeVar("_Part")
 
 
 class IndexedDataset(Dataset[tuple[Any, ...]]):
@@ -46,7 +47,7 @@ class IndexedDataset(Dataset[tuple[Any, ...]]):
         return (index if self.ids is None else self.ids[index], *parts)
 
 
-def gather(columns: Columns) -> list[Columns] | None:
+def gather(columns: _Part) -> list[_Part] | None:
     """Columns of every process of the default group on rank 0, None on the other ranks.
 
     Pass it as ``Recorder(gather=gather)`` on every rank. Outside a process group it is the

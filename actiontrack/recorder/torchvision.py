@@ -24,8 +24,13 @@ from typing import Any
 import pandas as pd
 
 from actiontrack.errors import MissingDependencyError, RecordingError
-from actiontrack.recorder.arrays import to_host
-from actiontrack.recorder.detector_boxes import MOST_PICTURES, Boxes, class_name_of, small_picture
+from actiontrack.recorder.detector_boxes import (
+    MOST_PICTURES,
+    Boxes,
+    class_name_of,
+    listed,
+    small_picture,
+)
 from actiontrack.recorder.detector_losses import (
     COUNTS,
     ImageLosses,
@@ -349,7 +354,7 @@ class DetectorProbe(_Detecting):
         images, targets = images_and_targets(batch)
         images, targets = images[rows], targets[rows]
         ids = ids_of(targets, self._id_key)
-        seeds = [seed_of(sample_id, self._seed) for sample_id in _plain(ids)]
+        seeds = [seed_of(sample_id, self._seed) for sample_id in listed(ids)]
         device = next(self._detector.parameters()).device
         losses = losses_alone(
             self._detector,
@@ -372,14 +377,10 @@ class DetectorProbe(_Detecting):
                 detected = self._detector([image.to(device) for image in images])
                 boxes.add("predicted", ids, images, [_on_host(found) for found in detected])
                 if len(pictures) <= MOST_PICTURES:
-                    pictures |= zip(_plain(ids), map(small_picture, images), strict=True)
+                    pictures |= zip(listed(ids), map(small_picture, images), strict=True)
         recorder.log_boxes(boxes.frame())
         if len(pictures) <= MOST_PICTURES:
             recorder.log_thumbnails(list(pictures), list(pictures.values()))
-
-
-def _plain(ids: Any) -> list[Any]:
-    return to_host([ids]).tolist() if hasattr(ids, "shape") else list(ids)
 
 
 def _on_host(detected: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -396,11 +397,8 @@ def _rank() -> int:
 
 def _of_all_processes(frame: pd.DataFrame) -> pd.DataFrame:
     """The boxes of all processes on the first one; those of its own on each of the others."""
-    if _n_processes() == 1:
-        return frame
-    parts: list[Any] | None = [None] * _n_processes() if _rank() == 0 else None
-    dist.gather_object(frame, parts, dst=0)
-    if parts is None:
+    parts = gather(frame)
+    if parts is None or len(parts) == 1:
         return frame
     whole = pd.concat(parts, keys=range(len(parts)), names=["rank"]).reset_index("rank")
     first = whole.groupby("sample_id")["rank"].transform("first")  # samplers pad with copies
