@@ -137,7 +137,8 @@ def images_and_targets(batch: Any) -> tuple[list[Any], list[Mapping[str, Any]]]:
         RecordingError: if it is none of a detector.
     """
     parts = batch if isinstance(batch, list | tuple) else ()
-    if len(parts) < 2 or len(parts[0]) != len(parts[1]):
+    sizes = [len(part) if hasattr(part, "__len__") else None for part in parts[:2]]
+    if len(sizes) < 2 or sizes[0] is None or sizes[0] != sizes[1]:
         raise RecordingError(
             "batch: no images with a target each. Items must be (image, target), as torchvision's "
             "detectors take them; pass a DataLoader with a collate_fn that makes lists of them."
@@ -159,7 +160,7 @@ def ids_of(targets: Any, id_key: str) -> Any:
         RecordingError: if a target has none, or something else than one number or text.
     """
     ids: list[Any] = []
-    for target in targets if targets is not None else ():
+    for target in targets:
         if not isinstance(target, Mapping) or id_key not in target:
             has = f"has {', '.join(map(str, target))}" if isinstance(target, Mapping) else "is none"
             raise RecordingError(

@@ -181,10 +181,12 @@ class RecordedDetector(_Detecting):
         """What the model returns: in training its losses.
 
         Raises:
-            RecordingError: if a target has no id, or a batch of one can't be normalised.
+            RecordingError: if it is no batch of images with a target each, a target has no id, or a
+                batch of one can't be normalised.
         """
         if not (self._detector.training and torch.is_grad_enabled()):
             return self.model(images, targets)
+        images_and_targets((images, targets))  # refuses all others
         ids = ids_of(targets, self._id_key)
         with per_image(self._detector) as taken:
             losses = self._forward(images, targets)

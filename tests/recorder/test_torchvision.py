@@ -233,6 +233,24 @@ def test_a_call_in_evaluation_mode_is_the_models_own(options):
     assert track.recorder is None
 
 
+@pytest.mark.parametrize(("change", "problem"), [
+    (lambda _, targets: targets.pop(), "batch: no images with a target each"),
+    (lambda images, _: images.append(images.pop().mul(255).byte()), "no floating-point tensor"),
+    (lambda _, targets: targets[0].pop("image_id"), "targets: no 'image_id'"),
+])  # fmt: skip
+def test_a_training_batch_that_is_none_of_a_detector_is_refused(options, change, problem):
+    images, targets = Pictures(3).batch
+    change(images, targets)
+    with pytest.raises(RecordingError, match=problem):
+        RecordedDetector(detector(SSDLITE), **options)(images, targets)
+
+
+def test_training_images_without_targets_are_refused(options):
+    images, _ = Pictures(3).batch
+    with pytest.raises(RecordingError, match="batch: no images with a target each"):
+        RecordedDetector(detector(SSDLITE), **options)(images)
+
+
 def test_a_batch_of_one_is_refused_where_it_cannot_be_normalised(options):
     images, targets = Pictures(1).batch
     with pytest.raises(RecordingError) as caught:
