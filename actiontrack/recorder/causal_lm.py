@@ -37,6 +37,8 @@ try:
     from actiontrack.recorder.causal_lm_check import EvaluationMean, LoggedMean
     from actiontrack.recorder.causal_lm_data import (
         Columns,
+        check_rows,
+        check_trainer,
         dataset_of,
         ids_of,
         prepared_ids,
@@ -93,8 +95,12 @@ def track_causal_lm(
         RecordingError: if documents have no ids, or the model is compiled or copied to several
             devices by one process.
     """
+    check_trainer(trainer, "Trainer", "Pass the trainer, not its model, before train.")
     _check_hooks_see_outputs(trainer.args)
-    ids = ids_of(dataset_of(trainer, dataset) if data is None else data)
+    if data is None:
+        data = dataset_of(trainer, dataset)
+    check_rows("data", data)
+    ids = ids_of(data)
     callback = LanguageModelCallback(trainer, ids, dataset=dataset, **options)
     watch(trainer).watchers.append(callback)
     trainer.add_callback(callback)
@@ -160,7 +166,7 @@ class LanguageModelCallback(Tracking, TrainerCallback):
         self.sees_training = mode == "inline"
         self.sees_evaluation = mode == "probe" and dataset != _TRAIN and every_epoch
         self._checks = _is_comparable(trainer) if loss_check is None else loss_check
-        tokenizer = getattr(trainer, "processing_class", None) if token_texts else None
+        tokenizer = _tokenizer_of(trainer, tokens) if token_texts else None
         self._tokens = TokensOfDocuments(ids.tolist(), tokens, tokenizer)
         self._reported = EvaluationMean()
         self._logged = LoggedMean(pooled=bool(trainer.model_accepts_loss_kwargs))
@@ -375,6 +381,19 @@ def _check_hooks_see_outputs(args: Any) -> None:
                 "those on copies of a model are not told which batch they see. Train with "
                 "torch_compile=False, and with one process per device (torchrun)."
             )
+
+
+def _tokenizer_of(trainer: Any, tokens: int) -> Any:
+    """What makes the texts of the tokens that are asked for."""
+    tokenizer = getattr(trainer, "processing_class", None)
+    if not tokens or tokenizer is None:
+        raise ParameterError(
+            "token_texts",
+            "must be False without tokens, or without a tokenizer",
+            f"tokens={tokens}, processing_class={type(tokenizer).__name__}",
+            "Pass tokens=…, and give the trainer its tokenizer as processing_class.",
+        )
+    return tokenizer
 
 
 def _is_comparable(trainer: Any) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from actiontrack.errors import ParameterError
 from actiontrack.recorder.causal_lm_batches import Documents, TokenLosses
 from actiontrack.recorder.recorder import Recorder
 
@@ -20,10 +21,16 @@ class TokensOfDocuments:
         n_documents: of how many tokens are recorded: those with the smallest hashes of their ids,
             the same in every run.
         tokenizer: makes the texts of tokens, or None to record no texts.
+
+    Raises:
+        ParameterError: if `n_documents` is no number of documents.
     """
 
     def __init__(self, ids: Sequence[Any], n_documents: int, tokenizer: Any = None) -> None:
-        self._chosen = set(sorted(ids, key=_hash)[:n_documents]) if n_documents else set()
+        if not isinstance(n_documents, int) or n_documents < 0:
+            rule = "must be an integer of 0 or more"
+            raise ParameterError("tokens", rule, n_documents, "Pass a number of documents.")
+        self._chosen = set(sorted(ids, key=_hash)[:n_documents])
         self._tokenizer = tokenizer
         self._texts: dict[Any, list[str]] = {}
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from actiontrack.errors import MissingDependencyError
 from actiontrack.recorder.causal_lm import LanguageModelCallback, track_causal_lm
+from actiontrack.recorder.causal_lm_data import check_rows, check_trainer
 from actiontrack.recorder.trl_packing import name_packed_documents
 
 if find_spec("trl") is None:
@@ -51,5 +52,7 @@ def track_sft(
         RecordingError: if documents have no ids, are cut into pieces by the packing strategy, or
             can't be found in the packed rows.
     """
+    check_trainer(trainer, "SFTTrainer", "See track_causal_lm for a Trainer of Transformers.")
+    check_rows("data", data)
     name_packed_documents(trainer, data, dataset)
     return track_causal_lm(trainer, data, dataset=dataset, **options)

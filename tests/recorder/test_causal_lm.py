@@ -181,6 +181,68 @@ def test_a_list_of_items_is_a_dataset_too(train, history, run_id):
     assert_losses(history(run_id, "train-inline"), 0, trainer.model)
 
 
+class Made(torch.utils.data.Dataset):
+    """Documents that are made at random when they are asked for, whatever the number."""
+
+    def __init__(self):
+        self.rows = list(tokenised())
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, index):
+        torch.rand(1)
+        return self.rows[index % len(self.rows)]
+
+
+def test_reading_the_ids_of_made_items_ends_and_changes_no_random_state(tmp_path, run_id):
+    args = TrainingArguments(str(tmp_path), **SETTINGS)
+    trainer = Trainer(tiny_model(), args, train_dataset=Made(), data_collator=PADDED)
+    state = torch.get_rng_state()
+    track = track_causal_lm(trainer, run_id=run_id)
+    assert track.ids.tolist() == tokenised()["sample_id"]
+    assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"data": 5}, "data: must be a dataset with a length.*, got 'int'"),
+        ({"tokens": -1}, "tokens: must be an integer of 0 or more, got -1"),
+        ({"tokens": "all"}, "tokens: must be an integer of 0 or more, got 'all'"),
+        ({"token_texts": True}, "token_texts: must be False without tokens.*, got 'tokens=0, pro"),
+    ],
+)
+def test_what_cannot_be_recorded_is_refused_before_training(tmp_path, options, text):
+    args = TrainingArguments(str(tmp_path), **SETTINGS)
+    trainer = Trainer(tiny_model(), args, train_dataset=tokenised(), processing_class=tokenizer())
+    with pytest.raises(ParameterError, match=f"^{text}"):
+        track_causal_lm(trainer, **options)
+
+
+def test_texts_of_tokens_need_a_tokenizer(tmp_path):
+    args = TrainingArguments(str(tmp_path), **SETTINGS)
+    trainer = Trainer(tiny_model(), args, train_dataset=tokenised(), data_collator=PADDED)
+    with pytest.raises(ParameterError, match=r"^token_texts: .*processing_class=NoneType"):
+        track_causal_lm(trainer, tokens=2, token_texts=True)
+
+
+def test_items_without_names_are_refused(tmp_path):
+    args = TrainingArguments(str(tmp_path), **SETTINGS)
+    trainer = Trainer(tiny_model(), args, train_dataset=[1, 2], data_collator=PADDED)
+    with pytest.raises(RecordingError, match=r"^the dataset has no 'sample_id'"):
+        track_causal_lm(trainer)
+
+
+def test_a_model_is_no_trainer():
+    with pytest.raises(ParameterError) as caught:
+        track_causal_lm(tiny_model())
+    assert str(caught.value) == (
+        "trainer: must be of the class Trainer, got 'LlamaForCausalLM'. Pass the trainer, not its "
+        "model, before train."
+    )
+
+
 def test_a_training_that_ends_inside_an_epoch_keeps_that_one_apart(train, history, run_id):
     with pytest.warns(UserWarning, match="epoch 2 of record train-inline is partial, it holds 8"):
         train(max_steps=8)

@@ -19,7 +19,7 @@ from causal_lm_training import (
 )
 from helpers import message
 from peft import LoraConfig
-from transformers import TrainerCallback
+from transformers import Trainer, TrainerCallback, TrainingArguments
 from trl import SFTConfig, SFTTrainer
 
 from actiontrack.analysis import token_actions
@@ -241,6 +241,23 @@ def test_ids_must_be_there_and_each_its_own(train):
     same = documents().map(lambda _: {"sample_id": 1})
     with pytest.raises(ParameterError, match=r"^sample_id: must be that of one document each"):
         train(data=same)
+
+
+@pytest.mark.parametrize("options", [{}, BFD])
+def test_without_the_documents_nothing_is_recorded(tmp_path, options):
+    args = SFTConfig(str(tmp_path), **SETTINGS | options)
+    trainer = SFTTrainer(
+        tiny_model(), args, train_dataset=documents(), processing_class=tokenizer()
+    )
+    with pytest.raises(ParameterError, match=r"^data: must be a dataset .*, got 'NoneType'"):
+        track_sft(trainer, None)
+
+
+def test_other_trainers_are_refused(tmp_path):
+    args = TrainingArguments(str(tmp_path), **SETTINGS)
+    trainer = Trainer(tiny_model(), args, train_dataset=documents())
+    with pytest.raises(ParameterError, match=r"^trainer: must be of the class SFTTrainer, got"):
+        track_sft(trainer, documents())
 
 
 def test_only_the_training_set_is_recorded_inline(train):
