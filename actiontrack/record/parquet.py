@@ -32,6 +32,7 @@ __all__ = [
     "altered",
     "any_values",
     "check_rows",
+    "check_samples",
     "column_values",
     "columns_of",
     "copy_file",
@@ -245,6 +246,24 @@ def check_rows(metadata: pq.FileMetaData, name: str, n_samples: int) -> None:
         raise CorruptRecordError(
             f"{name} has {metadata.num_rows} rows where the manifest says "
             f"{n_samples}. Restore the file, or record the run again."
+        )
+
+
+def check_samples(samples: Any, name: str, manifest: Manifest) -> None:
+    """Refuse row positions of samples that the record does not have.
+
+    Args:
+        samples: a series of integers.
+        name: of the file.
+        manifest: of the record.
+
+    Raises:
+        CorruptRecordError: names the file and the record.
+    """
+    if not samples.between(0, manifest.n_samples - 1).all():
+        raise CorruptRecordError(
+            f"{name} names samples beyond the {manifest.n_samples} of the record {manifest.name}. "
+            "Restore the file, or record the run again."
         )
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from actiontrack.errors import CorruptRecordError, ParameterError
+from actiontrack.errors import ParameterError
 from actiontrack.record.disk import FileEntry
 from actiontrack.record.footer import Footer
 from actiontrack.record.manifest import Manifest
@@ -18,6 +18,7 @@ from actiontrack.record.parquet import (
     _table,
     any_values,
     check_rows,
+    check_samples,
     columns_of,
     corrupt_on_error,
     open_any,
@@ -152,11 +153,7 @@ def read_boxes(manifest: Manifest, fetch: Fetch) -> pd.DataFrame:
             {name: any_values(table[name], file.stored) for name in BOX_COLUMNS}
         ).astype({"kind": "str", "class": "str"})
         _check_boxes(boxes)
-    if not boxes["sample"].between(0, manifest.n_samples - 1).all():
-        raise CorruptRecordError(
-            f"{BOXES} names samples beyond the {manifest.n_samples} of the record {manifest.name}. "
-            "Restore the file, or record the run again."
-        )
+    check_samples(boxes["sample"], BOXES, manifest)
     return boxes
 
 

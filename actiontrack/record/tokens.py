@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from actiontrack.errors import CorruptRecordError
 from actiontrack.record.disk import FileEntry
 from actiontrack.record.manifest import Manifest
 from actiontrack.record.parquet import (
     Fetch,
     _table,
+    check_samples,
     column_values,
     columns_of,
     corrupt_on_error,
@@ -54,9 +54,5 @@ def read_tokens(manifest: Manifest, fetch: Fetch) -> pd.DataFrame:
         samples = column_values(table["sample"], np.dtype(np.int64))
         texts = optional_texts(table, "text", file.stored)
         tokens = pd.DataFrame({"sample": samples, "text": pd.Series(texts, dtype="str")})
-    if not tokens["sample"].between(0, manifest.n_samples - 1).all():
-        raise CorruptRecordError(
-            f"{TOKENS} names samples beyond the {manifest.n_samples} of the record "
-            f"{manifest.name}. Restore the file, or record the run again."
-        )
+    check_samples(tokens["sample"], TOKENS, manifest)
     return tokens
