@@ -165,7 +165,8 @@ class LanguageModelCallback(Tracking, TrainerCallback):
         every_epoch = str(getattr(args.eval_strategy, "value", args.eval_strategy)) == "epoch"
         self.sees_training = mode == "inline"
         self.sees_evaluation = mode == "probe" and dataset != _TRAIN and every_epoch
-        self._checks = _is_comparable(trainer) if loss_check is None else loss_check
+        wanted = _is_comparable(trainer) if loss_check is None else loss_check
+        self._checks = wanted and args.world_size == 1
         tokenizer = _tokenizer_of(trainer, tokens) if token_texts else None
         self._tokens = TokensOfDocuments(ids.tolist(), tokens, tokenizer)
         self._reported = EvaluationMean()
@@ -212,11 +213,11 @@ class LanguageModelCallback(Tracking, TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         """Compare the loss of training batches with what the Trainer logs."""
         del control
-        if not self.sees_training or "loss" not in (logs or {}):
+        if not (self._checks and self.sees_training) or "loss" not in (logs or {}):
             return
         mean, n_documents = self._logged.value(), self._logged.n_documents
         self._logged.forget()
-        if self._checks and math.isfinite(mean):  # the Trainer leaves NaN out of its mean
+        if math.isfinite(mean):  # the Trainer leaves NaN out of its mean
             precision = precision_of(args, kwargs["model"])
             self._compare(state, mean, float(logs["loss"]), n_documents, precision)
 
@@ -274,7 +275,8 @@ class LanguageModelCallback(Tracking, TrainerCallback):
             self._recorder().update(names, means, components={"n_tokens": counts})
         if self._keeps_tokens:
             self._tokens.take(self._recorder(), documents, losses, input_ids)
-        (self._logged if self.sees_training else self._reported).add(documents, losses)
+        if self._checks:
+            (self._logged if self.sees_training else self._reported).add(documents, losses)
 
     # How
 
@@ -344,8 +346,6 @@ class LanguageModelCallback(Tracking, TrainerCallback):
     def _compare(
         self, state: Any, mean: float, reported: float, n_documents: int, precision: str
     ) -> None:
-        if self._trainer.args.world_size > 1:
-            return
         source = "the training" if self.sees_training else "the Trainer's evaluation"
         check = LossCheck(self._recorder(), source=source, remedy=_REMEDY)
         step = epochs_begun(state.epoch)
