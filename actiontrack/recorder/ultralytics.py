@@ -105,7 +105,7 @@ class ActionTrackCallback(Tracking):
         mode: "probe" or "inline".
         objects: whether to record the objects of detectors, too, as the split ``<split>_objects``;
             not in mode "inline", where augmentation drops some of them.
-        boxes: whether to keep true and predicted boxes.
+        boxes: whether to keep true and predicted boxes; not in mode "inline".
         root: folder that ids are relative to. Default: that of the data set.
         loss_check: whether to compare with the losses that Ultralytics reports.
         options: further arguments of `actiontrack.Recorder`, for both records. To continue the
@@ -119,12 +119,12 @@ class ActionTrackCallback(Tracking):
         ParameterError: if `data` is combined with mode "inline".
     """
 
-    objects: Recorder | None = None
-    _trainer: Any = None
-    _loader: Any = None
-    _images: Images | None = None
-    _detections: Detections | None = None
-    _pending = _unmixed = _several = _saw_objects = False
+    objects: Recorder | None
+    _trainer: Any
+    _loader: Any
+    _images: Images | None
+    _detections: Detections | None
+    _unmixed: bool
     _items: list[dict[str, Any]]
 
     def __init__(
@@ -142,7 +142,8 @@ class ActionTrackCallback(Tracking):
         if data is not None and mode == "inline":
             raise ParameterError("data", "must be None in mode inline", data, "Leave it out.")
         self._data, self._split, self._mode, self._options = data, split, mode, options
-        self._has_objects, self._has_boxes = objects and mode != "inline", boxes
+        passes = mode != "inline"
+        self._has_objects, self._has_boxes = objects and passes, boxes and passes
         self._root, self._loss_check = root, loss_check
         self._reset()
 
@@ -420,14 +421,15 @@ class ActionTrackCallback(Tracking):
         if not self._has_boxes or images is None or not images.n_objects or not self._last_epoch:
             return
         assert self.recorder is not None  # noqa: S101 - opened when training began
+        if self.recorder.folder is None:  # on a process that does not write
+            return
         truth = images.true_boxes(self._class_names)
         frames = [truth]
         if self._detections is not None:
             frames.append(self._detections.frame(self._class_names))
-        if self._mode == "probe":
-            self.recorder.log_boxes(
-                pd.concat([part for part in frames if len(part)], ignore_index=True)
-            )
+        self.recorder.log_boxes(
+            pd.concat([part for part in frames if len(part)], ignore_index=True)
+        )
         if self.objects is not None:
             ids = images.describe_objects()["ids"]
             self.objects.log_boxes(truth.assign(sample_id=ids))
