@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from actiontrack.errors import MissingDependencyError, ParameterError
+from actiontrack.errors import MissingDependencyError, ParameterError, check_choice
+from actiontrack.history import MODES
 from actiontrack.recorder.loss_check import LossCheck
 from actiontrack.recorder.probe import Tracking
 from actiontrack.recorder.recorder import EpochSummary, Recorder
@@ -116,7 +117,7 @@ class ActionTrackCallback(Tracking):
         objects: the recorder of the objects of the latest training, or None.
 
     Raises:
-        ParameterError: if `data` is combined with mode "inline".
+        ParameterError: if `data` is combined with mode "inline", or the mode is neither.
     """
 
     objects: Recorder | None
@@ -139,6 +140,7 @@ class ActionTrackCallback(Tracking):
         loss_check: bool = True,
         **options: Any,
     ) -> None:
+        check_choice("mode", mode, MODES)
         if data is not None and mode == "inline":
             raise ParameterError("data", "must be None in mode inline", data, "Leave it out.")
         self._data, self._split, self._mode, self._options = data, split, mode, options
@@ -155,7 +157,13 @@ class ActionTrackCallback(Tracking):
 
         Returns:
             The object itself.
+
+        Raises:
+            ParameterError: if it is neither.
         """
+        if not hasattr(model, "add_callback"):
+            rule = "must be a YOLO object, or a trainer of Ultralytics"
+            raise ParameterError("model", rule, type(model).__name__, "Pass YOLO(…) itself.")
         for event in _EVENTS:
             model.add_callback(event, getattr(self, event))
         if hasattr(model, "build_dataset"):  # a trainer has had this event already

@@ -11,6 +11,7 @@ import yolo_training as yolo
 from helpers import message
 
 from actiontrack.errors import ParameterError, RecordingError
+from actiontrack.recorder import ultralytics_data
 from actiontrack.recorder.ultralytics import ActionTrackCallback
 from actiontrack.store import Store
 from actiontrack.testing import AdapterTests, AdapterTraining
@@ -314,6 +315,30 @@ def test_the_training_batches_are_no_split_to_evaluate():
     text = "data: must be None in mode inline, got 'train'. Leave it out."
     with pytest.raises(ParameterError, match=message(text)):
         ActionTrackCallback("train", mode="inline")
+
+
+def test_a_mode_that_there_is_not_is_refused_before_training():
+    text = "mode: must be one of probe, inline, got 'both'. Choose one of these."
+    with pytest.raises(ParameterError, match=message(text)):
+        ActionTrackCallback(mode="both")
+
+
+@pytest.mark.parametrize("model", ["yolo11n.pt", None, torch.nn.Linear(1, 1)])
+def test_it_is_attached_to_a_model_of_ultralytics_alone(model):
+    text = (
+        f"model: must be a YOLO object, or a trainer of Ultralytics, got {type(model).__name__!r}. "
+        "Pass YOLO(…) itself."
+    )
+    with pytest.raises(ParameterError, match=message(text)):
+        ActionTrackCallback().attach(model)
+
+
+def test_boxes_of_augmented_images_are_not_read(fit, store, run_id, monkeypatch):
+    read = []
+    monkeypatch.setattr(ultralytics_data, "_size", read.append)
+    fit(mode="inline", **yolo.OFF)
+    assert store.open_record(run_id, "train-inline").boxes is None
+    assert not read
 
 
 def test_without_a_run_training_does_not_begin(scenes, tmp_path):
