@@ -1,8 +1,7 @@
 """The benchmarks, and benchmarks/RESULTS.md from what they say: `make bench`.
 
 All but `speednet`, `stacked` and `detectors`, which train for minutes and are started by their own
-names.
-Each runs in a process of its own, one after the other. Name some to run only those:
+names. Each runs in a process of its own, one after the other. Name some to run only those:
 `python -m benchmarks correlation storage`. RESULTS.md keeps the latest figure of each.
 """
 
@@ -40,8 +39,8 @@ ALL = (
     "yolo",
 )
 PACKAGES = (
-    *("mlflow", "torch", "transformers", "trl", "numpy", "scipy", "pandas", "pyarrow"),
-    *("aum", "blosc2"),
+    *("mlflow", "torch", "transformers", "trl", "ultralytics", "numpy", "scipy", "pandas"),
+    *("pyarrow", "aum", "blosc2"),
 )
 
 HEAD = """# Results

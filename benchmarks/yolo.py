@@ -37,8 +37,13 @@ class Halves:
         self._start = time.process_time()
 
     def end(self) -> None:
-        """It ends, and the next one is of the other kind."""
+        """It ends; some of the recording may follow."""
         self.seconds[self.records].append(time.process_time() - self._start)
+
+    def turn(self, seconds: float) -> None:
+        """Add what followed; the next step is of the other kind."""
+        self.seconds[self.records][-1] += seconds
+        self.records = not self.records
 
     def ratio(self) -> Spread:
         """Recorded by unrecorded, pair by pair, without the first pair."""
@@ -46,12 +51,21 @@ class Halves:
         return Spread.of([one / two for one, two in pairs])
 
 
-class EverySecond(ActionTrackCallback):
-    """Records every second validation pass, and takes the time of all of them."""
-
+class _Timed(ActionTrackCallback):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self.halves = Halves()
+
+    def on_fit_epoch_end(self, trainer: Any) -> None:
+        """End the epoch."""
+        start = time.process_time()
+        super().on_fit_epoch_end(trainer)
+        if trainer.epoch < trainer.epochs:
+            self.halves.turn(time.process_time() - start)
+
+
+class EverySecond(_Timed):
+    """Records every second validation pass, and takes the time of all of them."""
 
     def on_val_start(self, validator: Any) -> None:
         """Listen, or not."""
@@ -68,21 +82,12 @@ class EverySecond(ActionTrackCallback):
         super().on_val_end(validator)
         self.halves.end()
 
-    def on_fit_epoch_end(self, trainer: Any) -> None:
-        """End the epoch."""
-        start, halves = time.process_time(), self.halves
-        super().on_fit_epoch_end(trainer)
-        if trainer.epoch < trainer.epochs:
-            halves.seconds[halves.records][-1] += time.process_time() - start
-            halves.records = not halves.records
 
-
-class EveryOtherEpoch(ActionTrackCallback):
+class EveryOtherEpoch(_Timed):
     """Records the batches of every second epoch, and takes the time of all epochs of training."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(mode="inline", **settings)
-        self.halves = Halves()
 
     def on_train_epoch_start(self, trainer: Any) -> None:
         """Listen, or not."""
@@ -94,14 +99,6 @@ class EveryOtherEpoch(ActionTrackCallback):
         """The batches are over."""
         if validator.training:
             self.halves.end()
-
-    def on_fit_epoch_end(self, trainer: Any) -> None:
-        """End the epoch."""
-        start, halves = time.process_time(), self.halves
-        super().on_fit_epoch_end(trainer)
-        if trainer.epoch < trainer.epochs:
-            halves.seconds[halves.records][-1] += time.process_time() - start
-            halves.records = not halves.records
 
 
 def main(argv: Sequence[str]) -> int:
