@@ -24,14 +24,11 @@ from actiontrack.history import MODES
 from actiontrack.record.manifest import TOKEN_LOSS
 from actiontrack.recorder.epoch import first_ids
 from actiontrack.recorder.loss_check import LossCheck
-from actiontrack.recorder.probe import Tracking
 from actiontrack.recorder.recorder import Recorder
-from actiontrack.store import Store
 
 try:
     import torch
     from torch.utils.data import DataLoader
-    from transformers import TrainerCallback
 
     from actiontrack.recorder.causal_lm_batches import Documents, TokenLosses
     from actiontrack.recorder.causal_lm_check import EvaluationMean, LoggedMean
@@ -55,6 +52,7 @@ try:
         moved,
         precision_of,
     )
+    from actiontrack.recorder.transformers_tracking import TrainerTracking
 except ImportError as error:  # pragma: no cover - exercised by a subprocess
     raise MissingDependencyError(
         "actiontrack.recorder.causal_lm needs Transformers: pip install 'actiontrack[transformers]'"
@@ -107,7 +105,7 @@ def track_causal_lm(
     return callback
 
 
-class LanguageModelCallback(Tracking, TrainerCallback):
+class LanguageModelCallback(TrainerTracking):
     """Records what a `Watch` sees of one dataset; `track_causal_lm` makes and adds it.
 
     The loss of a document is the mean cross-entropy of its tokens that have a label; how many they
@@ -173,7 +171,6 @@ class LanguageModelCallback(Tracking, TrainerCallback):
         self._logged = LoggedMean(pooled=bool(trainer.model_accepts_loss_kwargs))
         self._unscored: set[Any] = set()  # documents without a loss that were met
         self._named: set[Any] = set()  # those of them that were named in a warning
-        self._began_inside = False
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Open the record, and try the first batch of a pass of our own.
@@ -184,11 +181,7 @@ class LanguageModelCallback(Tracking, TrainerCallback):
         """
         del control
         watch(self._trainer).hook(kwargs["model"])
-        run_id = self._options.get("run_id") or Store.active_run_id()
-        if args.auto_find_batch_size and self._is_open(run_id):
-            # Out of memory: the same training once more, with smaller batches.
-            self.recorder.discard_epoch()  # type: ignore[union-attr]
-        else:
+        if not self._is_begun_anew(args):
             self._open(self._split, **{**self._defaults(args), **self._options})
         self._logged.forget()
         self._reported.forget()
@@ -199,11 +192,6 @@ class LanguageModelCallback(Tracking, TrainerCallback):
                     self._evaluate(args, kwargs, n_batches=1)
                 self._recorder().discard_epoch()
         self._mark(state.global_step)
-
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Note whether training goes on inside an epoch."""
-        del args, control, kwargs
-        self._began_inside = is_inside(state.epoch)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Note that the weights were updated."""
@@ -227,7 +215,7 @@ class LanguageModelCallback(Tracking, TrainerCallback):
         if self._makes_passes:
             self._evaluate(args, kwargs)
         if not self.sees_evaluation:
-            is_partial = self.sees_training and (self._began_inside or is_inside(state.epoch))
+            is_partial = self.sees_training and self._is_partial(state)
             self._end_epoch(state, is_partial=is_partial)
 
     def on_evaluate(
@@ -248,11 +236,6 @@ class LanguageModelCallback(Tracking, TrainerCallback):
             reported = float(metrics[f"{prefix}_loss"])
             precision = precision_of(args, kwargs["model"])
             self._compare(state, mean, reported, n_documents, precision)
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Finish the record."""
-        del args, state, control, kwargs
-        self.finish()
 
     def take(
         self, documents: Documents, losses: TokenLosses, input_ids: torch.Tensor | None

@@ -22,18 +22,15 @@ from actiontrack.errors import MissingDependencyError, ParameterError, Recording
 from actiontrack.recorder.arrays import check_classes
 from actiontrack.recorder.criterion import full_precision
 from actiontrack.recorder.loss_check import LossCheck
-from actiontrack.recorder.probe import Tracking
 from actiontrack.recorder.recorder import EpochSummary
 from actiontrack.recorder.torch import gather
 from actiontrack.recorder.torch_probe import evaluating, first_batch, indexed_loader, tried
 from actiontrack.recorder.torch_sampling import unchanged_randomness
 from actiontrack.recorder.whole_epoch import number_of_samples
-from actiontrack.store import Store
 
 try:
     import torch
     from torch import nn
-    from transformers import TrainerCallback
 
     from actiontrack.recorder.transformers_data import (
         SAMPLE_ID,
@@ -41,12 +38,12 @@ try:
         ProbeCollator,
         epochs_begun,
         evaluated_weights,
-        is_inside,
         moved,
         precision_of,
         same_rows,
         used_columns,
     )
+    from actiontrack.recorder.transformers_tracking import TrainerTracking
 except ImportError as error:  # pragma: no cover - exercised by a subprocess
     raise MissingDependencyError(
         "actiontrack.recorder.transformers needs Transformers: "
@@ -77,7 +74,7 @@ _NO_IDS = (
 )
 
 
-class ActionTrackCallback(Tracking, TrainerCallback):
+class ActionTrackCallback(TrainerTracking):
     """Records the per-sample losses of the model after each epoch of training.
 
     The record belongs to the run of ``report_to="mlflow"``, else to the active run; no run is
@@ -132,7 +129,6 @@ class ActionTrackCallback(Tracking, TrainerCallback):
         self._summaries: dict[int, EpochSummary | None] = {}
         self._reported: dict[int, float] = {}
         self._trained: list[tuple[Any, int]] = []
-        self._began_inside = False
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Open the record and try the first batch.
@@ -145,11 +141,7 @@ class ActionTrackCallback(Tracking, TrainerCallback):
         options: dict[str, Any] = {"mode": self._mode}
         if args.world_size > 1:
             options["gather"] = gather
-        run_id = self._options.get("run_id") or Store.active_run_id()
-        if args.auto_find_batch_size and self._is_open(run_id):
-            # Out of memory: the same training once more, with smaller batches.
-            self.recorder.discard_epoch()  # type: ignore[union-attr]
-        else:
+        if not self._is_begun_anew(args):
             self._open(self._split, **{**options, **self._options})
         self._summaries, self._reported, self._trained = {}, {}, []
         if self._data is not None:
@@ -157,18 +149,13 @@ class ActionTrackCallback(Tracking, TrainerCallback):
                 self._prepare(args, kwargs)
         self._mark(state.global_step)
 
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Note whether training goes on inside an epoch."""
-        del args, control, kwargs
-        self._began_inside = is_inside(state.epoch)
-
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Evaluate, if that is asked for, and record the epoch."""
         del control
         assert self.recorder is not None  # noqa: S101 - opened when training began
         if self._data is not None:
             self._evaluate(args, kwargs)
-        is_partial = self.inline and (self._began_inside or is_inside(state.epoch))
+        is_partial = self.inline and self._is_partial(state)
         summary = self.recorder.end_epoch(
             epochs_begun(state.epoch),
             delta=self._delta(state.global_step),
@@ -196,11 +183,6 @@ class ActionTrackCallback(Tracking, TrainerCallback):
         if same_rows(self._data, getattr(loader, "dataset", None)):
             self._reported = {state.global_step: float(metrics[name])}
             self._compare(args, state.global_step, kwargs["model"])
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Finish the record."""
-        del args, state, control, kwargs
-        self.finish()
 
     def batch(self, ids: Any, inputs: Mapping[str, Any], outputs: Any, *, loss: Any = None) -> None:
         """Keep one training batch; `ActionTrackTrainerMixin` calls it.

@@ -5,7 +5,7 @@ The records of a split are ``<split>``, one sample per image without a label, an
 the losses are normalised. Evaluation passes run in eval mode on images as they are stored.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -176,9 +176,7 @@ class Detection(Task):
             recorder.objects.update(
                 object_ids[matched.cpu().numpy()], sum(of_objects.values()), components=of_objects
             )
-        if self._measured and recorder.name.endswith("-probe") and self._metric is not None:
-            truth = self._truth[recorder.name.rpartition("-")[0]]
-            self._metric.update(packed.detections(outputs), [truth[str(image)] for image in ids])
+        self._measure(recorder, ids, lambda: packed.detections(outputs))
 
     def metrics(self, record: str) -> Mapping[str, float]:
         """Mean average precision at IoU 0.5 (VOC's), over 0.5 to 0.95 (COCO's), and per class."""
@@ -211,6 +209,12 @@ class Detection(Task):
             images, lambda _, outputs, __: detections.extend(packed.detections(outputs))
         )
         recorder.log_boxes(box_table(images, detections))
+
+    def _measure(self, recorder: Any, ids: Any, detect: Callable[[], Any]) -> None:
+        """Hand the detections of images to the metric, in an evaluation pass that measures."""
+        if self._measured and recorder.name.endswith("-probe") and self._metric is not None:
+            truth = self._truth[recorder.name.rpartition("-")[0]]
+            self._metric.update(detect(), [truth[str(image)] for image in ids])
 
     @property
     def _built(self) -> PackedSSD:

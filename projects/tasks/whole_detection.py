@@ -113,9 +113,7 @@ class WholeDetection(Detection):
     def record(self, recorder: Any, ids: Any, outputs: Any, targets: Tensor) -> None:  # noqa: ARG002
         """Record each image; measure the detections of an evaluation pass."""
         recorder.update(ids, outputs.images.total, components=outputs.images.components)
-        if self._measured and recorder.name.endswith("-probe") and self._metric is not None:
-            truth = self._truth[recorder.name.rpartition("-")[0]]
-            self._metric.update(outputs.detections, [truth[str(image)] for image in ids])
+        self._measure(recorder, ids, lambda: outputs.detections)
 
     def log_extras(self, session: Trained, recorder: Any, images: DetectionSplit) -> None:
         """The boxes that the trained detector predicts, beside the annotated ones."""

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from blood_cells import BCCD
 from helpers import open_tar
 from PIL import Image
 from voc_xml import an_object, fails, load
@@ -139,8 +140,6 @@ def test_a_split_without_an_object_is_refused(pair):
 
 
 # --- real data ---
-
-BCCD = Path(__file__).parents[4] / "shared" / "data" / "bccd-voc.tar"
 
 
 @pytest.fixture(scope="module")

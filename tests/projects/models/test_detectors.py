@@ -8,6 +8,9 @@ from torchvision.models.detection.ssd import SSD
 from actiontrack.errors import DataError, ParameterError
 from projects.models import detectors
 from projects.models.detectors import WHOLE_DETECTORS, WholeDetector, build_whole_detector
+from projects.models.ssd import DETECTORS
+from projects.params import validate
+from projects.params.detection import DetectionParams
 
 pytestmark = pytest.mark.slow
 
@@ -27,11 +30,24 @@ def test_a_detector_is_torchvisions_with_the_side_of_the_images(name, kind):
 
 
 def test_every_detector_that_the_parameters_name_is_built_by_one_of_the_two():
-    from projects.models.ssd import DETECTORS
-    from projects.params.detection import DetectionParams
-
     names = DetectionParams.model_fields["model"].annotation.__args__
     assert set(names) == set(DETECTORS) | set(WHOLE_DETECTORS)
+
+
+@pytest.mark.parametrize(
+    "name", [*DETECTORS, *(name for name, model in WHOLE_DETECTORS.items() if model.is_fixed)]
+)
+def test_a_size_of_the_images_is_refused_for_a_detector_that_has_one_of_its_own(name):
+    with pytest.raises(ParameterError, match=f"^image_size: must be 0 for model {name}, which has"):
+        validate(DetectionParams, {"model": name, "image_size": 96})
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, model in WHOLE_DETECTORS.items() if not model.is_fixed]
+)
+def test_any_other_detector_takes_a_size_of_the_images(name):
+    params = validate(DetectionParams, {"model": name, "image_size": 96})
+    assert (params.model, params.image_size) == (name, 96)
 
 
 def test_pixels_are_those_before_the_normalisation():

@@ -3,13 +3,12 @@
 import io
 import json
 import sys
-from pathlib import Path
 
 import mlflow
 import numpy as np
 import pytest
 import torch
-from helpers import open_tar
+from blood_cells import extract_cells
 from PIL import Image
 
 from actiontrack import analysis
@@ -28,8 +27,6 @@ from projects.params.detection import DetectionParams
 from projects.tasks.detection import Detection, box_table
 from projects.train import train
 
-BCCD = Path(__file__).parents[4] / "shared" / "data" / "bccd-voc.tar"
-FOLDER = "bccd/VOCdevkit/VOC2007"
 PARTS = ("positive_classification", "negative_classification", "box_regression")
 TINY = """<annotation><object><name>RBC</name><bndbox>
 <xmin>200</xmin><ymin>200</ymin><xmax>203</xmax><ymax>203</ymax></bndbox></object>{0}</annotation>
@@ -39,25 +36,10 @@ TINY = """<annotation><object><name>RBC</name><bndbox>
 @pytest.fixture(scope="module")
 def cells(tmp_path_factory):
     """Folder of 8 + 6 photographs; one in each list is emptied, one has the same box twice."""
-    if not BCCD.exists():
-        pytest.skip(f"{BCCD} is not there")
-    root = tmp_path_factory.mktemp("cells")
-    with open_tar(BCCD) as archive:
-        images = sorted(name for name in archive.getnames() if name.endswith(".jpg"))[:14]
-        for path in images:
-            for name in (path, path.replace("JPEGImages", "Annotations").replace("jpg", "xml")):
-                archive.extract(name, root)
-    names = [Path(path).stem for path in images]
-    lists = root / FOLDER / "ImageSets" / "Main"
-    lists.mkdir(parents=True)
-    (lists / "train.txt").write_text("\n".join(names[:8]))
-    (lists / "val.txt").write_text("\n".join(names[8:]))
-    annotations = root / FOLDER / "Annotations"
-    for name in (names[0], names[8]):
-        (annotations / f"{name}.xml").write_text("<annotation/>")
+    folder, names = extract_cells(tmp_path_factory.mktemp("cells"), 8, 6)
     one = TINY.split("<annotation>")[1].split("{0}", maxsplit=1)[0]
-    (annotations / f"{names[9]}.xml").write_text(TINY.format(one))
-    return root / FOLDER
+    (folder / "Annotations" / f"{names[9]}.xml").write_text(TINY.format(one))
+    return folder
 
 
 def small(cells, **changes):

@@ -1,12 +1,10 @@
 """Real training of torchvision's own detectors on blood cells: what the run holds."""
 
-from pathlib import Path
-
 import mlflow
 import numpy as np
 import pytest
 import torch
-from helpers import open_tar
+from blood_cells import extract_cells
 
 from actiontrack.errors import ParameterError
 from actiontrack.recorder.torchvision import batch_losses
@@ -21,8 +19,6 @@ from projects.tasks.detection import Detection, voc_settings
 from projects.tasks.whole_detection import WholeDetection, detection_task
 from projects.train import train
 
-BCCD = Path(__file__).parents[4] / "shared" / "data" / "bccd-voc.tar"
-FOLDER = "bccd/VOCdevkit/VOC2007"
 SSDLITE, FASTER = "ssdlite320_mobilenet_v3_large", "fasterrcnn_mobilenet_v3_large_320_fpn"
 
 KEPT = ("model", "image_size", "batch_size", "save_model")
@@ -33,22 +29,8 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def cells(tmp_path_factory):
     """Folder of 4 + 3 photographs; the first of each list has no annotation."""
-    if not BCCD.exists():
-        pytest.skip(f"{BCCD} is not there")
-    root = tmp_path_factory.mktemp("cells")
-    with open_tar(BCCD) as archive:
-        images = sorted(name for name in archive.getnames() if name.endswith(".jpg"))[:7]
-        for path in images:
-            for name in (path, path.replace("JPEGImages", "Annotations").replace("jpg", "xml")):
-                archive.extract(name, root)
-    names = [Path(path).stem for path in images]
-    lists = root / FOLDER / "ImageSets" / "Main"
-    lists.mkdir(parents=True)
-    (lists / "train.txt").write_text("\n".join(names[:4]))
-    (lists / "val.txt").write_text("\n".join(names[4:]))
-    for name in (names[0], names[4]):
-        (root / FOLDER / "Annotations" / f"{name}.xml").write_text("<annotation/>")
-    return root / FOLDER
+    folder, _ = extract_cells(tmp_path_factory.mktemp("cells"), 4, 3)
+    return folder
 
 
 def small(cells, **changes):
