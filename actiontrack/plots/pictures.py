@@ -29,6 +29,7 @@ from actiontrack.plots.canvas import (
     score_label,
     wrap_label,
 )
+from actiontrack.record.rasters import unit_pixels
 
 __all__ = [
     "feature_scatter",
@@ -299,14 +300,4 @@ def _pixels(image: Image.Image | NDArray[Any]) -> NDArray[np.float64]:
     """To float64 in [0, 1], (H, W) or (H, W, 3 or 4)."""
     if isinstance(image, Image.Image) and image.mode not in ("L", "RGB", "RGBA", "F", "I", "I;16"):
         image = image.convert("RGBA" if image.mode in ("LA", "PA") else "RGB")
-    array = np.asarray(image)
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[:, :, 0]
-    if array.ndim != 2 and (array.ndim != 3 or array.shape[2] not in (3, 4)):
-        remedy = "Put the channels last."
-        raise ParameterError("images", "must have shape (H, W[, 1, 3 or 4])", array.shape, remedy)
-    if array.dtype == np.uint8:
-        return array / 255.0
-    pixels = array.astype(np.float64)
-    low, high = np.nanmin(pixels, initial=0.0), np.nanmax(pixels, initial=1.0)
-    return np.asarray((pixels - low) / (high - low))
+    return unit_pixels(np.asarray(image))

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from actiontrack.errors import ParameterError
+from actiontrack.errors import NotFoundError, ParameterError
 from actiontrack.record.disk import FileEntry
 from actiontrack.record.footer import Footer
 from actiontrack.record.manifest import Manifest
@@ -45,9 +46,17 @@ BOX_COLUMNS = (
 _THUMBNAIL_ROW_GROUP = 64
 
 
-def write_thumbnails(folder: Path, images: Sequence[bytes]) -> FileEntry:
-    """Write thumbnails.parquet from one PNG per sample, in row groups that open alone."""
-    return _write_pngs(folder / THUMBNAILS, images)
+def write_thumbnails(
+    folder: Path, images: Sequence[bytes], rows: npt.NDArray[np.integer[Any]] | None = None
+) -> FileEntry:
+    """Write thumbnails.parquet, in row groups that open alone.
+
+    Args:
+        folder: folder of the record.
+        images: PNGs.
+        rows: row position of the sample of each, ascending. Default: one PNG per sample.
+    """
+    return _write_pngs(folder / THUMBNAILS, images, rows)
 
 
 def write_pictures(folder: Path, name: str, images: Sequence[bytes]) -> FileEntry:
@@ -88,16 +97,21 @@ def write_boxes(folder: Path, boxes: pd.DataFrame) -> FileEntry:
     return write_table(folder / BOXES, _table(columns))
 
 
-def _write_pngs(path: Path, images: Sequence[bytes]) -> FileEntry:
+def _write_pngs(
+    path: Path, images: Sequence[bytes], rows: npt.NDArray[np.integer[Any]] | None = None
+) -> FileEntry:
+    samples = np.arange(len(images)) if rows is None else rows
     columns = {
-        "sample": np.arange(len(images), dtype=np.int32),
+        "sample": np.asarray(samples, dtype=np.int32),
         "png": pa.array(list(images), pa.binary()),
     }
     return write_table(path, _table(columns), row_group=_THUMBNAIL_ROW_GROUP)
 
 
 class Pictures:
-    """A file of PNGs, one per sample: verified once, then read one row group at a time.
+    """A file of PNGs: verified once, then read one row group at a time.
+
+    Thumbnails may be of some samples only, pictures of another name are of all.
 
     Args:
         manifest: the record's manifest.
@@ -113,18 +127,33 @@ class Pictures:
         self._name, self._path = name, verified_file(manifest, name, fetch)
         self._stored, self._bytes = manifest.files[name].bytes, parquet_reader(self._path)
         self._footer = Footer.of(name, self._bytes, self._stored)
+        self._n_samples = manifest.n_samples
         with corrupt_on_error(name):
             self._metadata = pq.read_metadata(self._path)
-            check_rows(self._metadata, name, manifest.n_samples)
+            is_partial = name == THUMBNAILS and self._metadata.num_rows < self._n_samples
+            if not is_partial:
+                check_rows(self._metadata, name, self._n_samples)
+        self._samples = _samples_with_image(manifest, fetch, name) if is_partial else None
+
+    def has(self, sample: int) -> bool:
+        """Whether there is a PNG of the sample at a row position."""
+        return self._row(sample) is not None
 
     def read(self, sample: int) -> bytes:
         """The PNG of the sample at a row position, opening its row group only.
 
         Raises:
-            CorruptRecordError: if there is none, or it expands beyond what the file may claim.
+            NotFoundError: if there is none of this sample.
+            CorruptRecordError: if it is damaged, or expands beyond what the file may claim.
         """
+        position = self._row(sample)
+        if position is None:
+            raise NotFoundError(
+                f"{self._name} holds the images of {self._metadata.num_rows} of "
+                f"{self._n_samples} samples, and none of this one."
+            )
         with corrupt_on_error(self._name):
-            group, row = divmod(sample, _THUMBNAIL_ROW_GROUP)
+            group, row = divmod(position, _THUMBNAIL_ROW_GROUP)
             columns = ["sample", "png"]
             self._footer.check(
                 self._name, self._bytes, self._stored, columns=columns, groups=[group]
@@ -136,6 +165,25 @@ class Pictures:
             if table["sample"][row].as_py() != sample:
                 raise ValueError(f"sample {sample} is not in its place")
             return bytes(table["png"][row].as_py())
+
+    def _row(self, sample: int) -> int | None:
+        """In which row of the file a sample is."""
+        if self._samples is None:
+            return sample
+        row = int(np.searchsorted(self._samples, sample))
+        there = row < self._samples.size and self._samples[row] == sample
+        return row if there else None
+
+
+def _samples_with_image(manifest: Manifest, fetch: Fetch, name: str) -> npt.NDArray[np.int64]:
+    """Row positions of the samples that a file of some images holds, ascending."""
+    table = columns_of(open_any(manifest, name, fetch), ["sample"])
+    samples = table["sample"].to_pandas()
+    with corrupt_on_error(name):
+        if samples.dtype.kind not in "iu" or (np.diff(samples) <= 0).any():
+            raise ValueError("its samples are no integers in ascending order")
+    check_samples(samples, name, manifest)
+    return np.asarray(samples, dtype=np.int64)
 
 
 def read_boxes(manifest: Manifest, fetch: Fetch) -> pd.DataFrame:

@@ -11,11 +11,13 @@ unless boxes or maps were recorded on the pixels as they are stored.
 import io
 import struct
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 from PIL import ExifTags, Image
 
-from actiontrack.errors import DataError
+from actiontrack.errors import DataError, ParameterError
 
 __all__ = [
     "FIRST_ON_ITS_SIDE",
@@ -24,9 +26,11 @@ __all__ = [
     "EncodedImage",
     "RecordedSize",
     "as_png",
+    "as_raster",
     "browser_image",
     "encoded_image",
     "open_raster",
+    "unit_pixels",
 ]
 
 #: Formats that are opened, by Pillow's names.
@@ -166,6 +170,41 @@ def as_png(image: Image.Image) -> bytes:
     modes = {"1", "L", "LA", "P", "RGB", "RGBA"}
     (image if image.mode in modes else image.convert("RGB")).save(buffer, format="PNG")
     return buffer.getvalue()
+
+
+def as_raster(array: npt.NDArray[Any]) -> Image.Image:
+    """An array as an image, see `unit_pixels`; NaN is black."""
+    pixels = array
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[:, :, 0]
+    if pixels.dtype != np.uint8 or (pixels.ndim != 2 and pixels.shape[-1] not in (3, 4)):
+        pixels = np.rint(255 * np.nan_to_num(unit_pixels(pixels))).astype(np.uint8)
+    return Image.fromarray(np.ascontiguousarray(pixels))
+
+
+def unit_pixels(array: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Pixels to float64 in [0, 1], (H, W) or (H, W, 3 or 4).
+
+    Args:
+        array: (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), uint8, or of other numbers in [0, 1]: a
+            wider range is stretched to it.
+
+    Raises:
+        ParameterError: if it has another shape, or holds no numbers.
+    """
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.ndim != 2 and (array.ndim != 3 or array.shape[2] not in (3, 4)):
+        remedy = "Put the channels last."
+        raise ParameterError("images", "must have shape (H, W[, 1, 3 or 4])", array.shape, remedy)
+    if array.dtype == np.uint8:
+        return array / 255.0
+    if array.dtype.kind not in "biuf":
+        remedy = "Pass numbers, a PIL image, or the path of a file."
+        raise ParameterError("images", "must hold numbers", array.dtype, remedy)
+    pixels = array.astype(np.float64)
+    low, high = np.nanmin(pixels, initial=0.0), np.nanmax(pixels, initial=1.0)
+    return np.asarray((pixels - low) / (high - low))
 
 
 def _format(image: Image.Image) -> str:

@@ -98,16 +98,23 @@ def probabilities(ids: Any, values: Any) -> Attachment:
 
 
 def thumbnails(ids: Any, images: Sequence[bytes]) -> Attachment:
-    """One PNG per sample.
+    """PNGs of some samples, or of all.
 
     Args:
-        ids: (n_samples,) in any order.
+        ids: (n_images,) in any order, each once.
         images: one PNG per id.
     """
 
     def write(folder: Path, roster: Roster, n_classes: int | None) -> FileEntry:
         del n_classes
-        return write_thumbnails(folder, _ordered_images(images, roster.order_of(ids)))
+        rows = _rows_of("thumbnails", ids, roster)
+        order = np.argsort(rows, kind="stable")
+        if (np.diff(rows[order]) == 0).any():
+            first = rows[order][1:][np.diff(rows[order]) == 0][0]
+            name = "" if roster.ids is None else roster.ids[first]
+            rule = "must be those of one image each"
+            raise ParameterError("ids", rule, f"{name!s} twice", "Pass each id once.")
+        return write_thumbnails(folder, _ordered_images(images, order), rows[order])
 
     return Attachment("thumbnails", THUMBNAILS, write)
 

@@ -7,13 +7,19 @@ from typing import Any
 import pandas as pd
 
 from actiontrack.record.manifest import Manifest
+from actiontrack.record.paths import THUMBNAILS
 from actiontrack.recorder import attachments
+from actiontrack.recorder.arrays import canonical_ids
 from actiontrack.recorder.attachments import Attachment
+from actiontrack.recorder.images import N_IMAGES, SampleImages, Source, thumbnails_of
 from actiontrack.recorder.null_writer import NullWriter
 from actiontrack.recorder.open_record import OpenRecord
 from actiontrack.recorder.privacy import Privacy
 
 __all__ = ["KeepsExtras"]
+
+_THUMBNAILS = "thumbnails"  # name of the note
+_OF_EXTREMES = f"of the {N_IMAGES} hardest and {N_IMAGES} easiest samples"
 
 
 class KeepsExtras(OpenRecord):
@@ -23,11 +29,45 @@ class KeepsExtras(OpenRecord):
         manifest: the record as it was asked for.
         writer: what writes it.
         privacy: what is kept out of it.
+        image_source: gives the image of the sample of an id.
     """
 
-    def __init__(self, manifest: Manifest, writer: NullWriter, privacy: Privacy) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        writer: NullWriter,
+        privacy: Privacy,
+        image_source: Source | None = None,
+    ) -> None:
         super().__init__(manifest, writer)
         self._privacy = privacy
+        self._images = SampleImages(image_source)
+
+    def _attach_last(self, scores: pd.DataFrame) -> None:
+        """Thumbnails of the hardest and easiest samples, where there are images and no others."""
+        if not self._images.any or self._privacy.hides_places:
+            return
+        # Those of a record that goes on are of its extremes up to then.
+        if self._writer.holds(THUMBNAILS) and self.notes.get(_THUMBNAILS) != _OF_EXTREMES:
+            return
+
+        def make() -> Attachment:
+            return attachments.thumbnails(*self._images.extremes(scores))
+
+        if self._attach("thumbnails", make, stacklevel=6):
+            self._writer.note(_THUMBNAILS, _OF_EXTREMES)
+
+    def _take_images(self, ids: Any, images: Any) -> None:
+        """Images of a batch; what can't be taken is warned about once."""
+        if self._images.refused or not self._privacy.keeps([images]):
+            return
+        if self._privacy.salt is None:
+            try:
+                self._images.take(ids, images)
+            except Exception as error:  # noqa: BLE001 - the training is worth more
+                self._images.refused = True
+                reason = str(error) or type(error).__name__
+                warnings.warn(f"record {self.name} takes no images: {reason}", stacklevel=4)
 
     # What is optional is not worth a failed training: what can't be kept is warned about, whether
     # it does not fit the samples of the record, is no array, or finds the disk full.
@@ -48,12 +88,25 @@ class KeepsExtras(OpenRecord):
             lambda: attachments.probabilities(self._privacy.ids(ids), probabilities),
         )
 
-    def log_thumbnails(self, ids: Any, images: Sequence[bytes]) -> None:
-        """Keep one PNG per sample with the run, with ids in any order."""
-        if self._privacy.keeps(images):
-            self._attach(
-                "thumbnails", lambda: attachments.thumbnails(self._privacy.ids(ids), images)
-            )
+    def log_thumbnails(self, ids: Any, images: Any) -> None:
+        """Keep images of samples with the run: of all, or of some.
+
+        Args:
+            ids: (n_images,) in any order.
+            images: one per id: PIL images, NumPy, PyTorch or JAX arrays, paths, or the bytes of
+                PNG files, see `actiontrack.recorder.images.as_thumbnail`; or a function of an id.
+                All but bytes are scaled to at most 224 pixels a side.
+        """
+        if not self._privacy.keeps([images]):
+            return
+
+        def make() -> Attachment:
+            asked = map(images, canonical_ids(ids).tolist()) if callable(images) else images
+            pngs = thumbnails_of(asked)
+            return attachments.thumbnails(self._privacy.ids(ids), pngs)
+
+        if self._attach("thumbnails", make) and _THUMBNAILS in self.notes:
+            self.note(_THUMBNAILS, "logged")
 
     def log_pictures(self, name: str, ids: Any, images: Sequence[bytes]) -> None:
         """Keep one PNG per sample under a name, such as "label" or "prediction".
@@ -96,11 +149,16 @@ class KeepsExtras(OpenRecord):
         if self._privacy.keeps(texts):
             self._attach("tokens", lambda: attachments.tokens(self._privacy.ids(ids), texts))
 
-    def _attach(self, what: str, make: Callable[[], Attachment]) -> None:
+    def _attach(self, what: str, make: Callable[[], Attachment], *, stacklevel: int = 3) -> bool:
+        """Keep what `make` makes. Returns whether it is kept; else a warning says why not."""
         try:
             with self._state.lock:
                 self._state.check_open(f"log_{what}")
                 self._writer.attach(make())
         except Exception as error:  # noqa: BLE001 - whatever it is, the training is worth more
             reason = str(error) or type(error).__name__
-            warnings.warn(f"record {self.name} is left without {what}: {reason}", stacklevel=3)
+            warnings.warn(
+                f"record {self.name} is left without {what}: {reason}", stacklevel=stacklevel
+            )
+            return False
+        return True

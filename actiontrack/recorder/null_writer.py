@@ -1,8 +1,10 @@
 """The writer of a process whose columns go to another one: its methods do nothing."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from actiontrack.record.samples import Samples
 from actiontrack.recorder.attachments import Attachment
@@ -62,6 +64,11 @@ class NullWriter:
     def note(self, name: str, text: str) -> None:
         """Keep a remark in the manifest."""
 
+    def holds(self, path: str) -> bool:
+        """Whether the record has an optional file."""
+        del path
+        return True
+
     def attach(self, attachment: Attachment) -> None:
         """Write an optional file of the record."""
 
@@ -78,7 +85,7 @@ class NullWriter:
         """What the user is to be warned about since the last call."""
         return []
 
-    def finish(self) -> None:
+    def finish(self, attach: Callable[[pd.DataFrame], None] | None = None) -> None:
         """Write the scores and mark the record complete."""
 
     def close(self, *, complete: bool) -> bool:

@@ -8,6 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
+import pandas as pd
+
 from actiontrack.record.manifest import Manifest
 from actiontrack.recorder import ending
 from actiontrack.recorder.context import FinishOnExit
@@ -137,7 +139,7 @@ class OpenRecord(FinishOnExit):
                 return state.synced
             state.check_open("finish")
             state.check_ended()
-            self._writer.finish()
+            self._writer.finish(self._attach_last)
             self._end(complete=True)
             self._tell(stacklevel=3)
         return state.synced
@@ -188,6 +190,9 @@ class OpenRecord(FinishOnExit):
             )
 
     # How
+
+    def _attach_last(self, scores: pd.DataFrame) -> None:
+        """Add what belongs to the complete record; the scores are known now."""
 
     def _end(self, *, complete: bool) -> None:
         state = self._state

@@ -19,6 +19,7 @@ from actiontrack.recorder.batches import (
 from actiontrack.recorder.checks import check_n_classes, metric_values
 from actiontrack.recorder.epoch import EpochRows, Gather
 from actiontrack.recorder.extras import KeepsExtras
+from actiontrack.recorder.images import source_of
 from actiontrack.recorder.lifecycle import open_writer
 from actiontrack.recorder.options import Options, empty_manifest
 from actiontrack.recorder.privacy import Privacy
@@ -86,8 +87,12 @@ class Recorder(KeepsExtras):
         id_salt: records salted hashes in place of ids, see `digest.hash_ids`, without paths and
             folder of the images. It is not stored. Default: ACTIONTRACK_ID_SALT, or ids as they
             are.
-        images: False keeps thumbnails, pictures, paths and folder of the images out of the
-            record. Default: unless ACTIONTRACK_IMAGES is "never".
+        images: where images of samples come from: a dataset such as an `IndexedDataset`, whose
+            items hold them, a mapping or a function from an id to an image. The record gets
+            thumbnails of its 50 hardest and 50 easiest samples when it is finished, see
+            `actiontrack.recorder.images`; not where ids are hashed. False keeps thumbnails,
+            pictures, paths and folder of the images out of the record. Default: allowed unless
+            ACTIONTRACK_IMAGES is "never".
         spool: folder for the local copy. Default: ACTIONTRACK_SPOOL or a folder of this user.
         patience: seconds to wait at the end for a server that does not answer.
         durable: wait for the disk at every epoch: it outlasts a power cut, too.
@@ -122,12 +127,14 @@ class Recorder(KeepsExtras):
         resume: bool = False,
         gather: Gather | None = None,
         id_salt: str | None = None,
-        images: bool | None = None,
+        images: Any = None,
         spool: str | Path | None = None,
         patience: float = 30.0,
         durable: bool = False,
     ) -> None:
-        privacy = Privacy.of(id_salt, images)
+        allowed = images if isinstance(images, bool) else None
+        image_source = None if images is allowed else source_of(images)
+        privacy = Privacy.of(id_salt, allowed)
         self._options = Options(
             duplicates=duplicates,
             allow_missing=allow_missing,
@@ -157,7 +164,7 @@ class Recorder(KeepsExtras):
         writer = open_writer(
             manifest, self._options, store=store, run_id=run_id, root=root, resume=resume
         )
-        super().__init__(manifest, writer, privacy)
+        super().__init__(manifest, writer, privacy, image_source)
 
     def update(
         self,
@@ -168,6 +175,7 @@ class Recorder(KeepsExtras):
         probabilities: Any = None,
         labels: Any = None,
         components: Mapping[str, Any] | None = None,
+        images: Any = None,
     ) -> None:
         """Add one batch of the present epoch. Cheap: checks come at the end of the epoch.
 
@@ -184,6 +192,8 @@ class Recorder(KeepsExtras):
             labels: (batch,) class indices.
             components: name -> (batch,), parts of the loss or further losses, each of which gets
                 its own action.
+            images: (batch, …) the images of the samples. Only those of samples that may be among
+                the hardest or easiest are held, scaled down, until the record is finished.
 
         Raises:
             RecordingError: if the losses are not one per sample, or the recorder is closed.
@@ -213,6 +223,8 @@ class Recorder(KeepsExtras):
             state.n_classes = n_classes
             if logits is not None and not state.looked_at_logits:
                 state.first_outputs, state.looked_at_logits = first_outputs(batch), True
+            if images is not None:
+                self._take_images(ids, images)
 
     def update_maps(self, ids: Any, maps: Any) -> None:
         """Add the loss of each pixel of one batch of the present epoch (section 4.3, eq. 7).
@@ -298,6 +310,7 @@ class Recorder(KeepsExtras):
                 )
             )
             self.discard_epoch()
+            self._images.rank(rows.ids, rows.columns["loss"])
             if summary is not None:
                 self._after(summary, epoch)
         return summary
@@ -310,6 +323,7 @@ class Recorder(KeepsExtras):
         true_labels: Any = None,
         paths: Sequence[str] | None = None,
         input_digests: Sequence[str] | None = None,
+        images: Any = None,
     ) -> None:
         """Declare all samples of the split before the first epoch. Optional, any order.
 
@@ -322,6 +336,8 @@ class Recorder(KeepsExtras):
             paths: (n_samples,) image paths relative to the root of `source`.
             input_digests: (n_samples,) see `actiontrack.record.digest.digest_input`: with them
                 runs on other pixels under the same ids are told apart.
+            images: of the samples in the order of the ids, or a function of an id, see
+                `Recorder`.
 
         Raises:
             RecordingError: if ids repeat, or a resumed record has other samples, labels or inputs.
@@ -335,6 +351,8 @@ class Recorder(KeepsExtras):
         }
         with self._state.lock:
             self._state.check_open("describe_samples")
+            if images is not None:
+                self._images.source = source_of(images, ids)
             recorded = canonical_ids(self._privacy.ids(ids))
             self._writer.declare(self._privacy.samples(samples_of(recorded, columns)))
 

@@ -16,13 +16,14 @@ import logging
 import shutil
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import platformdirs
 from filelock import FileLock, Timeout
 
@@ -354,13 +355,18 @@ class Spool:
             self.commit(replace(self.manifest, files=files, status="recording"))
         return True
 
-    def complete(self) -> None:
+    def complete(self, attach: Callable[[pd.DataFrame], None] | None = None) -> None:
         """Write the scores and mark the record complete; a partial epoch stays counted.
 
         The log must be packed.
+
+        Args:
+            attach: gets the scores and adds what else belongs to the complete record.
         """
-        history = read_history(self.manifest, self.fetch)
-        entry = write_scores(self.folder, score_table(history))
+        scores = score_table(read_history(self.manifest, self.fetch))
+        entry = write_scores(self.folder, scores)
+        if attach is not None:
+            attach(scores)
         with self.lock:
             manifest = replace(self.manifest, status="complete")
             self.commit(manifest.with_file(SCORES, entry))

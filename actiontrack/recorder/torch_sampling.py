@@ -7,7 +7,6 @@ it picks, of a batch sampler its batches. Ids that an `IndexedDataset` gives are
 
 import copy
 import operator
-import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import numpy.typing as npt
 
 from actiontrack.errors import MissingDependencyError, ParameterError
 from actiontrack.recorder.arrays import canonical_ids
+from actiontrack.recorder.randomness import unchanged_python_and_numpy
 from actiontrack.recorder.torch import IndexedDataset
 
 try:
@@ -192,14 +192,9 @@ def unchanged_randomness(device: torch.device | None = None) -> Iterator[None]:
     Args:
         device: an accelerator whose generator is restored beside that of the CPU.
     """
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - users' code draws there
     cuda = [device] if device is not None and device.type == "cuda" else []
-    try:
-        with torch.random.fork_rng(devices=cuda):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002
+    with unchanged_python_and_numpy(), torch.random.fork_rng(devices=cuda):
+        yield
 
 
 # ---------------------------------------------------------------- items and ids

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from filelock import BaseFileLock
 
 from actiontrack.errors import RecordingError, StoreError
@@ -152,6 +153,10 @@ class SpoolWriter(NullWriter):
             self.spool.update(notes=dict(self.notes))
             self.uploader.submit()
 
+    def holds(self, path: str) -> bool:
+        """Whether the record has an optional file."""
+        return path in self.spool.manifest.files
+
     def attach(self, attachment: Attachment) -> None:
         """Write an optional file of the record.
 
@@ -187,10 +192,13 @@ class SpoolWriter(NullWriter):
         notices, self._notices = self._notices, []
         return notices
 
-    def finish(self) -> None:
+    def finish(self, attach: Callable[[pd.DataFrame], None] | None = None) -> None:
         """Write the scores and mark the record complete.
 
         A record whose only epoch is partial holds that one after all.
+
+        Args:
+            attach: see `Spool.complete`.
 
         Raises:
             StoreError: if the disk is full.
@@ -207,7 +215,7 @@ class SpoolWriter(NullWriter):
             return
         self._write_maps(complete=True)
         pack(self.spool, all_small=True)
-        self.spool.complete()
+        self.spool.complete(attach)
         self.uploader.submit()
 
     def close(self, *, complete: bool) -> bool:

@@ -360,11 +360,14 @@ class StoredRecord:
         return self._picture(picture_path(name), sample)
 
     def _picture(self, path: str, sample: int) -> bytes:
-        """One of the PNGs in a file, which is verified when it is first read from."""
         with self._files.naming_the_run():
-            if path not in self._pictures:
-                self._pictures[path] = Pictures(self.manifest, self.fetch, path)
-            return self._pictures[path].read(sample)
+            return self._pictures_in(path).read(sample)
+
+    def _pictures_in(self, path: str) -> Pictures:
+        """A file of PNGs, which is verified when it is first read from."""
+        if path not in self._pictures:
+            self._pictures[path] = Pictures(self.manifest, self.fetch, path)
+        return self._pictures[path]
 
     @property
     def boxes(self) -> pd.DataFrame | None:
@@ -394,19 +397,26 @@ class StoredRecord:
 
     @property
     def has_thumbnails(self) -> bool:
-        """Whether the record holds small images of the samples."""
+        """Whether the record holds small images of its samples, or of some of them."""
         return THUMBNAILS in self.manifest.files
+
+    def has_thumbnail(self, sample: int) -> bool:
+        """Whether the record holds a small image of the sample at a row position."""
+        if not self.has_thumbnails:
+            return False
+        with self._files.naming_the_run():
+            return self._pictures_in(THUMBNAILS).has(sample)
 
     def image_bytes(self, sample: int) -> bytes:
         """Encoded image of the sample at a row position.
 
-        From the thumbnails of the record where there are any, else from the recorded root of
-        the dataset, never from outside it.
+        From the thumbnails of the record where it has one of the sample, else from the recorded
+        root of the dataset, never from outside it.
 
         Raises:
             NotFoundError: if neither is there.
         """
-        if self.has_thumbnails and not self.manifest.hides_images:
+        if not self.manifest.hides_images and self.has_thumbnail(sample):
             return self._picture(THUMBNAILS, sample)
         owner = f"record {self.name} of run {self.run.run_id}"
         return image_of_source(self.manifest, owner, lambda: self.samples.paths, sample)

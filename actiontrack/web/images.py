@@ -6,6 +6,7 @@ and hands out nothing but raster images, recognised by their content. SVG is a d
 hold scripts: it is never handed out.
 """
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -19,10 +20,11 @@ from PIL import Image
 from actiontrack import settings
 from actiontrack.analysis.image_sizes import recorded_size
 from actiontrack.errors import DataError, NotFoundError
+from actiontrack.record.manifest import Manifest
 from actiontrack.record.rasters import RecordedSize, as_png, browser_image
 from actiontrack.store import StoredRecord
 
-__all__ = ["ROOTS_VARIABLE", "ImageRoots", "checked", "map_png", "sample_image"]
+__all__ = ["ROOTS_VARIABLE", "ImageRoots", "checked", "map_png", "sample_image", "why_no_images"]
 
 ROOTS_VARIABLE = settings.IMAGE_ROOTS.name
 _RECORDED = "recorded"
@@ -70,13 +72,26 @@ def sample_image(record: StoredRecord, sample: int, roots: ImageRoots) -> tuple[
     Raises:
         NotFoundError: if neither is there, or it is no raster image.
     """
-    if not record.has_thumbnails and not roots.allows(record.manifest.source):
+    if not record.has_thumbnail(sample) and not roots.allows(record.manifest.source):
+        owner = f"record {record.name} of run {record.run.run_id}"
         raise NotFoundError(
-            f"record {record.name} of run {record.run.run_id} holds no thumbnails, and this server "
-            f"may not read its images. Record with thumbnails, or name the folder in "
-            f"{ROOTS_VARIABLE} where the server runs."
+            f"{owner} holds no thumbnail of this sample. {why_no_images(record.manifest)}"
         )
     return checked(record.image_bytes(sample), partial(recorded_size, record, sample))
+
+
+def why_no_images(manifest: Manifest) -> str:
+    """Why a server has no images of a record, and what to do about it."""
+    if manifest.hides_images:
+        return "This record was made without images on purpose."
+    record_them = "record with Recorder(images=dataset), which keeps those of the extremes"
+    root = _root(manifest.source)
+    if root is None:
+        return f"This record names no folder of images: {record_them}."
+    return (
+        f"Its images lie in {root}, which this server may not read. Start it with "
+        f"{ROOTS_VARIABLE}={shlex.quote(str(root))}, or {record_them}."
+    )
 
 
 def checked(content: bytes, recorded_size: RecordedSize | None = None) -> tuple[bytes, str]:

@@ -20,6 +20,7 @@ from actiontrack.web.choice import (
     step_name,
 )
 from actiontrack.web.compare_page import compare_page
+from actiontrack.web.images import why_no_images
 from actiontrack.web.parameters import Paging, RunFilterOptions, SampleChoice
 from actiontrack.web.permissions import EDIT
 from actiontrack.web.rendering import api_link, link, moment, number, render, rows
@@ -27,7 +28,6 @@ from actiontrack.web.review_page import review_answer, review_page
 from actiontrack.web.routes import Route, current_site
 from actiontrack.web.runs import Page, RunView, list_runs, run_choices, siblings
 from actiontrack.web.sample_parts import (
-    NO_IMAGES,
     neighbour_tiles,
     sample_facts,
     stage_context,
@@ -109,7 +109,7 @@ def run_page() -> str:
         score_name=score_name(view, chosen.options.score),
         step_name=step_name(view),
         samples_link=api_link("scores", run=run_id, record=record, **chosen.query),
-        no_images=NO_IMAGES,
+        no_images=why_no_images(view.manifest),
         **chosen.context(),
     )
 

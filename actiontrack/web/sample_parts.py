@@ -7,12 +7,12 @@ import pandas as pd
 from actiontrack.history import Classes
 from actiontrack.web import samples
 from actiontrack.web.choice import class_name
+from actiontrack.web.images import why_no_images
 from actiontrack.web.rendering import plain, rows
 from actiontrack.web.routes import current_site
 from actiontrack.web.runs import RunView
 
 __all__ = [
-    "NO_IMAGES",
     "neighbour_tiles",
     "sample_facts",
     "stage_context",
@@ -20,11 +20,6 @@ __all__ = [
     "verdict_of",
 ]
 
-NO_IMAGES = (
-    "This server has no images of these samples. Record with thumbnails "
-    "(Recorder.log_thumbnails), or name the folder of the dataset in ACTIONTRACK_IMAGE_ROOTS where "
-    "the server runs."
-)
 _MIN_BOX_SCORE = 0.5  # of predicted boxes that are drawn
 
 
@@ -69,7 +64,7 @@ def stage_context(view: RunView, sample_id: str) -> dict[str, Any]:
         frame = records.ask("boxes", view.info.run_id, view.record, id=sample_id)
         boxes = rows(frame.loc[(frame["kind"] == "truth") | (frame["score"] >= _MIN_BOX_SCORE)])
     n_truth = sum(box["kind"] == "truth" for box in boxes)
-    return {"boxes": boxes, "n_truth": n_truth, "no_images": NO_IMAGES}
+    return {"boxes": boxes, "n_truth": n_truth, "no_images": why_no_images(view.manifest)}
 
 
 def verdict_of(verdicts: pd.DataFrame, sample_id: Any) -> dict[str, Any] | None:

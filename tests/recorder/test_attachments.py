@@ -116,10 +116,17 @@ def test_probabilities_go_with_the_scores_when_training_goes_on(recorder, read):
         ),
         (
             "log_thumbnails",
-            (range(N), [Image.new("L", (2, 2))] * N),
+            (range(N), [None] * N),
             (
-                "thumbnails: images: must be the bytes of a PNG file, one per id, got "
-                "'Image'. Save "
+                "thumbnails: images: must be PIL images, arrays, paths or the bytes of PNG files, "
+                "got 'NoneType'. Pass one image per id."
+            ),
+        ),
+        (
+            "log_pictures",
+            ("label", range(N), [Image.new("L", (2, 2))] * N),
+            (
+                "pictures: images: must be the bytes of a PNG file, one per id, got 'Image'. Save "
                 "each image as PNG into an io.BytesIO and pass its getvalue()."
             ),
         ),

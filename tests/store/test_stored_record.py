@@ -119,8 +119,8 @@ def test_an_image_that_is_not_on_this_machine_says_what_to_do(with_images):
 def test_a_record_without_images_says_what_to_do(store, recorded):
     run_id = recorded()
     text = (
-        f"record test-probe of run {run_id} refers to no image files and holds no thumbnails. "
-        "Record with thumbnails to see images."
+        f"record test-probe of run {run_id} refers to no image files and holds no thumbnail of "
+        "this sample. Record with thumbnails to see images."
     )
     with pytest.raises(NotFoundError, match=message(text)):
         store.open_record(run_id).image_bytes(0)

@@ -79,7 +79,7 @@ def flat_names(record: StoredRecord, rows: Sequence[int], folders: Sequence[str]
 def _image_parts(record: StoredRecord, row: int) -> list[str]:
     """Folders and name of a sample's image as the dataset has them; its id as PNG without any."""
     paths = record.samples.paths
-    if paths is None or record.has_thumbnails:
+    if paths is None or record.has_thumbnail(row):
         return [_id_as_png(record, row)]
     return _path_parts(paths[row])
 
