@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -243,21 +244,21 @@ def _items_and_ids(images: Any) -> tuple[Any, Any]:
     torch = sys.modules.get("torch")
     if torch is None or _is_array(images):
         return images, None
-    utils = torch.utils.data
-    if isinstance(images, utils.DataLoader):
+    if isinstance(images, torch.utils.data.DataLoader):
         images = images.dataset
-    if not isinstance(images, utils.Dataset):
+    if not isinstance(images, torch.utils.data.Dataset):
         return images, None
-    from actiontrack.recorder.torch_sampling import samples_of  # noqa: PLC0415 - torch is there
-
-    samples = samples_of(images)
+    samples = _torch_sampling().samples_of(images)
     return (None, None) if samples.carried else (samples.items, samples.ids)
 
 
 def _unchanged_randomness() -> AbstractContextManager[None]:
     """Random numbers as before, whatever a dataset's transforms draw."""
-    if "torch" not in sys.modules:
-        return unchanged_python_and_numpy()
-    from actiontrack.recorder.torch_sampling import unchanged_randomness  # noqa: PLC0415 - as above
+    if "torch" in sys.modules:
+        return _torch_sampling().unchanged_randomness()  # type: ignore[no-any-return]
+    return unchanged_python_and_numpy()
 
-    return unchanged_randomness()
+
+def _torch_sampling() -> Any:
+    """The part that needs PyTorch, for programs that have imported it."""
+    return import_module("actiontrack.recorder.torch_sampling")

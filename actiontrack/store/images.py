@@ -28,8 +28,8 @@ def image_of_source(
         raise NotFoundError(f"{owner} was made without images on purpose: there are none to show.")
     if manifest.has_hashed_ids:
         raise NotFoundError(
-            f"{owner} holds hashes in place of ids and no thumbnail of this sample: its image can't "
-            "be found. Record with thumbnails to see images."
+            f"{owner} holds hashes in place of ids and no thumbnail of this sample: its image "
+            "can't be found. Record with thumbnails to see images."
         )
     source = manifest.source or {}
     relative = paths() if source.get("kind") == "folder" and "root" in source else None

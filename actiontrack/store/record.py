@@ -1,7 +1,7 @@
 """A record in the tracking server, read through its manifest."""
 
 from collections.abc import Callable, Hashable, Sequence
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -13,7 +13,6 @@ from actiontrack.errors import NotFoundError
 from actiontrack.history import LossHistory
 from actiontrack.record.losses import (
     history_up_to,
-    measure_dtype,
     read_curve,
     read_history,
     read_step,
@@ -46,6 +45,7 @@ from actiontrack.store.files import RecordFiles
 from actiontrack.store.images import image_of_source
 from actiontrack.store.notebook import record_html
 from actiontrack.store.runs import RunInfo
+from actiontrack.store.score_names import score_names
 
 __all__ = [
     "StoredRecord",
@@ -195,7 +195,7 @@ class StoredRecord:
         if SCORES in self.manifest.files:
             with self._files.naming_the_run():
                 stored = read_scores(self.manifest, self.fetch)
-            names = _score_names(
+            names = score_names(
                 self.manifest.measures, self.manifest.components, labelled="label" in stored
             )
             if all(name in stored.columns for name in names):
@@ -441,19 +441,3 @@ def _record(fields: dict[str, Any]) -> StoredRecord:
 def _own(frame: pd.DataFrame) -> pd.DataFrame:
     """A frame that the caller may change without changing the cached one."""
     return frame.copy(deep=not _COPIES_ON_WRITE)
-
-
-@cache
-def _score_names(
-    measures: tuple[str, ...], components: tuple[str, ...], *, labelled: bool
-) -> tuple[str, ...]:
-    """Names of the scores that `score_table` gives for what a record holds."""
-    grid = np.zeros((1, 1), dtype=np.float32)
-    history = LossHistory(
-        losses=grid,
-        sample_ids=np.zeros(1, dtype=np.int64),
-        labels=np.zeros(1, dtype=np.int64) if labelled else None,
-        measures={name: grid.astype(measure_dtype(name)) for name in measures},
-        components=dict.fromkeys(components, grid),
-    )
-    return tuple(str(name) for name in score_table(history).columns)

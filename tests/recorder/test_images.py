@@ -30,6 +30,11 @@ def shade(png):
     return int(pixels(png)[0, 0, 0])
 
 
+def random_states():
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - what transforms draw
+    return python, numpy[1].tolist(), torch.get_rng_state().tolist()
+
+
 def grey(value):
     return np.full((8, 8), value, dtype=np.uint8)
 
@@ -105,7 +110,7 @@ class Photographs(torch.utils.data.Dataset):
         return N
 
     def __getitem__(self, index):
-        random.random(), np.random.rand(), torch.rand(1)
+        random.random(), np.random.rand(), torch.rand(1)  # noqa: NPY002 - as transforms do
         return torch.full((3, 8, 8), index / N), 1
 
 
@@ -202,13 +207,13 @@ def rows_with_image(stored):
 
 
 def test_a_record_keeps_images_of_its_hardest_and_easiest_samples(record):
-    stored = record(images=lambda sample_id: grey(sample_id))
+    stored = record(images=grey)
     assert rows_with_image(stored) == [*range(50), *range(MANY - 50, MANY)]
     assert [shade(stored.image_bytes(row)) for row in (0, 49, 200, 249)] == [0, 49, 200, 249]
 
 
 def test_a_sample_between_the_extremes_has_no_image(record):
-    stored = record(images=lambda sample_id: grey(sample_id))
+    stored = record(images=grey)
     with pytest.raises(NotFoundError, match="holds no thumbnail of this sample"):
         stored.image_bytes(100)
 
@@ -282,23 +287,20 @@ def test_random_numbers_are_as_before_where_a_dataset_draws(recorder):
     with recorder(images=Photographs()) as rec:
         rec.update(range(N), np.arange(float(N)))
         rec.end_epoch()
-        before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
+        before = random_states()
         rec.finish()
-    assert random.getstate() == before[0]
-    assert np.random.get_state()[1].tolist() == before[1]
-    assert torch.equal(torch.get_rng_state(), before[2])
+    assert random_states() == before
 
 
 def test_images_that_cannot_be_had_are_a_warning_and_no_error(recorder, read):
     def broken(sample_id):
         raise OSError("the disk is gone")
 
-    with (
-        pytest.warns(UserWarning, match="is left without thumbnails: the disk is gone"),
-        recorder(images=broken) as rec,
-    ):
-        rec.update(range(N), np.arange(float(N)))
-        rec.end_epoch()
+    rec = recorder(images=broken)
+    rec.update(range(N), np.arange(float(N)))
+    rec.end_epoch()
+    with pytest.warns(UserWarning, match="is left without thumbnails: the disk is gone"):
+        rec.finish()
     assert read().manifest.complete
     assert not read().has_thumbnails
 
