@@ -20,6 +20,7 @@ __all__ = [
     "IMAGE_ROOTS",
     "MAX_BYTES",
     "MODEL",
+    "REPORT",
     "SETTINGS",
     "SPOOL",
     "UPGRADE_STORE",
@@ -133,6 +134,16 @@ IMAGES: Setting[str] = Setting(
     rule="must be never or allowed",
     remedy="Choose one of these.",
 )
+REPORT: Setting[str] = Setting(
+    name="ACTIONTRACK_REPORT",
+    kind="`never` or `always`",
+    parse=_one_of("never", "always"),
+    fallback="always",
+    default="`always`",
+    sentence="`never` leaves out the pictures and the page that a finished record gets.",
+    rule="must be never or always",
+    remedy="Choose one of these.",
+)
 MAX_BYTES: Setting[int | None] = Setting(
     name="ACTIONTRACK_MAX_BYTES",
     kind="number of bytes",
@@ -216,6 +227,6 @@ FORM_KEY: Setting[str] = Setting(
 
 #: What a user may set, in the order of their page.
 SETTINGS: tuple[Setting[Any], ...] = (
-    SPOOL, ID_SALT, IMAGES, MAX_BYTES, MODEL, AUTH, IMAGE_ROOTS, CACHE_MB, USER,
+    SPOOL, ID_SALT, IMAGES, REPORT, MAX_BYTES, MODEL, AUTH, IMAGE_ROOTS, CACHE_MB, USER,
     UPGRADE_STORE,
 )  # fmt: skip

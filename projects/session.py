@@ -306,6 +306,8 @@ def _recorder(
         resume=bool(session.params.checkpoint),
         gather=session.group.gather,
         allow_uniform=True,  # the losses are ours, one per sample
+        verbose=False,  # the entry point prints, and logs a report of its own
+        report=False,
         model=session.params.model,
         class_names=images.class_names,
         delta_kind=session.params.delta_n,

@@ -50,6 +50,7 @@ def pytest_configure(config):
         os.environ["PYTEST_DEBUG_TEMPROOT"] = str(MEMORY)  # many small files, written safely
     for warning in (MLFLOW_WARNING, STARLETTE_WARNING, *EVALUATE_WARNINGS):
         config.addinivalue_line("filterwarnings", warning)
+    os.environ["ACTIONTRACK_REPORT"] = "never"  # but where a test asks for it: drawing takes long
     os.environ.setdefault("KERAS_BACKEND", "torch")  # without it Keras looks for TensorFlow
     # On a machine that others use, too, an example may take long by chance.
     hypothesis.settings.register_profile("untimed", deadline=None)

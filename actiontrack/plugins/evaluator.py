@@ -93,6 +93,8 @@ class ActionEvaluator(ModelEvaluator):
             class_names=names,
             loss_name=None if model_type == "classifier" else "squared_error",
             resume=recorded_before,
+            verbose=False,
+            report=False,
         ) as recorder:
             recorder.update(ids, **columns)
             summary = recorder.end_epoch(config.get("step"))

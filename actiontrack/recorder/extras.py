@@ -15,6 +15,7 @@ from actiontrack.recorder.images import N_IMAGES, SampleImages, Source, thumbnai
 from actiontrack.recorder.null_writer import NullWriter
 from actiontrack.recorder.open_record import OpenRecord
 from actiontrack.recorder.privacy import Privacy
+from actiontrack.recorder.result import Shows
 
 __all__ = ["KeepsExtras"]
 
@@ -30,6 +31,7 @@ class KeepsExtras(OpenRecord):
         writer: what writes it.
         privacy: what is kept out of it.
         image_source: gives the image of the sample of an id.
+        shows: what the record shows when it is finished.
     """
 
     def __init__(
@@ -38,8 +40,9 @@ class KeepsExtras(OpenRecord):
         writer: NullWriter,
         privacy: Privacy,
         image_source: Source | None = None,
+        shows: Shows | None = None,
     ) -> None:
-        super().__init__(manifest, writer)
+        super().__init__(manifest, writer, shows)
         self._privacy = privacy
         self._images = SampleImages(image_source)
 

@@ -10,6 +10,7 @@ from actiontrack.record.samples import Samples
 from actiontrack.recorder.attachments import Attachment
 from actiontrack.recorder.epoch import EpochRows
 from actiontrack.recorder.steps import Epoch, EpochSummary
+from actiontrack.store import Store
 
 __all__ = ["NullWriter"]
 
@@ -88,7 +89,9 @@ class NullWriter:
     def finish(self, attach: Callable[[pd.DataFrame], None] | None = None) -> None:
         """Write the scores and mark the record complete."""
 
-    def close(self, *, complete: bool) -> bool:
+    def close(
+        self, *, complete: bool, uploaded: Callable[[Path, Store, str], None] | None = None
+    ) -> bool:
         """Wait for the upload and end it. Returns whether everything is uploaded."""
-        del complete
+        del complete, uploaded
         return True

@@ -15,7 +15,10 @@ from actiontrack.recorder import ending
 from actiontrack.recorder.context import FinishOnExit
 from actiontrack.recorder.epoch import EpochBuffer
 from actiontrack.recorder.null_writer import NullWriter
+from actiontrack.recorder.result import Shows
 from actiontrack.recorder.state import RecorderState
+from actiontrack.store import Store, StoredRecord
+from actiontrack.store.notebook import facts_html
 
 __all__ = ["OpenRecord"]
 
@@ -36,11 +39,14 @@ class OpenRecord(FinishOnExit):
     Args:
         manifest: the record as it was asked for.
         writer: what writes it.
+        shows: what it shows when it has finished. Default: nothing.
     """
 
-    def __init__(self, manifest: Manifest, writer: NullWriter) -> None:
+    def __init__(self, manifest: Manifest, writer: NullWriter, shows: Shows | None = None) -> None:
         self._manifest, self._writer = manifest, writer
         self._state = RecorderState(manifest.name)
+        self._shows = Shows(verbose=False, report=False) if shows is None else shows
+        self._result: tuple[StoredRecord, Store] | None = None
         if writer.writes:
             ending.watch(self)
 
@@ -69,6 +75,14 @@ class OpenRecord(FinishOnExit):
             RecordingError: always.
         """
         self._state.refuse_copy()
+
+    def _repr_html_(self) -> str:
+        """Show itself in a notebook: what it holds so far, or once finished its hardest samples."""
+        if self._result is not None:
+            return self._shows.html(self._result[0])
+        state = "closed" if self.closed else "open"
+        facts = {"run": self.run_id or "of another process", "state": state}
+        return facts_html(f"Record {self.name}", facts | {"last step": self.last_step})
 
     @property
     def name(self) -> str:
@@ -142,6 +156,7 @@ class OpenRecord(FinishOnExit):
             self._writer.finish(self._attach_last)
             self._end(complete=True)
             self._tell(stacklevel=3)
+        self._show()
         return state.synced
 
     def close(self) -> bool:
@@ -175,6 +190,7 @@ class OpenRecord(FinishOnExit):
                 self.close()
                 outcome = "is marked as unfinished"
             else:
+                self._state.exiting = True  # nothing is drawn any more
                 self.finish()
                 outcome = "was finished now"
             if not failed:
@@ -191,12 +207,22 @@ class OpenRecord(FinishOnExit):
 
     # How
 
+    def _uploaded(self, folder: Path, store: Store, run_id: str) -> None:
+        """Open the record while it is here, to show it."""
+        if not self._state.exiting:
+            record = self._shows.opened(folder, store, run_id)
+            self._result = None if record is None else (record, store)
+
+    def _show(self) -> None:
+        if self._result is not None:
+            self._shows.show(*self._result)
+
     def _attach_last(self, scores: pd.DataFrame) -> None:
         """Add what belongs to the complete record; the scores are known now."""
 
     def _end(self, *, complete: bool) -> None:
         state = self._state
-        state.synced = self._writer.close(complete=complete)
+        state.synced = self._writer.close(complete=complete, uploaded=self._uploaded)
         state.closed, state.finished = True, complete
         ending.forget(self)
         if not complete and ending.terminated() and self._writer.tracking_uri and self.run_id:

@@ -23,6 +23,7 @@ from actiontrack.recorder.images import source_of
 from actiontrack.recorder.lifecycle import open_writer
 from actiontrack.recorder.options import Options, empty_manifest
 from actiontrack.recorder.privacy import Privacy
+from actiontrack.recorder.result import Shows
 from actiontrack.recorder.roster import samples_of
 from actiontrack.recorder.spool import absolute, spool_root
 from actiontrack.recorder.steps import (
@@ -96,6 +97,10 @@ class Recorder(KeepsExtras):
         spool: folder for the local copy. Default: ACTIONTRACK_SPOOL or a folder of this user.
         patience: seconds to wait at the end for a server that does not answer.
         durable: wait for the disk at every epoch: it outlasts a power cut, too.
+        verbose: whether the five hardest samples, three classes and where to see more are printed
+            when the record is finished. Default: where standard output is a terminal.
+        report: whether hardest.png, classes.png and a page, report.html, are logged beside the
+            finished record, which MLflow shows. Default: unless ACTIONTRACK_REPORT is "never".
 
     Raises:
         ParameterError: if an argument breaks its rule.
@@ -131,10 +136,12 @@ class Recorder(KeepsExtras):
         spool: str | Path | None = None,
         patience: float = 30.0,
         durable: bool = False,
+        verbose: bool | None = None,
+        report: bool | None = None,
     ) -> None:
         allowed = images if isinstance(images, bool) else None
         image_source = None if images is allowed else source_of(images)
-        privacy = Privacy.of(id_salt, allowed)
+        privacy, shows = Privacy.of(id_salt, allowed), Shows.of(verbose, report)
         self._options = Options(
             duplicates=duplicates,
             allow_missing=allow_missing,
@@ -164,7 +171,7 @@ class Recorder(KeepsExtras):
         writer = open_writer(
             manifest, self._options, store=store, run_id=run_id, root=root, resume=resume
         )
-        super().__init__(manifest, writer, privacy, image_source)
+        super().__init__(manifest, writer, privacy, image_source, shows)
 
     def update(
         self,

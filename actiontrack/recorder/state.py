@@ -26,6 +26,7 @@ class RecorderState:
         lock: held during each call; signals may come in the middle of one.
         closed: whether the recorder has ended.
         finished: whether it ended by `finish`.
+        exiting: whether the program ends, and nothing may be shown.
         left: whether its ``with`` block has been left.
         synced: whether everything was in the artifact store when it ended.
         given_losses: whether the latest batch brought losses of its own.
@@ -42,6 +43,7 @@ class RecorderState:
     lock: Any = field(default_factory=threading.RLock)
     closed: bool = False
     finished: bool = False
+    exiting: bool = False
     left: bool = False
     synced: bool = False
     given_losses: bool = False

@@ -180,7 +180,7 @@ class Uploader:
             wanted, metrics = self._wanted, list(self._metrics)
         manifest = pack(self._spool)  # also while the server is away
         self._forget_superseded(manifest)
-        store, run_id = self._connect(), self._destination.run_id
+        store, run_id = self.store, self._destination.run_id
         store.ping()
         self._claim(store)
         self._upload_files(store, manifest)
@@ -226,7 +226,9 @@ class Uploader:
         ]
         in_threads(upload, changed, _UPLOADS)  # a request is mostly waiting
 
-    def _connect(self) -> Store:
+    @property
+    def store(self) -> Store:
+        """The tracking server."""
         if self._store is None:
             self._store = Store(self._destination.tracking_uri)
         return self._store

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from actiontrack.recorder.roster import Roster
 from actiontrack.recorder.spool import Spool, StepMetrics
 from actiontrack.recorder.steps import Epoch, EpochSummary, seen_values, summarise
 from actiontrack.recorder.uploader import Uploader
+from actiontrack.store import Store
 
 __all__ = ["SpoolWriter"]
 
@@ -218,8 +220,19 @@ class SpoolWriter(NullWriter):
         self.spool.complete(attach)
         self.uploader.submit()
 
-    def close(self, *, complete: bool) -> bool:
-        """Wait for the upload and end it. Returns whether everything is uploaded."""
+    def close(
+        self, *, complete: bool, uploaded: Callable[[Path, Store, str], None] | None = None
+    ) -> bool:
+        """Wait for the upload and end it.
+
+        Args:
+            complete: whether the record is finished.
+            uploaded: called with the folder, the tracking server and the id of the run once all
+                of a finished record is uploaded, before the folder is deleted.
+
+        Returns:
+            Whether everything is uploaded.
+        """
         if not complete:
             try:
                 self._write_maps(complete=False)
@@ -232,6 +245,8 @@ class SpoolWriter(NullWriter):
         synced = self.uploader.close(patience)
         if not self.spool.steps:
             self._release()
+        if synced and complete and uploaded is not None and self.spool.steps:
+            uploaded(self.spool.folder, self.uploader.store, self.uploader.destination.run_id)
         if synced:
             self.spool.remove()
         self.spool.close()

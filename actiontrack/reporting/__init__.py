@@ -29,6 +29,7 @@ from actiontrack.reporting.pictures import (
     pixel_figure,
     region_gallery,
 )
+from actiontrack.reporting.result import describe_result, result_files, result_html
 from actiontrack.reporting.run import run_report
 from actiontrack.reporting.saving import log_report, log_run_report
 from actiontrack.reporting.terminal import describe_run
@@ -46,6 +47,7 @@ __all__ = [
     "describe_neighbours",
     "describe_noise",
     "describe_pixel_classes",
+    "describe_result",
     "describe_run",
     "describe_slices",
     "describe_stability",
@@ -63,6 +65,8 @@ __all__ = [
     "pixel_figure",
     "query_report",
     "region_gallery",
+    "result_files",
+    "result_html",
     "run_report",
     "sources_of",
 ]

@@ -28,7 +28,7 @@ from actiontrack.reporting.noise import detection_sections
 from actiontrack.reporting.suspects import suspect_sections
 from actiontrack.store import StoredRecord
 
-__all__ = ["class_section", "distribution_section", "run_report"]
+__all__ = ["class_section", "distribution_section", "run_report", "summary_of"]
 
 
 def run_report(
@@ -71,7 +71,9 @@ def run_report(
         incomparable_section(record, left_out),
         Section(heading="How to read this", text=_how_to_read(record)),
     ]
-    texts = [_summary(findings), *(section.text for section in (*noise[:1], *stability))]
+    suspects = "" if findings.suspects is None else findings.suspects.sentence
+    first = summary_of(record, findings.scores, findings.classes, suspects)
+    texts = [first, *(section.text for section in (*noise[:1], *stability))]
     summary = Section(heading="Summary", text="\n\n".join(texts))
     return Report(
         title=f"Action scores of {record.run.name}, record {record.name}",
@@ -116,13 +118,22 @@ def _classes(findings: RunFindings) -> list[Section]:
     return [class_section(findings.scores, table)]
 
 
-def _summary(findings: RunFindings) -> str:
-    manifest, scores, classes = findings.record.manifest, findings.scores, findings.classes
+def summary_of(
+    record: StoredRecord, scores: pd.DataFrame, classes: pd.DataFrame | None, suspects: str
+) -> str:
+    """What one record comes to, in sentences.
+
+    Args:
+        record: the record.
+        scores: its score frame.
+        classes: frame of `analysis.class_distributions`, None without classes.
+        suspects: how many labels are wrong, see `suspects.wrong_label_sentence`.
+    """
+    manifest = record.manifest
     state = "" if manifest.complete else " The record is not complete: it holds up to there."
     median = short_number(float(scores["action"].median()))
     size = f"{manifest.n_samples} samples over {manifest.n_steps} steps"
-    unit = findings.record.unit
-    text = [f"The action of {size} has median {median} ({unit}).{state}"]
+    text = [f"The action of {size} has median {median} ({record.unit}).{state}"]
     share = _top_share(scores["action"].to_numpy(dtype=np.float64))
     if share is not None:
         text.append(f"The hardest 1 % of the samples hold {share:.1%} of all action.")
@@ -134,8 +145,8 @@ def _summary(findings: RunFindings) -> str:
         )
     if "correct" in scores.columns:
         text.append(f"At the last step {scores['correct'].mean():.1%} are predicted right.")
-    if findings.suspects is not None:
-        text.append(findings.suspects.sentence)
+    if suspects:
+        text.append(suspects)
     nonfinite = int((~np.isfinite(scores["action"])).sum())
     if nonfinite:
         text.append(f"{nonfinite} samples have no finite action: see the step table.")

@@ -2,10 +2,12 @@
 
 from actiontrack.errors import StoreError
 
-__all__ = ["PING_S", "ping_server"]
+__all__ = ["PING_S", "has_pages", "ping_server"]
 
 #: Seconds within which a server answers a person at a terminal.
 PING_S = 5
+
+_OK = 200
 
 
 def ping_server(tracking_uri: str, timeout_s: int = PING_S) -> None:
@@ -20,21 +22,40 @@ def ping_server(tracking_uri: str, timeout_s: int = PING_S) -> None:
     Raises:
         StoreError: if it does not answer.
     """
+    _status(tracking_uri, "/health", timeout_s)
+
+
+def has_pages(tracking_uri: str, timeout_s: int = PING_S) -> bool:
+    """Whether a tracking server has the pages of actiontrack, for the login of MLflow's client.
+
+    Args:
+        tracking_uri: its address.
+        timeout_s: seconds that it may take.
+
+    Raises:
+        StoreError: if it does not answer.
+    """
+    return _status(tracking_uri, "/actiontrack/api/openapi.json", timeout_s) == _OK
+
+
+def _status(tracking_uri: str, path: str, timeout_s: int) -> int:
+    """HTTP status by which a server answers, asked with the login of MLflow's client."""
     from mlflow.exceptions import MlflowException  # noqa: PLC0415
     from mlflow.utils.credentials import get_default_host_creds  # noqa: PLC0415
     from mlflow.utils.rest_utils import http_request  # noqa: PLC0415
     from requests import RequestException  # noqa: PLC0415 - comes with MLflow
 
     try:
-        http_request(  # type: ignore[no-untyped-call]
+        with http_request(  # type: ignore[no-untyped-call]
             get_default_host_creds(tracking_uri),  # type: ignore[no-untyped-call]
-            "/health",
+            path,
             "GET",
             max_retries=0,
             timeout=timeout_s,
             raise_on_status=False,
             stream=True,
-        ).close()
+        ) as answer:
+            return int(answer.status_code)
     except (MlflowException, RequestException, ValueError) as error:  # ValueError: no address
         raise StoreError(
             f"the tracking server {tracking_uri} does not answer: {_reason(error)}. "

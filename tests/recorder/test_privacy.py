@@ -216,8 +216,8 @@ def test_a_gallery_of_hashed_ids_says_that_it_cannot_find_images(store, run_id):
         recorder.update(NAMES, np.arange(6.0))
         recorder.end_epoch()
     text = (
-        f"record test-probe of run {run_id} holds hashes in place of ids and no thumbnails: its "
-        "images can't be found. Record with thumbnails to see images."
+        f"record test-probe of run {run_id} holds hashes in place of ids and no thumbnail of this "
+        "sample: its image can't be found. Record with thumbnails to see images."
     )
     with pytest.raises(NotFoundError, match=message(text)):
         store.open_record(run_id).image_bytes(0)

@@ -11,6 +11,7 @@ from actiontrack.errors import (
     StoreError,
 )
 from actiontrack.store import RunQuery, Store
+from actiontrack.store.ping import has_pages
 
 NOWHERE = "http://127.0.0.1:9"
 
@@ -66,3 +67,7 @@ def test_a_local_store_that_does_not_exist_is_not_created(tmp_path):
     with pytest.raises(NotFoundError, match=message(text)):
         Store(uri).find_runs(RunQuery())
     assert not (tmp_path / "none.db").exists()
+
+
+def test_a_plain_server_has_no_pages(server):
+    assert not has_pages(server.uri)

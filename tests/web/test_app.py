@@ -8,6 +8,7 @@ from helpers import ROOT
 from werkzeug.datastructures import MultiDict
 
 from actiontrack.store import Store
+from actiontrack.store.ping import has_pages
 from actiontrack.web.api.endpoints import ENDPOINTS
 from actiontrack.web.app import routes
 from actiontrack.web.parameters import parse
@@ -82,3 +83,7 @@ def test_pages_load_neither_a_plotting_library_nor_the_server_of_mlflow(in_subpr
     code = "import sys, actiontrack.web.app\n"
     code += "print({'matplotlib', 'seaborn', 'mlflow.server'} & set(sys.modules))"
     assert in_subprocess(code).stdout == "set()\n"
+
+
+def test_a_server_with_pages_says_so(address):
+    assert has_pages(address)

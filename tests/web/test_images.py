@@ -61,6 +61,28 @@ def test_without_a_word_of_the_operator_no_file_is_read(recorded_run, store):
         image_of(records, ImageRoots(), recorded_run, None, 0)
 
 
+def test_the_message_names_the_folder_and_how_to_allow_it(recorded_run, store, pictures):
+    with pytest.raises(NotFoundError) as caught:
+        image_of(Records(store), ImageRoots(), recorded_run, None, 0)
+    assert f"{ROOTS_VARIABLE}={pictures}" in str(caught.value)
+
+
+def test_thumbnails_of_some_samples_open_no_folder_for_the_others(new_run, store, spool, pictures):
+    run_id = new_run()
+    source = {"kind": "folder", "root": str(pictures)}
+    with Recorder("test", run_id=run_id, store=store, spool=spool, source=source) as recorder:
+        recorder.describe_samples([0, 1], paths=["good.png", "good.png"])
+        recorder.update([0, 1], np.arange(2.0))
+        recorder.end_epoch()
+        recorder.log_thumbnails([1], [encoded("PNG", "L")])
+    records = Records(store)
+    assert image_of(records, ImageRoots(), run_id, None, 1)[0] == encoded("PNG", "L")
+    with pytest.raises(NotFoundError, match="holds no thumbnail of this sample"):
+        image_of(records, ImageRoots(), run_id, None, 0)
+    content, _ = image_of(records, roots(pictures), run_id, None, 0)
+    assert content == (pictures / "good.png").read_bytes()
+
+
 @pytest.mark.parametrize("allowed", ["dataset", "."])
 def test_images_below_an_allowed_folder_are_read(recorded_run, store, pictures, allowed):
     records, image_roots = Records(store), roots(pictures.parent / allowed)
@@ -74,7 +96,7 @@ def test_a_root_that_is_not_below_an_allowed_folder_is_refused(
     recorded_run, store, pictures, allowed
 ):
     image_roots = roots(pictures.parent / allowed)
-    with pytest.raises(NotFoundError, match="may not read its images"):
+    with pytest.raises(NotFoundError, match="which this server may not read"):
         image_of(Records(store), image_roots, recorded_run, None, 0)
 
 
@@ -82,7 +104,7 @@ def test_a_root_that_is_a_link_counts_where_it_leads(recorded_run, store, pictur
     elsewhere = tmp_path / "elsewhere"
     pictures.rename(elsewhere)
     pictures.symlink_to(elsewhere)
-    with pytest.raises(NotFoundError, match="may not read its images"):
+    with pytest.raises(NotFoundError, match="which this server may not read"):
         image_of(Records(store), roots(tmp_path / "allowed"), recorded_run, None, 0)
     assert not roots(tmp_path / "dataset2").allows({"kind": "folder", "root": str(pictures)})
     assert roots(elsewhere).allows({"kind": "folder", "root": str(pictures)})
