@@ -19,13 +19,15 @@ from actiontrack.record.rasters import as_png, as_raster, open_raster
 from actiontrack.recorder.arrays import canonical_ids
 from actiontrack.recorder.randomness import unchanged_python_and_numpy
 
-__all__ = ["N_IMAGES", "SampleImages", "as_thumbnail", "source_of", "thumbnails_of"]
+__all__ = ["N_IMAGES", "SampleImages", "as_thumbnail", "images_in", "source_of", "thumbnails_of"]
 
 #: Images that a record keeps by itself of its hardest samples, and of its easiest.
 N_IMAGES = 50
 
 _SIDE = 224  # pixels of the longer side of a thumbnail
 _CHANNELS = frozenset({1, 3, 4})
+_LEAST_SIDE = 8  # pixels of what is an image without a word of the user
+_ID_COLUMN = "sample_id"
 _FIRST = 400  # images of the first epoch, when nobody can say yet which samples are hard
 _CANDIDATES = 2 * N_IMAGES  # hardest and easiest so far whose images are held
 
@@ -93,6 +95,30 @@ def source_of(images: Any, ids: Any = None) -> Source | None:
         raise ParameterError("images", rule, len(items), "Pass images in the order of the ids.")
     rows = {sample_id: row for row, sample_id in enumerate(canonical_ids(names).tolist())}
     return lambda sample_id: _image_in(items[rows[sample_id]])
+
+
+def images_in(data: Any) -> Source | None:
+    """How the images of a probe set are had; None where its items hold none that are plain to see.
+
+    An image is then a PIL image, or an array or tensor with one, three or four channels. Where
+    items are mappings, their ids are in the column "sample_id".
+
+    Args:
+        data: a map-style dataset or a DataLoader, or None.
+    """
+    try:
+        columns = getattr(data, "column_names", ())
+        ids = data[_ID_COLUMN] if _ID_COLUMN in columns else None
+        items = data if ids is not None else _items_and_ids(data)[0]
+        if items is None or not len(items):
+            return None
+        with _unchanged_randomness():
+            item = items[0]
+        if isinstance(item, Mapping) and _ID_COLUMN in item and ids is None:
+            return None
+        return source_of(data, ids) if _is_plain_image(_image_in(item)) else None
+    except Exception:  # noqa: BLE001 - whatever it is, the training does not need it
+        return None
 
 
 @dataclass
@@ -226,6 +252,15 @@ def _is_image(part: Any) -> bool:
     if isinstance(part, str | os.PathLike):
         return Path(part).is_file()
     return _is_array(part) and len(part.shape) in {2, 3}
+
+
+def _is_plain_image(part: Any) -> bool:
+    if isinstance(part, Image.Image):
+        return True
+    if not _is_array(part) or len(part.shape) != 3 or min(part.shape) < 1:
+        return False
+    sides = sorted(part.shape)[1:]
+    return bool({part.shape[0], part.shape[-1]} & _CHANNELS) and sides[0] >= _LEAST_SIDE
 
 
 def _image_in(item: Any) -> Any:

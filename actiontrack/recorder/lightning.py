@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from actiontrack.errors import MissingDependencyError, ParameterError, RecordingError
 from actiontrack.recorder.arrays import check_classes
+from actiontrack.recorder.images import images_in
 from actiontrack.recorder.lightning_check import ReportedLoss
 from actiontrack.recorder.lightning_pass import (
     averaged_after_training,
@@ -149,7 +150,8 @@ class ActionTrackCallback(Tracking, Callback):
         if self._mode == "inline":
             check_same_samples(trainer.train_dataloader, trainer.num_training_batches)
         self._watched = self._choose_loader(trainer)
-        options: dict[str, Any] = {"mode": self._mode, **_run_of(trainer)}
+        options: dict[str, Any] = {"mode": self._mode, "images": images_in(self._data)}
+        options |= _run_of(trainer)
         if trainer.world_size > 1:
             options["gather"] = gather
         recorder = self._open(self._split, **{**options, **self._options})

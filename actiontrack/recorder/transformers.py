@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from actiontrack.errors import MissingDependencyError, ParameterError, RecordingError
 from actiontrack.recorder.arrays import check_classes
 from actiontrack.recorder.criterion import full_precision
+from actiontrack.recorder.images import images_in
 from actiontrack.recorder.loss_check import LossCheck
 from actiontrack.recorder.recorder import EpochSummary
 from actiontrack.recorder.torch import gather
@@ -138,7 +139,7 @@ class ActionTrackCallback(TrainerTracking):
                 can't be evaluated.
         """
         del control
-        options: dict[str, Any] = {"mode": self._mode}
+        options: dict[str, Any] = {"mode": self._mode, "images": images_in(self._data)}
         if args.world_size > 1:
             options["gather"] = gather
         if not self._is_begun_anew(args):

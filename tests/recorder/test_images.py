@@ -10,11 +10,11 @@ import torch
 from helpers import message
 from PIL import Image
 from recording import N
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader, Subset, TensorDataset
 
 from actiontrack.errors import NotFoundError, ParameterError
 from actiontrack.recorder import images
-from actiontrack.recorder.images import as_thumbnail, source_of
+from actiontrack.recorder.images import as_thumbnail, images_in, source_of
 from actiontrack.recorder.torch import IndexedDataset
 
 RED = np.zeros((6, 5, 3), dtype=np.uint8)
@@ -179,6 +179,68 @@ def test_a_dataset_whose_items_carry_their_ids_has_no_source():
 def test_a_source_that_is_none_is_refused(arguments, rule):
     with pytest.raises(ParameterError, match=message(rule)[:-1]):
         source_of(*arguments)
+
+
+class Rows(list):
+    """Like a `datasets.Dataset`: rows, and columns by name."""
+
+    def __getitem__(self, key):
+        return [row[key] for row in self] if isinstance(key, str) else super().__getitem__(key)
+
+    @property
+    def column_names(self):
+        return list(super().__getitem__(0))
+
+
+def rows_of(**columns):
+    return Rows(dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
+
+
+SMALL = [Image.fromarray(grey(row + 1)) for row in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("data", "sample_id", "value"),
+    [
+        (Photographs(), 4, round(255 * 4 / N)),
+        (DataLoader(IndexedDataset(Photographs(), range(5, 5 + N))), 6, round(255 / N)),
+        (rows_of(text=["a", "b", "c"], image=SMALL), 1, 2),
+        (rows_of(sample_id=["x", "y", "z"], image=SMALL), "z", 3),
+    ],
+    ids=["dataset", "loader with ids", "rows", "rows with ids"],
+)
+def test_a_probe_set_of_images_has_them_without_a_word(data, sample_id, value):
+    assert shade(as_thumbnail(images_in(data)(sample_id))) == pytest.approx(value, abs=1)
+
+
+class Failing(torch.utils.data.Dataset):
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        raise OSError("not there")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        None,
+        [],
+        TensorDataset(torch.zeros(4, 64)),
+        TensorDataset(torch.zeros(4, 7, 30)),
+        TensorDataset(torch.zeros(4, 3, 5)),
+        [{"input_ids": [1, 2], "label": 0}],
+        Wrapped(Photographs()),
+        [{"sample_id": 3, "image": SMALL[0]}],
+        Failing(),
+    ],
+    ids=[
+        *("none", "empty", "vectors", "series", "short series", "texts", "carried ids"),
+        *("ids in items", "failing"),
+    ],
+)
+def test_a_probe_set_without_plain_images_has_none(data):
+    assert images_in(data) is None
 
 
 # --- what a record keeps ---

@@ -1,5 +1,6 @@
 # ruff: noqa: ARG002 - the libraries' own signatures
 import copy
+import io
 
 import lightning.pytorch as pl
 import mlflow
@@ -8,6 +9,7 @@ import pytest
 import torch
 from helpers import message
 from lightning.pytorch.loggers import MLFlowLogger
+from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
@@ -116,6 +118,20 @@ def test_ids_of_an_indexed_dataset_are_kept(train, data, history, run_id):
     names = [f"digit {each:02d}" for each in range(N_TEST)]
     train(ActionTrackCallback(IndexedDataset(data[1], names)))
     assert history(run_id).sample_ids.tolist() == names
+
+
+class Flat(Net):
+    """Takes images."""
+
+    def forward(self, inputs):
+        return self.layers(inputs.flatten(1))
+
+
+def test_images_of_the_probe_set_come_along(train, data, read):
+    images = [TensorDataset(part.tensors[0].view(-1, 1, 8, 8), part.tensors[1]) for part in data]
+    train(ActionTrackCallback(images[1]), module=Flat(), loader=DataLoader(images[0], 16))
+    with Image.open(io.BytesIO(read().image_bytes(7))) as kept:
+        np.testing.assert_allclose(np.asarray(kept) / 255, images[1].tensors[0][7, 0], atol=1 / 500)
 
 
 def test_training_with_a_probe_is_the_same_bit_for_bit(train, data):
