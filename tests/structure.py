@@ -25,7 +25,7 @@ MOST_PACKAGES = 10
 #: Modules at the top of the package: what users import, the version, and the settings.
 WORDS = {
     *("__init__", "_version", "errors", "history", "scores", "testing", "settings"),
-    *("ensembles", "exports", "label_errors", "verdicts"),
+    *("demo", "ensembles", "exports", "label_errors", "verdicts"),
 }
 #: Names that would fit any value.
 VAGUE = {

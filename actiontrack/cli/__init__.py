@@ -8,6 +8,7 @@ it runs: help pages, completion and wrong usage answer at once.
 
 from actiontrack.cli import (
     comparing,
+    demo,
     pictures,
     reports,
     reviewing,
@@ -21,6 +22,7 @@ from actiontrack.cli.root import cli, main
 __all__ = [
     "cli",
     "comparing",
+    "demo",
     "main",
     "pictures",
     "reports",

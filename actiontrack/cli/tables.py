@@ -1,5 +1,6 @@
 """Commands that print one table of one or more runs."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from actiontrack.cli.root import cli
 
 __all__ = ["accuracy", "classes", "curves", "noise", "runs", "scores", "stability"]
 
+_MOST_ROWS = 20  # hardest samples of a run that a terminal gets
 _MOST_FIXES = 20  # suspect labels that a terminal gets
 
 
@@ -66,13 +68,23 @@ def scores(
     plot: Path | None,
     **query: Any,
 ) -> None:
-    """Print the scores of every sample; --plot draws their distribution."""
+    """Print the scores of every sample; --plot draws their distribution.
+
+    A terminal gets the 20 hardest of each run, a pipe or a file all of them.
+    """
     from actiontrack import analysis
     from actiontrack.cli.records import open_scores
 
     frame = open_scores(query, up_to_step=up_to_step)
-    table = analysis.hardest(frame, top, by=score) if top else frame
-    write(for_terminal(table, kind), kind, output)
+    on_terminal = kind == "table" and output is None and sys.stdout.isatty()
+    table = analysis.hardest(frame, top or _MOST_ROWS, by=score) if top or on_terminal else frame
+    if not top and len(table) < len(frame):
+        click.echo(
+            f"the {_MOST_ROWS} hardest of each run: --top N for more, --output FILE for all "
+            f"{len(frame):,} rows.",
+            err=True,
+        )
+    write(for_terminal(table, kind, whole=frame), kind, output)
     if plot is not None:
         from actiontrack import plots
 

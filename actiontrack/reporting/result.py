@@ -14,7 +14,6 @@ from actiontrack.reporting.common import GALLERY, figure_of, has_classes, source
 from actiontrack.reporting.document import Report, Section
 from actiontrack.reporting.pictures import gallery, with_caption
 from actiontrack.reporting.run import class_section, distribution_section, summary_of
-from actiontrack.reporting.suspects import wrong_label_sentence
 from actiontrack.store import StoredRecord
 from actiontrack.store.notebook import table_html
 
@@ -86,7 +85,7 @@ def result_files(record: StoredRecord) -> dict[str, bytes]:
         frame = classes[["class", "n", "median", "mean", "q95"]]
         sections.append(class_section(scores, frame))
     sections.append(distribution_section(scores))
-    sentence = summary_of(record, scores, classes, wrong_label_sentence(record, scores))
+    sentence = summary_of(record, scores, classes, _suspects(record, scores))
     page = Report(
         title=f"Action scores of {record.run.name}, record {record.name}",
         sections=traced([Section(heading="Summary", text=sentence), *sections], [record]),
@@ -109,6 +108,14 @@ def result_html(record: StoredRecord) -> str:
         f'<img style="max-width:100%" alt="{html.escape(caption)}" '
         f'src="data:image/png;base64,{image}"></div>'
     )
+
+
+def _suspects(record: StoredRecord, scores: pd.DataFrame) -> str:
+    """How many labels are likely wrong, by the score table alone."""
+    if not record.manifest.of_training or "p_wrong" not in scores.columns:
+        return ""
+    n = int((scores["p_wrong"] > 0.5).sum())
+    return f"{n} of {len(scores)} labels are more likely wrong than right (p_wrong above .5)."
 
 
 def _gallery(record: StoredRecord, rows: pd.DataFrame) -> tuple[Figure | None, str]:

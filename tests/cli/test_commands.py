@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import sys
 from dataclasses import replace
 
 import mlflow
@@ -15,7 +16,7 @@ from actiontrack.testing import record_history
 
 COMMANDS = [
     "accuracy", "agreement", "card", "changed", "classes", "compact", "compare", "completion",
-    "curves", "doctor", "export", "gallery", "hash-ids", "maps", "metadata", "neighbours",
+    "curves", "demo", "doctor", "export", "gallery", "hash-ids", "maps", "metadata", "neighbours",
     "noise", "report", "runs", "scores", "slices", "stability", "sync", "ui", "verdicts",
 ]  # fmt: skip
 
@@ -47,6 +48,51 @@ def test_scores_as_csv_sum_the_losses(run_cli, two_runs, history):
     _, out, _ = run_cli("scores", "--run", two_runs[0], "--format", "csv")
     frame = pd.read_csv(io.StringIO(out))
     np.testing.assert_allclose(frame["action"], history.losses.astype(float).sum(axis=0))
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """A function that makes standard output a terminal of so many columns."""
+
+    def make(columns):
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+        monkeypatch.setenv("COLUMNS", str(columns))
+
+    return make
+
+
+def test_a_terminal_gets_the_twenty_hardest_and_a_pipe_all(run_cli, two_runs, history, terminal):
+    _, piped, said = run_cli("scores", "--run", two_runs[0])
+    assert (len(piped.splitlines()), said) == (1 + history.n_samples, "")
+    terminal(300)
+    _, out, said = run_cli("scores", "--run", two_runs[0])
+    action = history.losses.astype(float).sum(axis=0)
+    hardest = history.sample_ids[np.argsort(-action)][:20]
+    table = pd.read_fwf(io.StringIO(out))
+    assert table["sample_id"].tolist() == hardest.tolist()
+    assert said.startswith("the 20 hardest of each run")
+    _, out, _ = run_cli("scores", "--run", two_runs[0], "--top", "3")
+    assert len(out.splitlines()) == 4
+
+
+def test_a_table_is_as_wide_as_the_terminal_and_says_what_it_leaves_out(
+    run_cli, two_runs, terminal
+):
+    terminal(70)
+    _, out, said = run_cli("scores", "--run", two_runs[0])
+    assert max(map(len, out.splitlines())) <= 70
+    assert "action" in out.splitlines()[0]
+    assert "no room for" in said
+    assert "forgetting" in said
+
+
+def test_a_prediction_is_named_like_its_class(run_cli, two_runs, history):
+    _, out, _ = run_cli("scores", "--run", two_runs[0], "--top", "5")
+    named = [re.findall(r"class \d", row)[:2] for row in out.splitlines()[1:]]
+    _, out, _ = run_cli("scores", "--run", two_runs[0], "--top", "5", "--format", "csv")
+    table, names = pd.read_csv(io.StringIO(out)), np.array(history.class_names)
+    assert [pair[0] for pair in named] == table["class"].tolist()
+    assert [pair[1] for pair in named] == names[table["predicted"]].tolist()
 
 
 def test_scores_as_json_are_records(run_cli, two_runs, history):

@@ -140,6 +140,21 @@ def test_a_resumed_record_is_shown_as_it_is_at_its_end(recorder, store, run_id, 
     assert beside() == PICTURES - {"hardest.png"}
 
 
+@pytest.mark.usefixtures("reports")
+def test_the_page_counts_the_labels_that_are_likely_wrong(recorder, store, run_id):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(3, size=N)
+    logits = 6 * np.eye(3)[labels] + rng.normal(size=(N, 3))
+    given = np.where(np.arange(N) < 4, (labels + 1) % 3, labels)
+    with recorder("train") as rec:
+        for _ in range(4):
+            rec.update(IDS, logits=logits, labels=given)
+            rec.end_epoch()
+    folder = store.local_root(store.get_run(run_id)) / "actiontrack/train-probe"
+    text = (folder / "report.html").read_text()
+    assert "4 of 60 labels are more likely wrong than right" in text
+
+
 # --- on a terminal ---
 
 
