@@ -73,10 +73,14 @@ class Shows:
         from actiontrack import reporting  # noqa: PLC0415 - with its plots, where it is needed
 
         try:
+            where = {}
             if self.report:
-                _upload(record, store, reporting.result_files(record))
+                files = reporting.result_files(record)
+                _upload(record, store, files)
+                where = _pictures(record, store, files)
             if self.verbose:
-                print(reporting.describe_result(record, _where(record, store)))  # noqa: T201
+                where["see"] = _where(record, store)
+                print(reporting.describe_result(record, where))  # noqa: T201
         except Exception as error:  # noqa: BLE001 - see above
             reason = str(error) or type(error).__name__
             logger.warning("record %s is complete, and not shown: %s", record.name, reason)
@@ -97,6 +101,15 @@ def _upload(record: StoredRecord, store: Store, files: Mapping[str, bytes]) -> N
             store.upload(record.run.run_id, path, f"{ARTIFACT_ROOT}/{record.name}")
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _pictures(record: StoredRecord, store: Store, files: Mapping[str, bytes]) -> dict[str, str]:
+    """Where the picture of the hardest samples is, else the page, if that is on this machine."""
+    root = store.local_root(record.run)
+    if root is None:
+        return {}
+    word, name = ("picture", "hardest.png") if "hardest.png" in files else ("page", "report.html")
+    return {word: str(root / ARTIFACT_ROOT / record.name / name)}
 
 
 def _where(record: StoredRecord, store: Store) -> str:

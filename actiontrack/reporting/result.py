@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+from collections.abc import Mapping
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -33,12 +34,12 @@ _LISTED = 5
 _DPI = 110
 
 
-def describe_result(record: StoredRecord, see: str) -> str:
+def describe_result(record: StoredRecord, where: Mapping[str, str]) -> str:
     """The five hardest samples, three classes, and where to look further.
 
     Args:
         record: a finished record.
-        see: an address or a command that shows more.
+        where: what to look at, such as an address or a command, by a word for it.
     """
     manifest, scores = record.manifest, score_table_of(record)
     head = (
@@ -55,7 +56,8 @@ def describe_result(record: StoredRecord, see: str) -> str:
         classes = analysis.class_distributions(scores)[["class", "n", "median", "q95"]]
         middle = sorted({0, len(classes) // 2, len(classes) - 1})
         parts.append("hardest, middle and easiest class\n" + _table(classes.iloc[middle]))
-    return "\n\n".join([*parts, f"see  {see}"])
+    lines = [f"{word:<7}  {place}" for word, place in where.items()]
+    return "\n\n".join([*parts, "\n".join(lines)])
 
 
 def result_files(record: StoredRecord) -> dict[str, bytes]:

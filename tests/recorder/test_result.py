@@ -171,7 +171,15 @@ def test_it_prints_the_five_hardest_and_three_classes(recorder, capsys, tracking
     assert [line.split()[0] for line in lines[at + 2 : at + 5]] == sorted(
         medians, key=medians.get, reverse=True
     )
-    assert lines[-1] == f"see  actiontrack ui --tracking-uri {tracking_uri}"
+    assert lines[-1] == f"see      actiontrack ui --tracking-uri {tracking_uri}"
+
+
+def test_it_names_the_picture_where_that_is_on_this_machine(recorder, capsys, store, run_id):
+    record(recorder, images=grey, verbose=True, report=True)
+    word, _, path = capsys.readouterr().out.splitlines()[-2].partition(" ")
+    folder = store.local_root(store.get_run(run_id)) / "actiontrack/test-probe"
+    assert (word, path.strip()) == ("picture", str(folder / "hardest.png"))
+    assert (folder / "hardest.png").is_file()
 
 
 def test_it_is_quiet_in_a_pipe_and_talks_to_a_terminal(recorder, capsys, monkeypatch):
@@ -199,7 +207,7 @@ def test_without_pages_on_the_server_it_names_the_command(server, capsys):
     with store.run(name="remote") as run:
         record(partial(Recorder, run_id=run.run_id, store=store), verbose=True)
         printed = capsys.readouterr().out
-    assert printed.splitlines()[-1] == f"see  actiontrack ui --tracking-uri {server.uri}"
+    assert printed.splitlines()[-1] == f"see      actiontrack ui --tracking-uri {server.uri}"
 
 
 # --- in a notebook ---
