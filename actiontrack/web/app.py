@@ -59,6 +59,11 @@ _REFUSALS = {
     404: ("NotFoundError", "there is no such address. The API is described at openapi.json."),
     405: ("MethodNotAllowedError", "this address takes no such method."),
 }
+#: The same on a page.
+_PAGES = {
+    403: _REFUSALS[403][1],
+    404: "there is no such page. The list of runs leads to all of them.",
+}
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'self'; img-src 'self' data: blob:; style-src 'self'; script-src 'self'; "
@@ -190,8 +195,8 @@ def _refuse_in_our_words(response: flask.Response) -> flask.Response:
         return response
     if _is_for_api():
         answer = error_answer(*refusal, response.status_code)
-    elif response.status_code == 403:
-        answer = pages.error_page(refusal[1], 403)
+    elif response.status_code in _PAGES:
+        answer = pages.error_page(_PAGES[response.status_code], response.status_code)
     else:
         return response
     response.set_data(answer.get_data())

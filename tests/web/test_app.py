@@ -87,3 +87,11 @@ def test_pages_load_neither_a_plotting_library_nor_the_server_of_mlflow(in_subpr
 
 def test_a_server_with_pages_says_so(address):
     assert has_pages(address)
+
+
+def test_a_page_that_does_not_exist_looks_like_the_others(make_client, recorded):
+    answer = make_client(Store(recorded[0])).get("/actiontrack/nothing")
+    assert (answer.status_code, answer.mimetype) == (404, "text/html")
+    page = answer.get_data(as_text=True)
+    assert "There is no such page" in page
+    assert 'href="/actiontrack/"' in page

@@ -42,8 +42,10 @@ def test_a_verdict_leads_to_the_next_sample(judge, page, get, runs):
     assert query["order"] == ["easiest"]
     assert "ambiguous" in page("review", run=run_id).text
     assert "1 of 24 judged" in page("review", run=run_id).text
+    assert "Precision at k" in page("review", run=run_id).text
     judge(run_id, ids[0], verdict="withdrawn")
     assert "0 of 24 judged" in page("review", run=run_id).text
+    assert "Precision at k" not in page("review", run=run_id).text  # rows of zeros say nothing
 
 
 def test_a_new_label_is_stored_with_a_wrong_one(judge, get, page, runs):
