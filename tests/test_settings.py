@@ -65,6 +65,7 @@ VALUES = {
     "ACTIONTRACK_SPOOL": ("/data/spool", Path("/data/spool")),
     "ACTIONTRACK_ID_SALT": ("a long secret", "a long secret"),
     "ACTIONTRACK_IMAGES": ("never", "never"),
+    "ACTIONTRACK_REPORT": ("never", "never"),
     "ACTIONTRACK_MAX_BYTES": ("8000", 8000),
     "ACTIONTRACK_MODEL": ("net", "net"),
     "ACTIONTRACK_AUTH": ("none", "none"),
