@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from actiontrack.errors import ActionTrackError
     from actiontrack.history import LossHistory
     from actiontrack.recorder import Recorder, sync
-    from actiontrack.recorder.autolog import autolog
+    from actiontrack.recorder.autolog import adapters, autolog
     from actiontrack.store import RunQuery, Store
 
 logging.getLogger("actiontrack").addFilter(RedactingFilter())
@@ -45,6 +45,7 @@ __all__ = [
     "RunQuery",
     "Store",
     "accuracy_by_threshold",
+    "adapters",
     "autolog",
     "class_distributions",
     "compare_runs",
@@ -70,6 +71,7 @@ _HOME = {
     "Recorder": "recorder",
     "RunQuery": "store",
     "Store": "store",
+    "adapters": "recorder.autolog",
     "autolog": "recorder.autolog",
     "sync": "recorder",
 }

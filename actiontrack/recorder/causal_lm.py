@@ -72,7 +72,12 @@ _TRAIN = "train"
 
 
 def track_causal_lm(
-    trainer: Any, data: Any = None, *, dataset: str = "train", **options: Any
+    trainer: Any,
+    data: Any = None,
+    *,
+    dataset: str = "train",
+    kind: "type[LanguageModelCallback] | None" = None,
+    **options: Any,
 ) -> "LanguageModelCallback":
     """Record the loss of each document of a causal language model under a `transformers.Trainer`.
 
@@ -83,6 +88,7 @@ def track_causal_lm(
             integer or text, each its own. Default: the dataset that the trainer has.
         dataset: which of the trainer's datasets is recorded: "train", "eval", or a name in a dict
             of evaluation datasets.
+        kind: class of the callback, for one of your own. Default: `LanguageModelCallback`.
         options: those of `LanguageModelCallback`, and of `actiontrack.Recorder`.
 
     Returns:
@@ -99,7 +105,7 @@ def track_causal_lm(
         data = dataset_of(trainer, dataset)
     check_rows("data", data)
     ids = ids_of(data)
-    callback = LanguageModelCallback(trainer, ids, dataset=dataset, **options)
+    callback = (kind or LanguageModelCallback)(trainer, ids, dataset=dataset, **options)
     watch(trainer).watchers.append(callback)
     trainer.add_callback(callback)
     return callback

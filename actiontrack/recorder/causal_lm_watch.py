@@ -1,7 +1,7 @@
 """The forward passes of a Trainer, seen by hooks while it trains and at no other time."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
@@ -19,7 +19,7 @@ from actiontrack.recorder.causal_lm_batches import (
 from actiontrack.recorder.causal_lm_data import returns_log_probs
 from actiontrack.recorder.transformers_data import SAMPLE_ID
 
-__all__ = ["Watch", "Watcher", "watch"]
+__all__ = ["Watch", "Watcher", "unwatch", "watch"]
 
 _NO_IDS = (
     "the batch has no 'sample_id'. Every item of the training dataset needs an integer or text "
@@ -49,12 +49,23 @@ class Watcher(Protocol):
         """Stop recording."""
 
 
-def watch(trainer: Any) -> "Watch":
-    """The watch of a trainer; the first call sees to it that its `train` is watched."""
+def watch(trainer: Any, make: "Callable[[Any], Watch] | None" = None) -> "Watch":
+    """The watch of a trainer; the first call sees to it that its `train` is watched.
+
+    Args:
+        trainer: a `transformers.Trainer`.
+        make: makes the watch of a trainer that has none. Default: `Watch`.
+    """
     if not hasattr(trainer, _ATTRIBUTE):
-        setattr(trainer, _ATTRIBUTE, Watch(trainer))
+        setattr(trainer, _ATTRIBUTE, (make or Watch)(trainer))
     of_trainer: Watch = getattr(trainer, _ATTRIBUTE)
     return of_trainer
+
+
+def unwatch(trainer: Any) -> None:
+    """Let a trainer train unwatched, as before the first call of `watch`."""
+    vars(trainer).pop(_ATTRIBUTE, None)
+    vars(trainer).pop("train", None)
 
 
 class Watch:
@@ -123,12 +134,15 @@ class Watch:
         # Both take the labels away before they call the model.
         own_loss = trainer.label_smoother is not None or trainer.compute_loss_func is not None
         trainer._signature_columns = [*columns, SAMPLE_ID]  # noqa: SLF001
-        trainer.data_collator = NamesDocuments(collate, with_labels=own_loss)
+        trainer.data_collator = self._named(collate, with_labels=own_loss)
         try:
             yield
         finally:
             trainer._signature_columns, trainer.data_collator = columns, collate  # noqa: SLF001
             vars(trainer).get("_eval_dataloaders", {}).clear()  # kept for the next evaluation
+
+    def _named(self, collate: Callable[[list[Any]], Any], *, with_labels: bool) -> NamesDocuments:
+        return NamesDocuments(collate, with_labels=with_labels)
 
     def _before(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
         del module

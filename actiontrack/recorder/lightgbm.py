@@ -32,7 +32,7 @@ except ImportError as error:  # pragma: no cover - exercised by a subprocess
         "actiontrack.recorder.lightgbm needs LightGBM: pip install 'actiontrack[lightgbm]'"
     ) from error
 
-__all__ = ["ActionTrackCallback"]
+__all__ = ["ActionTrackCallback", "classes_in_training"]
 
 _KINDS: dict[str, Loss] = {
     "binary sigmoid:1": "logits",
@@ -127,7 +127,7 @@ class ActionTrackCallback(ArrayProbe):
             raise not_tracked("lightgbm.cv", "Train the folds one by one, each in its own run.")
         self._kind = self._loss or _kind(model)
         n_classes = max(model.num_model_per_iteration(), 2)
-        classes = _classes()
+        classes = classes_in_training()
         names = {}
         if classes is not None and isinstance(self._kind, str):
             self._labels = class_positions(self._targets, classes)
@@ -180,7 +180,7 @@ class ActionTrackCallback(ArrayProbe):
                 )
 
 
-def _classes() -> npt.NDArray[Any] | None:
+def classes_in_training() -> npt.NDArray[Any] | None:
     """The classes of the LGBMClassifier that is being fitted, by ascending index."""
     call = call_in_progress(lightgbm.LGBMModel.fit)
     return getattr(call["self"], "_classes", None) if call else None

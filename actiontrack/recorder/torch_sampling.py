@@ -40,7 +40,10 @@ except ImportError as error:  # pragma: no cover - actiontrack.recorder.torch sa
         "actiontrack.recorder.torch_sampling needs PyTorch: pip install 'actiontrack[train]'"
     ) from error
 
-__all__ = ["Samples", "Visits", "same_samples", "samples_of", "unchanged_randomness", "visits_of"]
+__all__ = [
+    *("Samples", "Visits", "are_positions", "same_samples", "samples_of", "unchanged_randomness"),
+    "visits_of",
+]
 
 
 @dataclass(frozen=True)
@@ -297,6 +300,12 @@ def _carries_ids(dataset: Any) -> bool:
     if not isinstance(item[0], int | np.integer | str):
         return False
     return item[0] in (range(len(below)) if below.ids is None else below.ids)
+
+
+def are_positions(data: Any) -> bool:
+    """Whether the ids of a dataset, or of a loader's, are positions: nothing else names its items."""
+    samples = samples_of(visits_of(data).dataset)
+    return samples.ids is None and not samples.carried
 
 
 def same_samples(one: Visits, other: Visits) -> bool:

@@ -57,9 +57,10 @@ except ImportError as error:  # pragma: no cover - exercised by a subprocess
         "pip install 'actiontrack[ultralytics]'"
     ) from error
 
-__all__ = ["ActionTrackCallback"]
+__all__ = ["EVENTS", "ActionTrackCallback"]
 
-_EVENTS = (
+#: What the trainer tells a callback of.
+EVENTS = (
     *("on_pretrain_routine_start", "on_train_start", "on_train_epoch_start", "on_val_start"),
     *("on_val_end", "on_fit_epoch_end", "on_train_end", "teardown"),
 )
@@ -164,7 +165,7 @@ class ActionTrackCallback(Tracking):
         if not hasattr(model, "add_callback"):
             rule = "must be a YOLO object, or a trainer of Ultralytics"
             raise ParameterError("model", rule, type(model).__name__, "Pass YOLO(…) itself.")
-        for event in _EVENTS:
+        for event in EVENTS:
             model.add_callback(event, getattr(self, event))
         if hasattr(model, "build_dataset"):  # a trainer has had this event already
             self.on_pretrain_routine_start(model)

@@ -255,7 +255,7 @@ def test_data_without_ids_are_a_warning(autolog, run_id, caplog):
         fitted.fit(Net(), DataLoader(Stream(), 8))
     assert fitted.current_epoch == 2
     text = (
-        "this training is not recorded any further: data: must be a map-style dataset or a "
+        "this training is not recorded: data: must be a map-style dataset or a "
         "DataLoader of one, got 'Stream'. An iterable has no stable ids: record batches that "
         "carry them instead."
     )
@@ -272,7 +272,7 @@ def test_a_failing_evaluation_is_one_warning(autolog, loaders, store, run_id, ca
         fitted.fit(Net(), *loaders)
     assert fitted.current_epoch == 2
     text = (
-        "this training is not recorded any further: data: the model can't be evaluated on the "
+        "this training is not recorded: data: the model can't be evaluated on the "
         "first batch, and training has not begun. ZeroDivisionError: broken"
     )
     assert [each.getMessage() for each in caplog.records if each.name == "actiontrack"] == [text]
