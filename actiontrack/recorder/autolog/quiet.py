@@ -103,6 +103,6 @@ def _quiet(hook: Callable[..., Any], *, passes: bool, agrees: bool) -> Callable[
         result = self.training.quietly(hook, self, *args, **kwargs)
         if agrees:
             self._agree()
-        return args[0] if passes else result
+        return next(iter((*args, *kwargs.values()))) if passes else result
 
     return quiet
