@@ -210,7 +210,7 @@ class ActionTrackCallback(Tracking):
             if self._has_objects and images.n_objects:
                 self._open_objects(trainer, options)
             if self._has_boxes and self._validates and images.annotations:
-                self._detections = Detections(images)
+                self._detections = self._detections_of(images)
         if recorder.folder is not None:  # on the process that writes
             note_limits(trainer, recorder, self._mode, validates=self._validates)
             warn_of_resuming(trainer, recorder, resume=bool(self._options.get("resume")))
@@ -226,7 +226,7 @@ class ActionTrackCallback(Tracking):
             self._unmixed = self._unmixed or trainer.epoch >= first_unmixed(trainer)
             self._pending = self._unmixed
             if self._pending:
-                listen(plain_model(trainer.model), self._receive)
+                self._listen(plain_model(trainer.model))
             else:
                 self._last_epoch = trainer.epoch + 1
         elif self._data is not None:
@@ -238,7 +238,7 @@ class ActionTrackCallback(Tracking):
             return
         self._forget()
         self._pending = True
-        listen(self._trainer.ema.ema, self._receive)
+        self._listen(self._trainer.ema.ema)
         if self._detections is not None:
             self._detections.collect(validator)
 
@@ -363,6 +363,12 @@ class ActionTrackCallback(Tracking):
         if self._detections is not None:
             self._detections.stop()
 
+    def _listen(self, model: Any) -> None:
+        listen(model, self._receive)
+
+    def _detections_of(self, images: Images) -> Detections:
+        return Detections(images)
+
     def _receive(self, batch: Mapping[str, Any], losses: BatchLosses) -> None:
         assert self.recorder is not None  # noqa: S101 - opened when training began
         assert self._images is not None  # noqa: S101
@@ -385,7 +391,7 @@ class ActionTrackCallback(Tracking):
         model = trainer.ema.ema
         training = model.training
         model.eval()
-        listen(model, self._receive)
+        self._listen(model)
         try:
             with evaluation_batches(trainer, self._loader) as batches:
                 for batch in batches:

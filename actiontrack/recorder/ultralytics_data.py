@@ -251,11 +251,14 @@ class Detections:
         def update_metrics(preds: Any, batch: Mapping[str, Any]) -> None:
             update(preds, batch)
             if self._active:
-                ids = [self._images.id_of(file) for file in batch["im_file"]]
-                self._batches.append(_detected(preds, batch, ids))
+                self._take(preds, batch)
 
         update_metrics.collects_for = self  # type: ignore[attr-defined]
         validator.update_metrics = update_metrics
+
+    def _take(self, preds: Any, batch: Mapping[str, Any]) -> None:
+        ids = [self._images.id_of(file) for file in batch["im_file"]]
+        self._batches.append(_detected(preds, batch, ids))
 
     def stop(self) -> None:
         """End a pass."""

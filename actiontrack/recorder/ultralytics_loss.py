@@ -20,7 +20,10 @@ from torch.nn import functional
 
 from actiontrack.errors import RecordingError
 
-__all__ = ["BatchLosses", "Listener", "ObjectLosses", "check_criterion", "listen", "stop_listening"]
+__all__ = [
+    *("BatchLosses", "Listened", "Listener", "ObjectLosses", "check_criterion", "listen"),
+    "stop_listening",
+]
 
 _NO_SCORE = 1e-12  # a sum of target scores that is as good as none
 _EPSILON = 1e-7  # of Ultralytics' intersection over union
@@ -81,21 +84,24 @@ class BatchLosses:
 Listener = Callable[[Mapping[str, Any], BatchLosses], None]
 
 
-def listen(model: Any, listener: Listener) -> None:
+def listen(
+    model: Any, listener: Listener, make: "Callable[[Any], Listened] | None" = None
+) -> None:
     """Let a listener have the losses of each batch that the criterion of a model is called with.
 
     Args:
         model: of Ultralytics, not wrapped in another one. Its criterion is made if there is none.
         listener: see `Listener`.
+        make: makes what is put in the place of a criterion. Default: `Listened`.
 
     Raises:
         RecordingError: if the criterion is of an unknown kind.
     """
     if getattr(model, "criterion", None) is None:
         model.criterion = model.init_criterion()
-    if not isinstance(model.criterion, _Listened):
+    if not isinstance(model.criterion, Listened):
         check_criterion(model.criterion)
-        model.criterion = _Listened(model.criterion)
+        model.criterion = (make or Listened)(model.criterion)
     if listener not in model.criterion.listeners:
         model.criterion.listeners.append(listener)
 
@@ -103,7 +109,7 @@ def listen(model: Any, listener: Listener) -> None:
 def stop_listening(model: Any, listener: Listener) -> None:
     """Undo `listen`: after the last listener the criterion is the one that it was before."""
     criterion = getattr(model, "criterion", None)
-    if isinstance(criterion, _Listened) and listener in criterion.listeners:
+    if isinstance(criterion, Listened) and listener in criterion.listeners:
         criterion.listeners.remove(listener)
         if not criterion.listeners:
             model.criterion = criterion.criterion
@@ -126,7 +132,7 @@ def check_criterion(criterion: Any) -> None:
         )
 
 
-class _Listened:
+class Listened:
     """A criterion whose calls are listened to; all else is that of the criterion.
 
     A copy is one of the criterion alone, so that checkpoints know nothing of listeners.

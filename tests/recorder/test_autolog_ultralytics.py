@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 import yolo_training as yolo
 from autologging import AutologTests, FailingError, autologged, runs_of, warnings_of
@@ -11,6 +12,9 @@ from actiontrack.store import Store
 from actiontrack.testing import AdapterTraining
 
 MODEL = "yolo11n.yaml"
+
+# Ultralytics asks Ray, where that is installed.
+pytestmark = pytest.mark.filterwarnings("ignore:.get_trial_id. is meant to only be called")
 
 
 class TestUltralytics(AutologTests):

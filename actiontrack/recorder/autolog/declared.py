@@ -32,7 +32,7 @@ KERAS = Adapter(
 LIGHTGBM = Adapter(
     framework="lightgbm",
     callback=f"{_ABOVE}.lightgbm:ActionTrackCallback",
-    trainings={"lightgbm": ("train", "sklearn.train", "cv")},
+    trainings={"lightgbm": ("engine.train", "train", "sklearn.train", "cv")},
     attach=f"{_HERE}.lightgbm:attach",
 )
 
@@ -78,6 +78,6 @@ ULTRALYTICS = Adapter(
 XGBOOST = Adapter(
     framework="xgboost",
     callback=f"{_ABOVE}.xgboost:ActionTrackCallback",
-    trainings={"xgboost": ("train", "sklearn.train", "cv")},
+    trainings={"xgboost": ("training.train", "train", "sklearn.train", "cv")},
     attach=f"{_HERE}.xgboost:attach",
 )

@@ -27,6 +27,9 @@ class _Switch:
         general: settings of frameworks that were not named, or None where they are off.
         named: those of frameworks that were, likewise.
         adapters: those that were turned on once.
+        lock: of the settings.
+        recorded: the functions that are recorded, by adapter and function: one that has several
+            names has one wrapper, as `pickle` demands.
     """
 
     def __init__(self) -> None:
@@ -34,6 +37,7 @@ class _Switch:
         self.named: dict[str, Settings | None] = {}
         self.adapters: dict[str, Adapter] = {}
         self.lock = threading.Lock()
+        self.recorded: dict[tuple[str, Callable[..., Any]], Callable[..., Any]] = {}
 
     def settings_of(self, name: str) -> Settings | None:
         """How trainings of a framework are recorded, or None where they are not."""
@@ -169,6 +173,9 @@ def _homes(
 def _recorded(name: str, adapter: Adapter, function: Callable[..., Any]) -> Callable[..., Any]:
     """A function that trains, and is recorded where that is on."""
 
+    if (name, function) in _switch.recorded:
+        return _switch.recorded[name, function]
+
     @functools.wraps(function)
     def recorded(*args: Any, **kwargs: Any) -> Any:
         settings = _switch.settings_of(name)
@@ -177,7 +184,7 @@ def _recorded(name: str, adapter: Adapter, function: Callable[..., Any]) -> Call
         with Training(name, settings, function) as training:
             return training.prepared(adapter.attach_to, args, kwargs)()
 
-    return recorded
+    return _switch.recorded.setdefault((name, function), recorded)
 
 
 def _is_excluded(settings: Settings) -> bool:
