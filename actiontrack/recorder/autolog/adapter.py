@@ -29,6 +29,7 @@ class Adapter:
     Attributes:
         framework: import name of the framework, such as "xgboost".
         callback: "module:name" of what users attach to a training by hand.
+        distribution: the framework's name for pip, where that is another one than its import name.
         trainings: functions that train, as ``{"module": ("function", "Class.method")}``. Each is
             wrapped by `actiontrack.autolog` once its module is imported. Empty: an adapter that
             autologging has nothing to do with.
@@ -40,6 +41,7 @@ class Adapter:
 
     framework: str
     callback: str
+    distribution: str = ""
     trainings: Mapping[str, Sequence[str]] = field(default_factory=dict)
     attach: Attach | str | None = None
 

@@ -45,7 +45,11 @@ LIGHTNING = Adapter(
 )
 
 #: scikit-learn.
-SKLEARN = Adapter(framework="sklearn", callback=f"{_ABOVE}.sklearn:ProbeRecorder")
+SKLEARN = Adapter(
+    framework="sklearn",
+    callback=f"{_ABOVE}.sklearn:ProbeRecorder",
+    distribution="scikit-learn",
+)
 
 #: torchvision's detectors.
 TORCHVISION = Adapter(framework="torchvision", callback=f"{_ABOVE}.torchvision:DetectorProbe")

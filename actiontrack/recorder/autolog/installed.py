@@ -107,7 +107,7 @@ def adapters(*, check: bool = False) -> pd.DataFrame:
             adapter = declaration.adapter()
             row |= {
                 "framework": adapter.framework,
-                "framework_version": _version(adapter.framework),
+                "framework_version": _version(adapter.distribution or adapter.framework),
                 "autolog": bool(adapter.trainings),
                 "problem": "" if adapter.installed else f"{adapter.framework} is not installed",
             }

@@ -88,10 +88,10 @@ def autolog(
         ParameterError: if there is no adapter of that name.
     """
     with _quietness(silent=silent):
-        known_adapters = _read(frameworks, silent=silent)
+        readable = _read(frameworks, silent=silent, disable=disable)
         settings = None if disable else Settings(options, exclusive, silent)
         with _switch.lock:
-            _switch.adapters |= known_adapters
+            _switch.adapters |= readable
             if frameworks:
                 _switch.named |= dict.fromkeys(frameworks, settings)
             else:
@@ -99,7 +99,7 @@ def autolog(
             if disable and not frameworks:
                 _switch.named.clear()
         if not disable and not silent:
-            _warn_of_missing(frameworks, known_adapters)
+            _warn_of_missing(frameworks, readable)
         for name, adapter in _switch.adapters.items():
             if _switch.settings_of(name) is not None:
                 _hook(name, adapter)
@@ -107,13 +107,15 @@ def autolog(
                 _unhook(adapter)
 
 
-def _read(frameworks: tuple[str, ...], *, silent: bool) -> dict[str, Adapter]:
-    """The adapters of these names, or all."""
+def _read(frameworks: tuple[str, ...], *, silent: bool, disable: bool) -> dict[str, Adapter]:
+    """The adapters of these names, or all; none where they are turned off."""
     declared = declarations()
     unknown = [name for name in frameworks if name not in declared]
     if unknown:
         rule = f"must be of the adapters that are installed: {', '.join(declared)}"
         raise ParameterError("frameworks", rule, unknown[0], "See actiontrack.adapters().")
+    if disable:
+        return {}
     chosen = {name: declared[name] for name in frameworks or declared}
     readable = read(chosen, _say_nothing if silent else logger.warning)
     without = [name for name in frameworks if name in readable and not readable[name].trainings]
