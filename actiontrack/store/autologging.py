@@ -2,11 +2,17 @@
 
 import contextlib
 import random
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 __all__ = ["after_import", "is_users_own_run_active", "unchanged_random", "without_warnings"]
 
+#: What Python says of the loaders by which MLflow hooks into imports.
+_WARNINGS: dict[str, type[Warning]] = {
+    "_ImportHookChainedLoader": ImportWarning,
+    r"the load_module\(\) method is deprecated": DeprecationWarning,
+}
 _STARTED_BY_AUTOLOGGING = "mlflow.autologging"  # tag of runs that MLflow's autologging starts
 
 
@@ -19,6 +25,9 @@ def after_import(module: str, name: str, hook: Callable[[Any], None]) -> None:
         hook: called with the module. It must not raise, or the import fails.
     """
     from mlflow.utils import import_hooks  # noqa: PLC0415
+
+    for text, category in _WARNINGS.items():  # or programs that make them errors import nothing
+        warnings.filterwarnings("ignore", text, category)
 
     def call(imported: Any) -> None:
         hook(imported)

@@ -1,6 +1,7 @@
 """What `actiontrack.autolog` adds to a training: the callback of an adapter that never raises."""
 
 import functools
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -56,6 +57,7 @@ class QuietTracking(Tracking):
             setattr(cls, name, hook)
 
     def _open(self, split: str, **options: Any) -> Recorder:
+        inspect.signature(Recorder).bind(split, **options)  # before a run is started for nothing
         gather = options.get("gather")
         self._several = gather is not None
         if gather is None:
