@@ -63,7 +63,7 @@ _VERSIONS = {
     "numpy": "NumPy",
     "pyarrow": "PyArrow",
 }
-_EXAMPLE = re.compile(r'```python title="(?P<file>examples/\w+\.py)"\n```')
+_EXAMPLE = re.compile(r'```(?P<language>\w+) title="(?P<file>examples/[\w/]+\.\w+)"\n```')
 _MADE = re.compile("<!-- (?P<what>commands|scores|settings|environments|servers|inside): [^>]* -->")
 _NAME = re.compile(r"<code>(actiontrack(?:\.\w+)+)</code>")
 
@@ -98,7 +98,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
     def block(title: re.Match[str]) -> str:
         code = (ROOT / title["file"]).read_text(encoding="utf-8")
-        return f'```python title="{title["file"]}"\n{code}```'
+        return f'```{title["language"]} title="{title["file"]}"\n{code}```'
 
     makers = {
         "commands": _commands,

@@ -41,7 +41,12 @@ except ImportError as error:  # pragma: no cover - actiontrack.recorder.torch sa
     ) from error
 
 __all__ = [
-    *("Samples", "Visits", "are_positions", "same_samples", "samples_of", "unchanged_randomness"),
+    "Samples",
+    "Visits",
+    "are_positions",
+    "same_samples",
+    "samples_of",
+    "unchanged_randomness",
     "visits_of",
 ]
 
@@ -303,7 +308,7 @@ def _carries_ids(dataset: Any) -> bool:
 
 
 def are_positions(data: Any) -> bool:
-    """Whether the ids of a dataset, or of a loader's, are positions: nothing else names its items."""
+    """Whether the ids of a dataset, or of that of a loader, are positions in it."""
     samples = samples_of(visits_of(data).dataset)
     return samples.ids is None and not samples.carried
 

@@ -21,7 +21,12 @@ from torch.nn import functional
 from actiontrack.errors import RecordingError
 
 __all__ = [
-    *("BatchLosses", "Listened", "Listener", "ObjectLosses", "check_criterion", "listen"),
+    "BatchLosses",
+    "Listened",
+    "Listener",
+    "ObjectLosses",
+    "check_criterion",
+    "listen",
     "stop_listening",
 ]
 
@@ -84,9 +89,7 @@ class BatchLosses:
 Listener = Callable[[Mapping[str, Any], BatchLosses], None]
 
 
-def listen(
-    model: Any, listener: Listener, make: "Callable[[Any], Listened] | None" = None
-) -> None:
+def listen(model: Any, listener: Listener, make: "Callable[[Any], Listened] | None" = None) -> None:
     """Let a listener have the losses of each batch that the criterion of a model is called with.
 
     Args:
@@ -143,14 +146,17 @@ class Listened:
         self.listeners: list[Listener] = []
 
     def __getattr__(self, name: str) -> Any:
+        """What the criterion has."""
         if name.startswith("__") or "criterion" not in self.__dict__:
             raise AttributeError(name)
         return getattr(self.criterion, name)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        """A copy of the criterion alone."""
         return copy.deepcopy(self.criterion, memo)
 
     def __reduce__(self) -> Any:
+        """The criterion alone."""
         return _itself, (self.criterion,)
 
     def __call__(self, preds: Any, batch: Mapping[str, Any]) -> Any:

@@ -56,8 +56,8 @@ def unchanged_random() -> Iterator[None]:
 
 def without_warnings() -> contextlib.AbstractContextManager[Any]:
     """Python's warnings of this thread are not shown, as in MLflow's silent mode."""
-    from mlflow.utils.autologging_utils import (  # noqa: PLC0415
+    from mlflow.utils.autologging_utils.logging_and_warnings import (  # noqa: PLC0415
         NonMlflowWarningsBehaviorForCurrentThread,
     )
 
-    return NonMlflowWarningsBehaviorForCurrentThread(disable_warnings=True, reroute_warnings=False)  # type: ignore[no-untyped-call,no-any-return]
+    return NonMlflowWarningsBehaviorForCurrentThread(disable_warnings=True, reroute_warnings=False)  # type: ignore[no-untyped-call]

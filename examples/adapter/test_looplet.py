@@ -3,13 +3,13 @@
 import contextlib
 
 import numpy as np
+from actiontrack_looplet.recording import ActionTrackCallback
 from looplet import Model
 from scipy.special import log_softmax
 from sklearn.datasets import load_digits
 
 import actiontrack
 from actiontrack.testing import AdapterTests, AdapterTraining
-from actiontrack_looplet.recording import ActionTrackCallback
 
 INPUTS, LABELS = load_digits(return_X_y=True)
 TRAIN, TEST = (INPUTS[:100] / 16, LABELS[:100]), (INPUTS[100:130] / 16, LABELS[100:130])

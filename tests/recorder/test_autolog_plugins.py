@@ -54,7 +54,9 @@ def declare(tmp_path, monkeypatch):
     def make(package, entries, **modules):
         folder = tmp_path / package
         (metadata := folder / f"{package}-3.1.dist-info").mkdir(parents=True)
-        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 3.1\n")
+        (metadata / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {package}\nVersion: 3.1\n"
+        )
         lines = [f"{name} = {value}" for name, value in entries.items()]
         (metadata / "entry_points.txt").write_text("\n".join([f"[{GROUP}]", *lines, ""]))
         for name, code in modules.items():
@@ -141,10 +143,9 @@ def test_what_is_no_adapter_is_named_too(declare, caplog):
     declare("acme", {"acme": "acme_adapter:ADAPTER"}, acme_adapter="ADAPTER = 'none'")
     with autologged("acme"):
         pass
-    assert set(warnings_of(caplog)) == {
-        "the adapter 'acme' of the package acme 3.1 can't be read, and is left out: TypeError: "
-        "acme_adapter:ADAPTER is no Adapter but a str"
-    }
+    (text,) = warnings_of(caplog)
+    assert text.startswith("the adapter 'acme' of the package acme 3.1 can't be read, and is left")
+    assert text.endswith("TypeError: acme_adapter:ADAPTER is no Adapter but a str")
 
 
 def test_nothing_is_said_of_a_broken_one_in_silence(declare, caplog):

@@ -103,7 +103,7 @@ def test_what_is_said_by_name_takes_precedence(plain, records):
 
 
 def test_a_name_that_there_is_not_is_refused(plain):
-    with pytest.raises(ParameterError, match="must be of the adapters that are installed: .*keras"):
+    with pytest.raises(ParameterError, match="must be of the adapters that are installed: "):
         actiontrack.autolog("xgbost")
     with pytest.raises(ParameterError, match="must be of adapters that autologging can attach"):
         actiontrack.autolog("sklearn")
@@ -111,7 +111,7 @@ def test_a_name_that_there_is_not_is_refused(plain):
 
 def test_functions_that_train_are_sent_to_other_processes(plain):
     with autologged():
-        assert pickle.loads(pickle.dumps(xgboost.train)) is xgboost.train
+        assert pickle.loads(pickle.dumps(xgboost.train)) is xgboost.train  # noqa: S301
 
 
 def test_options_are_those_of_the_callback(plain, history, run_id):
@@ -168,7 +168,7 @@ def test_silence_ends_with_the_training(plain, caplog):
 
 
 class Fails(TrainingCallback):
-    def after_iteration(self, model, epoch, evals_log):
+    def after_iteration(self, *_):
         raise ZeroDivisionError
 
 
@@ -228,7 +228,7 @@ def test_a_training_with_a_callback_of_the_users_is_left_alone(plain, store, run
 
 def test_a_training_inside_of_a_training_is_part_of_it(plain, records):
     class Trains(TrainingCallback):
-        def after_iteration(self, model, epoch, evals_log):
+        def after_iteration(self, *_):
             train()
             return False
 
@@ -287,7 +287,7 @@ def test_mlflows_outlasts_ours(plain, mlflow_autolog, store, active_experiment):
     mlflow_autolog(disable=True)
 
 
-# ---------------------------------------------------------------- imports
+# ---------------------------------------------------------------- what is imported later
 
 LATER = """
 import sys

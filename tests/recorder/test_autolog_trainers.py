@@ -2,6 +2,7 @@
 """The Trainer of Transformers and the SFTTrainer of TRL under autologging."""
 
 import gc
+from typing import ClassVar
 
 import datasets
 import mlflow
@@ -80,7 +81,9 @@ class TestTransformers(AutologTests):
 
     def train_as_always(self, *, fails=False):
         batches = Batches()
-        trained = trainer(batches, *([FailsInTheSecondEpoch()] if fails else []), evaluated=ROWS[40:])
+        trained = trainer(
+            batches, *([FailsInTheSecondEpoch()] if fails else []), evaluated=ROWS[40:]
+        )
         trained.train()
         losses = []
         for weights in batches.epochs:
@@ -94,7 +97,7 @@ class TestTransformers(AutologTests):
 class TestSFT(AutologTests):
     framework = "trl"
     rtol, atol = 1e-4, 1e-5
-    options = {"mode": "probe"}
+    options: ClassVar[dict] = {"mode": "probe"}
 
     def train_as_always(self, *, fails=False):
         batches, data = Batches(), documents()

@@ -1,13 +1,13 @@
 """Ultralytics under autologging."""
 
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
 import yolo_training as yolo
-from autologging import AutologTests, FailingError, autologged, runs_of, warnings_of
+from autologging import AutologTests, FailingError
 
-from actiontrack.recorder.ultralytics import ActionTrackCallback
 from actiontrack.store import Store
 from actiontrack.testing import AdapterTraining
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.get_trial_id. is meant to only 
 
 class TestUltralytics(AutologTests):
     framework = "ultralytics"
-    options = {"objects": False}
+    options: ClassVar[dict] = {"objects": False}
 
     def make_store(self, folder):
         del folder

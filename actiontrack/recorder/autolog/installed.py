@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
+from typing import Any
 
 import pandas as pd
 
@@ -102,7 +103,11 @@ def adapters(*, check: bool = False) -> pd.DataFrame:
     """
     rows = []
     for name, declaration in declarations().items():
-        row = {"adapter": name, "package": declaration.package, "version": declaration.version}
+        row: dict[str, Any] = {
+            "adapter": name,
+            "package": declaration.package,
+            "version": declaration.version,
+        }
         try:
             adapter = declaration.adapter()
             row |= {

@@ -51,6 +51,7 @@ class QuietTracking(Tracking):
         agreeing: Sequence[str] = (),
         **options: Any,
     ) -> None:
+        """Wrap the hooks."""
         super().__init_subclass__(**options)
         for name in hooks:
             hook = _quiet(getattr(cls, name), passes=name in passing, agrees=name in agreeing)

@@ -41,7 +41,7 @@ class _Switch:
 
     def settings_of(self, name: str) -> Settings | None:
         """How trainings of a framework are recorded, or None where they are not."""
-        return self.named[name] if name in self.named else self.general
+        return self.named.get(name, self.general)
 
 
 _switch = _Switch()
@@ -174,7 +174,6 @@ def _homes(
 
 def _recorded(name: str, adapter: Adapter, function: Callable[..., Any]) -> Callable[..., Any]:
     """A function that trains, and is recorded where that is on."""
-
     if (name, function) in _switch.recorded:
         return _switch.recorded[name, function]
 
