@@ -120,7 +120,7 @@ def test_every_fenced_block_says_what_it_is():
         lines = (ROOT / document).read_text(encoding="utf-8").splitlines()
         fences = [line.strip().removeprefix("```") for line in lines if "```" in line.lstrip()[:3]]
         for name in fences[::2]:
-            titled = re.fullmatch(r'python title="(examples/\w+\.py)"', name)
+            titled = re.fullmatch(r'(?:python|toml) title="(examples/[\w/]+\.\w+)"', name)
             if titled:
                 assert (ROOT / titled[1]).is_file()
             else:

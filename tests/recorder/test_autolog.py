@@ -38,7 +38,7 @@ class Net(pl.LightningModule):
     def training_step(self, batch, _):
         return nn.functional.cross_entropy(self(batch[-2]), batch[-1])
 
-    def validation_step(self, batch, _):
+    def validation_step(self, batch, _, dataloader_idx=0):  # noqa: ARG002
         self(batch[-2])
 
     def configure_optimizers(self):
@@ -200,12 +200,8 @@ def test_ids_of_an_indexed_dataset_are_kept(autolog, data, history, run_id):
 
 
 def test_of_several_validation_loaders_each_has_a_record(autolog, data, store, history, run_id):
-    class Several(Net):
-        def validation_step(self, batch, _, dataloader_idx=0):  # noqa: ARG002
-            self(batch[-2])
-
     autolog()
-    module, val = Several(), [DataLoader(data[1], 8), DataLoader(data[0], 8)]
+    module, val = Net(), [DataLoader(data[1], 8), DataLoader(data[0], 8)]
     with mlflow.start_run(run_id=run_id):
         trainer().fit(module, DataLoader(data[0], 16), val)
     assert store.get_run(run_id).records == ("validation-probe", "validation_2-probe")
@@ -312,3 +308,33 @@ def test_an_error_of_the_training_itself_is_the_users(
     (run,) = runs(store, active_experiment)
     assert run.status == "FAILED"
     assert history(run.run_id, "validation-probe").n_steps == 1
+
+
+@pytest.mark.parametrize("first", ["ours", "mlflow"])
+def test_mlflow_logs_the_same_run(loaders, store, active_experiment, first):
+    function, options = pl.Trainer.fit, {"log_models": False, "log_datasets": False}
+    try:
+        if first == "mlflow":
+            mlflow.pytorch.autolog(**options)
+        actiontrack.autolog()
+        if first == "ours":
+            mlflow.pytorch.autolog(**options)
+        trainer().fit(Net(), *loaders)
+    finally:
+        mlflow.pytorch.autolog(disable=True)
+        actiontrack.autolog(disable=True)
+    (run,) = runs(store, active_experiment)
+    assert run.records == ("validation-probe",)
+    assert run.tags["mlflow.autologging"] == "pytorch"
+    assert pl.Trainer.fit is function
+
+
+def test_the_ids_are_said_to_be_positions_where_they_are(autolog, data, store, run_id):
+    autolog()
+    with mlflow.start_run(run_id=run_id):
+        named = DataLoader(IndexedDataset(data[1], range(100, 120)), 8)
+        trainer().fit(Net(), DataLoader(data[0], 16), [named, DataLoader(data[1], 8)])
+    tags = store.get_run(run_id).tags
+    assert "actiontrack.validation-probe.ids" not in tags
+    assert tags["actiontrack.validation_2-probe.ids"] == "positions in validation loader 2"
+    assert tags["actiontrack.validation-probe.autolog"] == "lightning: the validation loader"

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
+from actiontrack.errors import RecordingError
 from actiontrack.recorder.context import FinishOnExit
 from actiontrack.store import Store
 from actiontrack.store.autologging import unchanged_random, without_warnings
@@ -61,7 +62,7 @@ class Training:
         self._bound: inspect.BoundArguments | None = None
         self._callbacks: list[FinishOnExit] = []
         self._runs, self._changes = ExitStack(), ExitStack()
-        self._process, self._failed = os.getpid(), False
+        self._process, self._failed, self._is_elsewhere = os.getpid(), False, False
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -91,9 +92,15 @@ class Training:
         """See to it that a run is active: one is started, and ended with the training.
 
         Raises:
+            RecordingError: if there is none in a process that the training has started.
             StoreError: if the server does not answer.
         """
         if Store.active_run_id() is None:
+            if self._is_elsewhere:
+                raise RecordingError(
+                    "there is no active MLflow run in the processes of this training. Call "
+                    "mlflow.start_run() before it, or pass run_id to autolog."
+                )
             with unchanged_random():
                 self._runs.enter_context(Store().run())
 
@@ -177,6 +184,7 @@ class Training:
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         """A training that is recorded into the run that is active there."""
         Training.__init__(self, state["name"], state["settings"], lambda: None)
+        self._is_elsewhere = True
 
     def _end(self) -> None:
         self._safely(self._changes.close)
