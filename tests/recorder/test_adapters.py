@@ -12,12 +12,6 @@ for name in ("causal_lm", "keras", "lightgbm", "lightning", "sklearn", "transfor
         importlib.import_module(f"actiontrack.recorder.{name}")
     except MissingDependencyError as error:
         print(error)
-import actiontrack
-try:
-    actiontrack.autolog()
-except MissingDependencyError as error:
-    print(error)
-actiontrack.autolog(disable=True)
 """
 
 
@@ -31,7 +25,6 @@ def test_a_missing_library_is_named_with_the_pip_command(in_subprocess):
         f"{prefix}sklearn needs scikit-learn: pip install 'actiontrack[train]'",
         f"{prefix}transformers needs Transformers: pip install 'actiontrack[transformers]'",
         f"{prefix}xgboost needs XGBoost: pip install 'actiontrack[xgboost]'",
-        f"{prefix}lightning needs Lightning: pip install 'actiontrack[lightning]'",
     ]
 
 

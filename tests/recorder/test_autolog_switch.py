@@ -2,6 +2,7 @@
 
 import logging
 import pickle
+import random
 import threading
 import warnings
 
@@ -69,6 +70,14 @@ def test_it_says_what_is_recorded_and_what_the_ids_are(plain, store, run_id):
     tags = store.get_run(run_id).tags
     assert tags["actiontrack.train-probe.autolog"] == "xgboost: dtrain"
     assert tags["actiontrack.train-probe.ids"] == "positions in dtrain"
+
+
+def test_the_name_of_a_run_is_not_drawn_from_the_random_numbers_of_the_training(plain, records):
+    state = random.getstate()
+    with autologged():
+        train()
+    assert records() == [("train-probe",)]
+    assert random.getstate() == state
 
 
 def test_turned_off_and_on_again(plain, records):

@@ -81,7 +81,7 @@ class QuietTracking(Tracking):
 
     def _open_run(self, options: Any) -> None:
         if options.get("run_id") is None:
-            self.training.open_run()
+            self.training.open_run(options.get("store"))
 
     def _open_together(self, split: str, options: Any) -> Recorder:
         """Open the record of several processes, or none of them."""

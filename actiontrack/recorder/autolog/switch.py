@@ -100,7 +100,7 @@ def autolog(
                 _switch.named.clear()
         if not disable and not silent:
             _warn_of_missing(frameworks, readable)
-        for name, adapter in _switch.adapters.items():
+        for name, adapter in list(_switch.adapters.items()):
             if _switch.settings_of(name) is not None:
                 _hook(name, adapter)
             else:

@@ -88,8 +88,11 @@ class Training:
         """Call a function when the training has ended, such as one that takes a callback away."""
         self._changes.callback(function, *args)
 
-    def open_run(self) -> None:
+    def open_run(self, store: Store | None = None) -> None:
         """See to it that a run is active: one is started, and ended with the training.
+
+        Args:
+            store: the tracking server. Default: MLflow's current one.
 
         Raises:
             RecordingError: if there is none in a process that the training has started.
@@ -102,7 +105,7 @@ class Training:
                     "mlflow.start_run() before it, or pass run_id to autolog."
                 )
             with unchanged_random():
-                self._runs.enter_context(Store().run())
+                self._runs.enter_context((store or Store()).run())
 
     def prepared(
         self, attach: Callable[[Self], None], args: tuple[Any, ...], kwargs: Mapping[str, Any]
