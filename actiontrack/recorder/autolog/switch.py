@@ -26,7 +26,7 @@ class _Switch:
     Attributes:
         general: settings of frameworks that were not named, or None where they are off.
         named: those of frameworks that were, likewise.
-        adapters: those that were turned on once.
+        adapters: those that are on.
         lock: of the settings.
         recorded: the functions that are recorded, by adapter and function: one that has several
             names has one wrapper, as `pickle` demands.
@@ -105,6 +105,7 @@ def autolog(
                 _hook(name, adapter)
             else:
                 _unhook(adapter)
+                del _switch.adapters[name]
 
 
 def _read(frameworks: tuple[str, ...], *, silent: bool, disable: bool) -> dict[str, Adapter]:
