@@ -225,6 +225,14 @@ def test_what_the_user_tracks_is_left_alone(run):
     assert run().records == ("mine-inline",)
 
 
+def test_what_is_inherited_is_inherited_again():
+    function = Trainer.train
+    with autologged():
+        assert "train" in vars(SFTTrainer)
+    assert Trainer.train is SFTTrainer.train is function
+    assert "train" not in vars(SFTTrainer)
+
+
 def test_an_sft_trainer_is_none_of_transformers(store, run_id, caplog):
     with autologged("transformers"), mlflow.start_run(run_id=run_id):
         sft().train()

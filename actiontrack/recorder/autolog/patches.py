@@ -71,10 +71,13 @@ def revert(owner: Any, name: str) -> None:
             return
         for attribute in (name, _KEPT % name):
             function = vars(owner).get(attribute)
-            if function in patch.wrapped:
-                setattr(owner, attribute, patch.wrapped.pop(function))
-        if patch.inherited and vars(owner).get(name) is getattr(_parent(owner), name, None):
-            delattr(owner, name)
+            if function not in patch.wrapped:
+                continue
+            before = patch.wrapped.pop(function)
+            if patch.inherited and attribute == name:
+                delattr(owner, name)
+            else:
+                setattr(owner, attribute, before)
         if not patch.wrapped:
             del _patches[owner, name]
 
@@ -85,11 +88,6 @@ def _put(
     wrapper = wrap(function)
     patch.wrapped[wrapper] = function
     setattr(owner, attribute, wrapper)
-
-
-def _parent(owner: Any) -> Any:
-    """What the attributes come from that a class does not have itself."""
-    return super(owner, owner) if isinstance(owner, type) else None
 
 
 def _layers(function: Any) -> Iterator[Any]:
