@@ -111,6 +111,31 @@ def test_early_stopping_of_xgboost_ends_the_record(run, store):
     assert manifest.n_steps < 20
 
 
+TREES = {
+    "xgboost": lambda: xgboost.train(PARAMETERS, xgboost.DMatrix(INPUTS, LABELS), 4).save_raw(),
+    "xgboost dart": lambda: xgboost.train(
+        PARAMETERS | {"booster": "dart", "rate_drop": 0.5}, xgboost.DMatrix(INPUTS, LABELS), 4
+    ).save_raw(),
+    "XGBClassifier": lambda: (
+        xgboost.XGBClassifier(n_estimators=4, subsample=0.7, n_jobs=1)
+        .fit(INPUTS, LABELS)
+        .get_booster()
+        .save_raw()
+    ),
+    "lightgbm dart": lambda: lightgbm.train(
+        LEAVES | {"boosting": "dart", "drop_rate": 0.5}, lightgbm.Dataset(INPUTS, LABELS), 4
+    ).model_to_string(),
+}
+
+
+@pytest.mark.parametrize("kind", TREES)
+def test_a_look_at_the_training_set_changes_no_tree(kind, store, run_id):
+    plain = TREES[kind]()
+    with autologged(), mlflow.start_run(run_id=run_id):
+        assert TREES[kind]() == plain
+    assert store.get_run(run_id).records == ("train-probe",)
+
+
 @pytest.mark.parametrize("library", [xgboost, lightgbm], ids=["xgboost", "lightgbm"])
 def test_cross_validation_is_refused(run, caplog, library):
     if library is xgboost:
