@@ -58,6 +58,8 @@ class QuietTracking(Tracking):
             setattr(cls, name, hook)
 
     def _open(self, split: str, **options: Any) -> Recorder:
+        if self.training.silent:  # a finished record would print its result
+            options.setdefault("verbose", False)
         inspect.signature(Recorder).bind(split, **options)  # before a run is started for nothing
         gather = options.get("gather")
         self._several = gather is not None

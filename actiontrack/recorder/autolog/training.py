@@ -75,6 +75,11 @@ class Training:
         """Whether recording was given up."""
         return self._failed
 
+    @property
+    def silent(self) -> bool:
+        """Whether nothing is to be said."""
+        return self._settings.silent
+
     def add(self, callback: Any) -> None:
         """Finish a callback with this training, and close it where that fails.
 
