@@ -1,12 +1,11 @@
 """What MLflow's own autologging has for others: hooks on imports, and who has started a run."""
 
 import contextlib
-import random
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-__all__ = ["after_import", "is_users_own_run_active", "unchanged_random", "without_warnings"]
+__all__ = ["after_import", "is_users_own_run_active", "without_warnings"]
 
 #: What Python says of the loaders by which MLflow hooks into imports.
 _WARNINGS: dict[str, type[Warning]] = {
@@ -42,16 +41,6 @@ def is_users_own_run_active() -> bool:
 
     active = mlflow.active_run()
     return active is not None and _STARTED_BY_AUTOLOGGING not in active.data.tags
-
-
-@contextlib.contextmanager
-def unchanged_random() -> Iterator[None]:
-    """Python's random generator is afterwards as before: MLflow draws the name of a run from it."""
-    state = random.getstate()
-    try:
-        yield
-    finally:
-        random.setstate(state)
 
 
 def without_warnings() -> contextlib.AbstractContextManager[Any]:

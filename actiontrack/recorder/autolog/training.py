@@ -14,8 +14,9 @@ from typing import Any, Self
 
 from actiontrack.errors import RecordingError
 from actiontrack.recorder.context import FinishOnExit
+from actiontrack.recorder.randomness import unchanged_python_and_numpy
 from actiontrack.store import Store
-from actiontrack.store.autologging import unchanged_random, without_warnings
+from actiontrack.store.autologging import without_warnings
 
 __all__ = ["Settings", "Training", "is_inside_training"]
 
@@ -109,7 +110,7 @@ class Training:
                     "there is no active MLflow run in the processes of this training. Call "
                     "mlflow.start_run() before it, or pass run_id to autolog."
                 )
-            with unchanged_random():
+            with unchanged_python_and_numpy():  # MLflow draws the name of the run
                 self._runs.enter_context((store or Store()).run())
 
     def prepared(
