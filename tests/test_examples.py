@@ -38,4 +38,4 @@ def test_every_example_is_short_and_in_the_table():
     for script in SCRIPTS:
         assert f"[{script.name}]({script.name})" in table
         assert len(script.read_text(encoding="utf-8").splitlines()) <= 60
-    assert len(SCRIPTS) == 12
+    assert len(SCRIPTS) == 13

@@ -5,9 +5,10 @@ import importlib
 import sys
 from actiontrack.errors import MissingDependencyError
 for name in ("lightning", "pytorch_lightning", "transformers", "trl", "keras", "xgboost",
-             "lightgbm", "sklearn"):
+             "lightgbm", "catboost", "sklearn"):
     sys.modules[name] = None
-for name in ("causal_lm", "keras", "lightgbm", "lightning", "sklearn", "transformers", "xgboost"):
+for name in ("catboost", "causal_lm", "keras", "lightgbm", "lightning", "sklearn", "transformers",
+             "xgboost"):
     try:
         importlib.import_module(f"actiontrack.recorder.{name}")
     except MissingDependencyError as error:
@@ -18,6 +19,7 @@ for name in ("causal_lm", "keras", "lightgbm", "lightning", "sklearn", "transfor
 def test_a_missing_library_is_named_with_the_pip_command(in_subprocess):
     prefix, backend = "actiontrack.recorder.", "needs Keras 3 and a backend, see KERAS_BACKEND"
     assert in_subprocess(MISSING).stdout.splitlines() == [
+        f"{prefix}catboost needs CatBoost: pip install 'actiontrack[catboost]'",
         f"{prefix}causal_lm needs Transformers: pip install 'actiontrack[transformers]'",
         f"{prefix}keras {backend}: pip install 'actiontrack[keras]'",
         f"{prefix}lightgbm needs LightGBM: pip install 'actiontrack[lightgbm]'",
@@ -48,8 +50,8 @@ import actiontrack
 import actiontrack.recorder
 import actiontrack.recorder.probe
 actiontrack.autolog
-names = {"torch", "lightning", "transformers", "keras", "xgboost", "lightgbm", "jax", "sklearn",
-         "ultralytics"}
+names = {"torch", "lightning", "transformers", "keras", "xgboost", "lightgbm", "catboost", "jax",
+         "sklearn", "ultralytics"}
 print(sorted(names & set(sys.modules)))
 """
     assert in_subprocess(code).stdout == "[]\n"
