@@ -12,7 +12,7 @@ TOGETHER = ("tests/web/", "tests/docs/", "tests/projects/test_")
 FIRST = (
     "tests/projects/test_", "tests/store/test_search", "tests/web/",
     "tests/recorder/test_lightning", "tests/test_examples", "tests/docs/",
-    "tests/projects/experiments/", "tests/recorder/", "tests/projects/",
+    "tests/projects/experiments/", "tests/recipes/", "tests/recorder/", "tests/projects/",
 )  # fmt: skip
 #: Fixtures that start a server, a process or a browser, build the site, or train.
 SLOW_FIXTURES = {
@@ -27,8 +27,8 @@ SLOW_FILES = (
     "tests/projects/experiments/", "tests/projects/tasks/test_detection.",
     "tests/projects/test_checkpoint", "tests/projects/test_stacked", "tests/projects/test_train.",
     "tests/recorder/test_adapter_tests", "tests/recorder/test_autolog",
-    "tests/recorder/test_boosting", "tests/recorder/test_ending", "tests/recorder/test_format_1",
-    "tests/recorder/test_causal_lm", "tests/recorder/test_keras", "tests/recorder/test_lightning",
+    "tests/recorder/test_boosting", "tests/recorder/test_catboost", "tests/recorder/test_ending",
+    "tests/recorder/test_format_1", "tests/recorder/test_causal_lm", "tests/recorder/test_keras", "tests/recorder/test_lightning",
     "tests/recorder/test_partial_training", "tests/recorder/test_sklearn",
     "tests/recorder/test_transformers", "tests/recorder/test_trl",
     "tests/recorder/test_ultralytics", "tests/reporting/", "tests/server/", "tests/test_audit",
