@@ -71,7 +71,7 @@ class IndexedTargets(Dataset[tuple[Any, Tensor]]):
         """The ids of some rows."""
         if self.ids is None:
             return rows
-        return [self.ids[row] for row in rows.tolist()]  # type: ignore[return-value]
+        return [self.ids[row] for row in rows.tolist()]
 
 
 def with_ids(loader: Any) -> Iterator[tuple[Any, Any, Tensor]]:

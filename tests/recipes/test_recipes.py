@@ -4,9 +4,12 @@ import shutil
 
 import numpy as np
 import pytest
+import segmentation_models_pytorch as smp
 from helpers import ROOT, steps_of
 from recipe import FOLDER, HARNESS, RECIPES, answer_of
 
+from actiontrack.errors import ParameterError
+from actiontrack.recorder.criterion import PerSampleLoss
 from actiontrack.store import Store
 
 EPOCHS = 2
@@ -43,6 +46,15 @@ def test_a_recipe_records_the_mean_of_its_framework_and_changes_nothing(recipe, 
     np.testing.assert_allclose(history.losses.mean(axis=1), answer["means"], rtol=1e-5)
     assert answer["same_weights"]
     assert answer["same_states"]
+
+
+def test_losses_of_whole_batches_are_refused():
+    text = r"^criterion: must be a torch\.nn loss with a reduction"
+    for kind in (smp.losses.DiceLoss, smp.losses.JaccardLoss, smp.losses.TverskyLoss):
+        with pytest.raises(ParameterError, match=text):
+            PerSampleLoss(kind("binary"))
+    with pytest.raises(ParameterError, match=text):
+        PerSampleLoss(smp.losses.LovaszLoss("binary"))
 
 
 def test_every_recipe_is_on_the_page():
