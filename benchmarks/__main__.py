@@ -37,10 +37,11 @@ ALL = (
     "slices",
     "start",
     "yolo",
+    "boosting",
 )
 PACKAGES = (
     *("mlflow", "torch", "transformers", "trl", "ultralytics", "numpy", "scipy", "pandas"),
-    *("pyarrow", "aum", "blosc2"),
+    *("pyarrow", "aum", "blosc2", "catboost"),
 )
 
 HEAD = """# Results

@@ -15,12 +15,12 @@ from actiontrack.recorder.torch import IndexedDataset  # 1
 
 epochs = int(sys.argv[1]) if len(sys.argv) > 1 else 10
 torch.manual_seed(0)
-ink = np.kron(load_digits().images[:240], np.ones((4, 4))) / 16  # digits, 32 by 32
-noise = np.random.default_rng(0).normal(0, 0.2, (240, 3, 32, 32))
+ink = np.kron(load_digits().images[:120], np.ones((4, 4))) / 16  # digits, 32 by 32
+noise = np.random.default_rng(0).normal(0, 0.2, (120, 3, 32, 32))
 images = torch.tensor(ink[:, None] + noise).float()
 masks = torch.tensor(ink[:, None] > 0.5).float()  # where there is ink
-train = DataLoader(TensorDataset(images[:160], masks[:160]), 16, shuffle=True)
-test = DataLoader(IndexedDataset(TensorDataset(images[160:], masks[160:])), 40)  # 2
+train = DataLoader(TensorDataset(images[:80], masks[:80]), 16, shuffle=True)
+test = DataLoader(IndexedDataset(TensorDataset(images[80:], masks[80:])), 40)  # 2
 model = smp.Unet("mobilenet_v2", encoder_weights=None, in_channels=3, classes=1)
 losses_of = smp.losses.SoftBCEWithLogitsLoss(reduction="none")
 dice = smp.losses.DiceLoss("binary")

@@ -124,10 +124,10 @@ RECIPES = (
     Recipe(
         "segmentation_models",
         "test-probe",
-        80,
+        40,
         {
-            "DataLoader(IndexedDataset(TensorDataset(images[160:], masks[160:])), 40)  # 2": (
-                "DataLoader(TensorDataset(images[160:], masks[160:]), 40)"
+            "DataLoader(IndexedDataset(TensorDataset(images[80:], masks[80:])), 40)  # 2": (
+                "DataLoader(TensorDataset(images[80:], masks[80:]), 40)"
             ),
             "for ids, batch, truth in test:  # 4": "for batch, truth in test:",
         },
