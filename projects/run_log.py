@@ -24,7 +24,7 @@ from projects.tasks.task import TaskSplit
 __all__ = ["lasting", "log_extras", "log_setup"]
 
 _MAX_THUMBNAIL_BYTES = 64 * 2**20
-_PASSING = frozenset({"checkpoint", "data_dir", "report", "run_id"})
+_PASSING = frozenset({"checkpoint", "data_dir", "metadata", "report", "run_id"})
 
 
 def log_setup(store: Store, run: RunInfo, session: Session) -> None:

@@ -7,11 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from tqdm.auto import tqdm
 
+from actiontrack.analysis.slices import read_metadata_file
+from actiontrack.errors import ParameterError
 from actiontrack.recorder import EpochSummary, Recorder
 from actiontrack.store import RunInfo, Store
 from projects.checkpoint import Checkpoint
@@ -267,9 +270,17 @@ def progress(epoch: int, epochs: int, summary: EpochSummary) -> str:
 def open_recorders(
     stack: ExitStack, session: Session, store: Store | None, run: RunInfo | None
 ) -> dict[tuple[str, str], Recorder]:
-    """A recorder for each split and mode that the parameters ask for, finished by the stack."""
+    """A recorder for each split and mode that the parameters ask for, finished by the stack.
+
+    Raises:
+        DataError: if the file of metadata can't be read.
+        ParameterError: if it names no sample of any recorded split.
+    """
+    metadata = _metadata(session)
     return {
-        (split, mode): stack.enter_context(_recorder(session, store, run, split, mode))
+        (split, mode): stack.enter_context(
+            _recorder(session, store, run, split=split, mode=mode, metadata=metadata.get(split))
+        )
         for split, mode in _records(session.params)
     }
 
@@ -293,8 +304,33 @@ def _records(params: LoopParams) -> list[tuple[str, str]]:
     return records
 
 
+def _metadata(session: Session) -> dict[str, pd.DataFrame]:
+    """The attributes of the samples of each recorded split that the file of metadata names."""
+    params = session.params
+    if not params.metadata:
+        return {}
+    frame = read_metadata_file(Path(params.metadata).expanduser(), columns=params.metadata_columns)
+    of_split = {}
+    for split in params.record:
+        rows = frame["sample_id"].isin(session.split(split).ids.astype(str))
+        if rows.any():
+            of_split[split] = frame.loc[rows]
+    if not of_split:
+        example = str(session.split(params.record[0]).ids[0])
+        rule = f"must name samples of {' or '.join(params.record)}, whose ids look like {example!r}"
+        remedy = "Ids are compared as text, never by position: write those of the record."
+        raise ParameterError("metadata", rule, frame["sample_id"].iloc[0], remedy)
+    return of_split
+
+
 def _recorder(
-    session: Session, store: Store | None, run: RunInfo | None, split: str, mode: str
+    session: Session,
+    store: Store | None,
+    run: RunInfo | None,
+    *,
+    split: str,
+    mode: str,
+    metadata: pd.DataFrame | None,
 ) -> Recorder:
     images = session.split(split)
     root = None if images.root is None else str(Path(images.root).resolve())
@@ -319,6 +355,8 @@ def _recorder(
         images.ids,
         paths=images.paths,
         input_digests=images.input_digests,
+        metadata=metadata,
+        metadata_columns=session.params.metadata_columns,
         **session.task.samples(images),
     )
     return recorder

@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from actiontrack.analysis.id_tables import id_texts, read_id_table
+from actiontrack.analysis.id_tables import read_id_table
 from actiontrack.errors import DataError, ParameterError
+from actiontrack.record.attributes import id_texts
 
 __all__ = [
     "checked_difficulties",

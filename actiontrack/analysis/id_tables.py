@@ -17,7 +17,7 @@ from actiontrack.record.escaping import unescape_cell
 from actiontrack.record.footer import Footer
 from actiontrack.record.parquet import parquet_reader
 
-__all__ = ["id_texts", "ids_differ", "read_id_table"]
+__all__ = ["ids_differ", "read_id_table"]
 
 _MAX_BYTES = 2**30
 _DELIMITERS = ",;\t"
@@ -75,7 +75,7 @@ def ids_differ(sample_id: object, table: pd.DataFrame, *, hashed: bool) -> str:
 
     Args:
         sample_id: of a sample, as an example.
-        table: with ids as text, see `id_texts`.
+        table: with ids as text, see `record.attributes.id_texts`.
         hashed: whether the ids of the samples are hashes.
     """
     examples = f"{str(sample_id)!r}, those of the table like {table['sample_id'].iloc[0]!r}"
@@ -83,36 +83,6 @@ def ids_differ(sample_id: object, table: pd.DataFrame, *, hashed: bool) -> str:
     if hashed:
         remedy = "Ids of the runs are hashed: hash the others with 'actiontrack hash-ids'."
     return f"their ids look like {examples}. {remedy}"
-
-
-def id_texts(what: str, column: "pd.Series[Any]") -> pd.Index:
-    """Ids as text.
-
-    Args:
-        what: how messages call the table.
-        column: ids, text or whole numbers.
-
-    Raises:
-        DataError: if there is none, one is missing, one is of another kind, or one occurs twice.
-    """
-    if len(column) == 0:
-        raise DataError(f"{what} has no row. Write a row for each sample.")
-    absent = column.isna().to_numpy() | (column.astype(object) == "").to_numpy()
-    if absent.any():
-        row = int(absent.argmax()) + 1
-        raise DataError(f"{what} has no id in row {row}. Name the sample, or leave the row out.")
-    ids = column.tolist()
-    wrong = [value for value in ids if isinstance(value, bool) or not isinstance(value, int | str)]
-    if wrong:
-        raise DataError(
-            f"{what} names a sample {wrong[0]!r}. Ids must be text or whole numbers, as the record "
-            "has them."
-        )
-    texts = pd.Index([str(value) for value in ids], dtype=object)
-    twice = texts[texts.duplicated()]
-    if len(twice):
-        raise DataError(f"{what} names the sample {twice[0]!r} twice. Keep one row of each sample.")
-    return texts
 
 
 def _wrong_ending(path: Path) -> ParameterError:

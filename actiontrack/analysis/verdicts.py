@@ -18,10 +18,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from actiontrack.analysis.submissions import list_submissions, next_time, submit
+from actiontrack.analysis.submissions import list_submissions, submit
 from actiontrack.analysis.tables import open_record
 from actiontrack.errors import CorruptRecordError, ParameterError
 from actiontrack.history import Classes, check_choice
+from actiontrack.record.submissions import next_time
 from actiontrack.store import StoredRecord
 
 __all__ = [

@@ -62,6 +62,9 @@ class NullWriter:
     def declare(self, samples: Samples) -> None:
         """Fix the samples before the first epoch."""
 
+    def keep_attributes(self, attributes: pd.DataFrame) -> None:
+        """Keep attributes of the samples beside the record."""
+
     def note(self, name: str, text: str) -> None:
         """Keep a remark in the manifest."""
 

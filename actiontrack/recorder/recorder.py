@@ -17,6 +17,7 @@ from actiontrack.recorder.batches import (
     first_outputs,
 )
 from actiontrack.recorder.checks import check_n_classes, metric_values
+from actiontrack.recorder.described import described_samples
 from actiontrack.recorder.epoch import EpochRows, Gather
 from actiontrack.recorder.extras import KeepsExtras
 from actiontrack.recorder.images import source_of
@@ -331,6 +332,8 @@ class Recorder(KeepsExtras):
         paths: Sequence[str] | None = None,
         input_digests: Sequence[str] | None = None,
         images: Any = None,
+        metadata: Any = None,
+        metadata_columns: Sequence[str] = (),
     ) -> None:
         """Declare all samples of the split before the first epoch. Optional, any order.
 
@@ -345,10 +348,16 @@ class Recorder(KeepsExtras):
                 runs on other pixels under the same ids are told apart.
             images: of the samples in the order of the ids, or a function of an id, see
                 `Recorder`.
+            metadata: attributes of samples, such as the camera, to slice by: a DataFrame or a
+                mapping of columns, one of which is id or sample_id. Rows are joined by id, in any
+                order; samples may lack one.
+            metadata_columns: the attributes to keep. Default: all. A record with hashed ids has no
+                default: name every column that may leave this machine.
 
         Raises:
             RecordingError: if ids repeat, or a resumed record has other samples, labels or inputs.
-            ParameterError: if there is not one value per id.
+            ParameterError: if there is not one value per id, or `metadata` names none of them.
+            DataError: if `metadata` names a sample twice, or holds what no attribute may be.
         """
         columns = {
             "labels": labels,
@@ -361,7 +370,13 @@ class Recorder(KeepsExtras):
             if images is not None:
                 self._images.source = source_of(images, ids)
             recorded = canonical_ids(self._privacy.ids(ids))
-            self._writer.declare(self._privacy.samples(samples_of(recorded, columns)))
+            samples = self._privacy.samples(samples_of(recorded, columns))
+            attributes = None
+            if metadata is not None:
+                attributes = described_samples(metadata, metadata_columns, recorded, self._privacy)
+            self._writer.declare(samples)
+            if attributes is not None:
+                self._writer.keep_attributes(attributes)
 
     def _batch(self, size: int, **arguments: Any) -> Batch:
         """The batch of a call of `update`; `actiontrack.testing` overrides it."""

@@ -5,6 +5,7 @@
     <spool root>/<run id>/<record>/     the files of the record, see `actiontrack.record`
                           /sync.json    where it belongs: tracking URI, run, model
                           /log/         steps that are in no file of losses yet
+                          /metadata/    attributes of samples, which the manifest does not name
                           /metrics.jsonl    aggregates of each step, for the tracking server
                           /accumulator/     sums of maps so far, see `actiontrack.recorder.maps`
                          .<record>.lock    held by the process that records

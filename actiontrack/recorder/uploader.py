@@ -9,7 +9,7 @@ import logging
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +21,13 @@ from actiontrack.errors import (
     RecordingError,
     StoreError,
 )
+from actiontrack.record.attributes import METADATA, digest_of
 from actiontrack.record.disk import FileEntry
 from actiontrack.record.losses import read_history
 from actiontrack.record.manifest import Manifest, write_manifest
 from actiontrack.record.paths import MANIFEST
 from actiontrack.record.threads import in_threads
+from actiontrack.recorder.described import attribute_files
 from actiontrack.recorder.maps import flush_maps
 from actiontrack.recorder.packer import pack
 from actiontrack.recorder.spool import Destination, Spool, StepMetrics, lock_spool
@@ -70,6 +72,7 @@ class Uploader:
         self._wanted = self._done = 0  # submissions so far, and those that are uploaded
         self._metrics: list[StepMetrics] = []
         self._uploaded = dict(uploaded or {})
+        self._attributes: set[str] = set()  # files that are uploaded
         self._changed = threading.Condition()
         self._closing = self._hurried = self._ending = self._idle = False
         self._progress = 0
@@ -184,6 +187,7 @@ class Uploader:
         store.ping()
         self._claim(store)
         self._upload_files(store, manifest)
+        self._attributes |= upload_attributes(store, run_id, self._spool, self._attributes)
         self._claim(store)  # files may have taken long
         upload_manifest(store, run_id, manifest)
         self._tag(store, manifest)
@@ -270,6 +274,26 @@ def upload_files(store: Store, run_id: str, spool: Spool, files: Iterable[str]) 
         parent = Path(name).parent.as_posix()
         folder = _artifact_folder(spool.manifest)
         store.upload(run_id, spool.folder / name, folder if parent == "." else f"{folder}/{parent}")
+
+
+def upload_attributes(
+    store: Store, run_id: str, spool: Spool, uploaded: Collection[str] = ()
+) -> set[str]:
+    """Upload attributes of samples, unless the run holds a file of the same content.
+
+    So a training that is resumed, and describes its samples again, adds nothing.
+
+    Returns:
+        The files of the spool, all of which the run holds now.
+    """
+    paths = set(attribute_files(spool.folder))
+    new = sorted(paths.difference(uploaded))
+    if new:
+        folder = f"{_artifact_folder(spool.manifest)}/{METADATA}"
+        stored = store.list_files(store.get_run(run_id), folder)
+        digests = {digest_of(path) for path in stored}
+        upload_files(store, run_id, spool, [path for path in new if digest_of(path) not in digests])
+    return paths
 
 
 def upload_manifest(store: Store, run_id: str, manifest: Manifest) -> None:
@@ -366,6 +390,7 @@ def _carry(spool: Spool, destination: Destination, store: Store) -> None:
         )
     store.begin_changes(run, manifest.name)
     upload_files(store, run_id, spool, changed)
+    upload_attributes(store, run_id, spool)
     upload_manifest(store, run_id, manifest)
     store.tag_record(run_id, manifest)
     store.log_steps(run_id, [(step.values, step.step, step.time_ms) for step in spool.metrics()])

@@ -18,6 +18,7 @@ from actiontrack.record.samples import Samples
 from actiontrack.record.steps import StepEntry
 from actiontrack.recorder.attachments import Attachment
 from actiontrack.recorder.checks import check_class_indices
+from actiontrack.recorder.described import spool_attributes
 from actiontrack.recorder.epoch import EpochRows, first_ids, scatter
 from actiontrack.recorder.maps import PixelMaps
 from actiontrack.recorder.null_writer import NullWriter
@@ -145,6 +146,14 @@ class SpoolWriter(NullWriter):
     def declare(self, samples: Samples) -> None:
         """Fix the samples before the first epoch, see `Roster.declare`."""
         self.roster.declare(samples, self.spool.manifest)
+
+    def keep_attributes(self, attributes: pd.DataFrame) -> None:
+        """Keep attributes of the samples beside the record; they are uploaded with its next change.
+
+        Raises:
+            StoreError: if the disk is full.
+        """
+        spool_attributes(self.spool.folder, attributes)
 
     def note(self, name: str, text: str) -> None:
         """Keep a remark in the manifest; before the first epoch it is written with that one."""

@@ -7,7 +7,7 @@ import platformdirs
 from pydantic import Field, model_validator
 
 from actiontrack.errors import ParameterError
-from projects.params.fields import MAX_SEED, Bool, Dataset, ModelName, Splits, label_file
+from projects.params.fields import MAX_SEED, Bool, Dataset, ModelName, Names, Splits, label_file
 from projects.params.reading import Params
 from projects.params.recipes import recipe_of
 
@@ -95,6 +95,12 @@ class LoopParams(Params):
         "", description="file to continue from and to save to after each epoch; empty = none"
     )
     run_id: str = Field("", description="MLflow run to write to; empty = start or adopt one")
+    metadata: str = Field(
+        "", description="file of attributes to slice by, CSV or Parquet with the id; empty = none"
+    )
+    metadata_columns: Names = Field(
+        (), description="of metadata; empty = all, but records with hashed ids need names"
+    )
 
     @model_validator(mode="after")
     def _fit_warmup(self) -> Self:

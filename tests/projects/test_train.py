@@ -6,13 +6,15 @@ import json
 
 import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
 from torch.nn.functional import cross_entropy
 from trained import Trained, losses_digest
 
-from actiontrack.errors import StoreError
+from actiontrack.analysis.slices import has_metadata, read_metadata
+from actiontrack.errors import ParameterError, StoreError
 from actiontrack.recorder import Recorder
 from projects import train as training
 from projects.datasets import load_dataset
@@ -76,7 +78,10 @@ def test_the_run_is_finished_and_has_parameters_tags_metrics_and_datasets(plain)
     run = plain.run
     assert run.status == "FINISHED"
     expected = to_strings(params())
-    passing = {name: expected.pop(name) for name in ("checkpoint", "data_dir", "report", "run_id")}
+    passing = {
+        name: expected.pop(name)
+        for name in ("checkpoint", "data_dir", "metadata", "report", "run_id")
+    }
     assert {name: run.params[name] for name in expected} == expected
     assert not passing.keys() & run.params.keys()
     assert run.params["model_parameters"].isdigit()
@@ -259,3 +264,27 @@ def test_main_returns_the_code_of_a_store_that_is_away(monkeypatch, capsys):
     monkeypatch.setattr(training, "train", lambda *_, **__: (None, False))
     assert training.main([]) == StoreError.exit_code
     assert capsys.readouterr().out == ""
+
+
+# ---------------------------------------------------------------- metadata
+
+
+def test_attributes_are_kept_with_the_record_of_each_split_that_they_name(
+    train, test_split, tmp_path
+):
+    names = test_split.ids.astype(str)
+    frame = pd.DataFrame({"id": names, "half": ["first", "second"] * (len(names) // 2)})
+    frame.to_csv(tmp_path / "attributes.csv", index=False)
+    trained = train(record="test,train", metadata=str(tmp_path / "attributes.csv"))
+    read = read_metadata(trained.record("test-probe"))
+    assert dict(zip(read["sample_id"], read["half"], strict=True)) == dict(
+        zip(frame["id"], frame["half"], strict=True)
+    )
+    assert not has_metadata(trained.record("train-probe"))
+    assert "metadata" not in trained.run.params
+
+
+def test_attributes_of_no_recorded_sample_are_refused_before_training(train, tmp_path):
+    pd.DataFrame({"id": ["elsewhere"], "half": ["first"]}).to_csv(tmp_path / "a.csv", index=False)
+    with pytest.raises(ParameterError, match="must name samples of test, whose ids look like"):
+        train(metadata=str(tmp_path / "a.csv"))

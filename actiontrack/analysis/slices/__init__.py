@@ -6,10 +6,8 @@ attribute, and of two, with the rest of its classes. `early_minorities` needs no
 """
 
 from actiontrack.analysis.slices.attributes import (
-    KINDS,
     MISSING,
     Attribute,
-    checked_metadata,
 )
 from actiontrack.analysis.slices.early import (
     early_minorities,
@@ -28,6 +26,10 @@ from actiontrack.analysis.slices.metadata import (
     read_metadata,
     read_metadata_file,
     shared_metadata,
+)
+from actiontrack.record.attributes import (
+    KINDS,
+    checked_metadata,
 )
 
 __all__ = [

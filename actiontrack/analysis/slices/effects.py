@@ -12,14 +12,10 @@ import pandas as pd
 from actiontrack import compare
 from actiontrack.analysis.alignment import Alignment, align
 from actiontrack.analysis.id_tables import ids_differ
-from actiontrack.analysis.slices.attributes import (
-    Attribute,
-    attribute,
-    checked_metadata,
-    chosen_columns,
-)
+from actiontrack.analysis.slices.attributes import Attribute, attribute
 from actiontrack.errors import DataError, NotComparableError, ParameterError
 from actiontrack.history import Classes
+from actiontrack.record.attributes import checked_metadata, chosen_columns
 from actiontrack.scores import hardness_sign
 from actiontrack.store import StoredRecord
 from actiontrack.store.notebook import table_html
@@ -113,8 +109,8 @@ def sliced(
 
     Args:
         records: open records, one or more.
-        metadata: sample_id and attributes, see `attributes.checked_metadata`; ids are compared as
-            text. Samples that it does not name have no value.
+        metadata: sample_id and attributes, see `record.attributes.checked_metadata`; ids are
+            compared as text. Samples that it does not name have no value.
         score: column of `scores.score_table`.
         columns: the attributes to slice by. Default: all that form groups.
         bins: of numbers and times, 2 to 100.

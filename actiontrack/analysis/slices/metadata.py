@@ -1,24 +1,15 @@
-"""Attributes of samples, stored beside the record as verdicts are.
+"""Attributes of samples, stored beside the record as verdicts are; see `record.attributes`."""
 
-They lie in the folder `metadata/` of a record, one Parquet file per submission, which is never
-changed again; its name ends in the digest of its content. A column of a later file takes the place
-of that of an earlier one. See docs/format.md.
-"""
-
-import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from actiontrack import settings
 from actiontrack.analysis.id_tables import ids_differ, read_id_table
-from actiontrack.analysis.slices.attributes import checked_metadata, chosen_columns, kind_of
-from actiontrack.analysis.submissions import list_submissions, next_time, submit
+from actiontrack.analysis.submissions import list_submissions, submit
 from actiontrack.analysis.tables import open_record
 from actiontrack.errors import (
     CorruptRecordError,
@@ -27,15 +18,21 @@ from actiontrack.errors import (
     NotFoundError,
     ParameterError,
 )
+from actiontrack.record.attributes import (
+    METADATA,
+    checked_metadata,
+    chosen_columns,
+    digest_of,
+    kind_of,
+    kinds_in,
+    write_attributes,
+)
 from actiontrack.record.digest import hash_ids, salt_check
 from actiontrack.record.disk import FileEntry
-from actiontrack.record.parquet import write_table
+from actiontrack.record.submissions import next_time
 from actiontrack.store import StoredRecord
 
 __all__ = ["add_metadata", "has_metadata", "read_metadata", "read_metadata_file", "shared_metadata"]
-
-_FOLDER = "metadata"
-_KINDS = b"actiontrack.kinds"  # in the file's own metadata: kind of each column
 
 
 def read_metadata_file(
@@ -51,10 +48,10 @@ def read_metadata_file(
         path: the file, one row per sample, see `id_tables.read_id_table`.
         id_column: column of the ids, text or whole numbers. Default: "id", else "sample_id".
         columns: the attributes. Default: all columns but the ids.
-        kinds: of some columns, see `attributes.KINDS`.
+        kinds: of some columns, see `record.attributes.KINDS`.
 
     Returns:
-        The frame of `attributes.checked_metadata`.
+        The frame of `record.attributes.checked_metadata`.
 
     Raises:
         DataError: if the file can't be read, or holds what no attribute may be.
@@ -73,7 +70,7 @@ def add_metadata(
 
     Args:
         record: of any split; it may be finished.
-        metadata: sample_id and attributes, see `attributes.checked_metadata`.
+        metadata: sample_id and attributes, see `record.attributes.checked_metadata`.
         columns: the attributes to keep. Default: all; a record with hashed ids has no default.
 
     Returns:
@@ -100,8 +97,8 @@ def add_metadata(
         )
     with tempfile.TemporaryDirectory(prefix="actiontrack-") as folder:
         path = Path(folder) / "new.parquet"
-        digest = _write(shared, path).digest
-        submit(record, _FOLDER, path, next_time(_files(record)), digest)
+        digest = write_attributes(shared, path).digest
+        submit(record, METADATA, path, next_time(_files(record)), digest)
     return shared
 
 
@@ -114,7 +111,7 @@ def read_metadata(record: StoredRecord) -> pd.DataFrame:
     """The attributes that are kept with a record; of columns of one name the latest.
 
     Returns:
-        The frame of `attributes.checked_metadata`, one row per sample that has an attribute.
+        The frame of `record.attributes.checked_metadata`, one row per sample that has an attribute.
 
     Raises:
         NotFoundError: if there are none.
@@ -148,7 +145,7 @@ def shared_metadata(records: Sequence[StoredRecord]) -> pd.DataFrame:
 
 def _files(record: StoredRecord) -> list[str]:
     """Paths of the files with attributes, oldest first."""
-    return list_submissions(record, _FOLDER, ".parquet")
+    return list_submissions(record, METADATA, ".parquet")
 
 
 def _latest(record: StoredRecord) -> dict[str, "pd.Series[Any]"]:
@@ -176,23 +173,13 @@ def _hashed(record: StoredRecord, frame: pd.DataFrame, columns: Sequence[str]) -
     return frame.assign(sample_id=hash_ids(frame["sample_id"], salt))
 
 
-def _write(frame: pd.DataFrame, path: Path) -> FileEntry:
-    """Write attributes with the kind of each: a category may look like a time."""
-    kinds = {name: kind_of(frame[name]) for name in frame.columns if name != "sample_id"}
-    table = pa.Table.from_pandas(frame, preserve_index=False)
-    table = table.replace_schema_metadata({_KINDS: json.dumps(kinds)})
-    return write_table(path, table, plain=table.column_names)  # whose names mean nothing to us
-
-
 def _read(path: Path, name: str) -> pd.DataFrame:
     """One file, as it was written."""
-    digest = Path(name).stem.rpartition("-")[2]
-    if not FileEntry(digest, path.stat().st_size).matches_file(path):
+    if not FileEntry(digest_of(name), path.stat().st_size).matches_file(path):
         raise CorruptRecordError(
             f"{name} is not what was written: its digest differs. Remove it, and add it again."
         )
     try:
-        kinds = json.loads((pq.read_schema(path).metadata or {}).get(_KINDS, b"{}"))
-        return checked_metadata(read_id_table(path), kinds=kinds, what=name)
+        return checked_metadata(read_id_table(path), kinds=kinds_in(path), what=name)
     except (DataError, ParameterError, ValueError, OSError, AttributeError) as error:
         raise CorruptRecordError(f"{name} can't be read as metadata: {error}") from error

@@ -6,8 +6,9 @@ import pytest
 from helpers import message
 
 from actiontrack.analysis.slices import MISSING, checked_metadata
-from actiontrack.analysis.slices.attributes import attribute, kind_of
+from actiontrack.analysis.slices.attributes import attribute
 from actiontrack.errors import DataError, ParameterError
+from actiontrack.record.attributes import kind_of
 
 
 def typed(values, **options):

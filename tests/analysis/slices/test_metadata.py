@@ -10,6 +10,7 @@ from actiontrack.errors import (
     NotFoundError,
     ParameterError,
 )
+from actiontrack.record.attributes import write_attributes
 from actiontrack.record.digest import hash_ids
 
 SALT = "a salt of enough letters"
@@ -76,7 +77,7 @@ def test_a_changed_file_is_told(record, history, frame):
     slices.add_metadata(opened, frame)
     folder = opened.store.local_root(opened.run) / "actiontrack" / opened.name / "metadata"
     (path,) = folder.iterdir()
-    slices.metadata._write(slices.checked_metadata(frame.head(2)), path)
+    write_attributes(slices.checked_metadata(frame.head(2)), path)
     with pytest.raises(CorruptRecordError, match="is not what was written"):
         slices.read_metadata(opened)
 

@@ -45,6 +45,7 @@ LISTS = {
     "models": ("cnn3", "vgg5,cnn3,cnn_keras,resnet_v2,xception_mini,speednet"),
     "datasets": ("ferplus", "digits,mnist"),
     "classes": ("", "b,a"),
+    "metadata_columns": ("", "b,a"),
     "noise": ("asymmetric", "file:x.pt#a,symmetric"),
 }
 DATASETS = {
