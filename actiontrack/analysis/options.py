@@ -41,6 +41,7 @@ __all__ = [
     "SampleOptions",
     "Scored",
     "ServerLimit",
+    "SlicesOptions",
     "Text",
     "Texts",
     "VerdictsOptions",
@@ -201,6 +202,9 @@ class FilteredScore(Scored):
     )
     low: Number | None = Field(None, description="Least value of the score.")
     high: Number | None = Field(None, description="Greatest value of the score.")
+    slices: Annotated[Texts, ServerLimit(10)] = Field(
+        (), alias="slice", description="ATTRIBUTE = GROUP, as slices names it; all, if repeated."
+    )
 
     @property
     def sample_filter(self) -> SampleFilter:
@@ -320,6 +324,20 @@ class Compared(Scored):
     def choice(self) -> dict[str, Any]:
         """The arguments of `align` and its like."""
         return self.model_dump(include={"score", "on_mismatch", "up_to_step"})
+
+
+class SlicesOptions(Compared):
+    """Of the question slices."""
+
+    attributes: Annotated[Texts, ServerLimit(100)] = Field(
+        (), alias="attribute", description="Slice by this one; repeat it. Default: all."
+    )
+    pairs: bool = Field(default=True, description="Cross attributes, and each with the class.")
+    bins: Annotated[int, ServerLimit(100)] = Field(5, ge=2, description="Of numbers and times.")
+    min_size: int = Field(30, ge=5, le=10**9, description="Fewest samples of a slice.")
+    fdr: Number = Field(
+        0.05, gt=0, le=1, description="Rate of false discoveries in the answer; 1 for all slices."
+    )
 
 
 class ByMethodOptions(Compared):

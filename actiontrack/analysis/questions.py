@@ -40,11 +40,13 @@ from actiontrack.analysis.options import (
     PrecisionOptions,
     SampleOptions,
     Scored,
+    SlicesOptions,
     VerdictsOptions,
     WrongLabelsOptions,
     validated,
 )
 from actiontrack.analysis.samples import class_distributions
+from actiontrack.analysis.slices.answers import rows_in_slices, slices_of
 from actiontrack.analysis.tables import positions
 from actiontrack.compare import Method
 from actiontrack.errors import NotFoundError, ParameterError
@@ -113,7 +115,7 @@ def compare_records(
 
 def _scores(records: Sequence[StoredRecord], options: OrderedOptions) -> pd.DataFrame:
     return choose_samples(
-        score_table_of(records[0]),
+        rows_in_slices(records[0], score_table_of(records[0]), options),
         options.sample_filter,
         score=options.score,
         order=options.order,
@@ -121,7 +123,7 @@ def _scores(records: Sequence[StoredRecord], options: OrderedOptions) -> pd.Data
 
 
 def _distributions(records: Sequence[StoredRecord], options: HistogramOptions) -> pd.DataFrame:
-    table = score_table_of(records[0])
+    table = rows_in_slices(records[0], score_table_of(records[0]), options)
     chosen = choose_samples(table, options.sample_filter, score=options.score)
     by_class = options.by == "class"
     return score_histogram(chosen, score=options.score, bins=options.bins, by_class=by_class)
@@ -211,6 +213,10 @@ def _fixes(records: Sequence[StoredRecord], options: FixesOptions) -> pd.DataFra
 def _wrong_labels(records: Sequence[StoredRecord], options: WrongLabelsOptions) -> pd.DataFrame:
     by_class = options.by == "class"
     return wrong_label_counts(records, by_class=by_class, up_to_step=options.up_to_step)
+
+
+def _slices(records: Sequence[StoredRecord], options: SlicesOptions) -> pd.DataFrame:
+    return slices_of(records, options).table
 
 
 def _distinct(ids: Sequence[str]) -> list[str]:
@@ -380,6 +386,15 @@ _TABLE = (
         columns=(*_RUN, "record", "n_samples", "n_wrong", "share"),
         most=MAX_RECORDS,
     ),
+    Question(
+        name="slices",
+        about="Groups of the attributes of samples that are harder, or easier, than their classes.",
+        function=_slices,
+        options=SlicesOptions,
+        columns=("slice", "n", "rank_difference", "p_harder", "p_value", "q_value"),
+        most=MAX_RECORDS,
+        changes=True,
+    ),
 )
 
 #: Every question by its name.
@@ -423,7 +438,7 @@ def ask(
         raise ParameterError("question", rule, name, "Choose one of these.")
     _check_number(question, len(records), limited=limited)
     choice = validated(question.options, options or {}, limited=limited)
-    if question.changes or not question.is_small:
+    if question.changes or not question.is_small or getattr(choice, "slices", None):
         return question.function(records, choice)
     key = (name, choice.model_dump_json())
     return _shared(records, key, lambda: question.function(records, choice))

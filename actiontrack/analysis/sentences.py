@@ -288,10 +288,11 @@ def describe_slices(result: Slices) -> str:
     beyond = result.table.loc[result.table["q_value"] <= SIGNIFICANT]
     harder, easier = beyond.query("p_harder > 0.5"), beyond.query("p_harder < 0.5")
     runs = f", ranks averaged over {result.n_runs} runs" if result.n_runs > 1 else ""
+    verb = "is" if len(harder) == 1 else "are"
     first = (
-        f"Of {result.n_tried} slices of {result.n_samples} samples{runs}, {len(harder)} are harder "
-        f"and {len(easier)} easier than the rest of their classes, at a rate of false discoveries "
-        f"of {percent(SIGNIFICANT)}."
+        f"Of {result.n_tried} slices of {result.n_samples} samples{runs}, {len(harder)} {verb} "
+        f"harder and {len(easier)} easier than the rest of their classes, at a rate of false "
+        f"discoveries of {percent(SIGNIFICANT)}."
     )
     sentences = [first]
     if len(harder):

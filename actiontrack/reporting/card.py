@@ -17,6 +17,7 @@ from actiontrack.analysis.tables import open_record
 from actiontrack.errors import DataError
 from actiontrack.history import Classes
 from actiontrack.reporting.common import has_classes
+from actiontrack.reporting.factors import Factors
 from actiontrack.reporting.findings import holds_noise
 from actiontrack.reporting.markup import markdown_table, markdown_text
 from actiontrack.reporting.suspects import wrong_label_sentence
@@ -51,6 +52,12 @@ _CONFUSED = (
     "Given and predicted class of the samples that are predicted wrong at the last step, the most "
     "frequent pairs."
 )
+_BY_ATTRIBUTE = (
+    "By attribute, groups of 30 samples or more, the hardest first. The rank difference is that of "
+    "the mean ranks by action within the class, from −1 (easier than all others) to 1; the q value "
+    "is the rate of false discoveries."
+)
+_BY_PAIR = "Groups of two attributes, or of one and a class, those that differ most."
 _TOP = 0.05  # part of the samples that counts as the hardest
 
 
@@ -76,13 +83,14 @@ def model_card(
     open_record(record)
     front, words = _read(existing)
     table = analysis.score_frame([record])
+    factors = Factors.of(record, table)
     parts = {
         "Model Details": _details(record),
-        "Factors": _factors(record, table),
+        "Factors": _factors(record, table, factors),
         "Metrics": _metrics(record, table),
         "Evaluation Data": _data(record, table),
         "Training Data": _training(record),
-        "Quantitative Analyses": _analyses(record, table),
+        "Quantitative Analyses": _analyses(record, table, factors),
         "Caveats and Recommendations": _caveats(record),
     }
     headings = {heading: f"*{title}*" for heading, title in HEADINGS.items()}
@@ -180,14 +188,18 @@ def _details(record: StoredRecord) -> str:
     return f"{_list(facts)}\n\n<details><summary>Parameters</summary>\n\n{table}\n\n</details>"
 
 
-def _factors(record: StoredRecord, table: pd.DataFrame) -> str:
-    if not has_classes(table):
-        return "The record holds no classes: the samples are one group."
-    counts = table["class"].astype(str).value_counts()
-    return (
-        f"Results are given for each of {len(counts)} classes, from "
-        f"{int(counts.min())} to {int(counts.max())} samples of {record.manifest.split} each."
-    )
+def _factors(record: StoredRecord, table: pd.DataFrame, factors: Factors | None) -> str:
+    text = "The record holds no classes: the samples are one group."
+    if has_classes(table):
+        counts = table["class"].astype(str).value_counts()
+        text = (
+            f"Results are given for each of {len(counts)} classes, from "
+            f"{int(counts.min())} to {int(counts.max())} samples of {record.manifest.split} each."
+        )
+    if factors is None:
+        return text
+    names = ", ".join(map(markdown_text, factors.names))
+    return f"{text} Attributes of the samples: {names}.\n\n{markdown_table(factors.groups)}"
 
 
 def _metrics(record: StoredRecord, table: pd.DataFrame) -> str:
@@ -224,22 +236,27 @@ def _training(record: StoredRecord) -> str:
     return _list(facts) if facts else "The run names no training data."
 
 
-def _analyses(record: StoredRecord, table: pd.DataFrame) -> str:
+def _analyses(record: StoredRecord, table: pd.DataFrame, factors: Factors | None) -> str:
     parts = ["### Unitary results", _overall(record, table)]
     if has_classes(table):
         classes = _class_table(table)
         parts += [_class_text(classes), markdown_table(classes)]
-    confusions = _confusions(record, table)
-    if confusions is not None:
-        parts += [
-            "### Intersectional results",
-            _CONFUSED,
-            markdown_table(confusions),
-        ]
+    if factors is not None and len(factors.unitary):
+        parts += [_BY_ATTRIBUTE, markdown_table(factors.unitary)]
+    parts += _intersectional(_confusions(record, table), factors)
     if holds_noise(record):
         summary = analysis.noise_summary(analysis.noise_detection([record]))
         parts += ["### Wrong labels", markdown_text(describe_noise(summary))]
     return "\n\n".join(parts)
+
+
+def _intersectional(confusions: pd.DataFrame | None, factors: Factors | None) -> list[str]:
+    parts = []
+    if factors is not None and len(factors.intersectional):
+        parts += [_BY_PAIR, markdown_table(factors.intersectional)]
+    if confusions is not None:
+        parts += [_CONFUSED, markdown_table(confusions)]
+    return ["### Intersectional results", *parts] if parts else []
 
 
 def _overall(record: StoredRecord, table: pd.DataFrame) -> str:

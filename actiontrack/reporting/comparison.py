@@ -22,6 +22,7 @@ from actiontrack.reporting.findings import ComparisonFindings, find_comparison, 
 from actiontrack.reporting.noise import detection_sections
 from actiontrack.reporting.pictures import draw_samples, with_caption
 from actiontrack.reporting.run import class_section, distribution_section, run_report
+from actiontrack.reporting.slices import slice_sections
 from actiontrack.store import StoredRecord
 
 __all__ = ["comparison_report", "query_report"]
@@ -104,11 +105,14 @@ def _report(findings: ComparisonFindings, left_out: pd.DataFrame | None) -> Repo
         *_shared(findings),
         *entropy_sections(findings.entropy),
         *noise,
+        *slice_sections(findings.slices),
         *_map_section(findings),
     ]
     inner = [*traced(sections, records), *_details(findings)]
     texts = [describe_comparison(comparison)]
     texts += [section.text for section in (*noise[:1], *corrected)]
+    if findings.slices is not None:
+        texts.append(findings.slices.sentence)
     if left_out is not None and len(left_out):
         texts.append(
             f"{len(left_out)} of the {len(left_out) + len(records)} runs of the query are left "

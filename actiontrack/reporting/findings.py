@@ -19,6 +19,7 @@ from actiontrack.errors import ParameterError
 from actiontrack.history import known_truth, wrong_labels
 from actiontrack.reporting.common import GALLERY, first_of_each_model, has_classes
 from actiontrack.reporting.pictures import has_pixel_classes
+from actiontrack.reporting.slices import SliceFindings, find_slices
 from actiontrack.reporting.suspects import SuspectFindings, find_suspects
 from actiontrack.store import Cache, StoredRecord
 from actiontrack.store.cache import PRIVATE_BYTES
@@ -157,6 +158,7 @@ class RunFindings:
         details: curves, features, parts and pixels.
         entropy: action against entropy.
         suspects: which labels may be wrong.
+        slices: which groups of the attributes are hard.
         noise: how wrong labels show.
     """
 
@@ -168,6 +170,7 @@ class RunFindings:
     details: DetailFindings
     entropy: EntropyFindings | None
     suspects: SuspectFindings | None
+    slices: SliceFindings | None
     noise: NoiseFindings | None
 
 
@@ -189,6 +192,7 @@ class ComparisonFindings:
         noise: how wrong labels show.
         maps: frame of `analysis.map_correlation`.
         n_maps_left_out: samples whose maps were too many to be correlated.
+        slices: which groups of the attributes are hard, over all runs.
         details: what the first run of each model holds, by the model's name.
         models_left_out: models that were not looked into, to keep the report short.
     """
@@ -206,6 +210,7 @@ class ComparisonFindings:
     noise: NoiseFindings | None
     maps: pd.DataFrame | None
     n_maps_left_out: int
+    slices: SliceFindings | None
     details: dict[str, DetailFindings]
     models_left_out: tuple[str, ...]
 
@@ -230,6 +235,7 @@ def find_run(
         ),
         entropy=_find_entropy([record]),
         suspects=find_suspects(record, scores),
+        slices=find_slices([record]),
         noise=find_noise([record], summarised=True) if holds_noise(record) else None,
     )
 
@@ -263,6 +269,7 @@ def find_comparison(
         noise=find_noise(records, summarised=True) if all(map(holds_noise, records)) else None,
         maps=maps,
         n_maps_left_out=n_maps_left_out,
+        slices=find_slices(records, score=comparison.score, up_to_step=up_to_step),
         details={
             model: _find_details(firsts[model], score_table_of(firsts[model])) for model in chosen
         },

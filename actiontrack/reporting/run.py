@@ -25,6 +25,7 @@ from actiontrack.reporting.findings import (
     read_once,
 )
 from actiontrack.reporting.noise import detection_sections
+from actiontrack.reporting.slices import slice_sections
 from actiontrack.reporting.suspects import suspect_sections
 from actiontrack.store import StoredRecord
 
@@ -66,6 +67,7 @@ def run_report(
         *detail_sections(findings.details),
         *entropy_sections(findings.entropy),
         *suspect_sections(findings.suspects),
+        *slice_sections(findings.slices),
         *noise,
         *stability,
         incomparable_section(record, left_out),
@@ -73,7 +75,8 @@ def run_report(
     ]
     suspects = "" if findings.suspects is None else findings.suspects.sentence
     first = summary_of(record, findings.scores, findings.classes, suspects)
-    texts = [first, *(section.text for section in (*noise[:1], *stability))]
+    by_slice = [] if findings.slices is None else [findings.slices.sentence]
+    texts = [first, *by_slice, *(section.text for section in (*noise[:1], *stability))]
     summary = Section(heading="Summary", text="\n\n".join(texts))
     return Report(
         title=f"Action scores of {record.run.name}, record {record.name}",

@@ -99,6 +99,7 @@ class ChosenSamples:
             "correct": options.correct,
             "low": options.low,
             "high": options.high,
+            "slice": list(options.slices) or None,
         }
         return {
             name: value
@@ -116,6 +117,7 @@ class ChosenSamples:
         return {
             "view": self.view,
             "sample_filter": self.options.sample_filter,
+            "slices": self.options.slices,
             "score": self.options.score,
             "order": self.options.order,
             "state": self.query,
@@ -129,6 +131,7 @@ class ChosenSamples:
             self.view.info.run_id,
             self.view.record,
             sample_filter=self.options.sample_filter,
+            slices=self.options.slices,
             score=self.options.score,
             order=self.options.order,
         )

@@ -34,6 +34,7 @@ from actiontrack.web.sample_parts import (
     tiles,
     verdict_of,
 )
+from actiontrack.web.slices_page import slices_page
 from actiontrack.web.tokens_page import tokens_page
 
 __all__ = ["ROUTES", "error_page"]
@@ -157,6 +158,7 @@ ROUTES: tuple[Route, ...] = (
     Route(path="/run", function=run_page),
     Route(path="/sample", function=sample_page),
     Route(path="/tokens", function=tokens_page),
+    Route(path="/slices", function=slices_page),
     Route(path="/compare", function=compare_page),
     Route(path="/review", function=review_page),
     Route(path="/review", function=review_answer, method="POST", needs=EDIT),

@@ -49,7 +49,7 @@ def link(page: str, /, **parameters: Any) -> str:
     """Address of a page; parameters that are None are left out, lists repeat.
 
     Args:
-        page: "runs", "run", "sample", "compare" or "review".
+        page: "runs", "run", "sample", "slices", "compare" or "review".
         parameters: of the query.
     """
     return flask.url_for(f"{NAME}.{'index' if page == 'runs' else page}") + _query(parameters)

@@ -12,6 +12,7 @@ from actiontrack.analysis import exploration, verdicts
 from actiontrack.analysis.exploration import SampleFilter
 from actiontrack.analysis.fixes import AT_LEAST
 from actiontrack.analysis.questions import score_table_of
+from actiontrack.analysis.slices import in_slices
 from actiontrack.errors import NotFoundError
 from actiontrack.history import Classes, wrong_labels
 from actiontrack.store import StoredRecord
@@ -157,17 +158,22 @@ def ordered_ids(
     record: str | None = None,
     *,
     sample_filter: SampleFilter | None = None,
+    slices: Sequence[str] = (),
     score: str = "action",
     order: str = "hardest",
 ) -> npt.NDArray[Any]:
     """Ids of the samples that a filter lets through, in order: every page of scores in one."""
     opened = records.open(run_id, record)
+    members = in_slices(opened, slices, score=score) if slices else None
 
     def compute() -> npt.NDArray[Any]:
         table = score_table_of(opened)
+        table = table if members is None else table.loc[members]
         chosen = exploration.choose_samples(table, sample_filter, score=score, order=order)
         return chosen["sample_id"].to_numpy()
 
+    if members is not None:  # by attributes that others may add
+        return compute()
     return opened.cached(("ordered ids", sample_filter, score, order), compute)
 
 

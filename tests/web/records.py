@@ -19,6 +19,7 @@ from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 
+from actiontrack.analysis import slices
 from actiontrack.recorder import Recorder
 from actiontrack.store import Store
 
@@ -229,6 +230,14 @@ def _next_words(weights, document):
     return losses
 
 
+def attributes(other):
+    """Of the test images: torn are the 40 that were hardest for another model; their ink."""
+    action = other.history().losses.sum(axis=0)
+    scan = np.where(action >= np.sort(action)[-40], "torn", "whole")
+    ink = load_digits().images[N_TRAIN : N_TRAIN + N_TEST].mean(axis=(1, 2))
+    return pd.DataFrame({"sample_id": np.arange(N_TEST), "scan": scan, "ink": ink})
+
+
 def everything(tracking_uri):
     """All of the above on one server; name to run id."""
     store = Store(tracking_uri)
@@ -237,6 +246,8 @@ def everything(tracking_uri):
         for model in ("linear", "mlp")
         for seed in (0, 1)
     }
+    other = store.open_record(runs["linear-0"])
+    slices.add_metadata(store.open_record(runs["mlp-0"]), attributes(other))
     ids = [f"{name} {each}" for each in range(N_TEST // 10) for name in HOSTILE]
     runs["hostile"] = classifier(
         store, "<i>hostile</i>", "linear", 7, names=HOSTILE, ids=ids, features=False

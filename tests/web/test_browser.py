@@ -35,13 +35,15 @@ def pages(runs):
         "contrasts": ("compare", four | {"view": "contrasts"}),
         "entropy": ("compare", four | {"view": "entropy", "x0": 0.3}),
         "review": ("review", {"run": runs["hostile"]}),
+        "slices": ("slices", {"run": runs["mlp-0"], "show": "all"}),
+        "no attributes": ("slices", {"run": runs["linear-0"]}),
     }
 
 
 KINDS = (
     "runs", "run", "table", "bare run", "interrupted run", "sample", "hostile sample", "pixels",
     "boxes", "tokens", "sample with tokens", "correlations", "scatter", "contrasts", "entropy",
-    "review",
+    "review", "slices", "no attributes",
 )  # fmt: skip
 
 

@@ -20,6 +20,12 @@ from actiontrack.analysis.slices.effects import (
     sliced,
     slices,
 )
+from actiontrack.analysis.slices.members import (
+    Strip,
+    in_slices,
+    members_of,
+    strips,
+)
 from actiontrack.analysis.slices.metadata import (
     add_metadata,
     has_metadata,
@@ -39,14 +45,18 @@ __all__ = [
     "Attribute",
     "Sliced",
     "Slices",
+    "Strip",
     "add_metadata",
     "checked_metadata",
     "early_minorities",
     "early_samples",
     "has_metadata",
+    "in_slices",
+    "members_of",
     "read_metadata",
     "read_metadata_file",
     "shared_metadata",
     "sliced",
     "slices",
+    "strips",
 ]

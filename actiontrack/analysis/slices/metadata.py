@@ -32,7 +32,14 @@ from actiontrack.record.disk import FileEntry
 from actiontrack.record.submissions import next_time
 from actiontrack.store import StoredRecord
 
-__all__ = ["add_metadata", "has_metadata", "read_metadata", "read_metadata_file", "shared_metadata"]
+__all__ = [
+    "add_metadata",
+    "has_metadata",
+    "metadata_version",
+    "read_metadata",
+    "read_metadata_file",
+    "shared_metadata",
+]
 
 
 def read_metadata_file(
@@ -141,6 +148,11 @@ def shared_metadata(records: Sequence[StoredRecord]) -> pd.DataFrame:
         )
     frame = pd.concat(columns, axis=1).rename_axis("sample_id").reset_index()
     return checked_metadata(frame, kinds={name: kind_of(columns[name]) for name in columns})
+
+
+def metadata_version(records: Sequence[StoredRecord]) -> tuple[str, ...]:
+    """What names the attributes that are kept with some records now: it changes as they do."""
+    return tuple(path for record in records for path in [record.run.run_id, *_files(record)])
 
 
 def _files(record: StoredRecord) -> list[str]:

@@ -42,7 +42,7 @@ def answer_request(endpoint: Endpoint) -> flask.Response:
     """Answer a GET of an endpoint."""
     values = parse(endpoint.parameters, flask.request.args)
     kind = _format(values) if isinstance(values, TableOptions) else endpoint.kind
-    if endpoint.changes:
+    if endpoint.changes or getattr(values, "slices", None):  # of attributes that may be added
         content = _content(endpoint, values, kind)
         etag = hashlib.sha256(content.body).hexdigest()[:32]
     else:
