@@ -85,6 +85,10 @@ def metadata(
     "--early", type=click.IntRange(min=1), metavar="STEPS",
     help="No attributes: the part of each class of one run that lags behind in the first steps.",
 )  # fmt: skip
+@click.option(
+    "--search", type=click.IntRange(1, 3), metavar="ATTRIBUTES",
+    help="Search the hardest slices of up to so many attributes, and test them on other samples.",
+)  # fmt: skip
 @click.option("--samples", "members", is_flag=True, help="--early: print the samples instead.")
 @SCORE
 @UP_TO
@@ -101,6 +105,7 @@ def slices_command(
     min_size: int,
     fdr: float,
     early: int | None,
+    search: int | None,
     members: bool,
     score: str,
     up_to_step: int | None,
@@ -120,9 +125,9 @@ def slices_command(
         rule = "goes with --early only"
         raise ParameterError("--samples", rule, "no --early", "Add --early 3.")
     if early is not None:
-        if file is not None or columns or kinds:
+        if file is not None or columns or kinds or search is not None:
             rule = "goes without attributes"
-            remedy = "Leave out --file, --column and --kind."
+            remedy = "Leave out --file, --column, --kind and --search."
             raise ParameterError("--early", rule, early, remedy)
         lagging = slices.early_samples if members else slices.early_minorities
         write(lagging(one_record(query), steps=early), kind, output)
@@ -141,7 +146,11 @@ def slices_command(
         on_mismatch=on_mismatch,
         up_to_step=up_to_step,
     )
-    result = slices.slices(sample_set, pairs=pairs, min_size=min_size, false_discovery_rate=fdr)
+    options: dict[str, Any] = {"min_size": min_size, "false_discovery_rate": fdr}
+    if search is None:
+        result = slices.slices(sample_set, pairs=pairs, **options)
+    else:
+        result = slices.search_slices(sample_set, most_attributes=search, **options)
     write(for_terminal(result.table, kind), kind, output)
     click.echo(sentences.describe_slices(result), err=True)
 

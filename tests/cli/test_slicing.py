@@ -92,3 +92,19 @@ def test_wrong_usage_is_one_line(run_cli, two_runs, attributes, arguments, text)
     code, _, err = run_cli("slices", "--run", two_runs[0], "--file", str(attributes), *arguments)
     assert code == 2
     assert err.startswith(text)
+
+
+def test_the_search_finds_the_harder_half(run_cli, two_runs, attributes):
+    code, out, err = run_cli(
+        "slices", "--run", two_runs[0], "--file", str(attributes), "--search", "3",
+        "--format", "csv",
+    )  # fmt: skip
+    assert code == 0
+    first = pd.read_csv(io.StringIO(out)).iloc[0]
+    assert (first["slice"], first["p_harder"]) == ("light = night", 1.0)
+    assert "The hardest is light = night" in err
+
+
+def test_the_search_and_the_early_parts_exclude_each_other(run_cli, two_runs):
+    code, _, err = run_cli("slices", "--run", two_runs[0], "--search", "2", "--early", "3")
+    assert (code, "Leave out --file, --column, --kind and --search" in err) == (2, True)

@@ -94,7 +94,7 @@ def test_a_sample_keeps_the_slice_that_it_was_reached_by(page, runs, torn):
     [
         ({"attribute": "scan"}, "Of 2 slices"),
         ({"pairs": "false"}, "Of 7 slices"),
-        ({"min_size": 40}, "Of 4 slices"),
+        ({"min_size": 40}, "Of 5 slices"),
         ({"score": "final_loss"}, "scan = torn"),
     ],
 )

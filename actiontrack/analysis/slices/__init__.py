@@ -33,6 +33,9 @@ from actiontrack.analysis.slices.metadata import (
     read_metadata_file,
     shared_metadata,
 )
+from actiontrack.analysis.slices.search import (
+    search_slices,
+)
 from actiontrack.record.attributes import (
     KINDS,
     checked_metadata,
@@ -55,6 +58,7 @@ __all__ = [
     "members_of",
     "read_metadata",
     "read_metadata_file",
+    "search_slices",
     "shared_metadata",
     "sliced",
     "slices",

@@ -20,13 +20,24 @@ from actiontrack.scores import hardness_sign
 from actiontrack.store import StoredRecord
 from actiontrack.store.notebook import table_html
 
-__all__ = ["CLASS", "SIGNIFICANT", "Sliced", "Slices", "sliced", "slices"]
+__all__ = [
+    "CLASS",
+    "COLUMNS",
+    "SIGNIFICANT",
+    "Sliced",
+    "Slices",
+    "check_options",
+    "check_order",
+    "sliced",
+    "slices",
+]
 
 #: Name of the attribute that the class itself is, in pairs.
 CLASS = "class"
 #: Rate of false discoveries up to which a slice counts as one.
 SIGNIFICANT = 0.05
-_COLUMNS = [
+#: Of the table of slices.
+COLUMNS = [
     *("slice", "attributes", "n", "share", "mean", "mean_rest", "rank_difference", "p_harder"),
     *("ci_low", "ci_high", "p_value", "q_value", "p_harder_overall"),
 ]
@@ -182,13 +193,9 @@ def slices(
         DataError: if all samples have the same score, or no slice is large enough.
         ParameterError: if a number is out of its range.
     """
-    _check_options(min_size, false_discovery_rate)
+    check_options(min_size, false_discovery_rate)
     strata = compare.Strata.of(sample_set.hardness, sample_set.of_class.codes)
-    if not strata.variances.any():
-        raise DataError(
-            f"all samples of a class have the same {sample_set.aligned.score}: it puts them in no "
-            "order. Choose another score."
-        )
+    check_order(strata, sample_set)
     tried = _tried(sample_set, strata, pairs=pairs, min_size=min_size)
     if not len(tried):
         raise DataError(
@@ -213,12 +220,30 @@ def slices(
     )
 
 
-def _check_options(min_size: int, false_discovery_rate: float) -> None:
+def check_options(min_size: int, false_discovery_rate: float) -> None:
+    """Refuse numbers out of their range.
+
+    Raises:
+        ParameterError: if one is.
+    """
     if min_size < 5:
         raise ParameterError("min_size", "must be at least 5", min_size, "Pass 30.")
     if not 0 < false_discovery_rate <= 1:
         rule = "must be above 0 and at most 1"
         raise ParameterError("false_discovery_rate", rule, false_discovery_rate, "Pass 0.05.")
+
+
+def check_order(strata: compare.Strata, sample_set: Sliced) -> None:
+    """Refuse a score that puts the samples of no class in an order.
+
+    Raises:
+        DataError: if it does not.
+    """
+    if not strata.variances.any():
+        raise DataError(
+            f"all samples of a class have the same {sample_set.aligned.score}: it puts them in no "
+            "order. Choose another score."
+        )
 
 
 def _finite(aligned: Alignment) -> Alignment:
@@ -335,7 +360,7 @@ def _described(
                 "p_harder_overall": float(whole.p_harder[1]),
             }
         )
-    return pd.DataFrame(rows, columns=_COLUMNS)
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _members(
