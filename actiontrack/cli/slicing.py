@@ -29,6 +29,11 @@ _KIND = click.option(
 @query_options
 @output_options
 @click.option("--file", type=_FILE, help="Keep its attributes: CSV or Parquet, one row a sample.")
+@click.option(
+    "--from-images", "images", is_flag=False, flag_value="", metavar="[DIR]",
+    help="Keep brightness, contrast, sharpness, aspect ratio, size and colourfulness of the images "
+    "in a folder, or of those of the record.",
+)  # fmt: skip
 @_ID
 @click.option(
     "--column", "columns", multiple=True, help="Attribute to keep; default: all columns but ids."
@@ -38,6 +43,7 @@ def metadata(
     kind: str,
     output: Path | None,
     file: Path | None,
+    images: str | None,
     id_column: str | None,
     columns: tuple[str, ...],
     kinds: tuple[str, ...],
@@ -45,17 +51,24 @@ def metadata(
 ) -> None:
     """Keep attributes of samples, such as camera or time of day, beside finished records.
 
-    Rows are joined by id, never by position. Without --file, print what is kept. A column that was
-    kept before is replaced. Records with hashed ids keep the columns that you name.
+    Rows are joined by id, never by position. Without --file and --from-images, print what is kept.
+    A column that was kept before is replaced. Records with hashed ids keep the columns that you
+    name.
     """
     from actiontrack.analysis import slices
     from actiontrack.cli.records import one_record, open_records
 
-    if file is None:
+    if file is None and images is None:
         write(slices.read_metadata(one_record(query)), kind, output)
         return
-    frame = slices.read_metadata_file(file, id_column=id_column, kinds=_kinds(kinds))
+    if file is not None and images is not None:
+        rule = "goes without --file"
+        raise ParameterError("--from-images", rule, images, "Keep one after the other.")
+    if file is not None:
+        frame = slices.read_metadata_file(file, id_column=id_column, kinds=_kinds(kinds))
     for record in open_records(query):
+        if images is not None:
+            frame = slices.image_properties(record, Path(images) if images else None)
         rows = slices.add_metadata(record, frame, columns=columns)
         text = f"{len(rows)} of {record.manifest.n_samples} samples have attributes now"
         click.echo(f"{record.name} of {record.run.name}: {text}", err=True)

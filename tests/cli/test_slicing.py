@@ -5,6 +5,7 @@ import io
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from actiontrack.testing import make_history
 
@@ -108,3 +109,21 @@ def test_the_search_finds_the_harder_half(run_cli, two_runs, attributes):
 def test_the_search_and_the_early_parts_exclude_each_other(run_cli, two_runs):
     code, _, err = run_cli("slices", "--run", two_runs[0], "--search", "2", "--early", "3")
     assert (code, "Leave out --file, --column, --kind and --search" in err) == (2, True)
+
+
+def test_properties_of_images_are_kept_by_their_ids(run_cli, two_runs, tmp_path, history):
+    for sample_id in history.sample_ids[:100].tolist():
+        Image.new("L", (4, 4), sample_id).save(tmp_path / f"{sample_id}.png")
+    code, _, err = run_cli("metadata", "--run", two_runs[0], "--from-images", str(tmp_path))
+    assert (code, "400 of 400 samples have attributes now" in err) == (0, True)
+    _, out, _ = run_cli("metadata", "--run", two_runs[0], "--format", "csv")
+    brightness = pd.read_csv(io.StringIO(out)).set_index("sample_id")["brightness"]
+    assert brightness[51] == pytest.approx(0.2)
+    assert brightness.count() == 100
+
+
+def test_images_and_a_file_are_kept_one_after_the_other(run_cli, two_runs, attributes):
+    code, _, err = run_cli(
+        "metadata", "--run", two_runs[0], "--file", str(attributes), "--from-images"
+    )
+    assert (code, "goes without --file" in err) == (2, True)

@@ -20,6 +20,10 @@ from actiontrack.analysis.slices.effects import (
     sliced,
     slices,
 )
+from actiontrack.analysis.slices.images import (
+    PROPERTIES,
+    image_properties,
+)
 from actiontrack.analysis.slices.members import (
     Strip,
     in_slices,
@@ -45,6 +49,7 @@ __all__ = [
     "CLASS",
     "KINDS",
     "MISSING",
+    "PROPERTIES",
     "Attribute",
     "Sliced",
     "Slices",
@@ -54,6 +59,7 @@ __all__ = [
     "early_minorities",
     "early_samples",
     "has_metadata",
+    "image_properties",
     "in_slices",
     "members_of",
     "read_metadata",
