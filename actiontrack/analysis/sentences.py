@@ -8,6 +8,7 @@ import pandas as pd
 from actiontrack.analysis.changes import OVERALL, Changes
 from actiontrack.analysis.comparison import Comparison
 from actiontrack.analysis.outside import OutsideAgreement
+from actiontrack.analysis.slices.differences import SliceDifferences
 from actiontrack.analysis.slices.effects import SIGNIFICANT, Slices
 from actiontrack.compare import HIGH_ACTION, HIGH_ENTROPY
 
@@ -24,6 +25,7 @@ __all__ = [
     "describe_neighbours",
     "describe_noise",
     "describe_pixel_classes",
+    "describe_slice_differences",
     "describe_slices",
     "describe_stability",
     "describe_wrong_labels",
@@ -403,6 +405,25 @@ def describe_changes(changes: Changes) -> str:
             "finite score in one."
         )
     return " ".join(sentences)
+
+
+def describe_slice_differences(differences: SliceDifferences) -> str:
+    """By how much slices differ between two sets of runs, in plain sentences with numbers."""
+    table = differences.table
+    beyond = table.loc[table["q_value"] <= SIGNIFICANT]
+    first = table.iloc[0]
+    text = (
+        f"Of {len(table)} slices {(beyond['change'] > 0).sum()} became harder and "
+        f"{(beyond['change'] < 0).sum()} easier, at a rate of false discoveries of "
+        f"{percent(SIGNIFICANT)}. What became hardest is {first['slice']}: its mean rank goes from "
+        f"{first['before']:+.2f} to {first['after']:+.2f}"
+    )
+    if not np.isfinite(first["ci_low"]):
+        return f"{text}. Chance is not known: train two runs or more of either."
+    return (
+        f"{text} (change {first['ci_low']:+.2f} to {first['ci_high']:+.2f}; runs of one set differ "
+        f"by up to {first['same_model']:.2f})."
+    )
 
 
 def _relative_interval(row: "pd.Series[float]") -> str:

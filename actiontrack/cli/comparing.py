@@ -1,5 +1,6 @@
 """Commands that set runs side by side."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +22,10 @@ from actiontrack.cli.root import cli
 from actiontrack.errors import ParameterError, ThresholdError
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from actiontrack.compare import Method
-    from actiontrack.store import RunQuery
+    from actiontrack.store import RunQuery, StoredRecord
 
 __all__ = ["agreement", "changed", "compare"]
 
@@ -195,6 +198,17 @@ def agreement(
     "before, and by more than chance.",
 )
 @click.option(
+    "--slices",
+    "by_slice",
+    is_flag=True,
+    help="Print slices by the attributes that are kept with the runs, in the place of classes.",
+)
+@click.option(
+    "--slice-threshold", type=click.FloatRange(0, 1), metavar="X",
+    help="--slices: exit with 10 if a slice became harder by more than X in mean rank, from 0 to "
+    "1, and by more than chance.",
+)  # fmt: skip
+@click.option(
     "--report",
     "folder",
     type=click.Path(file_okay=False, path_type=Path),
@@ -209,6 +223,8 @@ def changed(
     score: str,
     up_to_step: int | None,
     threshold: float | None,
+    by_slice: bool,
+    slice_threshold: float | None,
     folder: Path | None,
     kind: str,
     output: Path | None,
@@ -223,13 +239,20 @@ def changed(
     from actiontrack.analysis import changes, sentences
     from actiontrack.store import Store
 
+    if slice_threshold is not None and not by_slice:
+        rule = "goes with --slices only"
+        raise ParameterError("--slice-threshold", rule, slice_threshold, "Add --slices.")
     store = Store(tracking_uri)
     old = analysis.load_records(_parsed("--before", before, record), store=store)
     new = analysis.load_records(_parsed("--after", after, record), store=store)
     differences = changes.compare_sets(old, new, score=score, up_to_step=up_to_step)
     crossed = None if threshold is None else changes.regressions(differences, threshold)
-    write(differences.classes, kind, output)
+    measure = {"score": score, "up_to_step": up_to_step}
+    harder = _changed_slices(old, new, measure, slice_threshold) if by_slice else None
+    write(differences.classes if harder is None else harder[0], kind, output)
     click.echo(sentences.describe_changes(differences), err=True)
+    if harder is not None:
+        click.echo(harder[1], err=True)
     if folder is not None:
         from actiontrack import reporting
 
@@ -240,6 +263,35 @@ def changed(
             f"{row['class']} {row['relative']:+.1%}" for row in crossed.to_dict("records")
         )
         raise ThresholdError(f"harder by more than {threshold:.1%} and than chance: {names}.")
+    if harder is not None and harder[2]:
+        raise ThresholdError(
+            f"slices that are harder by more than {slice_threshold:g} and than chance: "
+            f"{', '.join(harder[2])}."
+        )
+
+
+def _changed_slices(
+    old: Sequence["StoredRecord"],
+    new: Sequence["StoredRecord"],
+    measure: Mapping[str, Any],
+    threshold: float | None,
+) -> "tuple[DataFrame, str, list[str]]":
+    """The table of slices, a sentence on it, and those that crossed the threshold."""
+    from actiontrack.analysis import sentences, slices
+
+    records = [*old, *new]
+    sample_set = slices.sliced(
+        records,
+        slices.shared_metadata(records),
+        on_mismatch="inner",
+        **measure,
+    )
+    result = slices.slice_differences(sample_set, len(old))
+    crossed = []
+    if threshold is not None:
+        rows = slices.harder_slices(result, threshold).to_dict("records")
+        crossed = [f"{row['slice']} {row['change']:+.3f}" for row in rows]
+    return result.table, sentences.describe_slice_differences(result), crossed
 
 
 def _parsed(name: str, text: str, record: str | None) -> "RunQuery":

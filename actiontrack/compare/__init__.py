@@ -68,6 +68,7 @@ from actiontrack.compare.slices import (
     false_discovery_rates,
     slice_effects,
     slice_interval,
+    slice_variances,
 )
 from actiontrack.compare.sources import (
     ScoreSource,
@@ -112,6 +113,7 @@ __all__ = [
     "resampled",
     "slice_effects",
     "slice_interval",
+    "slice_variances",
     "spearman_matrix",
     "table1",
     "tails",

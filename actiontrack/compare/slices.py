@@ -28,6 +28,7 @@ __all__ = [
     "false_discovery_rates",
     "slice_effects",
     "slice_interval",
+    "slice_variances",
 ]
 
 _BINS = 256  # of the influences of samples, from which resamples are drawn
@@ -208,6 +209,36 @@ def _resampled_sums(values: Floats, times: int, rng: np.random.Generator) -> Flo
     return sums
 
 
+def slice_variances(strata: Strata, values: Floats, groups: Grouping) -> Floats:
+    """Variance over samples of the weighted difference of means that `p_harder` is made of.
+
+    Args:
+        strata: of the samples, for their classes.
+        values: (N,) of the samples, in place of their deviations.
+        groups: a partition of the samples.
+
+    Returns:
+        (G,), NaN where classes lie wholly in the group or outside it.
+    """
+    n_classes = strata.sizes.size
+    cells = groups.crossed(Grouping(strata.classes, n_classes))
+    shape = (groups.n_groups, n_classes)
+    n_in = cells.sizes().reshape(shape).astype(np.float64)
+    n_out = strata.sizes - n_in
+    sums, squares = (
+        np.bincount(cells.codes, powers, n_in.size).reshape(shape).astype(np.float64)
+        for powers in (values, values**2)
+    )
+    spread = _squared_error(n_in, sums, squares)
+    outer_sums, outer_squares = (part.sum(axis=0) - part for part in (sums, squares))
+    spread += _squared_error(n_out, outer_sums, outer_squares)
+    weights = n_in * n_out * _inverse(strata.sizes)
+    totals = weights.sum(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        variances: Floats = (weights**2 * spread).sum(axis=1) / totals**2
+    return variances
+
+
 def false_discovery_rates(p_values: ArrayLike) -> Floats:
     """Benjamini and Hochberg's (1995) adjusted p-values: the rate of false discoveries up to each.
 
@@ -223,6 +254,12 @@ def false_discovery_rates(p_values: ArrayLike) -> Floats:
     if usable.any():
         rates[usable] = false_discovery_control(tried[usable])
     return rates
+
+
+def _squared_error(n: Floats, sums: Floats, squares: Floats) -> Floats:
+    """Squared standard error of means, from sums and sums of squares."""
+    share = _inverse(n)
+    return np.maximum(squares * share - (sums * share) ** 2, 0) * share
 
 
 def _inverse(sizes: Floats | Ints) -> Floats:

@@ -127,3 +127,34 @@ def test_images_and_a_file_are_kept_one_after_the_other(run_cli, two_runs, attri
         "metadata", "--run", two_runs[0], "--file", str(attributes), "--from-images"
     )
     assert (code, "goes without --file" in err) == (2, True)
+
+
+@pytest.fixture
+def changed_slices(run_cli, two_runs, attributes):
+    """A function that compares the first run with the second, by slice."""
+    run_cli("metadata", "--run", two_runs[0], "--file", str(attributes))
+    sets = ("--before", two_runs[0], "--after", two_runs[1])
+    return lambda *options: run_cli("changed", *sets, *options, "--format", "csv")
+
+
+def test_changed_prints_slices_beside_the_sentence_on_them(changed_slices):
+    code, out, err = changed_slices("--slices")
+    assert code == 0
+    table = pd.read_csv(io.StringIO(out))
+    assert {"light = night", "light = day"} <= set(table["slice"])
+    assert "slices 0 became harder" in err
+    assert "train two runs or more of either" in err
+
+
+def test_a_slice_that_became_harder_fails_a_pipeline(changed_slices):
+    _, out, _ = changed_slices("--slices")
+    most = pd.read_csv(io.StringIO(out))["change"].max()
+    code, _, err = changed_slices("--slices", "--slice-threshold", str(max(most - 1e-6, 0)))
+    assert (code, "slices that are harder by more than" in err) == (10, True)
+    code, _, _ = changed_slices("--slices", "--slice-threshold", str(most + 0.01))
+    assert code == 0
+
+
+def test_a_threshold_of_slices_without_slices_is_refused(changed_slices):
+    code, _, err = changed_slices("--slice-threshold", "0.1")
+    assert (code, "goes with --slices only" in err) == (2, True)

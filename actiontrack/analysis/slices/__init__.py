@@ -9,6 +9,11 @@ from actiontrack.analysis.slices.attributes import (
     MISSING,
     Attribute,
 )
+from actiontrack.analysis.slices.differences import (
+    SliceDifferences,
+    harder_slices,
+    slice_differences,
+)
 from actiontrack.analysis.slices.early import (
     early_minorities,
     early_samples,
@@ -51,6 +56,7 @@ __all__ = [
     "MISSING",
     "PROPERTIES",
     "Attribute",
+    "SliceDifferences",
     "Sliced",
     "Slices",
     "Strip",
@@ -58,6 +64,7 @@ __all__ = [
     "checked_metadata",
     "early_minorities",
     "early_samples",
+    "harder_slices",
     "has_metadata",
     "image_properties",
     "in_slices",
@@ -66,6 +73,7 @@ __all__ = [
     "read_metadata_file",
     "search_slices",
     "shared_metadata",
+    "slice_differences",
     "sliced",
     "slices",
     "strips",

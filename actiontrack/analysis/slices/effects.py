@@ -24,10 +24,14 @@ __all__ = [
     "CLASS",
     "COLUMNS",
     "SIGNIFICANT",
+    "Partition",
     "Sliced",
     "Slices",
     "check_options",
     "check_order",
+    "partitions",
+    "slice_name",
+    "slice_parts",
     "sliced",
     "slices",
 ]
@@ -104,6 +108,31 @@ class Sliced:
     def n_samples(self) -> int:
         """Number of samples."""
         return int(self.hardness.shape[1])
+
+
+@dataclass(frozen=True)
+class Partition:
+    """The samples cut by an attribute, or by two.
+
+    Attributes:
+        first: position of the attribute among those of the samples, behind which the class is.
+        second: of the other one; -1 for none.
+        groups: that are made.
+        wholes: (G,) samples of the smaller of the two groups that are crossed; None for one.
+    """
+
+    first: int
+    second: int
+    groups: compare.Grouping
+    wholes: npt.NDArray[np.intp] | None
+
+    def codes_tried(self, effects: compare.SliceEffects, min_size: int) -> npt.NDArray[np.intp]:
+        """The groups that are large enough; a pair that is the whole of one group is tried once."""
+        usable = (effects.sizes >= min_size) & (effects.weights >= min_size / 3)
+        usable &= np.isfinite(effects.p_values)
+        if self.wholes is not None:
+            usable &= effects.sizes < self.wholes
+        return np.flatnonzero(usable)
 
 
 def sliced(
@@ -278,46 +307,33 @@ def _tried(
     sample_set: Sliced, strata: compare.Strata, *, pairs: bool, min_size: int
 ) -> pd.DataFrame:
     """Every slice that is large enough: attributes and groups by number, and its effect."""
+    parts = [_effects(strata, part, min_size) for part in partitions(sample_set, pairs=pairs)]
+    return pd.DataFrame({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+
+
+def partitions(sample_set: Sliced, *, pairs: bool) -> Iterator[Partition]:
+    """Every attribute as a partition of the samples, and every two of them, the class in pairs."""
     attributes = list(sample_set.attributes)
     n_own = len(attributes)
     if len(sample_set.of_class.groups) > 1 and CLASS not in {one.name for one in attributes}:
         attributes.append(sample_set.of_class)
     groupings = [one.grouping for one in attributes]
     sizes = [groups.sizes() for groups in groupings]
-    parts = [
-        _effects(strata, groups, min_size, {"first": number, "second": -1})
-        for number, groups in enumerate(groupings[:n_own])
-    ]
+    for number, groups in enumerate(groupings[:n_own]):
+        yield Partition(number, -1, groups, None)
     for first, second in itertools.combinations(range(len(attributes)), 2) if pairs else ():
         crossed = groupings[first].crossed(groupings[second])
-        parts.append(
-            _effects(
-                strata,
-                crossed,
-                min_size,
-                {"first": first, "second": second},
-                wholes=np.minimum.outer(sizes[first], sizes[second]).ravel(),
-            )
-        )
-    return pd.DataFrame({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+        wholes = np.minimum.outer(sizes[first], sizes[second]).ravel()
+        yield Partition(first, second, crossed, wholes)
 
 
-def _effects(
-    strata: compare.Strata,
-    groups: compare.Grouping,
-    min_size: int,
-    numbers: Mapping[str, int],
-    wholes: npt.NDArray[np.intp] | None = None,
-) -> dict[str, npt.NDArray[Any]]:
-    """Columns of `_tried` of the groups that are large enough, and smaller than `wholes`."""
-    effects = compare.slice_effects(strata, groups)
-    usable = (effects.sizes >= min_size) & (effects.weights >= min_size / 3)
-    usable &= np.isfinite(effects.p_values)
-    if wholes is not None:
-        usable &= effects.sizes < wholes
-    codes = np.flatnonzero(usable)
-    columns = {name: np.full(codes.size, number) for name, number in numbers.items()}
-    return columns | {
+def _effects(strata: compare.Strata, part: Partition, min_size: int) -> dict[str, npt.NDArray[Any]]:
+    """Columns of `_tried` of the groups of a partition that are tried."""
+    effects = compare.slice_effects(strata, part.groups)
+    codes = part.codes_tried(effects, min_size)
+    return {
+        "first": np.full(codes.size, part.first),
+        "second": np.full(codes.size, part.second),
         "code": codes,
         "n": effects.sizes[codes],
         "p_harder": effects.p_harder[codes],
@@ -367,14 +383,24 @@ def _members(
     sample_set: Sliced, chosen: pd.DataFrame
 ) -> Iterator[tuple[Mapping[str, Any], str, npt.NDArray[np.bool_]]]:
     """Each row with the name of its slice and the samples in it."""
-    attributes = [*sample_set.attributes, sample_set.of_class]
     rows: list[dict[str, Any]] = chosen.to_dict("records")  # type: ignore[assignment]
     for row in rows:
-        first = attributes[row["first"]]
-        if row["second"] < 0:
-            yield row, f"{first.name} = {first.groups[row['code']]}", first.codes == row["code"]
-            continue
-        second = attributes[row["second"]]
-        one, other = divmod(row["code"], len(second.groups))
-        name = f"{first.name} = {first.groups[one]} & {second.name} = {second.groups[other]}"
-        yield row, name, (first.codes == one) & (second.codes == other)
+        parts = slice_parts(sample_set, row["first"], row["second"], row["code"])
+        members = np.logical_and.reduce([one.codes == code for one, code in parts])
+        yield row, slice_name(parts), members
+
+
+def slice_parts(
+    sample_set: Sliced, first: int, second: int, code: int
+) -> list[tuple[Attribute, int]]:
+    """The attributes of a slice, and the group of each, from the numbers of a `Partition`."""
+    attributes = [*sample_set.attributes, sample_set.of_class]
+    if second < 0:
+        return [(attributes[first], code)]
+    codes = divmod(code, len(attributes[second].groups))
+    return list(zip((attributes[first], attributes[second]), codes, strict=True))
+
+
+def slice_name(parts: Sequence[tuple[Attribute, int]]) -> str:
+    """Name of a slice, such as "time = night & camera = 3"."""
+    return " & ".join(f"{one.name} = {one.groups[code]}" for one, code in parts)

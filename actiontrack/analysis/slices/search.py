@@ -22,6 +22,7 @@ from actiontrack.analysis.slices.effects import (
     Slices,
     check_options,
     check_order,
+    slice_name,
 )
 from actiontrack.errors import DataError, MissingDependencyError, ParameterError
 
@@ -157,7 +158,7 @@ def _tested(
         low, high = compare.slice_interval(strata, members[second], seed=seed)
         rows.append(
             {
-                "slice": " & ".join(f"{one.name} = {one.groups[code]}" for one, code in parts),
+                "slice": slice_name(parts),
                 "attributes": len(parts),
                 "n": int(members.sum()),
                 "n_tested": int(members[second].sum()),
