@@ -23,7 +23,7 @@ __all__ = ["card", "export", "report"]
 # Tables and all of `EXPORTS`, whose module is slow to import; a test compares.
 _TARGETS = (
     *("tables", "datalab", "fiftyone", "label-studio", "cvat", "subset", "curriculum"),
-    "image-folder",
+    *("image-folder", "slices"),
 )
 # Those of `reporting.exports.training`; a test compares.
 _FAVOURS = ("hard", "easy", "clean")
@@ -100,7 +100,8 @@ def export(
     tables: every table of the runs as Parquet and CSV. datalab: cleanlab's label issues. fiftyone,
     label-studio, cvat: samples to look at, with scores. subset: indices and weights for data
     loaders. curriculum: an order from easy to hard. image-folder: the samples that are not
-    suspect, as images.
+    suspect, as images. slices: every slice of the attributes that are kept with the record, and the
+    samples of those that are harder.
 
     With --score p_wrong, the probability that a label is wrong, the class that is suggested in its
     place goes with each suspect sample.

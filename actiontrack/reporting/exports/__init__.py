@@ -19,6 +19,12 @@ from actiontrack.reporting.exports.label_studio import (
     save_label_studio,
 )
 from actiontrack.reporting.exports.selection import Suspects, mark_suspects
+from actiontrack.reporting.exports.slices import (
+    fairlearn_frame,
+    save_slices,
+    slice_issues,
+    slice_tags,
+)
 from actiontrack.reporting.exports.training import (
     curriculum,
     sampling_weights,
@@ -36,6 +42,7 @@ __all__ = [
     "cvat_labels",
     "cvat_xml",
     "datalab_issues",
+    "fairlearn_frame",
     "fiftyone_samples",
     "image_folder",
     "label_studio_config",
@@ -48,7 +55,10 @@ __all__ = [
     "save_datalab",
     "save_fiftyone",
     "save_label_studio",
+    "save_slices",
     "save_subset",
+    "slice_issues",
+    "slice_tags",
     "subset_indices",
 ]
 
@@ -71,4 +81,5 @@ EXPORTS: Mapping[str, Callable[[StoredRecord, Path, Suspects, Mapping[str, Any]]
     "image-folder": lambda record, folder, suspects, options: image_folder(
         record, folder, suspects, link=options["link"], relabel=options["relabel"]
     ),
+    "slices": lambda record, folder, suspects, _: save_slices(record, folder, score=suspects.score),
 }

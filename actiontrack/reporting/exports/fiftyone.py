@@ -14,12 +14,14 @@ from actiontrack.errors import NotFoundError, ParameterError
 from actiontrack.reporting.exports.files import write_bytes, write_json
 from actiontrack.reporting.exports.images import image_address, image_names, image_of
 from actiontrack.reporting.exports.selection import Suspects, mark_suspects
+from actiontrack.reporting.exports.slices import slice_tags
 from actiontrack.scores import unranked
 from actiontrack.store import StoredRecord
 
 __all__ = ["add_to_fiftyone", "fiftyone_samples", "save_fiftyone"]
 
 _SUSPECT_TAG = "suspect"
+_SLICES = "actiontrack_slices"
 
 
 def add_to_fiftyone(
@@ -43,7 +45,8 @@ def add_to_fiftyone(
     Returns:
         Names of the fields: actiontrack_<score> for every score, actiontrack_suspect, and where the
         record tells which labels are wrong actiontrack_suggested_class (a name) and
-        actiontrack_p_suggested.
+        actiontrack_p_suggested; actiontrack_slices (a list of names) where harder slices of its
+        attributes were found.
 
     Raises:
         NotFoundError: if samples are found by their file path and the record holds none.
@@ -59,6 +62,12 @@ def add_to_fiftyone(
         remedy = "Name a field of the dataset that holds the sample ids."
         raise ParameterError("key_field", "must tell samples apart", shared, remedy)
     added = []
+    slices_of_sample = slice_tags(record)
+    if any(slices_of_sample):
+        dataset.set_values(
+            _SLICES, dict(zip(keys, slices_of_sample, strict=True)), key_field=key_field
+        )
+        added.append(_SLICES)
     for name, values in _fields(record, mark_suspects(record, suspects)).items():
         present = {key: value for key, value in zip(keys, values, strict=True) if value is not None}
         dataset.set_values(name, present, key_field=key_field)
@@ -73,7 +82,8 @@ def fiftyone_samples(
 
     Args:
         record: an open record.
-        suspects: which samples get the tag "suspect".
+        suspects: which samples get the tag "suspect"; harder slices of the attributes that are
+            kept with the record become tags as well, such as "light = night".
         image_root: folder of the images, or a bucket. Default: "data" beside samples.json.
 
     Returns:
@@ -84,10 +94,12 @@ def fiftyone_samples(
     marked = mark_suspects(record, suspects)
     fields = _fields(record, marked)
     samples = []
+    tags = slice_tags(record)
     for row, path in enumerate(_paths(record, image_root)):
+        suspect = [_SUSPECT_TAG] if fields["actiontrack_suspect"][row] else []
         sample: dict[str, Any] = {
             "filepath": path,
-            "tags": [_SUSPECT_TAG] if fields["actiontrack_suspect"][row] else [],
+            "tags": [*suspect, *tags[row]],
             "sample_id": str(record.samples.sample_ids[row]),
         }
         if "label" in marked.columns:
