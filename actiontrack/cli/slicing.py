@@ -34,6 +34,10 @@ _KIND = click.option(
     help="Keep brightness, contrast, sharpness, aspect ratio, size and colourfulness of the images "
     "in a folder, or of those of the record.",
 )  # fmt: skip
+@click.option(
+    "--from-features", "parts", type=click.IntRange(2, 20), metavar="K",
+    help="Keep the part of its class that a sample is in, by k-means of the recorded features.",
+)  # fmt: skip
 @_ID
 @click.option(
     "--column", "columns", multiple=True, help="Attribute to keep; default: all columns but ids."
@@ -44,6 +48,7 @@ def metadata(
     output: Path | None,
     file: Path | None,
     images: str | None,
+    parts: int | None,
     id_column: str | None,
     columns: tuple[str, ...],
     kinds: tuple[str, ...],
@@ -51,24 +56,28 @@ def metadata(
 ) -> None:
     """Keep attributes of samples, such as camera or time of day, beside finished records.
 
-    Rows are joined by id, never by position. Without --file and --from-images, print what is kept.
-    A column that was kept before is replaced. Records with hashed ids keep the columns that you
+    Rows are joined by id, never by position. Without a source, print what is kept. A column that
+    was kept before is replaced. Records with hashed ids keep the columns that you
     name.
     """
     from actiontrack.analysis import slices
     from actiontrack.cli.records import one_record, open_records
 
-    if file is None and images is None:
+    sources = {"--file": file, "--from-images": images, "--from-features": parts}
+    named = [name for name, value in sources.items() if value is not None]
+    if not named:
         write(slices.read_metadata(one_record(query)), kind, output)
         return
-    if file is not None and images is not None:
-        rule = "goes without --file"
-        raise ParameterError("--from-images", rule, images, "Keep one after the other.")
+    if len(named) > 1:
+        rule = f"goes without {named[0]}"
+        raise ParameterError(named[1], rule, sources[named[1]], "Keep one after the other.")
     if file is not None:
         frame = slices.read_metadata_file(file, id_column=id_column, kinds=_kinds(kinds))
     for record in open_records(query):
         if images is not None:
             frame = slices.image_properties(record, Path(images) if images else None)
+        elif parts is not None:
+            frame = slices.feature_clusters(record, k=parts)
         rows = slices.add_metadata(record, frame, columns=columns)
         text = f"{len(rows)} of {record.manifest.n_samples} samples have attributes now"
         click.echo(f"{record.name} of {record.run.name}: {text}", err=True)

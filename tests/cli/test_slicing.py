@@ -158,3 +158,8 @@ def test_a_slice_that_became_harder_fails_a_pipeline(changed_slices):
 def test_a_threshold_of_slices_without_slices_is_refused(changed_slices):
     code, _, err = changed_slices("--slice-threshold", "0.1")
     assert (code, "goes with --slices only" in err) == (2, True)
+
+
+def test_a_record_without_features_has_no_parts(run_cli, two_runs):
+    code, _, err = run_cli("metadata", "--run", two_runs[0], "--from-features", "3")
+    assert (code, "features" in err) == (5, True)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from actiontrack import exports
+from actiontrack import cli, exports
 from actiontrack.analysis import slices
 from actiontrack.errors import MissingDependencyError, NotFoundError
 from actiontrack.testing import make_history
@@ -126,3 +126,9 @@ def test_the_table_and_the_issues_are_written(sliced, tmp_path):
     issues = exports.read_csv(tmp_path / "slice_issues.csv")
     assert len(issues) == N
     assert exports.read_csv(tmp_path / "slices.csv")["slice"].str.startswith("light").any()
+
+
+def test_the_command_writes_slices(sliced, tmp_path, capsys):
+    cli.main(["export", "--to", "slices", "--run", sliced.run.run_id, "--output", str(tmp_path)])
+    assert {path.name for path in tmp_path.glob("*.csv")} == {"slices.csv", "slice_issues.csv"}
+    assert str(tmp_path / "slices.csv") in capsys.readouterr().out

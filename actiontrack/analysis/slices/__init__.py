@@ -9,6 +9,9 @@ from actiontrack.analysis.slices.attributes import (
     MISSING,
     Attribute,
 )
+from actiontrack.analysis.slices.clusters import (
+    feature_clusters,
+)
 from actiontrack.analysis.slices.differences import (
     SliceDifferences,
     harder_slices,
@@ -64,6 +67,7 @@ __all__ = [
     "checked_metadata",
     "early_minorities",
     "early_samples",
+    "feature_clusters",
     "harder_slices",
     "has_metadata",
     "image_properties",
