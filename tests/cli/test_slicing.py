@@ -162,4 +162,4 @@ def test_a_threshold_of_slices_without_slices_is_refused(changed_slices):
 
 def test_a_record_without_features_has_no_parts(run_cli, two_runs):
     code, _, err = run_cli("metadata", "--run", two_runs[0], "--from-features", "3")
-    assert (code, "features" in err) == (5, True)
+    assert (code, "features" in err) == (4, True)
