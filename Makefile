@@ -26,6 +26,7 @@ test-fast: $(DEV)
 		-m 'not slow and not long and not server'
 
 test-long: $(DEV)
+	$(BIN)/python -m pip install --quiet '.[ray]'
 	$(BIN)/python -m pytest -m long
 
 # A team's server by real processes, which needs what `make team-server` installs, and pages beside
