@@ -84,13 +84,14 @@ def why_no_images(manifest: Manifest) -> str:
     """Why a server has no images of a record, and what to do about it."""
     if manifest.hides_images:
         return "This record was made without images on purpose."
-    record_them = "record with Recorder(images=dataset), which keeps those of the extremes"
+    none, record_them = "There are no images of these samples", "Recorder(images=dataset)"
     root = _root(manifest.source)
     if root is None:
-        return f"This record names no folder of images: {record_them}."
+        return f"{none}: the record names no folder. Those of the extremes come by {record_them}."
     return (
-        f"Its images lie in {root}, which this server may not read. Start it with "
-        f"{ROOTS_VARIABLE}={shlex.quote(str(root))}, or {record_them}."
+        f"{none}: they lie in {root}, which this server may not read. Start it with "
+        f"{ROOTS_VARIABLE}={shlex.quote(str(root))}, or record those of the extremes by "
+        f"{record_them}."
     )
 
 

@@ -19,7 +19,7 @@ def test_a_page_server_writes_its_sentences_without_a_library_that_draws(in_subp
 
 def test_reports_re_export_the_sentences_of_the_analysis():
     names = [name for name in sentences.__all__ if name.startswith("describe_")]
-    assert len(names) == 13
+    assert len(names) == 14
     assert all(getattr(reporting, name) is getattr(sentences, name) for name in names)
 
 
