@@ -53,7 +53,23 @@ def _few_retries() -> Iterator[None]:
             os.environ.pop(_RETRIES, None)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Command(click.Command):
+    """A command that refuses an option given twice, of which click would take the last alone."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        _, _, order = self.make_parser(ctx).parse_args(list(args))
+        options = [option for option in order if isinstance(option, click.Option)]
+        for row, option in enumerate(options):
+            if option in options[:row] and not (option.multiple or option.is_flag):
+                raise click.UsageError(f"{option.opts[0]}: was given twice. Give it once.", ctx)
+        return super().parse_args(ctx, args)
+
+
+class _Group(click.Group):
+    command_class = _Command
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="actiontrack")
 def cli() -> None:
     """Which samples are hard, mislabelled or biased: action scores of tracked runs.

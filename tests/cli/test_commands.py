@@ -32,6 +32,26 @@ def test_every_command_has_a_help_page(run_cli, command):
     assert f"Usage: actiontrack {command}" in out
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("scores", "--top", "3", "--format", "csv", "--top", "4"),
+        ("changed", "--before", "a", "--before", "b", "--after", "c"),
+        ("runs", "--tracking-uri", "sqlite:///a.db", "--tracking-uri=sqlite:///b.db"),
+    ],
+)
+def test_an_option_that_is_given_twice_is_refused(run_cli, words):
+    code, out, said = run_cli(*words)
+    option = next(word for word in words[1:] if words.count(word) > 1 or word == "--tracking-uri")
+    assert (code, out) == (2, "")
+    assert f"Error: {option}: was given twice. Give it once." in said
+
+
+def test_an_option_of_several_values_may_be_repeated(run_cli, two_runs):
+    code, out, _ = run_cli("runs", "--run", two_runs[0], "--run", two_runs[1], "--format", "csv")
+    assert (code, len(out.splitlines())) == (0, 3)
+
+
 def test_runs_lists_each_run_once(run_cli, two_runs, experiment):
     code, out, _ = run_cli("runs", "--experiment", experiment, "--format", "csv")
     assert code == 0
