@@ -26,6 +26,7 @@ from actiontrack.recorder.spool import Destination, Spool, lock_spool
 from actiontrack.recorder.uploader import Uploader, diverged
 from actiontrack.recorder.writer import SpoolWriter
 from actiontrack.store import Store
+from actiontrack.store.jitter import drawn_apart
 
 __all__ = ["open_writer", "this_process"]
 
@@ -69,7 +70,8 @@ def open_writer(
     lock = lock_spool(folder)
     opening = _Opening(manifest, options, store, run_id, folder)
     try:
-        return opening.writer(lock, resume=resume)
+        with drawn_apart(store.tracking_uri):
+            return opening.writer(lock, resume=resume)
     except BaseException:
         opening.abandon()
         lock.release()

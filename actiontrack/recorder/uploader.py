@@ -32,6 +32,7 @@ from actiontrack.recorder.maps import flush_maps
 from actiontrack.recorder.packer import pack
 from actiontrack.recorder.spool import Destination, Spool, StepMetrics, lock_spool
 from actiontrack.store import ARTIFACT_ROOT, RunInfo, Store, StoredRecord
+from actiontrack.store.jitter import drawn_apart
 from actiontrack.store.patience import limited
 from actiontrack.store.tags import record_tags
 
@@ -151,7 +152,7 @@ class Uploader:
                 if self._closing:
                     return
             try:
-                with limited():
+                with limited(), drawn_apart(self._destination.tracking_uri):
                     self._upload_once()
                 attempt = 0
                 self._recovered()
@@ -218,7 +219,7 @@ class Uploader:
 
     def _upload_files(self, store: Store, manifest: Manifest) -> None:
         def upload(name: str) -> None:
-            with limited():
+            with limited(), drawn_apart(self._destination.tracking_uri):
                 upload_files(store, self._destination.run_id, self._spool, [name])
             with self._changed:
                 self._uploaded[name] = manifest.files[name]

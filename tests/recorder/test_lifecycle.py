@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers import message
+from helpers import message, wait_until
 from recording import LABELS, N, files, files_below, losses_at, one_epoch, without_traces
 
 from actiontrack.errors import CorruptRecordError, RecordingError, StoreError
@@ -193,6 +193,7 @@ def keep_epochs(folder, n_steps):
 def test_a_run_that_is_newer_than_the_local_spool_wins(recorder, read, spool, run_id, tmp_path):
     with recorder() as rec:
         one_epoch(rec, 1)
+        wait_until(lambda: rec.synced)  # else files come and go while they are copied
         shutil.copytree(spool / run_id / "test-probe", tmp_path / "saved")
         for epoch in (2, 3):
             one_epoch(rec, epoch)

@@ -125,7 +125,10 @@ def test_metrics_of_ultralytics_are_rebuilt_from_the_record(trained):
 
 def item_of(history, files, name, step):
     """A part of the loss of a batch, from those of its images."""
-    places = [history.sample_ids.tolist().index(file.partition("scenes0/")[2]) for file in files]
+    ids = history.sample_ids.tolist()
+    places = [
+        next(row for row, name in enumerate(ids) if file.endswith(f"/{name}")) for file in files
+    ]
     loss, scores = (
         history.components[part][step, places].astype(np.float64)
         for part in (name, "target_scores")
