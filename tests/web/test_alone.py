@@ -33,7 +33,8 @@ def refused(tmp_path, monkeypatch, capsys):
 
     def start(*options):
         with pytest.raises(SystemExit) as ended:
-            main(["ui", "--port", str(free_port()), *options])
+            port = () if "--port" in options else ("--port", str(free_port()))
+            main(["ui", *port, *options])
         return ended.value.code, capsys.readouterr().err
 
     return start
