@@ -38,6 +38,7 @@ ALL = (
     "start",
     "yolo",
     "boosting",
+    "adapters",
 )
 PACKAGES = (
     *("mlflow", "torch", "transformers", "trl", "ultralytics", "numpy", "scipy", "pandas"),

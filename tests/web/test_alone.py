@@ -32,8 +32,8 @@ def refused(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("ACTIONTRACK_USER", "ada")
 
     def start(*options):
+        port = () if "--port" in options else ("--port", str(free_port()))
         with pytest.raises(SystemExit) as ended:
-            port = () if "--port" in options else ("--port", str(free_port()))
             main(["ui", *port, *options])
         return ended.value.code, capsys.readouterr().err
 
